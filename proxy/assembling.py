@@ -1,0 +1,130 @@
+"""A chat stream as one whole answer, and a whole answer as a stream."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from proxy.sse import DONE, events, payload
+
+
+class Assembler:
+    """Gathers chat completion chunks into the `chat.completion` that OpenAI would have answered at once."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usage: Any = None
+        self._extra: dict[str, Any] = {}
+
+    def add(self, batch: bytes) -> None:
+        """Takes whole events; what is no JSON object is passed over."""
+        for event in events(batch):
+            data = payload(event)
+            if not data or data.startswith(b"[DONE]"):
+                continue
+            try:
+                fields = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(fields, dict):
+                self._add_chunk(fields)
+
+    def whole(self) -> bytes:
+        """The answer as JSON bytes."""
+        text = self._head.get("object") == "text_completion"
+        answer = self._head | {"object": "text_completion" if text else "chat.completion"}
+        answer["choices"] = [self._choices[index] for index in sorted(self._choices)]
+        if self._usage is not None:
+            answer["usage"] = self._usage
+        return orjson.dumps(answer | self._extra)
+
+    def _add_chunk(self, fields: dict[str, Any]) -> None:
+        if not self._head:
+            self._head = {key: fields[key] for key in ("id", "object", "created", "model") if key in fields}
+        for key, value in fields.items():
+            if key == "usage":
+                self._usage = value or self._usage
+            elif key == "choices":
+                for choice in value if isinstance(value, list) else ():
+                    if isinstance(choice, dict):
+                        self._add_choice(choice)
+            elif key not in self._head and key != "obfuscation":
+                self._extra[key] = value
+
+    def _add_choice(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index", 0)
+        if "text" in choice:
+            kept = self._choices.setdefault(index, {"index": index, "text": "", "finish_reason": None})
+            kept["text"] += choice["text"] or ""
+        else:
+            empty = {"index": index, "message": {"role": "assistant", "content": None}, "finish_reason": None}
+            kept = self._choices.setdefault(index, empty)
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                _join(kept["message"], delta)
+        for key, value in choice.items():
+            if key == "logprobs" and value:
+                kept["logprobs"] = _joined_logprobs(kept.get("logprobs"), value)
+            elif key not in ("index", "delta", "text") and (value is not None or key not in kept):
+                kept[key] = value
+
+
+def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Adds one delta to a message: texts grow, tool calls merge by index, other values are kept."""
+    for key, value in delta.items():
+        if key == "tool_calls" and isinstance(value, list):
+            calls = message.setdefault("tool_calls", [])
+            for part in value:
+                _join_tool_call(calls, part)
+        elif key != "role" and isinstance(value, str) and isinstance(message.get(key), str):
+            message[key] += value
+        elif isinstance(value, list) and isinstance(message.get(key), list):
+            message[key] = message[key] + value
+        elif value is not None or key not in message:
+            message[key] = value
+
+
+def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
+    index = part.get("index", len(calls))
+    while len(calls) <= index:
+        calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call, function = calls[index], part.get("function") or {}
+    call["id"] = part.get("id") or call["id"]
+    call["type"] = part.get("type") or call["type"]
+    call["function"]["name"] += function.get("name") or ""
+    call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _joined_logprobs(kept: Any, more: Any) -> Any:
+    if not isinstance(kept, dict) or not isinstance(more, dict):
+        return more
+    return {
+        key: (kept.get(key) or []) + (more.get(key) or [])
+        if isinstance(kept.get(key), list) or isinstance(more.get(key), list)
+        else more.get(key, kept.get(key))
+        for key in {**kept, **more}
+    }
+
+
+def as_stream(whole: bytes) -> bytes:
+    """A whole `chat.completion` as the events of a stream: role and content, finish, usage, `[DONE]`."""
+    answer = orjson.loads(whole)
+    head = {key: value for key, value in answer.items() if key not in ("choices", "usage", "object")}
+    head["object"] = "chat.completion.chunk"
+    chunks: list[dict[str, Any]] = []
+    for choice in answer.get("choices") or []:
+        chunks += _chunks_of(choice)
+    lines = [head | {"choices": [chunk]} for chunk in chunks]
+    if answer.get("usage") is not None:
+        lines.append(head | {"choices": [], "usage": answer["usage"]})
+    return b"".join(b"data: " + orjson.dumps(line) + b"\n\n" for line in lines) + DONE
+
+
+def _chunks_of(choice: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    message = dict(choice.get("message") or {})
+    if isinstance(message.get("tool_calls"), list):
+        message["tool_calls"] = [{"index": at} | call for at, call in enumerate(message["tool_calls"])]
+    rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
+    yield rest | {"delta": message, "finish_reason": None}
+    yield {"index": choice.get("index", 0), "delta": {}, "finish_reason": choice.get("finish_reason") or "stop"}

@@ -1,0 +1,106 @@
+"""What can go wrong, and whose fault it was: the one error every part of Sluice raises.
+
+    SluiceError
+    ├── client_*      client_invalid_json 400 · client_invalid_request 400 (also for 404, 405, 415, 431)
+    │                 client_too_large 413 · client_timeout 408 · client_cancelled 499 (log and metrics only)
+    ├── as OpenAI     invalid_api_key 401 · model_not_found 404 · context_length_exceeded 400
+    ├── policy_*      policy_rate_limited 429 · policy_concurrency 429 · policy_forbidden 403
+    ├── upstream_*    upstream_not_configured 503 · upstream_auth_failed 502 · upstream_rate_limited 429
+    │                 upstream_overloaded 503 · upstream_error 502 · upstream_unreachable 502
+    │                 upstream_truncated 502 · upstream_malformed 502 · upstream_timeout 504
+    │                 upstream_timeout_{connect,first_token,idle,whole,total,queue} 504
+    ├── proxy_*       proxy_internal 500 · proxy_draining 503 · proxy_overloaded 503 · proxy_loop 508
+    └── others        endpoint_not_supported 404 · cache_miss 504
+
+A client's own fault that an upstream reports keeps the upstream's status, message and code, so a code outside this
+list can reach a client only that way; in metrics it counts as `client_invalid_request`.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import orjson
+
+STATUS: Final[dict[str, int]] = {
+    "client_invalid_json": 400,
+    "client_invalid_request": 400,
+    "client_too_large": 413,
+    "client_timeout": 408,
+    "client_cancelled": 499,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+    "policy_rate_limited": 429,
+    "policy_concurrency": 429,
+    "policy_forbidden": 403,
+    "upstream_not_configured": 503,
+    "upstream_auth_failed": 502,
+    "upstream_rate_limited": 429,
+    "upstream_overloaded": 503,
+    "upstream_error": 502,
+    "upstream_unreachable": 502,
+    "upstream_truncated": 502,
+    "upstream_malformed": 502,
+    "upstream_timeout": 504,
+    "upstream_timeout_connect": 504,
+    "upstream_timeout_first_token": 504,
+    "upstream_timeout_idle": 504,
+    "upstream_timeout_whole": 504,
+    "upstream_timeout_total": 504,
+    "upstream_timeout_queue": 504,
+    "proxy_internal": 500,
+    "proxy_draining": 503,
+    "proxy_overloaded": 503,
+    "proxy_loop": 508,
+    "endpoint_not_supported": 404,
+    "cache_miss": 504,
+}
+TYPES: Final[dict[str, str]] = {"upstream": "upstream_error", "proxy": "proxy_error", "policy": "policy_error"}
+
+Again = Literal["same", "next", "never"]
+"""What may follow a failed attempt: the same target again, only another target, or nothing at all."""
+
+
+@dataclass(slots=True, eq=False)
+class SluiceError(Exception):
+    """A failure as the caller is to see it. Texts never hold keys, addresses of ours or foreign exceptions."""
+
+    code: str
+    message: str
+    status: int = 0  # HTTP status; 0: the code's own
+    param: str | None = None
+    again: Again = "never"  # what dispatch may do after it
+    retry_after: float | None = None  # seconds, as the upstream asked
+    should_retry: bool | None = None  # sent as x-should-retry where known
+    kind: str = ""  # OpenAI's `type`; "": by code
+
+    def __post_init__(self) -> None:
+        self.status = self.status or STATUS.get(self.code, 400)
+        self.kind = self.kind or TYPES.get(self.code.partition("_")[0], "invalid_request_error")
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+    def body(self) -> bytes:
+        """OpenAI's envelope as JSON bytes."""
+        return orjson.dumps(
+            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+        )
+
+    def event(self) -> bytes:
+        """The same as one server-sent event, for a stream that has begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """`retry-after` (whole seconds, at most 60) and `x-should-retry` where they are known."""
+        found = []
+        if self.retry_after is not None:
+            found.append((b"retry-after", b"%d" % min(60, max(1, round(self.retry_after)))))
+        if self.should_retry is not None:
+            found.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
+        return found
+
+
+def metric_code(error: SluiceError) -> str:
+    """The error's code out of the closed list, for labels and logs."""
+    return error.code if error.code in STATUS else "client_invalid_request"

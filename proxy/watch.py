@@ -1,0 +1,154 @@
+"""What the events of a running stream say about it: content, finish, usage, failure."""
+
+import re
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from proxy.errors import SluiceError
+from proxy.reply import Usage
+from proxy.sse import events, payload
+
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+
+FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
+"""Finds the failure that an event reports, if it does."""
+
+
+class ChatWatch:
+    """Watches a stream of chat (or text) completion events.
+
+    Until content is seen every event is parsed; after that only those in which something besides content may stand.
+    """
+
+    __slots__ = ("_failure_in", "_own_usage", "content_at", "done", "finished", "last_at", "malformed", "usage")
+
+    def __init__(self, failure_in: FailureIn, own_usage: bool) -> None:
+        self._failure_in = failure_in
+        self._own_usage = own_usage  # the usage event is there because we asked, not the client
+        self.content_at: float | None = None  # perf_counter of the first content
+        self.last_at: float | None = None  # and of the last bytes
+        self.finished = False
+        self.done = False
+        self.malformed = 0  # events that were no JSON
+        self.usage: Usage | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream may end now without anything missing."""
+        return self.finished or self.done
+
+    def see(self, batch: bytes) -> bytes:
+        """What of these events goes on to the client. Raises the failure that one of them reports."""
+        self.last_at = perf_counter()
+        if self.content_at is not None and not (
+            b'"usage"' in batch or b'"error"' in batch or b"[DONE]" in batch or _FINISH.search(batch)
+        ):
+            return batch
+        kept = [event for event in events(batch) if self._keep(event)]
+        return b"".join(kept)
+
+    def _keep(self, event: bytes) -> bool:
+        data = payload(event)
+        if data is None:
+            return True
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            return True
+        try:
+            fields = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            self.malformed += 1
+            return False
+        if not isinstance(fields, dict):
+            return True
+        if failure := self._failure_in(fields):
+            raise failure
+        choices = fields.get("choices")
+        if isinstance(choices, list):
+            self._look_at(choices)
+        usage = fields.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage_of(usage)
+            return not (self._own_usage and choices == [])
+        return True
+
+    def _look_at(self, choices: list[Any]) -> None:
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            if choice.get("finish_reason"):
+                self.finished = True
+            if self.content_at is None and (_content_in(choice.get("delta")) or choice.get("text")):
+                self.content_at = self.last_at
+
+
+class ResponsesWatch:
+    """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
+
+    __slots__ = ("complete", "content_at", "done", "last_at", "malformed", "usage")
+    _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
+
+    def __init__(self) -> None:
+        self.content_at: float | None = None
+        self.last_at: float | None = None
+        self.complete = False
+        self.done = True  # nothing is to be added at the end
+        self.malformed = 0
+        self.usage: Usage | None = None
+
+    def see(self, batch: bytes) -> bytes:
+        """The batch itself; a terminal event gives the usage."""
+        self.last_at = perf_counter()
+        if self.content_at is None and b".delta" in batch:
+            self.content_at = self.last_at
+        if any(word in batch for word in self._TERMINAL):
+            for event in events(batch):
+                self._note(payload(event))
+        return batch
+
+    def _note(self, data: bytes | None) -> None:
+        try:
+            fields = orjson.loads(data or b"null")
+        except orjson.JSONDecodeError:
+            self.malformed += 1
+            return
+        if not isinstance(fields, dict):
+            return
+        kind = fields.get("type")
+        if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
+            self.complete = True
+            response = fields.get("response")
+            usage = response.get("usage") if isinstance(response, dict) else None
+            if isinstance(usage, dict):
+                self.usage = usage_of(usage)
+
+
+def _content_in(delta: Any) -> bool:
+    """Whether a delta holds anything that a reader would miss: all but the role and empty values."""
+    return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")
+
+
+def usage_of(usage: Mapping[str, Any]) -> Usage:
+    """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
+    inside = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    made = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    cost = usage.get("cost")
+    return Usage(
+        input=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        output=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
+        cached=_count(inside.get("cached_tokens")),
+        reasoning=_count(made.get("reasoning_tokens")),
+        cost=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
