@@ -5,11 +5,34 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
+from proxy.errors import SluiceError
+from proxy.reply import Usage
+
 Headers = list[tuple[bytes, bytes]]
 """Header lines as they travel: lower-case names, raw values, order kept."""
 
 Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
+
+
+@dataclass(slots=True)
+class Trace:
+    """What was chosen and done for a call, as it happens: read off by headers, metrics, log and admin page."""
+
+    route: str = ""
+    upstream: str = ""  # that answered, or was asked last
+    model: str = ""  # its name there
+    attempts: list[str] = field(default_factory=list)  # "openrouter:429"
+    changes: tuple[str, ...] = ()  # what rewriting did
+    cache: str = "off"
+    waited: float = 0.0  # seconds spent waiting for upstreams
+    overhead: float | None = None  # seconds inside Sluice until the answer's head left
+    content_at: float | None = None  # perf_counter of the first token
+    last_at: float | None = None  # and of the last
+    malformed: int = 0  # events of the upstream that were no JSON, and were dropped
+    status: int = 0
+    failure: SluiceError | None = None
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(slots=True)
@@ -23,14 +46,16 @@ class Call:
     body: bytes
     fields: Mapping[str, Any]
     headers: Headers = field(default_factory=list)  # the client's, all of them
-    credential: str | None = None  # the client key it showed
-    tenant: str = "open"  # set by admission: whose call it is
+    credential: str | None = field(default=None, repr=False)  # the client key it showed
+    content_type: bytes | None = None
+    tenant: str | None = None  # set by admission: whose call it is
     stream: bool = False
     session: str | None = None  # keeps a session on one target of a weighted route
     cache: CacheMode = "on"
     timeout: float | None = None  # seconds, from x-sluice-timeout
     began: float = field(default_factory=perf_counter)
-    route: str = ""  # set by the gateway: the route's name
+    model_at: tuple[int, int] = (0, 0)  # span of the model's value in `body`, quotes included
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def chat(self) -> bool:

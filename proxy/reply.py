@@ -1,9 +1,7 @@
 """What comes back for a call: whole, or a stream of server-sent events."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-
-from proxy.call import Headers
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -25,7 +23,6 @@ class Reply:
     """
 
     status: int
-    headers: Headers  # the upstream's that may pass, and Sluice's own about the route
+    headers: list[tuple[bytes, bytes]]  # the upstream's that may pass, and Sluice's own about the route
     body: bytes | None = None
     stream: AsyncIterator[bytes] | None = None
-    usage: Usage = field(default_factory=Usage)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
@@ -41,6 +41,7 @@ class Target:
     prefill: bool = False  # can go on from an assistant message
     limits: Model | None = None  # what config.yaml says, over what the catalogue says
     options: Mapping[str, Any] = field(default_factory=dict)  # provider-specific keys of the upstream
+    off: str = ""  # why it cannot be called: "OPENROUTER_API_KEY is not set"; "": it can
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,11 @@ class Provider:
     key_required: bool = False  # even at an address of the user's own
     endpoints: frozenset[str] | None = None  # what it answers besides chat completions; None: whatever OpenAI has
     whole_by_stream: bool = False  # whole answers are asked for as streams
+    usage: Literal["asked", "made", "unasked"] = "asked"
+    # How the usage event of a stream comes about: it must be asked for, the reader makes it (both are taken out where
+    # the client did not ask), or the upstream sends it unasked, and then it stays.
+
+    wants_need: bool = False  # `Order.need` is made for it even where no limits are known
 
     def request(self, order: Order) -> Request:
         """The HTTP request for this order. Raises client errors for what the upstream cannot express."""

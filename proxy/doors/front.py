@@ -1,0 +1,124 @@
+"""The ASGI app before all doors: finds the endpoint, checks who may use it, and turns every failure into OpenAI's form."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+from proxy.call import Headers
+from proxy.doors.reading import request_id
+from proxy.doors.table import Access, Found, Table
+from proxy.errors import SluiceError
+from proxy.headers import value
+
+_REMEMBERED: Final = 1024
+_JSON: Final = (b"content-type", b"application/json")
+_EXPOSED: Final = (
+    b"x-request-id, x-upstream-request-id, x-sluice-route, x-sluice-upstream, x-sluice-model, x-sluice-attempts, "
+    b"x-sluice-cache, x-sluice-changes, server-timing, retry-after, retry-after-ms, x-should-retry, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
+
+Check = Callable[[Scope], None]
+"""Raises SluiceError where this request may not go on."""
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(slots=True)
+class Front:
+    """The app that the server calls."""
+
+    table: Table
+    checks: Mapping[Access, Check]
+    cors: frozenset[str] = frozenset()
+    _found: dict[tuple[bytes, str], Found] = field(default_factory=dict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            found = self._find(scope)
+            if self.cors:
+                scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
+            if check := self.checks.get(found.endpoint.access):
+                check(scope)
+            scope["sluice.rest"] = found.rest
+            await found.endpoint.app(scope, receive, send)
+        except SluiceError as failure:
+            await self._fail(scope, send, failure)
+
+    def _find(self, scope: Scope) -> Found:
+        key = (scope["raw_path"], scope["method"])
+        found = self._found.get(key)
+        if found is not None:
+            return found
+        looked_up = self.table.find(*key)
+        if isinstance(looked_up, Found):
+            if not looked_up.rest and len(self._found) < _REMEMBERED:
+                self._found[key] = looked_up
+            return looked_up
+        if key[1] == "OPTIONS" and (looked_up or key[0] in (b"*", b"/")):
+            raise Preflight(looked_up)
+        if not looked_up:
+            raise SluiceError("client_invalid_request", "There is nothing at this path.", status=404)
+        allowed = ", ".join(sorted(looked_up))
+        raise SluiceError("client_invalid_request", f"This path takes {allowed}.", status=405)
+
+    async def _fail(self, scope: Scope, send: Send, failure: SluiceError) -> None:
+        if isinstance(failure, Preflight):
+            lines = preflight(scope["headers"], self.cors, failure.methods)
+            await respond(scope, send, 204, b"", lines)
+        else:
+            await respond(scope, send, failure.status, failure.body(), [_JSON, *failure.headers()])
+
+
+class Preflight(SluiceError):
+    """An OPTIONS request to a path that exists: no failure, but an answer made in the same place."""
+
+    def __init__(self, methods: frozenset[str]) -> None:
+        super().__init__("client_invalid_request", "OPTIONS")
+        self.methods = methods
+
+
+def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
+    """The lines that let a browser page of an allowed origin read the answer."""
+    origin = value(headers, b"origin")
+    if origin is None or (origin.decode("latin-1") not in allowed and "*" not in allowed):
+        return []
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _EXPOSED),
+        (b"vary", b"origin"),
+    ]
+
+
+def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]) -> Headers:
+    """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own."""
+    lines: Headers = [(b"allow", ", ".join(sorted(methods | {"OPTIONS"})).encode())]
+    permitted = cross_origin(headers, allowed)
+    if permitted:
+        asked = value(headers, b"access-control-request-headers") or b"*"
+        lines += [*permitted, (b"access-control-allow-headers", asked)]
+        lines += [(b"access-control-allow-methods", ", ".join(sorted(methods)).encode())]
+        lines += [(b"access-control-max-age", b"600")]
+    return lines
+
+
+async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """A whole answer with its request id, and without a body to a HEAD request."""
+    lines = [*headers, (b"content-length", b"%d" % len(body)), *scope.get("sluice.extra", ())]
+    if not any(name == b"x-request-id" for name, _ in headers):
+        lines.append((b"x-request-id", request_id(value(scope["headers"], b"x-request-id")).encode()))
+    start: Message = {"type": "http.response.start", "status": status, "headers": lines}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def respond_json(scope: Scope, send: Send, content: object, status: int = 200) -> None:
+    """The same for JSON content."""
+    await respond(scope, send, status, orjson.dumps(content), [_JSON, (b"cache-control", b"no-store")])

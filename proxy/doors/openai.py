@@ -1,0 +1,109 @@
+"""OpenAI's API as a door: chat completions and what else is routed by `model`, and the list of models."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, unquote
+
+from starlette.types import Receive, Scope, Send
+
+from proxy.call import Call
+from proxy.doors.front import respond_json
+from proxy.doors.reading import begun, body_of, fill
+from proxy.doors.replying import Responder
+from proxy.doors.table import App, Endpoint
+from proxy.errors import SluiceError
+from proxy.gateway import Gateway
+
+FORWARDED: Final = (
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "responses",
+    "moderations",
+    "images/generations",
+    "audio/speech",
+    "rerank",
+)
+
+
+class Listing(Protocol):
+    """The models that can be called, as this door shows them."""
+
+    def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
+        """OpenAI's model objects with what is known of their limits; of one upstream, or all."""
+        ...
+
+    def entry(self, name: str) -> dict[str, Any] | None:
+        """The one of this id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the doors treat clients: the largest body in bytes, and the silence in seconds that a comment breaks."""
+
+    max_body: int
+    ping: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIDoor:
+    """Every endpoint under /v1."""
+
+    gateway: Gateway
+    listing: Listing
+    manners: Manners
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door adds to the table."""
+        post, get = frozenset({"POST"}), frozenset({"GET", "HEAD"})
+        asked = [Endpoint(f"/{name}", post, "client", self._answering(name)) for name in FORWARDED]
+        return [
+            *asked,
+            Endpoint("/models", get, "client", self.models),
+            Endpoint("/models/*", get, "client", self.model),
+        ]
+
+    def _answering(self, endpoint: str) -> App:
+        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+            call = begun(scope, "openai", endpoint)
+            try:
+                self.gateway.admit(call)
+                fill(call, await body_of(scope, receive, self.manners.max_body))
+            except SluiceError as failure:
+                await self._turn_away(scope, send, call, failure)
+            else:
+                await answer(self.gateway, call, Responder(send, call, scope.get("sluice.extra", []), self.manners.ping))
+
+        return answered
+
+    async def _turn_away(self, scope: Scope, send: Send, call: Call, failure: SluiceError) -> None:
+        self.gateway.refused(call, failure)
+        call.stream = False
+        await Responder(send, call, scope.get("sluice.extra", []), self.manners.ping).fail(failure)
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /models, `?upstream=NAME` for one upstream's."""
+        self.gateway.admit(begun(scope, "openai", "models"))
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("upstream")
+        await respond_json(scope, send, {"object": "list", "data": self.listing.entries(asked[0] if asked else None)})
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /models/{id}; the id may hold slashes, encoded or not."""
+        self.gateway.admit(begun(scope, "openai", "models"))
+        name = unquote(scope["sluice.rest"])
+        entry = self.listing.entry(name)
+        if entry is None:
+            raise SluiceError("model_not_found", f"There is no model {name!r} here.", param="model")
+        await respond_json(scope, send, entry)
+
+
+async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
+    """Answers a call that was read: the same few lines for every door."""
+    try:
+        async with gateway.answer(call) as reply:
+            await responder.reply(reply)
+    except SluiceError as failure:
+        await responder.fail(failure)
+    finally:
+        responder.close()

@@ -1,0 +1,75 @@
+"""Health and metrics for those who run Sluice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from proxy.doors.front import respond, respond_json
+from proxy.doors.table import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one upstream stands, without its address."""
+
+    name: str
+    provider: str
+    live: bool  # switched on
+    healthy: bool
+    reason: str  # why not; "": nothing to say
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """`/livez`, `/readyz`, `/health` and `/metrics`."""
+
+    standings: Callable[[], list[Standing]]
+    draining: Callable[[], bool]
+    exposition: Callable[[], tuple[bytes, str]]  # Prometheus text and its content type
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door adds to the table."""
+        get = frozenset({"GET", "HEAD"})
+        return [
+            Endpoint("/", get, "open", self.root),
+            Endpoint("/livez", get, "open", self.alive),
+            Endpoint("/healthz", get, "open", self.ready),
+            Endpoint("/health", get, "open", self.ready),
+            Endpoint("/health/liveliness", get, "open", self.alive),
+            Endpoint("/health/readiness", get, "open", self.ready),
+            Endpoint("/readyz", get, "open", self.ready),
+            Endpoint("/metrics", get, "metrics", self.metrics),
+        ]
+
+    async def root(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Says what this is; clients probe it with HEAD."""
+        await respond_json(scope, send, {"name": "sluice", "api": "/v1", "chat": "/ui", "health": "/health"})
+
+    async def alive(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 as long as the process answers."""
+        await respond_json(scope, send, {"status": "alive", "upstreams": self._lines()})
+
+    async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """200 while calls are taken; 503 while draining, or where no upstream is switched on."""
+        usable = any(standing.live for standing in self.standings())
+        status = "draining" if self.draining() else "ready" if usable else "no upstream is switched on"
+        code = 200 if status == "ready" else 503
+        await respond_json(scope, send, {"status": status, "upstreams": self._lines()}, code)
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Prometheus' text format."""
+        body, content_type = self.exposition()
+        await respond(scope, send, 200, body, [(b"content-type", content_type.encode())])
+
+    def _lines(self) -> list[dict[str, object]]:
+        return [
+            {
+                "name": standing.name,
+                "provider": standing.provider,
+                "live": standing.live,
+                "healthy": standing.healthy,
+                "reason": standing.reason or None,
+            }
+            for standing in self.standings()
+        ]

@@ -1,0 +1,134 @@
+"""Reads an HTTP request into a call, or says what is wrong with it."""
+
+import re
+import secrets
+from typing import Any, Final, cast
+
+import orjson
+from starlette.types import Receive, Scope
+
+from proxy.call import CacheMode, Call, Door
+from proxy.errors import SluiceError
+from proxy.jsonedit import model_span
+
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
+_DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_SECONDS: Final = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0}
+
+
+async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's whole body. Raises client_too_large past `limit` bytes, client_cancelled where the client left."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise too_large(limit)
+        return body
+    pieces, size = [], 0
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
+            raise too_large(limit)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await receive()
+    raise SluiceError("client_cancelled", "The client left while it was sending its request.")
+
+
+def too_large(limit: int) -> SluiceError:
+    """The error of a body over the limit."""
+    return SluiceError("client_too_large", f"The request body is larger than {limit} bytes (server.max_body).")
+
+
+def request_id(value: bytes | None) -> str:
+    """The client's own id where it is sane, else a new one."""
+    if value and _SANE_ID.fullmatch(value):
+        return value.decode()
+    return "req_" + secrets.token_hex(12)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body's fields. Raises client_invalid_json, and client_invalid_request where it is no object."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise SluiceError("client_invalid_json", "The request has no body; a JSON object is expected.") from None
+        raise SluiceError("client_invalid_json", f"The request body is not valid JSON: {error}.") from None
+    if not isinstance(fields, dict):
+        raise SluiceError("client_invalid_request", "The request body must be a JSON object.")
+    return fields
+
+
+def require_json(content_type: bytes | None) -> None:
+    """Raises 415 for what is not JSON, so that no web page can post to a local proxy unasked."""
+    kind = (content_type or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise SluiceError("client_invalid_request", "The content-type must be application/json.", status=415)
+
+
+def begun(scope: Scope, door: Door, endpoint: str) -> Call:
+    """A call of which only the head is known."""
+    headers = scope["headers"]
+    call = Call(id="", door=door, endpoint=endpoint, model="", body=b"", fields={}, headers=headers)
+    own_id = key = content_type = None
+    for name, value in headers:
+        if name == b"authorization":
+            call.credential = bearer(value)
+        elif name in (b"x-api-key", b"api-key"):
+            key = key or value
+        elif name == b"content-type":
+            content_type = value
+        elif name == b"x-request-id":
+            own_id = value
+    call.id = request_id(own_id)
+    if call.credential is None and key is not None:
+        call.credential = key.decode("latin-1")
+    call.content_type = content_type
+    return call
+
+
+def fill(call: Call, body: bytes) -> None:
+    """Adds the body. Raises client errors for what is no JSON object with one `model`."""
+    require_json(call.content_type)
+    for name, value in call.headers:
+        if name.startswith(b"x-s"):
+            _note_own(call, name, value)
+    fields = json_object(body)
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        problem = "is missing" if model is None else "must be a string that is not empty"
+        raise SluiceError("client_invalid_request", f"`model` {problem}; it decides the route.", param="model")
+    call.model_at = model_span(body, fields)
+    stream = fields.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise SluiceError("client_invalid_request", "`stream` must be true or false.", param="stream")
+    call.model, call.body, call.fields, call.stream = model, body, fields, stream is True
+    if call.chat and not isinstance(fields.get("messages"), list):
+        raise SluiceError("client_invalid_request", "`messages` must be a list.", param="messages")
+    if call.session is None:
+        cache_key = fields.get("prompt_cache_key")
+        call.session = cache_key if isinstance(cache_key, str) else None
+
+
+def bearer(value: bytes) -> str | None:
+    """The credential of an Authorization header; None for another scheme."""
+    scheme, _, credential = value.partition(b" ")
+    return credential.strip().decode("latin-1") if scheme.lower() == b"bearer" and credential.strip() else None
+
+
+def _note_own(call: Call, name: bytes, value: bytes) -> None:
+    """Sluice's own request headers."""
+    text = value.decode("latin-1").strip()
+    if name == b"x-sluice-session" or (name == b"x-session-id" and call.session is None):
+        call.session = text or None
+    elif name == b"x-sluice-cache":
+        if text not in ("off", "refresh", "only"):
+            raise SluiceError("client_invalid_request", "x-sluice-cache must be off, refresh or only.")
+        call.cache = cast(CacheMode, text)
+    elif name == b"x-sluice-timeout":
+        found = _DURATION.fullmatch(value.strip())
+        if not found or float(found[1]) <= 0:
+            raise SluiceError("client_invalid_request", "x-sluice-timeout must be a duration such as 10s.")
+        call.timeout = float(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,134 @@
+"""Turns a reply, or a failure, into HTTP: one head, then the body or the events with comments while it is silent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+from proxy.call import Call, Headers
+from proxy.errors import SluiceError
+from proxy.reply import Reply
+
+from starlette.types import Send
+
+PING = b": ping\n\n"
+_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+_NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class Responder:
+    """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
+
+    __slots__ = ("_beat", "_call", "_extra", "_last", "_ping", "_send", "_timer", "started")
+
+    def __init__(self, send: Send, call: Call, extra: Headers, ping: float) -> None:
+        self._send, self._call, self._extra = send, call, extra
+        self._ping = ping  # seconds of silence after which a stream gets a comment line
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._last = 0.0
+        self.started = False
+        if call.stream:
+            self._last = call.began
+            self._timer = asyncio.get_running_loop().call_later(ping, self._silent)
+
+    async def reply(self, reply: Reply) -> None:
+        """Sends a reply whole or as it streams; a break in a stream becomes an error event."""
+        if reply.body is not None:
+            await self._whole(reply.status, reply.headers, reply.body)
+        else:
+            assert reply.stream is not None
+            await self._stream(reply, reply.stream)
+
+    async def fail(self, failure: SluiceError) -> None:
+        """Sends a failure: with its status, or as an event where the head has left."""
+        if self.started:
+            await self._body(self._told() + failure.event(), more=False)
+        else:
+            headers = [(b"content-type", b"application/json"), *failure.headers()]
+            await self._whole(failure.status, headers, failure.body())
+
+    def close(self) -> None:
+        """No more comments."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    async def _whole(self, status: int, headers: Headers, body: bytes) -> None:
+        if self.started:  # comments have gone out already: the rest can only be an event
+            await self._body(self._told() + body, more=False)
+            return
+        self.started = True
+        lines = [*headers, (b"content-length", b"%d" % len(body)), *receipt(self._call), *self._extra]
+        await self._send({"type": "http.response.start", "status": status, "headers": lines})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
+        told = self._told() if self.started else b""
+        if not self.started:
+            await self._head(reply.status, reply.headers)
+        try:
+            async for batch in stream:
+                await self._body(told + batch if told else batch, more=True)
+                told = b""
+        except SluiceError as failure:
+            await self._body(told + failure.event(), more=False)
+        else:
+            await self._body(told, more=False)
+
+    async def _head(self, status: int, headers: Headers) -> None:
+        self.started = True
+        lines = [*headers, *_NO_BUFFERING, *receipt(self._call), *self._extra]
+        await self._send({"type": "http.response.start", "status": status, "headers": lines})
+
+    async def _body(self, data: bytes, more: bool) -> None:
+        self._last = perf_counter()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def _told(self) -> bytes:
+        """Who answered, as a comment, where the head had to leave before that was known."""
+        trace = self._call.trace
+        return (
+            f": sluice upstream={_plain(trace.upstream)} model={_plain(trace.model)}"
+            f" attempts={','.join(trace.attempts)}\n\n"
+        ).encode()
+
+    def _silent(self) -> None:
+        """The timer's step: a comment if it was silent for long, else wait for the rest."""
+        rest = self._last + self._ping - perf_counter()
+        if rest <= 0.001:
+            self._beat = asyncio.get_running_loop().create_task(self._comment())
+            rest = self._ping
+        self._timer = asyncio.get_running_loop().call_later(rest, self._silent)
+
+    async def _comment(self) -> None:
+        if not self.started:
+            await self._head(200, [_EVENT_STREAM])
+        await self._body(PING, more=True)
+
+
+def receipt(call: Call) -> Headers:
+    """What was chosen and done for a call, as response headers."""
+    trace = call.trace
+    lines = [(b"x-request-id", call.id.encode())]
+    if not trace.route:
+        return lines
+    lines.append((b"x-sluice-route", _plain(trace.route).encode()))
+    if trace.upstream:
+        lines.append((b"x-sluice-upstream", trace.upstream.encode()))
+        lines.append((b"x-sluice-model", _plain(trace.model).encode()))
+    lines.append((b"x-sluice-attempts", ",".join(trace.attempts).encode()))
+    lines.append((b"x-sluice-cache", trace.cache.encode()))
+    lines.append((b"x-sluice-changes", _plain(", ".join(trace.changes)).encode()))
+    overhead = trace.overhead if trace.overhead is not None else perf_counter() - call.began - trace.waited
+    lines.append(
+        (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3))
+    )
+    return lines
+
+
+def _plain(text: str) -> str:
+    """A text as it may stand in a header or a comment: printable ASCII, bounded."""
+    if text.isascii() and text.isprintable() and len(text) <= 500:
+        return text
+    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in text[:500])

@@ -1,0 +1,1 @@
+"""Decisions about attempts, apart from any I/O: pure, synchronous, told the time."""

@@ -1,0 +1,124 @@
+"""Whether a call fits a model: what it takes in tokens, against what is known of the model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.errors import SluiceError
+from proxy.providers.contract import Model
+
+Counter = Callable[[str], int]
+"""Counts the tokens of a text exactly, for the model at hand."""
+
+_CHARACTERS_PER_TOKEN: Final = 4.0  # of English prose; code and other languages take fewer
+_SURELY: Final = 2.0  # an estimate must be over by so much before a call is refused on its word
+_PER_MESSAGE: Final = 4  # tokens that the role and the separators of a message take
+_PER_IMAGE: Final = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a call takes. `counted`: by the model's own tokenizer; else estimated."""
+
+    prompt: int  # tokens
+    answer: int | None  # the most it may answer, as the client said; None: it did not say
+    counted: bool
+
+    @property
+    def total(self) -> int:
+        """Prompt and answer together, as far as they are known."""
+        return self.prompt + (self.answer or 0)
+
+
+def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
+    """What the body of a call takes; `count` where the model's tokenizer is at hand."""
+    texts = list(_texts(fields))
+    messages = fields.get("messages")
+    overhead = _PER_MESSAGE * len(messages) if isinstance(messages, list) else 0
+    images = sum(1 for text in texts if text is None)
+    spoken = [text for text in texts if text is not None]
+    if count is not None:
+        prompt = sum(count(text) for text in spoken)
+    else:
+        prompt = round(sum(len(text) for text in spoken) / _CHARACTERS_PER_TOKEN)
+    return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None)
+
+
+def misfit(need: Need, model: Model) -> SluiceError | None:
+    """Why the call cannot be sent to this model, naming both numbers; None: it fits, as far as anybody can tell."""
+    most = model.output or model.context
+    if need.answer is not None and most is not None and need.answer > most:
+        kind = "output" if model.output else "context"
+        return _too_much(
+            f"max_tokens is {need.answer}, but the model {model.id} has an {kind} limit of {most} tokens."
+            if kind == "output"
+            else f"max_tokens is {need.answer}, but the model {model.id} has a context of {most} tokens.",
+            "max_tokens",
+        )
+    if model.context is None:
+        return None
+    sure = need.prompt if need.counted else round(need.prompt / _SURELY)
+    if sure > model.context:
+        about = "" if need.counted else "about "
+        return _too_much(
+            f"The prompt takes {about}{need.prompt} tokens, but the model {model.id} has a context of"
+            f" {model.context} tokens.",
+            "messages",
+        )
+    if need.counted and need.total > model.context:
+        return _too_much(
+            f"The prompt takes {need.prompt} tokens and max_tokens asks for {need.answer} more, but the model"
+            f" {model.id} has a context of {model.context} tokens.",
+            "messages",
+        )
+    return None
+
+
+def _too_much(message: str, param: str) -> SluiceError:
+    return SluiceError("context_length_exceeded", message, param=param, again="next")
+
+
+def _asked(fields: Mapping[str, Any]) -> int | None:
+    for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        value = fields.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _texts(fields: Mapping[str, Any]) -> list[str | None]:
+    """Every text of the prompt; None stands for an image."""
+    found: list[str | None] = []
+    for message in _listed(fields.get("messages")):
+        if isinstance(message, dict):
+            found += _of_content(message.get("content"))
+            for call in _listed(message.get("tool_calls")):
+                function = call.get("function") if isinstance(call, dict) else None
+                if isinstance(function, dict):
+                    found += [str(function.get("name", "")), str(function.get("arguments", ""))]
+    for key in ("prompt", "input", "instructions"):
+        found += _of_content(fields.get(key))
+    if tools := fields.get("tools"):
+        found.append(str(tools))
+    return found
+
+
+def _of_content(content: Any) -> list[str | None]:
+    if isinstance(content, str):
+        return [content]
+    found: list[str | None] = []
+    for part in _listed(content):
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, dict):
+            if isinstance(part.get("text"), str):
+                found.append(part["text"])
+            elif part.get("type") in ("image_url", "image", "input_image"):
+                found.append(None)
+            elif "content" in part:
+                found += _of_content(part["content"])
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

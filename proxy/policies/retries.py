@@ -1,0 +1,56 @@
+"""Whether a failed attempt is followed by another at the same target, and after how long."""
+
+import random
+from dataclasses import dataclass, field
+
+WINDOW = 10  # seconds over which retries are weighed against calls
+ALWAYS = 3  # retries allowed in a window however few calls there are
+
+
+@dataclass(slots=True)
+class Budget:
+    """Retries and hedges as a share of calls over the last ten seconds, so that a dead upstream is not stampeded."""
+
+    share: float
+    _calls: list[int] = field(default_factory=lambda: [0] * WINDOW)
+    _spent: list[int] = field(default_factory=lambda: [0] * WINDOW)
+    _second: int = 0
+
+    def call(self, now: float) -> None:
+        """Counts a call. `now` in seconds of a monotonic clock."""
+        second = int(now)
+        if second != self._second:
+            self._turn(second)
+        self._calls[second % WINDOW] += 1
+
+    def spend(self, now: float) -> bool:
+        """Takes one retry out of the budget; False: it is spent."""
+        second = int(now)
+        if second != self._second:
+            self._turn(second)
+        if sum(self._spent) >= max(ALWAYS, self.share * sum(self._calls)):
+            return False
+        self._spent[second % WINDOW] += 1
+        return True
+
+    def _turn(self, second: int) -> None:
+        for past in range(self._second + 1, min(second, self._second + WINDOW) + 1):
+            self._calls[past % WINDOW] = self._spent[past % WINDOW] = 0
+        self._second = second
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits that double from `first` to `most` seconds, each cut by a random part so that callers spread out."""
+
+    first: float
+    most: float
+
+    def wait(self, tries: int, asked: float | None) -> float | None:
+        """Seconds before the next try after `tries` failed ones; None: the upstream asked for longer than `most`.
+
+        `asked`: the upstream's Retry-After, which is kept to as it is.
+        """
+        if asked is not None:
+            return asked if asked <= self.most else None
+        return float(min(self.most, self.first * 2 ** (tries - 1)) * random.uniform(0.5, 1.0))

@@ -1,0 +1,80 @@
+"""What a routing rule says: which names it takes, where they go, and how their calls are treated."""
+
+from dataclasses import dataclass
+
+from proxy.policies.rewriting import RequestRules, ResponseRules
+from proxy.providers.contract import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; see contract 2, `defaults.timeouts`."""
+
+    connect: float
+    first_token: float
+    idle: float
+    whole: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Tries per target (the first included), waits in seconds, and the share of calls that retries may make up."""
+
+    attempts: int
+    backoff: float
+    max_backoff: float
+    budget: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """A second target is asked too after `after` seconds without a token, for at most `budget` of the calls."""
+
+    after: float
+    budget: float
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a route lets the cache keep; times in seconds, 0: not at all."""
+
+    exact: float = 0.0
+    sampled: bool = False
+    tools: bool = False
+    similar: float = 0.0
+    verify: str = ""  # a model that is asked whether two questions are the same
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """How a route treats its calls."""
+
+    timeouts: Timeouts
+    retry: Retry
+    stream_safety: str = "live"
+    hedge: Hedge | None = None
+    cache: Keeping | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule: model names it matches, targets as templates, rewriting and policies."""
+
+    name: str  # as in metrics and x-sluice-route
+    match: str  # the prefix, or the whole name where `exact`
+    exact: bool
+    to: tuple[Target, ...]  # `model` still a template
+    request: RequestRules
+    response: ResponseRules
+    policies: Policies
+    written: bool = True  # False: the unwritten route of an upstream, or of the default upstream
+    weighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A route with its targets for one model name, in the order in which they are to be tried."""
+
+    route: Route
+    targets: tuple[Target, ...]

@@ -1,0 +1,121 @@
+"""OpenAI's answers as bytes, for providers that translate theirs: whole, or as the events of a stream."""
+
+from collections.abc import Sequence
+from time import time
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+
+Json = dict[str, Any]
+
+_EMPTY_CHOICES: Final = b'"choices":[],"usage":'
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other answer has: "chatcmpl-…"."""
+    return f"{prefix}{uuid4().hex}"
+
+
+def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> Json:
+    """OpenAI's token counts; details only where they are known."""
+    counts: Json = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    if cached is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": cached}
+    if reasoning is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return counts
+
+
+def tool_call(id: str, name: str, arguments: str, index: int | None = None) -> Json:
+    """One tool call; in a stream with its index."""
+    place = {} if index is None else {"index": index}
+    return place | {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def chat_completion(model: str, choice: Json, counts: Json | None, id: str = "") -> bytes:
+    """A whole chat completion of one choice: {"message", "finish_reason"}. Without counts it has no `usage`."""
+    return _whole("chat.completion", id or new_id("chatcmpl-"), model, choice, counts)
+
+
+def text_completion(model: str, choice: Json, counts: Json | None) -> bytes:
+    """A whole legacy completion of one choice: {"text", "finish_reason"}."""
+    return _whole("text_completion", new_id("cmpl-"), model, choice, counts)
+
+
+def _whole(kind: str, id: str, model: str, choice: Json, counts: Json | None) -> bytes:
+    answer = {"id": id, "object": kind, "created": int(time()), "model": model}
+    choices = [{"index": 0, "logprobs": None} | choice]
+    return orjson.dumps(answer | {"choices": choices} | ({"usage": counts} if counts else {}))
+
+
+class Chunks:
+    """Writes the events of one streamed chat completion. All but a token's own text is prepared once."""
+
+    _object = "chat.completion.chunk"
+    _prefix = "chatcmpl-"
+
+    def __init__(self, model: str, id: str = "") -> None:
+        frame = {"id": id or new_id(self._prefix), "object": self._object, "created": int(time()), "model": model}
+        self._head = b"data: " + orjson.dumps(frame)[:-1] + b","
+        self._choice = self._head + b'"choices":[{"index":0,"delta":'
+        self._content = self._choice + b'{"content":'
+        self._reasoning = self._choice + b'{"reasoning":'
+        self._going = b',"finish_reason":null}]}\n\n'
+        self._text_going = b"}" + self._going
+
+    def role(self) -> bytes:
+        """The first event: who speaks."""
+        return self.delta({"role": "assistant", "content": ""})
+
+    def content(self, text: str) -> bytes:
+        """Text of the answer. Lone surrogates cannot occur: the text comes from parsed JSON."""
+        return self._content + orjson.dumps(text) + self._text_going
+
+    def reasoning(self, text: str) -> bytes:
+        """Text of the thoughts before it, in the field that Ollama, OpenRouter and newer vLLM use."""
+        return self._reasoning + orjson.dumps(text) + self._text_going
+
+    def delta(self, delta: Json, logprobs: Sequence[Json] | None = None) -> bytes:
+        """Any other piece, with the log probabilities of its tokens."""
+        known = b"" if logprobs is None else b',"logprobs":' + orjson.dumps({"content": logprobs, "refusal": None})
+        return self._choice + orjson.dumps(delta) + known + self._going
+
+    def finish(self, reason: str) -> bytes:
+        """The event that says why the answer ended."""
+        return self._choice + b'{},"finish_reason":' + orjson.dumps(reason) + b"}]}\n\n"
+
+    def usage(self, counts: Json) -> bytes:
+        """The last event: the token counts."""
+        return self._head + _EMPTY_CHOICES + orjson.dumps(counts) + b"}\n\n"
+
+
+class TextChunks(Chunks):
+    """The same for a legacy completion, which knows neither roles nor thoughts."""
+
+    _object = "text_completion"
+    _prefix = "cmpl-"
+
+    def __init__(self, model: str, id: str = "") -> None:
+        super().__init__(model, id)
+        self._choice = self._head + b'"choices":[{"index":0,"logprobs":null,"text":'
+
+    def role(self) -> bytes:
+        """Nothing: a text has no role."""
+        return b""
+
+    def content(self, text: str) -> bytes:
+        """Text of the answer."""
+        return self._choice + orjson.dumps(text) + self._going
+
+    def reasoning(self, text: str) -> bytes:
+        """Nothing: a text has no place for thoughts."""
+        return b""
+
+    def finish(self, reason: str) -> bytes:
+        """The event that says why the answer ended."""
+        return self._choice + b'"","finish_reason":' + orjson.dumps(reason) + b"}]}\n\n"

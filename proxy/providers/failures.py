@@ -1,0 +1,183 @@
+"""Judges an upstream's failure: whose fault it was, and what may follow."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any, Final
+
+from proxy.call import Headers
+from proxy.errors import Again, SluiceError
+from proxy.headers import value
+from proxy.providers.reports import Report, report_of
+
+_STATUS_OF_WORD: Final[Mapping[str, int]] = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "slow_down": 429,
+    "insufficient_quota": 429,
+    "credit_balance_exhausted": 429,
+    "invalid_request_error": 400,
+    "invalid_request": 400,
+    "invalid_prompt": 400,
+    "BadRequestError": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "max_tokens_exceeded": 400,
+    "token_limit_exceeded": 400,
+    "string_too_long": 400,
+    "invalid_image": 400,
+    "content_filter": 400,
+    "content_policy_violation": 403,
+    "refusal": 403,
+    "payload_too_large": 413,
+    "unprocessable": 422,
+    "authentication": 401,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "payment_required": 402,
+    "permission_denied": 403,
+    "permission_error": 403,
+    "not_found": 404,
+    "not_found_error": 404,
+    "NotFoundError": 404,
+    "model_not_found": 404,
+    "overloaded_error": 529,
+    "server_is_overloaded": 503,
+    "provider_overloaded": 503,
+    "unavailable_error": 503,
+    "timeout": 504,
+    "timeout_error": 504,
+}
+"""The status that a report inside a 200 would have come with, by its `code` or `type`; anything else is a 502."""
+
+_UPSTREAMS: Final[Mapping[int, tuple[str, str]]] = {
+    401: ("upstream_auth_failed", "The upstream refused our credentials."),
+    402: ("upstream_auth_failed", "The upstream says that our account cannot pay."),
+    403: ("upstream_auth_failed", "The upstream refused us access."),
+    407: ("upstream_auth_failed", "The upstream refused our credentials."),
+    408: ("upstream_timeout", "The upstream timed out"),
+    409: ("upstream_error", "The upstream reports a conflict"),
+    425: ("upstream_error", "The upstream is not ready for the request"),
+    429: ("upstream_rate_limited", "The upstream's rate limit is reached"),
+    503: ("upstream_overloaded", "The upstream is overloaded"),
+    504: ("upstream_timeout", "The upstream timed out"),
+    524: ("upstream_timeout", "The upstream timed out"),
+    529: ("upstream_overloaded", "The upstream is overloaded"),
+}
+_CLIENTS: Final[Mapping[int, str]] = {
+    400: "client_invalid_request",
+    413: "client_too_large",
+    422: "client_invalid_request",
+}
+
+_TOO_LONG_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "token_limit_exceeded"}
+_TOO_LONG: Final = re.compile(
+    r"maximum (?:context|prompt) length|(?:prompt|input) is too long|input token count.{0,40}exceeds"
+    r"|context (?:length|window|size|limit)(?: is| was)? exceeded"
+    r"|(?:exceeds?|exceeded|longer than|too large for)\b.{0,60}\bcontext (?:length|window|size|limit)",
+    re.I | re.S,
+)
+_FILTERED_CODES: Final = {"content_filter", "content_policy_violation", "refusal"}
+_FILTERED: Final = re.compile(
+    r"\bmoderat|\bflagged\b|content (?:filter|policy|management policy)|safety (?:filter|system|polic)", re.I
+)
+_SPENT_CODES: Final = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
+_BAD_KEY_CODES: Final = {"invalid_api_key", "authentication", "authentication_error", "payment_required"}
+_BAD_KEY: Final = re.compile(
+    r"api[ _-]?key (?:is )?(?:not valid|invalid|expired)|(?:invalid|incorrect) api[ _-]?key", re.I
+)
+_NO_MODEL: Final = re.compile(r"\b(?:models?|deployment)\b", re.I)
+
+
+def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
+    """The error that a report of this status is for our caller. `status` 0: the report came inside a 200."""
+    status = status or status_of(report)
+    client_s = _client_s_own(status, report)
+    if client_s is not None:
+        return client_s
+    wait = retry_after(headers or [])
+    if report.code in _SPENT_CODES or report.kind in _SPENT_CODES:
+        return SluiceError(
+            "upstream_rate_limited",
+            "The upstream says that our account's quota is used up.",
+            again="next",
+            retry_after=wait,
+            should_retry=False,
+        )
+    if status in _CLIENTS:  # not the client's after all: a bad key, reported as a bad request
+        status = 401
+    code, says = _UPSTREAMS.get(status, ("upstream_error", f"The upstream answered with status {status}"))
+    again = _again(status, headers or [])
+    if code != "upstream_auth_failed":  # a text about credentials can echo them
+        says += f": {report.message}" if report.message else "."
+    return SluiceError(code, says, again=again, retry_after=wait, should_retry=None if again == "same" else False)
+
+
+def _client_s_own(status: int, report: Report) -> SluiceError | None:
+    """The error where the client's request was at fault: with the upstream's status, words and code."""
+    said = report.message
+    if _too_long(status, report):
+        code, status = "context_length_exceeded", status if status < 500 else 400
+    elif status == 403 and (report.code in _FILTERED_CODES or _FILTERED.search(said)):
+        code = report.code or "content_filter"
+    elif status == 404 and (report.param or report.code == "model_not_found" or _NO_MODEL.search(said)):
+        code = report.code if report.param not in (None, "model") and report.code else "model_not_found"
+    elif status in _CLIENTS and not (report.code in _BAD_KEY_CODES or _BAD_KEY.search(said)):
+        code = report.code or _CLIENTS[status]
+    else:
+        return None
+    return SluiceError(
+        code, said or "The upstream refused the request.", status=status, param=report.param, kind=report.kind
+    )
+
+
+def _too_long(status: int, report: Report) -> bool:
+    """Whether prompt and answer did not fit; llama.cpp says so by a 500 too."""
+    if status not in (400, 413, 422, 500):
+        return False
+    return (
+        report.code in _TOO_LONG_CODES or report.kind in _TOO_LONG_CODES or _TOO_LONG.search(report.message) is not None
+    )
+
+
+def _again(status: int, headers: Headers) -> Again:
+    """What may follow a failure that was not the client's, by contract 4.2."""
+    if value(headers, b"x-should-retry") == b"false":
+        return "next"
+    return "same" if status in (408, 409, 425, 429) or status >= 500 else "next"
+
+
+def status_of(report: Report) -> int:
+    """The HTTP status that a report inside a 200 stands for."""
+    return report.status or _STATUS_OF_WORD.get(report.code) or _STATUS_OF_WORD.get(report.kind) or 502
+
+
+def error_in_event(fields: Mapping[str, Any]) -> SluiceError | None:
+    """The failure that an event of a running stream (or a whole 200 answer) reports; None: it is none."""
+    report = report_of(fields)
+    return None if report is None else judge(0, report)
+
+
+def retry_after(headers: Headers) -> float | None:
+    """The seconds that the upstream asks to wait: `retry-after-ms`, then `retry-after` (seconds or HTTP date)."""
+    if (wait := _number(value(headers, b"retry-after-ms"))) is not None:
+        return wait / 1000
+    asked = value(headers, b"retry-after")
+    if asked is None or (wait := _number(asked)) is not None:
+        return wait
+    try:
+        date = parsedate_to_datetime(asked.decode("latin-1"))
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _number(text: bytes | None) -> float | None:
+    try:
+        number = float(text or b"")
+    except ValueError:
+        return None
+    return max(0.0, number) if isfinite(number) else None

@@ -1,0 +1,189 @@
+"""OpenAI's request side read with care, for providers that translate it: a wrong shape is a 400 that names its place."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.errors import SluiceError
+from proxy.providers.contract import Order
+
+Fields = dict[str, Any]
+
+HANDLED: Final = frozenset({"model", "messages", "stream", "stream_options"})
+MEANT: Final[Mapping[str, tuple[object, ...]]] = {
+    "n": (1,),
+    "modalities": (["text"],),
+    "audio": (),
+    "functions": (),
+    "function_call": ("none",),
+    "web_search_options": (),
+    "best_of": (1,),
+    "echo": (False,),
+}
+"""Parameters that may not be dropped unless they hold one of these values, which ask for nothing."""
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,;]*)*;base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool in an assistant message, its arguments parsed."""
+
+    id: str
+    name: str
+    arguments: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a `data:` URL holds. `base64` is left encoded."""
+
+    media_type: str
+    base64: str
+
+
+def refuse(param: str, why: str) -> SluiceError:
+    """The 400 for what this upstream cannot be asked."""
+    return SluiceError("client_invalid_request", why, param=param)
+
+
+def fields_of(order: Order) -> Fields:
+    """The order's body as a mapping."""
+    try:
+        return mapping(orjson.loads(order.body), "body")
+    except orjson.JSONDecodeError:
+        raise SluiceError("client_invalid_json", "The body is not valid JSON.") from None
+
+
+def mapping(value: object, place: str) -> Fields:
+    """`value`, which has to be an object."""
+    if isinstance(value, dict):
+        return value
+    raise refuse(place, f"{place} must be an object.")
+
+
+def array(value: object, place: str) -> list[Any]:
+    """`value`, which has to be a list."""
+    if isinstance(value, list):
+        return value
+    raise refuse(place, f"{place} must be a list.")
+
+
+def text(value: object, place: str) -> str:
+    """`value`, which has to be a string."""
+    if isinstance(value, str):
+        return value
+    raise refuse(place, f"{place} must be a string.")
+
+
+def number(value: object, place: str) -> float | int:
+    """`value`, which has to be a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise refuse(place, f"{place} must be a number.")
+
+
+def strings(value: object, place: str) -> list[str]:
+    """`value` as a list of strings, for OpenAI's "one or several"."""
+    return [value] if isinstance(value, str) else [text(item, place) for item in array(value, place)]
+
+
+def messages(fields: Fields) -> Iterator[tuple[str, Fields]]:
+    """Each message after its place: "messages[0]"."""
+    for index, message in enumerate(array(fields.get("messages"), "messages")):
+        yield (place := f"messages[{index}]"), mapping(message, place)
+
+
+def parts(message: Fields, place: str) -> Iterator[tuple[str, Fields]]:
+    """Each part of a message's content after its place; plain text counts as one text part, null as none."""
+    content = message.get("content")
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield f"{place}.content", {"type": "text", "text": content}
+        return
+    for index, part in enumerate(array(content, f"{place}.content")):
+        yield (there := f"{place}.content[{index}]"), mapping(part, there)
+
+
+def part_text(part: Fields, place: str) -> str | None:
+    """The text of a text or refusal part; None for any other part."""
+    kind = part.get("type")
+    return text(part.get(kind), f"{place}.{kind}") if kind in ("text", "refusal") else None
+
+
+def plain(message: Fields, place: str) -> str:
+    """A content that may only be text, its parts joined by newlines."""
+    found = []
+    for there, part in parts(message, place):
+        if (said := part_text(part, there)) is None:
+            raise refuse(there, f"{there}: only text can stand in a message of the role {message.get('role')!r}.")
+        found.append(said)
+    return "\n".join(found)
+
+
+def image(part: Fields, place: str) -> Data | str:
+    """What an `image_url` part shows: data, or the address of an image."""
+    source = part.get("image_url")
+    url = source.get("url") if isinstance(source, dict) else source
+    return data_url(text(url, f"{place}.image_url"), f"{place}.image_url")
+
+
+def data_url(url: str, place: str) -> Data | str:
+    """The data of a base64 `data:` URL (RFC 2397); any other URL as it is."""
+    if url[:5].lower() != "data:":
+        return url
+    if not (head := _DATA_URL.match(url)):
+        raise refuse(place, f"{place} must be a data: URL with a media type and base64 data.")
+    return Data(head[1].lower(), url[head.end() :])
+
+
+def tool_calls(message: Fields, place: str) -> Iterator[ToolCall]:
+    """The calls of an assistant message. Arguments that are no JSON object are a 400: upstreams take objects only."""
+    for index, item in enumerate(array(message.get("tool_calls") or [], f"{place}.tool_calls")):
+        there = f"{place}.tool_calls[{index}]"
+        call = mapping(item, there)
+        function = mapping(call.get("function"), f"{there}.function")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            try:
+                arguments = orjson.loads(arguments) if arguments.strip() else {}
+            except orjson.JSONDecodeError:
+                raise refuse(f"{there}.function.arguments", "The arguments of this tool call are not JSON.") from None
+        yield ToolCall(
+            text(call.get("id") or "", f"{there}.id"),
+            text(function.get("name"), f"{there}.function.name"),
+            mapping({} if arguments is None else arguments, f"{there}.function.arguments"),
+        )
+
+
+def tools(value: object) -> Iterator[tuple[Fields, Fields]]:
+    """Each tool after its function. Tools of another type than `function` are a 400."""
+    for index, item in enumerate(array(value, "tools")):
+        tool = mapping(item, f"tools[{index}]")
+        if tool.get("type", "function") != "function":
+            raise refuse(f"tools[{index}].type", "This upstream takes tools of the type function only.")
+        function = mapping(tool.get("function"), f"tools[{index}].function")
+        text(function.get("name"), f"tools[{index}].function.name")
+        yield function, tool
+
+
+def schema_of(response_format: Fields) -> Fields:
+    """The JSON schema of a `response_format` of the type `json_schema`."""
+    described = mapping(response_format.get("json_schema"), "response_format.json_schema")
+    return mapping(described.get("schema"), "response_format.json_schema.schema")
+
+
+def leftover(name: str, value: object) -> list[str]:
+    """The change to report for a parameter that the upstream has not, none where it asked for nothing.
+
+    Raises a 400 where the answer would mean something else without it.
+    """
+    if name not in MEANT:
+        return [f"drop {name}"]
+    if value in MEANT[name]:
+        return []
+    raise refuse(name, f"This upstream cannot do what {name} asks for.")

@@ -1,0 +1,144 @@
+"""Ollama by its native API, since its own /v1 drops parameters and loses failures in mid-stream."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.providers.completions import Chunks, TextChunks
+from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
+from proxy.providers.failures import judge
+from proxy.providers.forwarding import forward
+from proxy.providers.ollama_answers import (
+    OllamaReader,
+    checked,
+    embeddings,
+    whole_chat,
+    whole_text,
+    without_addresses,
+)
+from proxy.providers.ollama_requests import Translation
+from proxy.providers.reading import malformed
+from proxy.providers.reports import report_in
+
+MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
+
+_PATHS: Final = {"chat/completions": "/api/chat", "completions": "/api/generate", "embeddings": "/api/embed"}
+_MODALITIES: Final = {"vision": "image", "audio": "audio"}  # Ollama's word for a capability -> ours
+
+
+class Ollama(Provider):
+    """An Ollama server, or ollama.com. In `options`: `keep_alive` as Ollama takes it, `num_ctx` the usual window."""
+
+    name = "ollama"
+    base_url = "http://127.0.0.1:11434"
+    key_variable = "OLLAMA_API_KEY"
+    endpoints = frozenset({"completions", "embeddings"})
+    usage = "made"
+
+    def request(self, order: Order) -> Request:
+        """POST /api/chat, /api/generate or /api/embed."""
+        headers = forward(order, _headers(order.target), without=(b"anthropic-",))
+        translation = Translation(order)
+        if order.endpoint == "embeddings":
+            body = translation.embed()
+        elif order.endpoint == "completions":
+            body = translation.generate()
+        else:
+            body = translation.chat()
+        return Request(_PATHS[order.endpoint], orjson.dumps(body), headers=headers, changes=tuple(translation.changes))
+
+    def reader(self, order: Order) -> Reader:
+        """NDJSON to events."""
+        return OllamaReader(order.target.model, TextChunks if order.endpoint == "completions" else Chunks)
+
+    def whole(self, order: Order, body: bytes) -> bytes:
+        """One JSON object, which has to be done."""
+        if order.endpoint == "embeddings":
+            encoded = orjson.loads(order.body).get("encoding_format") == "base64"
+            return embeddings(order.target.model, checked(body, complete=False), encoded)
+        translate = whole_text if order.endpoint == "completions" else whole_chat
+        return translate(order.target.model, checked(body))
+
+    def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
+        """By status and text: `{"error": "text"}`, or nothing where Ollama refuses the Host (403)."""
+        report = report_in(body)
+        if status == 403 and not body:
+            return SluiceError("upstream_auth_failed", "Ollama refused the Host it was called by.", again="next")
+        return judge(status, replace(report, message=without_addresses(report.message)), headers)
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        """GET /api/tags, then POST /api/show for each model; one that cannot be shown is listed without details."""
+        answer = yield Request("/api/tags", method="GET", headers=_headers(target))
+        if not 200 <= answer.status < 300:
+            raise self.failure(answer.status, answer.headers, answer.body)
+        listed = _object(answer.body).get("models", ())
+        if not isinstance(listed, list) and listed is not None:
+            raise malformed("Ollama")
+        models = []
+        for entry in listed or ():
+            if not isinstance(entry, dict) or not isinstance(name := entry.get("model") or entry.get("name"), str):
+                continue
+            shown: Mapping[str, Any] = {}
+            if len(models) < MOST_MODELS:
+                body = orjson.dumps({"model": name})
+                answer = yield Request("/api/show", body, headers=_headers(target))
+                shown = _object(answer.body) if answer.status == 200 else {}
+            models.append(_model(name, entry, shown))
+        return models
+
+
+def _headers(target: Target) -> Headers:
+    """Credentials, if any: a local Ollama has none, ollama.com answers nobody without."""
+    if not target.key and urlsplit(target.base).hostname == "ollama.com":
+        raise SluiceError("upstream_not_configured", "ollama.com needs a key: set OLLAMA_API_KEY.", again="next")
+    key = [(b"authorization", b"Bearer " + target.key.encode())] if target.key else []
+    return [(b"content-type", b"application/json"), *key]
+
+
+def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Model:
+    """What /api/tags and /api/show say. The context length is what the model can, not the window that is loaded."""
+    able = shown.get("capabilities", entry.get("capabilities"))
+    able = able if isinstance(able, list) else None
+    inputs = None if able is None else ("text", *(_MODALITIES[word] for word in able if word in _MODALITIES))
+    return Model(
+        id=name,
+        context=_context(shown),
+        inputs=inputs,
+        created=_seconds(entry.get("modified_at")),
+        owner="library",
+        tools=None if able is None else "tools" in able,
+        extra=None if able is None else {"capabilities": tuple(able)},
+    )
+
+
+def _context(shown: Mapping[str, Any]) -> int | None:
+    """`<architecture>.context_length` of /api/show."""
+    info = shown.get("model_info")
+    if not isinstance(info, dict):
+        return None
+    length = info.get(f"{info.get('general.architecture')}.context_length")
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def _seconds(date: Any) -> int | None:
+    """Unix seconds of an RFC 3339 date; Go writes up to nine digits of a second, of which Python reads six."""
+    try:
+        return int(datetime.fromisoformat(date).timestamp())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise malformed("Ollama")
+    return value

@@ -1,0 +1,236 @@
+"""OpenAI's requests as Ollama's native ones (ollama/ollama, api/types.go, and what its own /v1 does in openai.go)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from proxy.providers.contract import Order
+from proxy.providers.messages import (
+    HANDLED,
+    Data,
+    Fields,
+    fields_of,
+    image,
+    leftover,
+    mapping,
+    messages,
+    number,
+    part_text,
+    parts,
+    plain,
+    refuse,
+    schema_of,
+    strings,
+    text,
+    tool_calls,
+    tools,
+)
+
+DEFAULT_WINDOW: Final = 4096  # tokens: num_ctx where nobody says otherwise, on machines below 24 GiB of VRAM
+
+OPTIONS: Final[Mapping[str, tuple[str, Callable[[object, str], object]]]] = {
+    "max_tokens": ("num_predict", number),
+    "max_completion_tokens": ("num_predict", number),
+    "stop": ("stop", strings),
+    "repetition_penalty": ("repeat_penalty", number),
+    "temperature": ("temperature", number),
+    "top_p": ("top_p", number),
+    "seed": ("seed", number),
+    "frequency_penalty": ("frequency_penalty", number),
+    "presence_penalty": ("presence_penalty", number),
+    "top_k": ("top_k", number),
+    "min_p": ("min_p", number),
+    "typical_p": ("typical_p", number),
+    "repeat_penalty": ("repeat_penalty", number),
+    "repeat_last_n": ("repeat_last_n", number),
+    "num_predict": ("num_predict", number),
+    "num_keep": ("num_keep", number),
+    "num_ctx": ("num_ctx", number),
+}
+"""Ours -> theirs, inside `options`. Only what the client sent is sent: a Modelfile's own values stay in force."""
+
+NATIVE: Final = frozenset({"keep_alive", "think", "format", "truncate", "shift", "logprobs", "top_logprobs"})
+"""Passed on as they are; `truncate` and `shift` are otherwise set so that nothing is cut silently."""
+
+THINK: Final[Mapping[str, bool | str]] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "max": "max",
+}
+
+
+class Translation:
+    """One request on its way into Ollama's form: the body, and what had to be changed."""
+
+    def __init__(self, order: Order) -> None:
+        self.fields = fields_of(order)
+        self.order = order
+        self.options: Fields = {}
+        self.changes: list[str] = []
+        self.body: Fields = {"model": order.target.model, "stream": order.stream, "truncate": False}
+
+    def chat(self) -> Fields:
+        """The body of /api/chat."""
+        self.body |= {"messages": list(translate_messages(self.fields)), "shift": False}
+        self._parameters({"tools": self._tools, "tool_choice": self._tool_choice})
+        return self._closed()
+
+    def generate(self) -> Fields:
+        """The body of /api/generate, for legacy completions."""
+        prompts = strings(self.fields.get("prompt", ""), "prompt")
+        if len(prompts) != 1:
+            raise refuse("prompt", "This upstream completes one prompt at a time.")
+        self.body |= {"prompt": prompts[0], "shift": False}
+        self._parameters({"prompt": _ignore, "suffix": self._native, "logprobs": _no_logprobs})
+        return self._closed()
+
+    def embed(self) -> Fields:
+        """The body of /api/embed. Without `truncate: false` it would embed the beginning of a long text as if it were all."""
+        given = self.fields.get("input")
+        if isinstance(given, list) and any(not isinstance(item, str) for item in given):
+            raise refuse("input", "This upstream embeds text only, not tokens.")
+        del self.body["stream"]
+        self.body["input"] = strings(given, "input")
+        self._parameters({"input": _ignore, "encoding_format": _encoding, "dimensions": self._native})
+        return self._closed()
+
+    def _parameters(self, own: Mapping[str, Callable[[str, Any], None]]) -> None:
+        rules = {"options": _ignore, "response_format": self._format, "reasoning_effort": self._effort} | own
+        for name, value in self.fields.items():
+            if value is None or name in HANDLED:
+                continue
+            if name in rules:
+                rules[name](name, value)
+            elif name in OPTIONS:
+                theirs, transform = OPTIONS[name]
+                self.options[theirs] = transform(value, name)
+            elif name in NATIVE:
+                self._native(name, value)
+            elif name == "reasoning":
+                self._effort("reasoning", mapping(value, "reasoning").get("effort"))
+            else:
+                self.changes += leftover(name, value)
+        if self.fields.get("tool_choice") == "none":
+            self.body.pop("tools", None)
+
+    def _closed(self) -> Fields:
+        """The body with its options: the client's own `options` win, then its parameters, then what the need says."""
+        self.options |= mapping(self.fields.get("options") or {}, "options")
+        if window := window_for(self.order) if "num_ctx" not in self.options else 0:
+            self.options["num_ctx"] = window
+            self.changes.append("set num_ctx")
+        kept = self.order.target.options.get("keep_alive")
+        if kept is not None:
+            self.body.setdefault("keep_alive", kept)
+        return self.body | {"options": self.options} if self.options else self.body
+
+    def _native(self, name: str, value: Any) -> None:
+        self.body[name] = value
+
+    def _effort(self, name: str, value: Any) -> None:
+        if value is None:
+            return
+        if not isinstance(value, str) or value not in THINK:
+            raise refuse(name, f"{name} must be one of {', '.join(THINK)}.")
+        self.body.setdefault("think", THINK[value])
+
+    def _format(self, name: str, value: Any) -> None:
+        kind = mapping(value, name).get("type")
+        if kind not in ("text", "json_object", "json_schema"):
+            raise refuse(name, "response_format.type must be text, json_object or json_schema.")
+        if kind != "text":
+            self.body.setdefault("format", "json" if kind == "json_object" else schema_of(value))
+
+    def _tools(self, name: str, value: Any) -> None:
+        self.body["tools"] = [{"type": "function", "function": function} for function, _ in tools(value)]
+
+    def _tool_choice(self, name: str, value: Any) -> None:
+        if value not in ("auto", "none"):
+            raise refuse(name, "Ollama cannot be made to call a tool: tool_choice may be auto or none.")
+        self.changes.append("drop tool_choice")
+        if value == "none" and self.fields.get("tools"):
+            self.changes.append("drop tools")
+
+
+def window_for(order: Order) -> int:
+    """`num_ctx` for this order in tokens, 0 where the window that is there anyway will do.
+
+    A power of two, because each other value makes Ollama load the model again. Never more than the model can, and
+    never less than what the upstream's own `num_ctx` (config) says it is loaded with.
+    """
+    usual = order.target.options.get("num_ctx") or 0
+    most = (order.limits.context if order.limits else None) or order.need
+    if order.need <= max(usual, DEFAULT_WINDOW):
+        return int(usual)
+    step = 1 << (order.need - 1).bit_length()
+    return int(max(usual, min(step, most) if order.limits and order.limits.context else step))
+
+
+def translate_messages(fields: Fields) -> Iterator[Fields]:
+    """Each message in Ollama's form: text as one string, images beside it, tool results with their tool's name."""
+    names: dict[str, str] = {}
+    for place, message in messages(fields):
+        role = message.get("role")
+        if role in ("system", "developer"):
+            yield {"role": "system", "content": plain(message, place)}
+        elif role == "user":
+            yield _user(message, place)
+        elif role == "assistant":
+            yield _assistant(message, place, names)
+        elif role == "tool":
+            yield _tool(message, place, names)
+        else:
+            raise refuse(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
+
+
+def _user(message: Fields, place: str) -> Fields:
+    texts, images = [], []
+    for there, part in parts(message, place):
+        if (said := part_text(part, there)) is not None:
+            texts.append(said)
+            continue
+        if part.get("type") != "image_url":
+            raise refuse(there, f"Ollama takes text and images, not {part.get('type')!r}.")
+        shown = image(part, there)
+        if not isinstance(shown, Data):
+            raise refuse(f"{there}.image_url", "Ollama takes images as base64 data: URLs only; nothing is fetched.")
+        images.append(shown.base64)
+    return {"role": "user", "content": "\n".join(texts)} | ({"images": images} if images else {})
+
+
+def _assistant(message: Fields, place: str, names: dict[str, str]) -> Fields:
+    found: Fields = {"role": "assistant", "content": plain(message, place)}
+    for field in ("reasoning", "reasoning_content"):
+        if isinstance(thought := message.get(field), str) and thought:
+            found["thinking"] = thought
+            break
+    calls = []
+    for call in tool_calls(message, place):
+        names[call.id] = call.name
+        function = {"name": call.name, "arguments": call.arguments}
+        calls.append(({"id": call.id} if call.id else {}) | {"function": function})
+    return found | ({"tool_calls": calls} if calls else {})
+
+
+def _tool(message: Fields, place: str, names: dict[str, str]) -> Fields:
+    found: Fields = {"role": "tool", "content": plain(message, place)}
+    id = text(message.get("tool_call_id") or "", f"{place}.tool_call_id")
+    if name := text(message.get("name") or names.get(id, ""), f"{place}.name"):
+        found["tool_name"] = name
+    return found | ({"tool_call_id": id} if id else {})
+
+
+def _ignore(name: str, value: Any) -> None:
+    """Taken care of elsewhere."""
+
+
+def _encoding(name: str, value: Any) -> None:
+    if value not in ("float", "base64"):
+        raise refuse(name, "encoding_format must be float or base64.")
+
+
+def _no_logprobs(name: str, value: Any) -> None:
+    raise refuse(name, "This upstream gives log probabilities with chat completions only.")

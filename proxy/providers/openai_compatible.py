@@ -1,0 +1,107 @@
+"""OpenAI's own dialect, which most upstreams speak: what goes out and comes back stays byte for byte."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
+from proxy.providers.failures import error_in_event, judge
+from proxy.providers.reports import report_in
+from proxy.sse import EventCutter
+
+__all__ = ["OpenAICompatible", "error_in_event"]
+
+_JSON: Final = b"application/json"
+_EVENTS: Final = b"text/event-stream"
+_NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
+_CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
+_OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
+
+
+class OpenAICompatible(Provider):
+    """Any server that answers `{base}/chat/completions` as OpenAI does."""
+
+    name = "openai"
+    usual_path = "/v1"
+
+    def request(self, order: Order) -> Request:
+        """The order as it is, with the target's credentials and the headers of the config over the client's."""
+        accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
+        own = {b"content-type": _JSON, b"accept": accepted, **self.headers(order.target)}
+        passed = [line for line in order.headers if line[0] not in own and line[0][:12] != b"x-stainless-"]
+        return Request("/" + order.endpoint, order.body, "POST", [*own.items(), *passed])
+
+    def headers(self, target: Target) -> dict[bytes, bytes]:
+        """Credentials, and what the config adds to or puts in place of them."""
+        key = {b"authorization": b"Bearer " + target.key.encode()} if target.key else {}
+        return key | dict(target.headers) if target.headers else key
+
+    def reader(self, order: Order) -> Reader:
+        """Whole events, byte for byte; what they say is watched by whoever passes them on."""
+        return EventCutter()
+
+    def whole(self, order: Order, body: bytes) -> bytes:
+        """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
+        if (b'"error"' not in body and body[:1] == b"{" and body[-1:] == b"}") or order.endpoint in _NO_JSON:
+            return body
+        if error := error_in_event(parsed(body)):
+            raise error
+        return body
+
+    def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
+        """By status, and by what the report in the body says."""
+        return judge(status, report_in(body), headers)
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        """GET /models: `{"data": [{"id", …}]}` or the bare array."""
+        answer = yield Request("/models", method="GET", headers=[(b"accept", _JSON), *self.headers(target).items()])
+        listed = self.listed(answer)
+        return [self.model(entry) for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+    def listed(self, answer: Answer) -> list[Any]:
+        """The entries of a list of models. Raises SluiceError where the answer is none."""
+        if not 200 <= answer.status < 300:
+            raise self.failure(answer.status, answer.headers, answer.body)
+        fields = parsed(answer.body)
+        entries = fields.get("data", fields.get("models")) if isinstance(fields, dict) else fields
+        if entries is None and isinstance(fields, dict) and "data" in fields:
+            return []  # Ollama's null for no models
+        if not isinstance(entries, list):
+            raise error_in_event(fields) or SluiceError(
+                "upstream_malformed", "The upstream's list of models is none.", again="next"
+            )
+        return entries
+
+    def model(self, entry: Mapping[str, Any]) -> Model:
+        """One entry of the list; servers that know more than OpenAI says give limits under various names."""
+        return Model(
+            id=entry["id"].removeprefix("models/"),
+            context=first_count(entry, _CONTEXT),
+            output=first_count(entry, _OUTPUT),
+            created=count(entry.get("created")),
+            owner=entry["owned_by"] if isinstance(entry.get("owned_by"), str) else None,
+        )
+
+
+def parsed(body: bytes) -> Any:
+    """An answer's JSON object or array, blank lines around it allowed (DeepSeek sends some while it queues a call)."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        fields = None
+    if isinstance(fields, dict | list):
+        return fields
+    raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next")
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens or seconds above 0, or None."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def first_count(entry: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    """The first of these fields that is a number above 0."""
+    return next(filter(None, (count(entry.get(name)) for name in names)), None)

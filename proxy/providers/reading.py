@@ -1,0 +1,120 @@
+"""The frame of every translating reader: pieces of the upstream's stream in, OpenAI's events out."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from proxy.errors import SluiceError
+from proxy.sse import MAX_EVENT
+
+
+def malformed(who: str) -> SluiceError:
+    """A successful answer that cannot be read."""
+    return SluiceError("upstream_malformed", f"{who} sent an answer that is not in its own format.", again="next")
+
+
+def cut_short(who: str) -> SluiceError:
+    """A whole answer that says itself that it is not complete."""
+    return SluiceError("upstream_truncated", f"{who} ended the answer before it was complete.", again="next")
+
+
+def parsed(who: str, body: bytes) -> dict[str, Any]:
+    """The object that a whole answer is."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise malformed(who) from None
+    if not isinstance(answer, dict):
+        raise malformed(who)
+    return answer
+
+
+class LineCutter:
+    """Cuts a byte stream (NDJSON) at its newlines. Empty lines are left out."""
+
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self._tail = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> Sequence[bytes]:
+        """The lines that are complete with `data`. Raises upstream_malformed for one longer than the limit."""
+        *whole, rest = data.split(b"\n")
+        if whole and self._tail:
+            whole[0] = bytes(self._tail) + whole[0]
+            self._tail.clear()
+        self._tail += rest
+        if len(self._tail) > self._limit:
+            raise SluiceError("upstream_malformed", "The upstream sent a line of unreasonable size.", again="next")
+        return [line for line in whole if line and not line.isspace()]
+
+    def finish(self) -> Sequence[bytes]:
+        """The last line, where its newline never came."""
+        rest = bytes(self._tail)
+        self._tail.clear()
+        return [rest] if rest and not rest.isspace() else []
+
+
+class TranslatingReader:
+    """A Reader by three steps of a subclass: cut, take the rest, translate one piece.
+
+    A failure in the stream is raised only after the events before it were handed on, in the next `feed` or `finish`,
+    so what a caller sees does not depend on how the network cut the bytes. A piece that is no JSON is dropped and
+    counted in `dropped`; as the very first piece it means that this is no stream of ours at all.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._failed: SluiceError | None = None
+        self._began = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that are complete with `data`."""
+        if self._failed is not None:
+            raise self._failed
+        return self._run(self.cut(data))
+
+    def finish(self) -> bytes:
+        """The events in what was held when the body ended."""
+        if self._failed is not None:
+            raise self._failed
+        self._began = True  # what cannot be read now is a piece cut short, not another format
+        return self._run(self.rest()) + self.end()
+
+    def cut(self, data: bytes) -> Iterable[bytes]:
+        """The whole pieces that are complete with `data`."""
+        raise NotImplementedError
+
+    def rest(self) -> Iterable[bytes]:
+        """The piece that was held, if any."""
+        raise NotImplementedError
+
+    def translate(self, piece: bytes) -> bytes:
+        """OpenAI's events for one piece. Raises ValueError where it is no JSON, SluiceError where it says a failure."""
+        raise NotImplementedError
+
+    def end(self) -> bytes:
+        """What is still owed when the body ended without the dialect's own closing piece."""
+        return b""
+
+    def _run(self, pieces: Iterable[bytes]) -> bytes:
+        found: list[bytes] = []
+        try:
+            for piece in pieces:
+                found.append(self._take(piece))
+        except SluiceError as error:
+            self._failed = error
+            if not any(found):
+                raise
+        return b"".join(found)
+
+    def _take(self, piece: bytes) -> bytes:
+        try:
+            events = self.translate(piece)
+        except ValueError:
+            if not self._began:
+                raise malformed("The upstream") from None
+            self.dropped += 1
+            return b""
+        self._began = True
+        return events

@@ -1,0 +1,259 @@
+"""One request and its response: the ASGI app's `receive` and `send`, and what becomes of its failures."""
+
+import asyncio
+import logging
+import traceback
+from typing import Final, Literal, Protocol
+
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.server import ServerState
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.serving.heads import request_id, response_head
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+COMMENT_CHUNK: Final = b"4\r\n: \n\n\r\n"
+"""An event-stream's comment, which every client skips, as one chunk."""
+LAST_CHUNK: Final = b"0\r\n\r\n"
+UNTIL_CLOSE: Final = -1
+"""Instead of the bytes still owed: the body ends with the connection (HTTP/1.0 without a length)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Connection(Protocol):
+    """What a cycle needs of its connection."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    server_state: ServerState  # its default headers go with every response
+    write_paused: bool
+
+    def resume_reading(self) -> None:
+        """The app asks for the body."""
+
+    async def writable(self) -> None:
+        """Waits until the write buffer has room."""
+
+    def answered(self, cycle: "Cycle") -> None:
+        """The cycle's response is complete."""
+
+    def answer(self, error: SluiceError) -> None:
+        """Writes the error as the whole response; ends the connection."""
+
+
+class Cycle:
+    """One request, its app's task and its response.
+
+    `receive` gives the body whole, in one message. `send` keeps the head until the first piece of body, or until the
+    loop's next turn, and writes both at once. When the client leaves, the app's task is cancelled.
+    """
+
+    __slots__ = (
+        "scope", "connection", "keep_alive", "wants_continue", "end", "task",
+        "body", "more_body", "wanted", "started", "complete", "event_stream",
+        "_head", "_flush", "_taken", "_bodyless", "_chunked", "_owed", "_waiter",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, connection: Connection, keep_alive: bool, wants_continue: bool) -> None:
+        self.scope = scope
+        self.connection = connection
+        self.keep_alive = keep_alive
+        self.wants_continue = wants_continue
+        self.end: Literal["", "left", "draining"] = ""  # why the app's task was cancelled
+        self.task: asyncio.Task[None] | None = None
+        self.body: bytes | bytearray = b""
+        self.more_body = True
+        self.wanted = False  # the app waits for the body
+        self.started = False  # the app has given the head
+        self.complete = False
+        self.event_stream = False  # a chunked text/event-stream: comments and events may be put between two sends
+        self._head = b""  # given, and not written yet
+        self._flush: asyncio.Handle | None = None
+        self._taken = False  # the app has had the body
+        self._bodyless = False
+        self._chunked = False
+        self._owed = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    # What the connection tells
+
+    def feed(self, piece: bytes) -> int:
+        """Takes a piece of the request's body; returns the bytes that are there."""
+        if not self.body:
+            self.body = piece  # most bodies come in one piece and are never copied
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += piece
+        return len(self.body)
+
+    def fed(self) -> None:
+        """The request's body is complete."""
+        self.more_body = False
+        self._wake()
+
+    def cancel(self, end: Literal["left", "draining"]) -> None:
+        """Ends the app's task, and through it all that the call caused."""
+        if self.complete or self.end:
+            return
+        self.end = end
+        self._wake()
+        if self.task is not None:
+            self.task.cancel()
+
+    def probe(self) -> None:
+        """Writes something that a waiting client skips, where the response has a place for it."""
+        if self.complete:
+            return
+        if not self.started:
+            if self.scope["http_version"] == "1.1":
+                self.connection.transport.write(CONTINUE)
+        elif self.event_stream:
+            self._flush_head()
+            self.connection.transport.write(COMMENT_CHUNK)
+
+    # The app's side
+
+    async def run(self, app: ASGIApp) -> None:
+        """Runs the app for this request. The outermost door: no exception passes it, none of their texts leaves."""
+        cause = ""
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.complete and not self.end:
+                cause = "the app returned before its response was complete"
+        except asyncio.CancelledError:
+            if not self.end:
+                cause = "the app was cancelled by itself"
+        except Exception as error:
+            # Without the exception's text: it may hold what the client sent.
+            cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+        if cause:
+            logger.error("request %s failed: %s", request_id(self.scope["headers"]).decode(), cause)
+        if not self.complete and self.end != "left":
+            self._break_off()
+
+    async def receive(self) -> Message:
+        """The whole body in one `http.request`, once it is there; after that `http.disconnect`, once it is so."""
+        if self.more_body and not self.complete and not self.end:
+            if self.wants_continue and not self.started:
+                self.connection.transport.write(CONTINUE)
+            self.wants_continue = False
+            self.wanted = True
+            self.connection.resume_reading()
+            await self._wait()
+        elif self._taken and not self.complete and not self.end:
+            await self._wait()
+        if self.complete or self.end:
+            return {"type": "http.disconnect"}
+        body, self.body, self._taken = self.body, b"", True
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Takes the head, then the body in as many pieces as the app likes."""
+        connection = self.connection
+        if connection.write_paused and not self.end:
+            await connection.writable()
+        if self.end == "left":
+            return
+        kind = message["type"]
+        if not self.started:
+            if kind != "http.response.start":
+                raise RuntimeError(f"{kind} before http.response.start")
+            self._start(message["status"], message.get("headers", []))
+            self._flush = connection.loop.call_soon(self._flush_head)
+            return
+        if kind != "http.response.body" or self.complete:
+            raise RuntimeError(f"{kind} after the response was {'complete' if self.complete else 'started'}")
+        more = message.get("more_body", False)
+        data = self._frame(message.get("body", b""), more)
+        if self._head:
+            data = self._head + data
+            self._head = b""
+            if self._flush is not None:
+                self._flush.cancel()
+        if data:
+            connection.transport.write(data)
+        if not more:
+            self._finish()
+
+    def _start(self, status: int, headers: Headers) -> None:
+        fields = dict(headers)
+        length = fields.get(b"content-length")
+        framing = b"\r\n"
+        if self.wants_continue and self.more_body:
+            self.keep_alive = False  # whether the body that was not asked for still comes, nobody can tell
+        if self.scope["method"] == "HEAD" or status < 200 or status == 204 or status == 304:
+            self._bodyless = True
+        elif length is not None:
+            self._owed = int(length)
+        elif self.scope["http_version"] == "1.1":
+            self._chunked = True
+            self.event_stream = fields.get(b"content-type", b"").startswith(b"text/event-stream")
+            if b"transfer-encoding" not in fields:
+                framing = b"transfer-encoding: chunked\r\n\r\n"
+        else:
+            self._owed = UNTIL_CLOSE
+            self.keep_alive = False
+        if b"connection" in fields:
+            self.keep_alive = self.keep_alive and b"close" not in fields[b"connection"].lower()
+        elif not self.keep_alive:
+            framing = b"connection: close\r\n" + framing
+        self._head = response_head(status, [*self.connection.server_state.default_headers, *headers]) + framing
+        self.started = True
+
+    def _frame(self, data: bytes, more: bool) -> bytes:
+        if self._bodyless:
+            return b""
+        if self._chunked:
+            if data:
+                return b"%x\r\n%b\r\n" % (len(data), data) if more else b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+            return b"" if more else LAST_CHUNK
+        if self._owed != UNTIL_CLOSE:
+            self._owed -= len(data)
+            if self._owed < 0 or (self._owed and not more):
+                raise RuntimeError("the body is not as long as its content-length")
+        return data
+
+    def _finish(self) -> None:
+        self.complete = True
+        self._wake()
+        self.connection.answered(self)
+
+    def _flush_head(self) -> None:
+        if self._head and not self.connection.transport.is_closing():
+            self.connection.transport.write(self._head)
+        self._head = b""
+
+    def _break_off(self) -> None:
+        if self.end == "draining":
+            error = SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
+        else:
+            error = SluiceError("proxy_internal", "The proxy failed; its log says how.")
+        if not self.started or self._head:
+            self._head = b""
+            self.started = self.complete = True
+            self._wake()
+            self.connection.answer(error)
+        elif self.end == "draining" and self.event_stream:
+            event = error.event()
+            self.keep_alive = False
+            self.connection.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+            self._finish()
+        else:
+            self.connection.transport.abort()  # only a broken connection says that this was not all
+
+    async def _wait(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("receive() is awaited already")
+        self._waiter = self.connection.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+

@@ -1,0 +1,53 @@
+"""One lazily re-armed timer per connection, so that moving a deadline costs two assignments."""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+
+class Deadline:
+    """Calls `expired` once `at` (loop time, seconds) has passed. A timer that fires too early arms itself anew."""
+
+    __slots__ = ("at", "_loop", "_expired", "_timer", "_fires")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        self.at = inf
+        self._loop = loop
+        self._expired = expired
+        self._timer: asyncio.TimerHandle | None = None
+        self._fires = inf
+
+    def set(self, seconds: float) -> None:
+        """Moves the deadline to `seconds` from now."""
+        self.at = at = self._loop.time() + seconds
+        if at < self._fires:
+            self._arm(at)
+
+    def clear(self) -> None:
+        """Nothing is waited for. The timer stays: the next deadline is most likely later than it."""
+        self.at = inf
+
+    def stop(self) -> None:
+        """Ends it for good."""
+        self.at = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires = at
+        self._timer = self._loop.call_at(at, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._fires = inf
+        if self.at == inf:
+            return
+        # Event loops round timers to milliseconds, in either direction.
+        if self._loop.time() + 0.001 < self.at:
+            self._arm(self.at)
+        else:
+            self.at = inf
+            self._expired()

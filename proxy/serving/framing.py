@@ -1,0 +1,67 @@
+"""What a request head must be before anything of it is believed: RFC 9112, read strictly.
+
+The parser (llhttp) has refused by then: Transfer-Encoding beside Content-Length, doubled or malformed Content-Length,
+bare LF, folded lines, spaces before a colon, NUL. What it lets through and others read differently ends here.
+"""
+
+import re
+from collections import Counter
+from typing import Final
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.serving.limits import MAX_HEAD, MAX_LINES, MAX_TARGET
+
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
+"""RFC 9110 7.2 `uri-host [":" port]`, without the percent-encoding and sub-delimiters that no real host name has."""
+SINGLE: Final = frozenset(
+    {b"host", b"authorization", b"x-api-key", b"api-key", b"content-type", b"content-length", b"transfer-encoding"}
+)
+"""Headers of which two would leave it open which one counts."""
+
+
+def invalid(message: str, status: int = 400) -> SluiceError:
+    """The client's own fault, in its words."""
+    return SluiceError("client_invalid_request", message, status=status)
+
+
+def check_head(version: str, target: bytes, headers: Headers) -> dict[bytes, bytes]:
+    """The head's headers by name (lower case). Raises `SluiceError` (400 or 431) on one that could be misread."""
+    if len(headers) > MAX_LINES:
+        raise invalid(f"The request has more than {MAX_LINES} header lines.", 431)
+    if len(target) > MAX_TARGET:
+        raise invalid(f"The request target is longer than {MAX_TARGET} bytes.", 431)
+    if version != "1.1" and version != "1.0":
+        raise invalid("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if not (target.startswith(b"/") or target == b"*") or b"#" in target:
+        raise invalid("The request target must be a path, without scheme, host or fragment.")
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        _refuse_doubles(headers)
+    host = fields.get(b"host")
+    if host is None:
+        if version == "1.1":
+            raise invalid("The Host header is missing.")
+    elif HOST.fullmatch(host) is None:
+        raise invalid("The Host header is not a host with an optional port.")
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
+        raise invalid("The only transfer-encoding is chunked, in HTTP/1.1.")
+    return fields
+
+
+def check_size(target: bytes, headers: Headers) -> None:
+    """Raises `SluiceError` (431) where a head, as far as it is there, is larger than MAX_HEAD bytes."""
+    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:
+        raise too_large()
+
+
+def too_large() -> SluiceError:
+    """The head does not fit."""
+    return invalid(f"The request head is larger than {MAX_HEAD} bytes.", 431)
+
+
+def _refuse_doubles(headers: Headers) -> None:
+    for name, count in Counter(name for name, _ in headers).items():
+        if count > 1 and name in SINGLE:
+            raise invalid(f"The {name.decode('ascii')} header came {count} times.")

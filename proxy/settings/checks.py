@@ -1,0 +1,184 @@
+"""What the parts of a configuration must be to each other: names that exist, routes apart, doors that are locked."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from pydantic import BaseModel
+
+from proxy.settings.addresses import is_loopback
+from proxy.settings.policies import RequestRewriting, ResponseRewriting
+from proxy.settings.problems import Path, dotted, nearest
+from proxy.settings.routes import RouteSettings
+from proxy.settings.schema import Settings
+from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
+
+Finding = tuple[Path, str]
+
+NOT_YET: Final[Mapping[str, str]] = {
+    "server.workers": "several processes",
+    "defaults.breaker": "breakers",
+    "defaults.stream_safety": "stream safety other than live",
+    "upstreams.*.breaker": "breakers",
+    "upstreams.*.max_in_flight": "limits on calls at a time",
+    "upstreams.*.max_wait": "limits on calls at a time",
+    "upstreams.*.prefill": "going on with an answer",
+    "routes.*.hedge": "hedging",
+    "routes.*.stream_safety": "stream safety other than live",
+    "routes.*.cache": "the cache",
+    "cache": "the cache",
+    "personas": "personas",
+    "vapi": "the Vapi door",
+    "log.content": "prompts in the log",
+}
+"""Keys that parse but whose feature is not built: any value but the default is refused. `*`: every name or number."""
+
+_DEFAULTS: Final = {"routes.*.stream_safety": "live"}  # as good as left out
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NO_MODEL: Final = "the model cannot be set by rewriting: use `to`, or `response.model` for the name in answers"
+
+
+def check(settings: Settings, upstreams: Iterable[str], not_yet: Mapping[str, str]) -> Iterator[Finding]:
+    """Everything that is wrong between the parts. `upstreams`: all names written, faulty ones too."""
+    names = list(upstreams)
+    yield from check_access(settings)
+    yield from check_names(settings, names)
+    for name, upstream in settings.upstreams.items():
+        yield from _check_upstream(name, upstream)
+    yield from _check_apart(settings.routes)
+    for number, route in enumerate(settings.routes):
+        yield from _check_route(("routes", number), route, settings.upstreams)
+    for name, persona in settings.personas.items():
+        if "/" in name:
+            yield ("personas", name), "the name of a persona may not hold a slash"
+        yield from _check_catalogue(("personas", name, "model"), persona.upstream, persona.model, settings.upstreams)
+        if any(_is_model(path) for path in persona.set):
+            yield ("personas", name, "set"), "the model of a persona is set by its key `model`"
+    for pattern, feature in not_yet.items():
+        for path in _used(settings, tuple(pattern.split(".")), (), _DEFAULTS.get(pattern)):
+            yield path, f"not available in this version ({feature})"
+
+
+def check_access(settings: Settings) -> Iterator[Finding]:
+    """Open doors only where nobody else can come; locked ones only where somebody has a key."""
+    host = settings.server.host
+    if settings.access.keys == "open" and not is_loopback(host):
+        yield ("access", "keys"), f"open is for a loopback host alone, and server.host is {host}: set it to required"
+    if settings.access.keys == "required" and not settings.access.client_keys:
+        yield ("access", "keys"), "required, but access.client_keys holds no key: nobody could call"
+
+
+def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
+    """Names of upstreams that there are none of."""
+    named: list[tuple[Path, str]] = []
+    if settings.default_upstream:
+        named.append((("default_upstream",), settings.default_upstream))
+    for number, route in enumerate(settings.routes):
+        named += [(("routes", number, "to", index), target.upstream) for index, target in enumerate(route.to)]
+    named += [(("personas", name, "upstream"), persona.upstream) for name, persona in settings.personas.items()]
+    for number, test in enumerate(settings.tests):
+        named += [(("tests", number, "expect", at), text.partition("/")[0]) for at, text in enumerate(test.expect)]
+    similar = settings.cache.similar
+    if similar and similar.embedder != "local":
+        named.append((("cache", "similar", "embedder"), similar.embedder.partition("/")[0]))
+    for path, name in named:
+        if name not in upstreams:
+            yield path, f'no upstream is called "{name}"{nearest(name, upstreams)}'
+    if not upstreams:
+        yield ("upstreams",), "at least one upstream is needed"
+
+
+def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
+    """Its name, and keys that only another provider knows."""
+    if name == "persona":
+        yield ("upstreams", name), "no upstream may be called persona: persona/NAME names personas"
+    elif not _NAME.fullmatch(name):
+        yield ("upstreams", name), "expected a name of letters, digits, dots, dashes and underscores"
+    for provider, keys in OWN_KEYS.items():
+        for key in keys:
+            if key in upstream.model_fields_set and upstream.provider != provider:
+                yield ("upstreams", name, key), f"only the provider {provider} has this key"
+
+
+def _check_apart(routes: Iterable[RouteSettings]) -> Iterator[Finding]:
+    """No two routes for the same names."""
+    first = dict[tuple[str, str], int]()
+    for number, route in enumerate(routes):
+        for key, value in (("prefix", route.prefix), ("model", route.model)):
+            if value is None:
+                continue
+            if (key, value) in first:
+                yield ("routes", number, key), f'routes.{first[key, value]} has {key} "{value}" already'
+            first.setdefault((key, value), number)
+
+
+def _check_route(path: Path, route: RouteSettings, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
+    """One route by itself, and its targets against fixed catalogues."""
+    if (route.prefix is None) == (route.model is None):
+        yield path, "a route needs either prefix or model, and not both"
+    if len({target.weight is None for target in route.to}) > 1:
+        yield (*path, "to"), "weights stand on all targets of a route or on none"
+    for index, target in enumerate(route.to):
+        at = (*path, "to", index)
+        template = target.model or "{model}"
+        if route.model is not None:
+            if "{rest}" in template:
+                yield at, "{rest} is what follows a prefix, and this route has none"
+            template = template.replace("{model}", route.model)
+        if "{" not in template:
+            yield from _check_catalogue(at, target.upstream, template, upstreams)
+    yield from _check_rewriting(path, route.request, route.response)
+
+
+def _check_catalogue(
+    path: Path, upstream: str, model: str, upstreams: Mapping[str, UpstreamSettings]
+) -> Iterator[Finding]:
+    """A model that its upstream's fixed catalogue does not have."""
+    catalogue = upstreams[upstream].models if upstream in upstreams else None
+    if catalogue is not None and model not in catalogue:
+        yield path, f'"{model}" is not among upstreams.{upstream}.models{nearest(model, catalogue)}'
+
+
+def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRewriting) -> Iterator[Finding]:
+    """No rule may touch the model, on which everything else was decided."""
+    for key, part in (("rename", request.rename), ("default", request.default), ("set", request.set)):
+        for name in part:
+            if _is_model(name) or (key == "rename" and _is_model(request.rename[name])):
+                yield (*path, "request", key, name), _NO_MODEL
+    for name in response.set:
+        if _is_model(name):
+            yield (*path, "response", "set", name), _NO_MODEL
+    for direction, removed in (("request", request.remove), ("response", response.remove)):
+        for index, name in enumerate(removed):
+            if _is_model(name):
+                yield (*path, direction, "remove", index), _NO_MODEL
+    system = request.system
+    if system.replace is not None and (system.prepend is not None or system.append is not None):
+        yield (*path, "request", "system"), "replace stands alone: what it replaces cannot be added to"
+
+
+def _is_model(path: str) -> bool:
+    return path.partition(".")[0].lower() == "model"
+
+
+def _used(value: object, steps: Path, path: Path, default: object) -> Iterator[Path]:
+    """Paths that a pattern with `*` matches and whose values are not the default."""
+    if not steps:
+        yield path
+        return
+    step, rest = steps[0], steps[1:]
+    if step == "*":
+        items: Iterable[tuple[str | int, object]] = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, tuple):
+            items = enumerate(value)
+        for key, item in items:
+            yield from _used(item, rest, (*path, key), default)
+    elif isinstance(value, BaseModel):
+        field = type(value).model_fields.get(str(step))
+        if field is None:
+            raise KeyError(f"no such key: {dotted((*path, step))}")
+        found = getattr(value, str(step))
+        if rest or found not in (field.get_default(call_default_factory=True), default):
+            yield from _used(found, rest, (*path, step), default)

@@ -1,0 +1,126 @@
+"""config.yaml and the environment into frozen settings, or every problem at once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxy.settings.addresses import ProviderFacts, store_beside
+from proxy.settings.checks import NOT_YET, check
+from proxy.settings.environment import Environment, first_variable, read_environment
+from proxy.settings.problems import ConfigError, Findings, Problem, nearest, one_of
+from proxy.settings.problems import Path as Place
+from proxy.settings.schema import Settings
+from proxy.settings.shaping import drop, got, original, shape
+from proxy.settings.upstreams import UpstreamSettings, Variables
+from proxy.settings.yaml_tree import YamlError, read_yaml
+
+
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    providers: Mapping[str, ProviderFacts],
+    server: Mapping[str, object] | None = None,
+    not_yet: Mapping[str, str] = NOT_YET,
+) -> Settings:
+    """The settings in the file at `path`, with a `.env` beside it below `environ`.
+
+    `server`: what the command line says instead of the file's `server`. `not_yet`: keys whose feature is missing.
+    Raises ConfigError with everything that is wrong.
+    """
+    environment, problems = read_environment(path.parent / ".env", environ)
+    try:
+        tree = read_yaml(_text(path))
+    except YamlError as error:
+        raise ConfigError(str(path), [*problems, error.problem]) from error
+    findings, data = tree.findings, tree.data
+    if isinstance(data, dict):
+        _leave_out_empty(data)
+        _put_over(data, server or {})
+    names = list(data["upstreams"]) if isinstance(data, dict) and isinstance(data.get("upstreams"), dict) else []
+    _expand(data, (), environment, findings)
+    settings = shape(data, findings)
+    if settings is None:
+        raise ConfigError(str(path), [*problems, *findings.found.values()])
+    access_is_whole = not any(place[:1] in (("access",), ("server",)) for place in findings.found)
+    for place, message in check(settings, names, not_yet):
+        if place[:1] != ("access",) or access_is_whole:
+            findings.add(original(place, data), message)
+    settings = _resolved(settings, environment, providers, findings)
+    if problems or findings.found:
+        raise ConfigError(str(path), [*problems, *findings.found.values()])
+    return settings.model_copy(update={"store": store_beside(settings.store, path.parent)})
+
+
+def _text(path: Path) -> str:
+    """The file as text; YamlError where there is none."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise YamlError(Problem(line, column, "", "the file is not UTF-8")) from error
+    except OSError as error:
+        raise YamlError(Problem(0, 0, "", f"cannot be read: {error.strerror}")) from error
+
+
+def _leave_out_empty(data: dict[str, Any]) -> None:
+    """A section with nothing in it, all commented out perhaps, is as good as none."""
+    for key in [key for key, value in data.items() if value is None and key != "upstreams"]:
+        if key in Settings.model_fields:
+            del data[key]
+
+
+def _put_over(data: dict[str, Any], server: Mapping[str, object]) -> None:
+    """The command line's word over the file's."""
+    if server and isinstance(data.setdefault("server", {}), dict):
+        data["server"].update(server)
+
+
+def _expand(data: Any, place: Place, environment: Environment, findings: Findings) -> None:
+    """Replaces variables in nested dicts and lists; a value where that fails is a finding and goes."""
+    items = list(data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ())
+    for key, value in items:
+        if not isinstance(value, str):
+            _expand(value, (*place, key), environment, findings)
+            continue
+        try:
+            data[key] = environment.expand(value)
+        except ValueError as error:
+            findings.add((*place, key), str(error))
+            drop(data, (key,))
+
+
+def _resolved(
+    settings: Settings, environment: Environment, providers: Mapping[str, ProviderFacts], findings: Findings
+) -> Settings:
+    """The settings with every upstream resolved: address in full, key, whether it is live."""
+    upstreams = {}
+    for name, upstream in settings.upstreams.items():
+        place: Place = ("upstreams", name)
+        facts = providers.get(upstream.provider)
+        if facts is None:
+            at = (*place, "provider")
+            hint = nearest(upstream.provider, providers)
+            findings.add(at, f"{one_of(sorted(providers))}, {got(at, findings.mark(at))}{hint}")
+            continue
+        try:
+            variables = _variables(place, facts, environment, findings)
+        except ValueError as error:
+            findings.add((*place, "api_key"), str(error))
+            continue
+        try:
+            upstreams[name] = upstream.resolved(facts, variables)
+        except ValueError as error:
+            findings.add((*place, "base_url"), str(error))
+    return settings.model_copy(update={"upstreams": upstreams})
+
+
+def _variables(place: Place, facts: ProviderFacts, environment: Environment, findings: Findings) -> Variables:
+    """What the upstream's values are written with. Raises ValueError where the usual key is in no readable file."""
+    written = {
+        key: findings.marks[(*place, key)].written
+        for key in UpstreamSettings.model_fields
+        if (*place, key) in findings.marks
+    }
+    named = {key: variable for key, text in written.items() if (variable := first_variable(text))}
+    return Variables(named, (environment.value(facts.key_variable) if facts.key_variable else None) or "")

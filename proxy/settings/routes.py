@@ -1,0 +1,77 @@
+"""Routes: which model names go to which targets."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from proxy.settings.policies import (
+    Hedge,
+    RequestRewriting,
+    ResponseRewriting,
+    RouteCache,
+    RouteRetry,
+    RouteTimeouts,
+    StreamSafety,
+)
+from proxy.settings.values import Many, Name, Part, Whole
+
+_PLACES: Final = frozenset({"{model}", "{rest}"})
+
+
+def _template(text: str | None) -> str | None:
+    """A model template that names nothing but `{model}` and `{rest}`, None where it is empty."""
+    unknown = set(re.findall(r"\{[^{}]*\}|[{}]", text or "")) - _PLACES
+    if unknown:
+        raise ValueError("expected a model name that may hold {model} (as asked) and {rest} (behind the prefix)")
+    return text or None
+
+
+class TargetSettings(Part):
+    """One place where a call may go."""
+
+    upstream: Name = Field(description="Name of an upstream.")
+    model: Annotated[str | None, AfterValidator(_template)] = Field(
+        default=None, description="Model name there; {model}: as asked, {rest}: behind the prefix. Left out: as asked."
+    )
+    weight: Whole | None = Field(
+        default=None, ge=1, description="Share of the calls; on all targets of a route or on none."
+    )
+
+
+def _target(value: object) -> object:
+    """`name` and `name/model-template` as the mapping they stand for."""
+    if not isinstance(value, str):
+        return value
+    upstream, _, model = value.partition("/")
+    return {"upstream": upstream, "model": model or None}
+
+
+def _targets(value: object) -> object:
+    """One target as a list of one."""
+    return [_target(item) for item in (value if isinstance(value, list) else [value])]
+
+
+Targets = Annotated[
+    Many[TargetSettings],
+    Field(min_length=1),
+    BeforeValidator(_targets, json_schema_input_type=str | TargetSettings | list[str | TargetSettings]),
+]
+
+
+class RouteSettings(Part):
+    """A rule: a model prefix, or an exact name, and what becomes of calls for it."""
+
+    prefix: str | None = Field(default=None, description="Calls whose model name begins so; the longest prefix wins.")
+    model: Name | None = Field(default=None, description="Calls for exactly this model name; beats every prefix.")
+    to: Targets = Field(
+        description="Targets in order, each `upstream`, `upstream/model-template` or a mapping: the next answers if "
+        "one fails before its first token."
+    )
+    timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="Instead of those in `defaults`.")
+    retry: RouteRetry = Field(default_factory=RouteRetry, description="Instead of that in `defaults`.")
+    hedge: Hedge | None = Field(default=None, description="Ask a second target where the first is slow.")
+    request: RequestRewriting = Field(default_factory=RequestRewriting, description="Rewriting on the way out.")
+    response: ResponseRewriting = Field(default_factory=ResponseRewriting, description="Rewriting on the way back.")
+    stream_safety: StreamSafety | None = Field(default=None, description="Instead of that in `defaults`.")
+    cache: RouteCache | None = Field(default=None, description="Which answers are kept. Left out: none.")

@@ -1,0 +1,159 @@
+"""Plain data into typed settings, with pydantic's verdicts in our words and faulty parts taken out."""
+
+from collections.abc import Mapping
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from proxy.settings.problems import Findings, Mark, Path, nearest, one_of
+from proxy.settings.schema import Settings
+
+DROPPED: Final = object()
+"""Stands where a faulty item of a list was, so that the others keep their numbers."""
+
+_EXPECTED: Final = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_BOUNDS: Final = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+_NEVER_SHOWN: Final = frozenset(
+    {"api_key", "admin_token", "client_keys", "secret", "headers", "base_url", "proxy", "store", "url"}
+)
+
+
+def shape(data: Any, findings: Findings) -> Settings | None:
+    """The settings that `data` holds. What does not fit is a finding and is taken out of `data`.
+
+    None: nothing usable is left, since `upstreams` or the whole is missing.
+    """
+    while True:
+        try:
+            return Settings.model_validate(_kept(data))
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        for detail in details:
+            path = _written(original(detail["loc"], data), detail["type"], findings)
+            findings.add(path, _message(detail, path, findings.mark(path)))
+            if not drop(data, path[:-1] if detail["type"] == "missing" else path):
+                return None
+
+
+def drop(data: Any, path: Path) -> bool:
+    """Takes one value out of nested dicts and lists; False where nothing is there, or it is all of it."""
+    if not path:
+        return False
+    for step in path[:-1]:
+        if not _holds(data, step):
+            return True  # already gone with what is around it
+        data = data[step]
+    if isinstance(data, dict):
+        data.pop(path[-1], None)
+    elif _holds(data, path[-1]):
+        data[path[-1]] = DROPPED
+    return True
+
+
+def original(path: Path, data: Any) -> Path:
+    """A path in what `shape` kept, as a path in the file."""
+    found: Path = ()
+    for step in path:
+        if isinstance(data, list) and isinstance(step, int):
+            step = [index for index, item in enumerate(data) if item is not DROPPED][step]
+        found += (step,)
+        data = data[step] if _holds(data, step) else None
+    return found
+
+
+def _holds(data: Any, step: str | int) -> bool:
+    if isinstance(data, list):
+        return isinstance(step, int) and step < len(data)
+    return isinstance(data, dict) and step in data
+
+
+def _kept(data: Any) -> Any:
+    """A copy without what was dropped."""
+    if isinstance(data, dict):
+        return {key: _kept(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_kept(item) for item in data if item is not DROPPED]
+    return data
+
+
+def _written(path: Path, kind: str, findings: Findings) -> Path:
+    """The part of pydantic's location that is written in the file; a missing key belongs to it all the same."""
+    length = next((length for length in range(len(path), 0, -1) if path[:length] in findings.marks), 0)
+    return path[: length + 1] if kind == "missing" else path[:length]
+
+
+def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
+    """One verdict of pydantic's in our words."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "missing":
+        return "this key is required"
+    if kind == "extra_forbidden":
+        known = keys_at(path[:-1])
+        return "unknown key" + (nearest(str(path[-1]), known) or f"; known here: {', '.join(known)}")
+    if kind == "literal_error":
+        names = sorted(part.strip("'") for part in context["expected"].replace(" or ", ", ").split(", "))
+        return f"{one_of(names)}, {got(path, mark)}{nearest(mark.written, names)}"
+    if kind == "value_error":
+        return f"{context['error']}, {got(path, mark)}"
+    if kind in _BOUNDS:
+        return f"expected {_BOUNDS[kind].format(**context)}, {got(path, mark)}"
+    if kind in ("too_short", "string_too_short"):
+        return "must not be empty"
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        return f"{detail['msg']}, {got(path, mark)}"
+    hint = ": put it in quotes" if expected == "text" and mark.kind in ("a number", "true or false") else ""
+    return f"expected {expected}, {got(path, mark)}{hint}"
+
+
+def got(path: Path, mark: Mark) -> str:
+    """`got "opnai"`: a value as it is written; only its kind where it may be a secret."""
+    shown = mark.written if len(mark.written) <= 60 else f"{mark.written[:57]}..."
+    if mark.kind in ("nothing", "a list", "a mapping") or not _NEVER_SHOWN.isdisjoint(path):
+        return f"got {mark.kind}"
+    if mark.kind == "true or false" and shown.lower() not in ("true", "false"):
+        return f"got {shown}, which YAML reads as {'true' if shown.lower() in ('yes', 'on') else 'false'}"
+    return f"got {shown}" if mark.kind != "text" else f'got "{shown}"'
+
+
+def keys_at(path: Path) -> list[str]:
+    """The keys that the mapping at `path` may have; none where it may have any."""
+    model: type[BaseModel] | None = Settings
+    inside: Any = None
+    for step in path:
+        if model is not None and isinstance(step, str) and step in model.model_fields:
+            inside = model.model_fields[step].annotation
+            # The names in a mapping and the numbers in a list are steps of their own.
+            model = None if _is_collection(inside) else _model(inside)
+        else:
+            model = _model(inside)
+    return sorted(model.model_fields) if model else []
+
+
+def _is_collection(annotation: Any) -> bool:
+    return get_origin(annotation) in (Mapping, tuple) or any(map(_is_collection, get_args(annotation)))
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation such as `Mapping[str, X] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model(part))), None)

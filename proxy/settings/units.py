@@ -1,0 +1,41 @@
+"""Durations, sizes and shares as people write them: `250ms`, `20MB`, `20%`."""
+
+import re
+from typing import Final
+
+DURATION: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h)"
+SIZE: Final = r"[0-9]{1,12}(\.[0-9]{1,9})?(B|KB|MB|GB)"
+SHARE: Final = r"[0-9]{1,3}(\.[0-9]{1,9})?%"
+
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def duration(text: object) -> float:
+    """Seconds of `250ms`, `5s`, `10m` or `1h`. Raises ValueError for anything else, a bare number included."""
+    number, unit = _split(text, DURATION, "expected a duration such as 250ms, 5s, 10m or 1h")
+    # Dividing gives the nearest float to what is written; 250 * 0.001 need not.
+    return float(number) / 1000 if unit == "ms" else float(number) * SECONDS[unit]
+
+
+def size(text: object) -> int:
+    """Bytes of `512B`, `64KB`, `20MB` or `1GB`, in powers of 1024, cut to whole ones. Raises ValueError."""
+    number, unit = _split(text, SIZE, "expected a size such as 64KB, 20MB or 1GB")
+    return int(number) * BYTES[unit] if number.isdigit() else int(float(number) * BYTES[unit])
+
+
+def share(text: object) -> float:
+    """`20%` as 0.2. Raises ValueError for anything else and for more than 100%."""
+    wanted = "expected a share such as 20%, at most 100%"
+    number, _ = _split(text, SHARE, wanted)
+    if float(number) > 100:
+        raise ValueError(wanted)
+    return float(number) / 100
+
+
+def _split(text: object, pattern: str, wanted: str) -> tuple[str, str]:
+    """Number and unit of a text that fits the whole pattern."""
+    if not isinstance(text, str) or not re.fullmatch(pattern, text):
+        raise ValueError(wanted)
+    number = text.rstrip("BKMGmsh%")
+    return number, text[len(number) :]

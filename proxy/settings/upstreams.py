@@ -1,0 +1,161 @@
+"""Upstreams: named places where calls can be sent, and whether they are switched on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+
+from proxy.settings.addresses import ProviderFacts, is_loopback, passwords, proxy_address, split_url, upstream_address
+from proxy.settings.policies import Breaker
+from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, Wait, Whole
+
+OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "runpod": ("endpoint_id", "mode", "job_wait", "extract"),
+    "ollama": ("keep_alive",),
+}
+"""Keys of an upstream that only this provider knows."""
+
+_SECRET_HEADERS: Final = ("authorization", "cookie", "key", "password", "secret", "token")
+
+
+def _prefill(value: object) -> object:
+    """true, false, or a list of model names."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ValueError("expected true, false or a list of model names")
+
+
+def _keep_alive(value: object) -> object:
+    """As Ollama takes it: text with a unit, or a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError("expected a duration such as 5m, a number of seconds, or -1 for ever")
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else value
+
+
+class ModelLimits(Part):
+    """What a model can take, over what the upstream says."""
+
+    context: Whole | None = Field(default=None, ge=1, description="Tokens that prompt and answer may have together.")
+    output: Whole | None = Field(default=None, ge=1, description="Tokens that an answer may have.")
+
+
+class ModelPrices(Part):
+    """USD per million tokens, over what the upstream says; unknown is null, never 0."""
+
+    input: Number | None = Field(default=None, ge=0, description="Prompt tokens.")
+    output: Number | None = Field(default=None, ge=0, description="Tokens of the answer.")
+    cached: Number | None = Field(default=None, ge=0, description="Prompt tokens that the upstream had cached.")
+
+
+class UpstreamSettings(Part):
+    """A named place where calls can be sent: provider, address, credentials."""
+
+    provider: Name = Field(
+        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp."
+    )
+    base_url: str = Field(
+        default="", description="The address that its own documents call the base. Left out: the provider's."
+    )
+    api_key: str = Field(default="", repr=False, description="Its key. An upstream whose required key is empty is off.")
+    key_required: Flag | None = Field(
+        default=None, description="Whether it needs a key. Left out: as usual for the provider."
+    )
+    headers: Headers = Field(default={}, repr=False, description="Headers sent with every request.")
+    http: Literal["h1", "h2"] = Field(default="h1", description="h2: asked by HTTP/2 (extra `h2`).")
+    proxy: Annotated[str, AfterValidator(proxy_address)] = Field(
+        default="", repr=False, description="Forward proxy, http, https, socks5 or socks5h (extra `h2`)."
+    )
+    models: Many[Name] | None = Field(
+        default=None, description="A fixed catalogue. Left out: the upstream's own list is fetched and refreshed."
+    )
+    strict_models: Flag = Field(default=False, description="Refuse models that a fetched catalogue does not list.")
+    refresh: Wait = Field(default=300.0, description="How often the catalogue is fetched.")
+    limits: Mapping[str, ModelLimits] = Field(default={}, description="By model name, over what the upstream says.")
+    prices: Mapping[str, ModelPrices] = Field(default={}, description="By model name, over what the upstream says.")
+    max_in_flight: Whole | None = Field(
+        default=None, ge=1, description="Calls at a time; more wait. Left out: no limit."
+    )
+    max_wait: Duration = Field(default=10.0, description="How long a call waits for its turn before it is refused.")
+    prefill: Annotated[bool | tuple[str, ...], BeforeValidator(_prefill, json_schema_input_type=bool | list[str])] = (
+        Field(default=False, description="Can go on from an assistant message: true, or a list of models that can.")
+    )
+    breaker: Breaker | None = Field(default=None, description="Instead of that in `defaults`.")
+    api_version: str | None = Field(default=None, description="Version that the provider's API is asked for.")
+    endpoint_id: str = Field(default="", description="runpod: the endpoint.")
+    mode: Literal["queue", "openai"] = Field(
+        default="queue", description="runpod. queue: run, stream by polling, cancel; openai: the endpoint's /openai/v1."
+    )
+    job_wait: Wait = Field(default=300.0, description="runpod: how long a job may wait for a worker.")
+    extract: str | None = Field(
+        default=None, description="runpod: dotted path of the text in a custom handler's output."
+    )
+    keep_alive: Annotated[str | int | None, BeforeValidator(_keep_alive, json_schema_input_type=str | int | None)] = (
+        Field(default=None, description="ollama: how long the model stays loaded, 5m, or -1 for ever.")
+    )
+
+    _reason: str = PrivateAttr("")
+
+    @property
+    def live(self) -> bool:
+        """Whether it can be called."""
+        return not self._reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is off: `OPENROUTER_API_KEY is not set`; "" where it is live."""
+        return self._reason
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What only its provider's own code reads: the keys of `OWN_KEYS`, and `api_version`; empty ones left out."""
+        keys = (*OWN_KEYS.get(self.provider, ()), "api_version")
+        return {key: value for key in keys if (value := getattr(self, key)) not in (None, "")}
+
+    def secrets(self) -> Iterator[str]:
+        """Texts that must not be seen: the key, passwords, headers that carry credentials."""
+        yield self.api_key
+        yield from passwords(self.proxy)
+        for name, value in self.headers.items():
+            if any(word in name for word in _SECRET_HEADERS):
+                yield value
+                yield value.partition(" ")[2]  # behind "Bearer"
+
+    def resolved(self, facts: ProviderFacts, variables: "Variables") -> Self:
+        """With its address in full, its usual key where nothing was said of one, and whether it is live.
+
+        Raises ValueError where base_url is no usable address.
+        """
+        usual = facts.base_url.rstrip("/")
+        unset = "base_url" in self.model_fields_set and not self.base_url  # then nothing may go to the usual address
+        address = upstream_address(self.base_url, facts) if self.base_url else usual
+        key = self.api_key
+        if "api_key" not in self.model_fields_set and address == usual and not unset:
+            key = variables.usual_key
+        resolved = self.model_copy(update={"base_url": address, "api_key": key})
+        resolved._reason = ""
+        if missing := "base_url" if unset else resolved._missing(facts):
+            usual_variable = facts.key_variable if missing == "api_key" else ""
+            resolved._reason = f"{variables.named.get(missing) or usual_variable or missing} is not set"
+        return resolved
+
+    def _missing(self, facts: ProviderFacts) -> str:
+        """The key that must be filled before this upstream can be called; "": none."""
+        if self.provider == "runpod" and not self.endpoint_id:
+            return "endpoint_id"
+        required = self.key_required
+        if required is None:
+            usual = facts.base_url.rstrip("/")
+            abroad = bool(usual) and not is_loopback(split_url(usual).hostname or "")
+            required = facts.key_required or (abroad and self.base_url == usual and bool(facts.key_variable))
+        return "api_key" if required and not self.api_key else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The variables behind one upstream's keys."""
+
+    named: Mapping[str, str]  # key of the upstream: the variable its value is written with
+    usual_key: str = ""  # value of the provider's usual key variable

@@ -1,0 +1,86 @@
+"""The kinds of values that config.yaml's keys have, as pydantic types."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from proxy.settings import units
+
+T = TypeVar("T")
+
+_VARIABLE: Final = r"\$\{"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
+
+
+class Part(BaseModel):
+    """A mapping of config.yaml: frozen, with no keys but its own and no guessing at types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def _whole(value: object) -> object:
+    """Variables give text, so digits count as a number."""
+    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,18}", value) else value
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value) else value
+
+
+def _flag(value: object) -> object:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _segments(path: str) -> str:
+    """A dotted path with no empty name in it."""
+    if "" in re.split(r"(?<!\\)\.", path):
+        raise ValueError("expected a dotted path such as provider.sort")
+    return path
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as HTTP can carry them, names in lower case."""
+    for value in headers.values():
+        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+            raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
+    return {_header(name): value for name, value in headers.items()}
+
+
+def _header(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("expected header names of letters, digits and dashes")
+    if name.lower() in _FRAMING:
+        raise ValueError(f"the header {name.lower()} belongs to the connection and cannot be set")
+    return name.lower()
+
+
+def _pattern(pattern: str) -> Any:
+    """What an editor's JSON Schema says of text in this form, or with a variable in it."""
+    return Annotated[str, Field(pattern=f"^({pattern})$|{_VARIABLE}")]
+
+
+_OrVariable = Annotated[str, Field(pattern=_VARIABLE)]
+
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+"""A YAML list, kept as a tuple."""
+Json = Any
+"""Whatever JSON can say; variables in it stay text."""
+Whole = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int | _OrVariable)]
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | _OrVariable)]
+Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | _OrVariable)]
+Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=_pattern(units.DURATION))]
+"""Seconds."""
+Wait = Annotated[Duration, Field(gt=0)]
+"""Seconds, more than none."""
+Size = Annotated[int, BeforeValidator(units.size, json_schema_input_type=_pattern(units.SIZE))]
+"""Bytes."""
+Share = Annotated[float, BeforeValidator(units.share, json_schema_input_type=_pattern(units.SHARE))]
+"""0 to 1."""
+Dotted = Annotated[str, AfterValidator(_segments)]
+"""A path into a JSON body: `provider.sort`."""
+HeaderName = Annotated[str, AfterValidator(_header)]
+Headers = Annotated[Mapping[str, str], AfterValidator(_headers)]
+Name = Annotated[str, Field(min_length=1)]

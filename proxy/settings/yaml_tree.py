@@ -1,0 +1,164 @@
+"""YAML text as plain data that knows line and column of each key, without YAML's traps."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+from proxy.settings.problems import Findings, Kind, Mark, Path, Problem
+
+_PREFIX: Final = "tag:yaml.org,2002:"
+_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_DECIMAL: Final = re.compile(r"[-+]?((0|[1-9][0-9]{0,40})(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,2})?")
+_VARIABLE: Final = re.compile(r"\$\{[^{}\n]*\}")
+_HIDE: Final = str.maketrans("{},[]", "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe")
+_SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
+_TRUE: Final = frozenset({"true", "yes", "on"})
+_MOST_NODES: Final = 20_000  # with every alias written out: a few lines of aliases of aliases make billions
+_DEEPEST: Final = 64
+
+
+class YamlError(Exception):
+    """The text is no single YAML document; holds the one problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.message)
+
+
+@dataclass(slots=True)
+class Tree:
+    """Dicts with text keys, lists and scalars; the mark of every key and item; what was ambiguous on the way."""
+
+    data: Any = None
+    marks: dict[Path, Mark] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+
+def read_yaml(text: str) -> Tree:
+    """One YAML document. Duplicate keys and ambiguous scalars are findings; broken syntax raises YamlError.
+
+    `[${NAME:-}]` is no YAML, since braces in brackets begin a mapping, but it is what people write: within variables
+    such characters are exchanged for noncharacters of Unicode, one for one, while PyYAML reads.
+    """
+    hidden = _VARIABLE.sub(lambda variable: variable[0].translate(_HIDE), text)
+    try:
+        return _walked(yaml.compose(hidden, yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error) from error
+    except yaml.reader.ReaderError as error:  # has a position instead of a mark
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        raise YamlError(Problem(line, column, "", f"the character {error.character!r} is not allowed")) from error
+    except RecursionError as error:
+        raise YamlError(Problem(1, 1, "", "nested too deeply")) from error
+
+
+def _walked(root: yaml.Node | None) -> Tree:
+    """The tree of a composed document; None: an empty one."""
+    walk = _Walk()
+    tree = walk.tree
+    tree.findings.marks = tree.marks
+    tree.marks[()] = Mark(1, 1, "nothing")
+    if root is not None:
+        tree.data = walk.value(root, (), root)
+    return tree
+
+
+def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
+    """PyYAML's complaint in one line, with its place."""
+    message = " ".join(part for part in (error.context, error.problem) if part)
+    if "'\\t'" in message:
+        message = "a tab where YAML allows only spaces"
+    elif error.context == "expected a single document in the stream":
+        message = "expected a single document, but a second one begins here"
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return YamlError(Problem(line, column, "", message.translate(_SHOW)))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One pass over the composed nodes."""
+
+    tree: Tree = field(default_factory=Tree)
+    nodes: int = 0
+
+    def value(self, node: yaml.Node, path: Path, place: yaml.Node) -> Any:
+        """The plain value of `node`; `place` is the key in front of it, or the item itself."""
+        line, column = place.start_mark.line + 1, place.start_mark.column + 1
+        self.nodes += 1
+        if self.nodes > _MOST_NODES or len(path) > _DEEPEST:
+            raise YamlError(Problem(line, column, "", "too many aliases, or nested too deeply"))
+        if isinstance(node, yaml.MappingNode):
+            self.tree.marks[path] = Mark(line, column, "a mapping")
+            self._refuse_tag(node, path, "map")
+            return self._mapping(node, path, {})
+        if isinstance(node, yaml.SequenceNode):
+            self.tree.marks[path] = Mark(line, column, "a list")
+            self._refuse_tag(node, path, "seq")
+            return [self.value(item, (*path, index), item) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)  # there is no fourth kind
+        node.value = node.value.translate(_SHOW)
+        value, kind = self._scalar(node)
+        self.tree.marks[path] = Mark(line, column, kind, node.value)
+        if value is _AMBIGUOUS:
+            self.tree.findings.add(
+                path,
+                f"{node.value} is no plain decimal number (YAML may read it as octal, base 60 or the like): "
+                "put it in quotes if text is meant",
+            )
+            return node.value
+        self._refuse_tag(node, path, "null", "bool", "int", "float", "str", "timestamp", "value")
+        return value
+
+    def _refuse_tag(self, node: yaml.Node, path: Path, *known: str) -> None:
+        if node.tag.removeprefix(_PREFIX) not in known:
+            self.tree.findings.add(path, f"tags such as {node.tag.replace(_PREFIX, '!!')} are not supported")
+
+    def _mapping(self, node: yaml.MappingNode, path: Path, found: dict[str, Any]) -> dict[str, Any]:
+        """Adds to `found` what it has not yet: the mapping's own keys, then those of merged ones (`<<: *name`)."""
+        merged, own = list[yaml.Node](), dict[str, int]()
+        for key, value in node.value:
+            mark = Mark(key.start_mark.line + 1, key.start_mark.column + 1)
+            if isinstance(key, yaml.ScalarNode):
+                key.value = key.value.translate(_SHOW)
+            if key.tag == f"{_PREFIX}merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            elif not isinstance(key, yaml.ScalarNode) or not key.value:
+                self.tree.findings.add((*path, "?"), "keys must be text", mark)
+            elif key.value in own:
+                message = f"duplicate key, first on line {own[key.value]}"
+                self.tree.findings.add((*path, key.value), message, mark)
+            else:
+                own[key.value] = mark.line
+                if key.value not in found:
+                    found[key.value] = self.value(value, (*path, key.value), key)
+        for below in merged:
+            if isinstance(below, yaml.MappingNode):
+                self._mapping(below, path, found)
+            else:
+                mark = Mark(below.start_mark.line + 1, below.start_mark.column + 1)
+                self.tree.findings.add((*path, "<<"), "only mappings can be merged", mark)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, Kind]:
+        """A scalar by YAML's rules, but numbers only in plain decimal (`1e3` included) and dates as text."""
+        tag, text = node.tag.removeprefix(_PREFIX), node.value
+        if node.style is not None or tag in ("timestamp", "value"):
+            return text, "text"
+        if _INTEGER.fullmatch(text):
+            return (int(text), "a number") if tag != "str" else (text, "text")
+        if _DECIMAL.fullmatch(text) and tag != "int":
+            return float(text), "a number"
+        if tag in ("int", "float"):
+            return _AMBIGUOUS, "a number"
+        if tag == "null":
+            return None, "nothing"
+        if tag == "bool":
+            return text.lower() in _TRUE, "true or false"
+        return text, "text"
+
+
+_AMBIGUOUS: Final = object()

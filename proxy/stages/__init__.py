@@ -1,0 +1,1 @@
+"""The steps of a call's way, one per file; none knows another, app.py puts them together."""

@@ -1,0 +1,47 @@
+"""Decides whether a caller may come in at all, and whose call it is."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from proxy.call import Call
+from proxy.errors import SluiceError
+
+
+@dataclass(slots=True)
+class Keyring:
+    """The client keys that open the door; without `required` everybody is the one tenant "open"."""
+
+    required: bool
+    keys: Iterable[str] = field(default=(), repr=False)
+    _tenants: dict[bytes, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Looked up by digest: how long a look-up takes says nothing about a key.
+        self._tenants = {_digest(key): f"key-{_digest(key).hex()[:12]}" for key in self.keys if key}
+
+    def admit(self, call: Call) -> None:
+        """Sets the call's tenant; a call admitted once stays so. Raises invalid_api_key."""
+        if call.tenant is not None:
+            return
+        if not self.required:
+            call.tenant = "open"
+            return
+        if call.credential is None:
+            raise SluiceError(
+                "invalid_api_key", "No API key was sent. Use `Authorization: Bearer KEY`, `x-api-key` or `api-key`."
+            )
+        tenant = self._tenants.get(_digest(call.credential))
+        if tenant is None:
+            raise SluiceError("invalid_api_key", "The API key is not known here.")
+        call.tenant = tenant
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def same_secret(shown: str, secret: str) -> bool:
+    """Whether a secret was shown, in constant time; an empty secret is never matched."""
+    return bool(secret) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret.encode())

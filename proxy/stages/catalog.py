@@ -1,0 +1,194 @@
+"""What is known of each upstream: its models, their limits and prices, and whether it answers."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from proxy.errors import SluiceError
+from proxy.naming import nearest
+from proxy.providers.contract import Answer, Model, Request, Target
+
+_FIRST_RETRY: Final = 5.0  # seconds after a failed fetch; doubles up to the refresh time
+_PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
+
+State = Literal["fixed", "fetched", "unknown", "off"]
+Fetch = Callable[[Target, Request, float], Awaitable[Answer]]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One upstream's models. `target` is where its catalogue is asked for."""
+
+    target: Target
+    provider: str  # the name in config.yaml
+    configured: Mapping[str, Model]  # limits and prices of the config, by model
+    fixed: tuple[str, ...] | None = None  # `models:` of the config
+    strict: bool = False
+    refresh: float = 300.0
+    models: dict[str, Model] = field(default_factory=dict)
+    state: State = "unknown"
+    fetched_at: float | None = None  # Unix seconds of the last good fetch
+    trouble: str = ""  # why the upstream is taken for unhealthy; "": it is not
+
+    def __post_init__(self) -> None:
+        if self.fixed is not None:
+            self.models = {name: self._known(Model(name)) for name in self.fixed}
+            self.state = "fixed"
+        if self.target.off:
+            self.state = "off" if self.fixed is None else self.state
+            self.trouble = self.target.off
+
+    def take(self, models: Iterable[Model]) -> None:
+        """A catalogue was fetched: limits are taken over, and the list where the config has none of its own."""
+        fetched = {model.id: self._known(model) for model in models}
+        if self.fixed is None:
+            self.models, self.state = fetched, "fetched"
+        else:
+            self.models = {name: fetched.get(name) or self._known(Model(name)) for name in self.fixed}
+        self.fetched_at, self.trouble = time.time(), ""
+
+    def look_up(self, model: str) -> Model | None:
+        """What is known of a model: by its name, or by its name without a `:free`-like ending."""
+        known = self.models.get(model)
+        if known is None and ":" in model:
+            known = self.models.get(model.rpartition(":")[0])
+        if known is not None:
+            return known
+        return self.configured.get(model)
+
+    def refusal(self, model: str) -> SluiceError | None:
+        """Why a catalogue forbids this model: only where it is fixed, or fetched and `strict_models`."""
+        closed = self.state == "fixed" or (self.state == "fetched" and self.strict)
+        if not closed or model in self.models:
+            return None
+        return SluiceError(
+            "model_not_found",
+            f"The upstream {self.target.upstream} has no model {model!r}.{nearest(model, self.models)}",
+            param="model",
+            again="next",
+        )
+
+    def _known(self, model: Model) -> Model:
+        said = self.configured.get(model.id)
+        if said is None:
+            return model
+        prices = {**(model.prices or {}), **(said.prices or {})} or None
+        return replace(model, context=said.context or model.context, output=said.output or model.output, prices=prices)
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The shelves of every upstream, refreshed in the background and never on a call's way."""
+
+    shelves: Mapping[str, Shelf]
+    fetch: Fetch
+    aliases: Callable[[], Iterable[str]] = tuple  # exact routes and personas, callable as models
+    changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
+
+    def look_up(self, target: Target) -> Model | None:
+        """What is known of a target's model."""
+        return self.shelves[target.upstream].look_up(target.model)
+
+    def known(self, upstream: str, model: str) -> bool:
+        """Whether configuration or catalogue list the model."""
+        shelf = self.shelves.get(upstream)
+        return shelf is not None and (model in shelf.models or model in shelf.configured)
+
+    def names(self) -> list[str]:
+        """Every model that can be named, for suggestions."""
+        live = [f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models]
+        return [*self.aliases(), *live]
+
+    def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
+        """OpenAI's model objects of every live upstream as `upstream/model`, and the aliases."""
+        if upstream is not None:
+            shelf = self.shelves.get(upstream)
+            if shelf is None:
+                raise SluiceError(
+                    "client_invalid_request", f"There is no upstream {upstream!r}.", status=404, param="upstream"
+                )
+            return shelf_entries(upstream, shelf)
+        listed = [entry for name, shelf in self.shelves.items() for entry in shelf_entries(name, shelf)]
+        return [*(alias_entry(name) for name in self.aliases()), *listed]
+
+    def entry(self, name: str) -> dict[str, Any] | None:
+        """The one entry of this id."""
+        if name in self.aliases():
+            return alias_entry(name)
+        upstream, _, model = name.partition("/")
+        shelf = self.shelves.get(upstream)
+        if shelf is None or shelf.target.off or model not in shelf.models:
+            return None
+        return model_entry(upstream, shelf.models[model])
+
+    async def run(self) -> None:
+        """Fetches and refreshes every catalogue until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for shelf in self.shelves.values():
+                if not shelf.target.off:
+                    group.create_task(self._keep_fresh(shelf))
+
+    async def refresh(self, shelf: Shelf) -> bool:
+        """Fetches one catalogue; the last good one stays where that fails."""
+        try:
+            shelf.take(await self._fetched(shelf.target))
+        except SluiceError as failure:
+            shelf.trouble = failure.message
+            return False
+        finally:
+            self.changed(shelf)
+        return True
+
+    async def _keep_fresh(self, shelf: Shelf) -> None:
+        wait = _FIRST_RETRY
+        while True:
+            if await self.refresh(shelf):
+                wait = _FIRST_RETRY
+                await asyncio.sleep(shelf.refresh)
+            else:
+                await asyncio.sleep(min(wait, shelf.refresh))
+                wait *= 2
+
+    async def _fetched(self, target: Target) -> list[Model]:
+        asking = target.provider.catalog(target)
+        try:
+            request = next(asking)
+            while True:
+                request = asking.send(await self.fetch(target, request, _PATIENCE))
+        except StopIteration as end:
+            return list(end.value)
+        finally:
+            asking.close()
+
+
+def shelf_entries(name: str, shelf: Shelf) -> list[dict[str, Any]]:
+    """The entries of one upstream; none where it is off."""
+    return [] if shelf.target.off else [model_entry(name, model) for model in shelf.models.values()]
+
+
+def model_entry(upstream: str, model: Model) -> dict[str, Any]:
+    """OpenAI's model object, plus limits and upstream."""
+    return {
+        "id": f"{upstream}/{model.id}",
+        "object": "model",
+        "created": model.created or 0,
+        "owned_by": model.owner or upstream,
+        "context_length": model.context,
+        "max_output_tokens": model.output,
+        "upstream": upstream,
+    }
+
+
+def alias_entry(name: str) -> dict[str, Any]:
+    """The same for a name that routes give to something else."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "sluice",
+        "context_length": None,
+        "max_output_tokens": None,
+        "upstream": None,
+    }

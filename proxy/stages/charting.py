@@ -1,0 +1,104 @@
+"""Draws the routing table of a configuration: the only place where targets are made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.policies import routes as rules
+from proxy.policies.rewriting import RequestRules, ResponseRules
+from proxy.policies.routes import Route
+from proxy.providers.contract import Model, Provider, Target
+from proxy.settings import RouteSettings, Settings, TargetSettings, UpstreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One configuration's targets and routes. `bases`: addresses known only once something runs (embedded models)."""
+
+    settings: Settings
+    providers: Mapping[str, Provider]
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+    def target(self, name: str, model: str = "", weight: int = 1) -> Target:
+        """A place of the upstream `name`; `model` may be a template."""
+        upstream = self.settings.upstreams[name]
+        return Target(
+            upstream=name,
+            model=model,
+            provider=self.providers[upstream.provider],
+            base=self.bases.get(name) or upstream.base_url,
+            key=upstream.api_key,
+            headers=tuple((key.encode(), value.encode()) for key, value in upstream.headers.items()),
+            via=upstream.proxy or ("h2" if upstream.http == "h2" else ""),
+            weight=weight,
+            prefill=_prefills(upstream, model),
+            options=upstream.options,
+            off=upstream.reason,
+        )
+
+    def routes(self) -> list[Route]:
+        """The written routes, and the unwritten `NAME/` of each upstream that none replaces."""
+        written = [self._route(route) for route in self.settings.routes]
+        taken = {route.match for route in written if not route.exact}
+        unwritten = [
+            self._plain(f"{name}/", self.target(name, "{rest}"))
+            for name in self.settings.upstreams
+            if f"{name}/" not in taken
+        ]
+        return written + unwritten
+
+    def default(self, name: str) -> Route:
+        """The route of names that nothing else takes."""
+        return self._plain("", self.target(name, "{model}"))
+
+    def _route(self, route: RouteSettings) -> Route:
+        defaults = self.settings.defaults
+        match = route.model if route.model is not None else route.prefix or ""
+        policies = rules.Policies(
+            timeouts=rules.Timeouts(**route.timeouts.over(defaults.timeouts).model_dump()),
+            retry=rules.Retry(**route.retry.over(defaults.retry).model_dump()),
+            stream_safety=route.stream_safety or defaults.stream_safety,
+            hedge=rules.Hedge(route.hedge.after, route.hedge.budget) if route.hedge else None,
+            cache=_keeping(route),
+        )
+        return Route(
+            name=match,
+            match=match,
+            exact=route.model is not None,
+            to=tuple(self._to(target) for target in route.to),
+            request=RequestRules.of(route.request),
+            response=ResponseRules.of(route.response),
+            policies=policies,
+            weighted=any(target.weight is not None for target in route.to),
+        )
+
+    def _to(self, target: TargetSettings) -> Target:
+        return self.target(target.upstream, target.model or "{model}", target.weight or 1)
+
+    def _plain(self, match: str, target: Target) -> Route:
+        defaults = self.settings.defaults
+        policies = rules.Policies(
+            timeouts=rules.Timeouts(**defaults.timeouts.model_dump()),
+            retry=rules.Retry(**defaults.retry.model_dump()),
+            stream_safety=defaults.stream_safety,
+        )
+        nothing, untouched = RequestRules(), ResponseRules()
+        name = match or "default"
+        return Route(name, match, False, (target,), nothing, untouched, policies, written=False)
+
+
+def _prefills(upstream: UpstreamSettings, model: str) -> bool:
+    return upstream.prefill if isinstance(upstream.prefill, bool) else model in upstream.prefill
+
+
+def _keeping(route: RouteSettings) -> rules.Keeping | None:
+    cache = route.cache
+    if cache is None:
+        return None
+    return rules.Keeping(cache.exact or 0.0, cache.sampled, cache.tools, cache.similar or 0.0, cache.verify or "")
+
+
+def configured(upstream: UpstreamSettings, model: str) -> Model:
+    """What config.yaml says of a model: limits and prices."""
+    limits, prices = upstream.limits.get(model), upstream.prices.get(model)
+    known = {kind: price for kind, price in prices.model_dump().items() if price is not None} if prices else None
+    return Model(model, limits.context if limits else None, limits.output if limits else None, prices=known)

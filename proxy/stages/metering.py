@@ -1,0 +1,219 @@
+"""Counts and times every call for Prometheus, with label values that clients cannot multiply."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import TracebackType
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from proxy import __version__
+from proxy.call import Call
+from proxy.errors import SluiceError, metric_code
+from proxy.providers.contract import Target
+
+OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+FIRST_TOKEN: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(15.0, 20.0, 30.0, 45.0, 60.0),
+)
+PER_TOKEN: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+DURATION: Final = (
+    *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    *(120.0, 300.0, 600.0),
+)
+MOST_SERIES: Final = 9_000  # of all that carry a label a client has a hand in
+
+
+class Instruments:
+    """The metrics of contract 5, in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(f"sluice_{name}", says, labels, registry=registry)
+
+        def gauge(name: str, says: str, *labels: str) -> Gauge:
+            return Gauge(f"sluice_{name}", says, labels, registry=registry, multiprocess_mode="livesum")
+
+        def histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"sluice_{name}", says, labels, registry=registry, buckets=buckets)
+
+        self.requests = counter(
+            "requests_total", "Calls ended.", "door", "route", "upstream", "model", "status", "code"
+        )
+        self.duration = histogram(
+            "request_duration_seconds", "From a call's first byte in to its last byte out.", DURATION, "route", "upstream"
+        )
+        self.overhead = histogram(
+            "overhead_seconds", "Time inside Sluice that was not waiting for an upstream.", OVERHEAD, "door"
+        )
+        self.first_token = histogram(
+            "time_to_first_token_seconds", "From a call's start to its first token.", FIRST_TOKEN,
+            "route", "upstream", "model",
+        )  # fmt: skip
+        self.per_token = histogram(
+            "time_per_output_token_seconds", "Time between tokens of a stream.", PER_TOKEN, "upstream", "model"
+        )
+        self.attempts = counter("attempts_total", "Tries at targets.", "upstream", "model", "outcome")
+        self.tokens = counter("tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind")
+        self.cost = counter("cost_usd_total", "Cost in USD where the price is known.", "upstream", "model")
+        self.in_flight = gauge("in_flight", "Calls under way.", "upstream")
+        self.streams = gauge("streams_open", "Streams under way.")
+        self.cache = counter("cache_total", "What the cache said.", "route", "result")
+        self.breaker = gauge("breaker_open", "1 while a breaker keeps calls away.", "upstream", "model")
+        self.up = gauge("upstream_up", "1 while an upstream answers.", "upstream")
+        self.disconnects = counter("client_disconnects_total", "Clients that left before the end.", "phase")
+        self.config_valid = gauge("config_valid", "1 while config.yaml is what runs.")
+        self.reloads = counter("config_reloads_total", "Reloads of the configuration.", "result")
+        self.malformed = counter("malformed_events_total", "Events that were no JSON, dropped.", "upstream")
+        self.sent = counter("upstream_sent_total", "Attempts as the upstream side counted them.", "upstream")
+        info = gauge("build_info", "Always 1.", "version", "python")
+        info.labels(__version__, platform.python_version()).set(1)
+        self.config_valid.set(1)
+
+
+@dataclass(slots=True)
+class Bound:
+    """The children for one (door, route, upstream, model), so that counting a call looks nothing up."""
+
+    labels: tuple[str, str, str, str]
+    instruments: Instruments
+    ended: dict[tuple[int, str], Counter] = field(default_factory=dict)
+    duration: Histogram = field(init=False)
+    overhead: Histogram = field(init=False)
+    first_token: Histogram = field(init=False)
+    per_token: Histogram = field(init=False)
+    tokens: dict[str, Counter] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        door, route, upstream, model = self.labels
+        made = self.instruments
+        self.duration = made.duration.labels(route, upstream)
+        self.overhead = made.overhead.labels(door)
+        self.first_token = made.first_token.labels(route, upstream, model)
+        self.per_token = made.per_token.labels(upstream, model)
+
+    def count(self, status: int, code: str) -> None:
+        """One call ended."""
+        child = self.ended.get((status, code))
+        if child is None:
+            child = self.ended[status, code] = self.instruments.requests.labels(*self.labels, str(status), code)
+        child.inc()
+
+    def spent(self, kind: str, tokens: int | None) -> None:
+        """Tokens of one kind; None: not known, and then nothing is counted."""
+        if tokens:
+            child = self.tokens.get(kind)
+            if child is None:
+                _, _, upstream, model = self.labels
+                child = self.tokens[kind] = self.instruments.tokens.labels(upstream, model, kind)
+            child.inc(tokens)
+
+
+SERIES_OF_A_BOUND: Final = len(DURATION) + len(FIRST_TOKEN) + len(PER_TOKEN) + 3 * 3 + 20
+
+
+@dataclass(slots=True)
+class Meter:
+    """Watches calls. `known` tells whether a model of an upstream may stand as a label."""
+
+    instruments: Instruments
+    known: Callable[[str, str], bool]
+    ended: Callable[[Call, float], None] = lambda call, seconds: None  # told of every call that ended
+    _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
+    _outcomes: dict[tuple[str, str, str], Counter] = field(default_factory=dict)
+
+    def watch(self, call: Call) -> "Exchange":
+        """Counts and times what happens to the call within the block."""
+        return Exchange(self, call)
+
+    def attempted(self, target: Target, outcome: str) -> None:
+        """Counts a try at a target: "ok" or the error's code."""
+        key = (target.upstream, target.model, outcome)
+        child = self._outcomes.get(key)
+        if child is None:
+            model = self.model_label(target.upstream, target.model)
+            child = self.instruments.attempts.labels(target.upstream, model, outcome)
+            if len(self._outcomes) < 2_000:
+                self._outcomes[key] = child
+        child.inc()
+
+    def count(self, call: Call) -> None:
+        """A call ended, as its trace says."""
+        trace, seconds = call.trace, perf_counter() - call.began
+        bound = self.bound(call)
+        bound.count(trace.status, metric_code(trace.failure) if trace.failure else "ok")
+        bound.duration.observe(seconds)
+        bound.overhead.observe(trace.overhead if trace.overhead is not None else max(0.0, seconds - trace.waited))
+        if trace.content_at is not None:
+            bound.first_token.observe(trace.content_at - call.began)
+        usage = trace.usage
+        if usage.input is not None or usage.output is not None:
+            bound.spent("input", usage.input)
+            bound.spent("output", usage.output)
+            bound.spent("cached", usage.cached)
+            bound.spent("reasoning", usage.reasoning)
+            if usage.output and usage.output > 1 and trace.content_at and trace.last_at and call.stream:
+                bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
+        if usage.cost:
+            self.instruments.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
+        if trace.malformed:
+            self.instruments.malformed.labels(bound.labels[2]).inc(trace.malformed)
+        self.ended(call, seconds)
+
+    def model_label(self, upstream: str, model: str) -> str:
+        """The model's name if configuration or catalogue know it, else "other"."""
+        return model if model and self.known(upstream, model) else "other"
+
+    def bound(self, call: Call) -> Bound:
+        """The children for where the call went."""
+        trace = call.trace
+        labels = (call.door, trace.route, trace.upstream, self.model_label(trace.upstream, trace.model))
+        bound = self._bound.get(labels)
+        if bound is None:
+            if len(self._bound) * SERIES_OF_A_BOUND > MOST_SERIES:
+                labels = (call.door, "other", "other", "other")
+            bound = self._bound.get(labels) or Bound(labels, self.instruments)
+            self._bound[labels] = bound
+        return bound
+
+
+class Exchange:
+    """One call under way."""
+
+    __slots__ = ("_call", "_meter", "_streams")
+
+    def __init__(self, meter: Meter, call: Call) -> None:
+        self._meter, self._call = meter, call
+        self._streams = meter.instruments.streams if call.stream else None
+
+    def __enter__(self) -> "Exchange":
+        if self._streams is not None:
+            self._streams.inc()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        call, trace = self._call, self._call.trace
+        if self._streams is not None:
+            self._streams.dec()
+        if isinstance(error, SluiceError):
+            trace.failure = error
+            trace.status = error.status
+        elif error is not None and not isinstance(error, Exception):  # cancelled: the client left
+            trace.failure = trace.failure or SluiceError("client_cancelled", "The client left.")
+            trace.status = 499
+            self._meter.instruments.disconnects.labels(phase(call)).inc()
+        elif error is not None:
+            trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), 500
+        self._meter.count(call)
+
+
+def phase(call: Call) -> str:
+    """How far a call was when its client left: before routing, waiting for the first token, or streaming."""
+    if not call.trace.route:
+        return "admission"
+    return "streaming" if call.trace.content_at is not None else "waiting"

@@ -1,0 +1,95 @@
+"""The routing table: a model name in, a route and its targets out; nothing else chooses where a call goes."""
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.naming import nearest
+from proxy.policies.routes import Choice, Route
+from proxy.providers.contract import Target
+
+_REMEMBERED = 4096  # model names whose choice is kept
+
+
+@dataclass(slots=True)
+class Router:
+    """Resolves model names: exact before longest prefix before the default upstream. One function for everybody."""
+
+    routes: Sequence[Route]
+    default: Callable[[], Route | None]  # asked each time: an operator may switch it
+    names: Callable[[], Iterable[str]]  # models to suggest where nothing matches
+    _exact: Mapping[str, Route] = field(init=False)
+    _prefixes: Mapping[str, Route] = field(init=False)
+    _lengths: tuple[int, ...] = field(init=False)
+    _chosen: dict[str, Choice] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._exact = {route.match: route for route in self.routes if route.exact}
+        self._prefixes = {route.match: route for route in self.routes if not route.exact}
+        self._lengths = tuple(sorted({len(match) for match in self._prefixes}, reverse=True))
+
+    def choose(self, call: Call) -> Choice:
+        """The route and targets of a call; weights are drawn by its session. Raises model_not_found."""
+        choice = self.resolve(call.model)
+        if choice.route.weighted:
+            return replace(choice, targets=drawn(choice.targets, call.session))
+        return choice
+
+    def resolve(self, model: str) -> Choice:
+        """The same for a name alone, targets as written. Raises model_not_found."""
+        choice = self._chosen.get(model)
+        if choice is None:
+            choice = self._resolve(model)
+            if choice.route.match:  # not the default's: an operator may switch it
+                if len(self._chosen) >= _REMEMBERED:
+                    self._chosen.clear()
+                self._chosen[model] = choice
+        return choice
+
+    def matching(self, model: str) -> list[Route]:
+        """Every route that would take the name, the winner first."""
+        found = [self._exact[model]] if model in self._exact else []
+        found += [route for length in self._lengths if (route := self._prefixes.get(model[:length]))]
+        if default := self.default():
+            found.append(default)
+        return found
+
+    def _resolve(self, model: str) -> Choice:
+        routes = self.matching(model)
+        if not routes:
+            raise SluiceError(
+                "model_not_found",
+                f"No route takes the model {model!r}, and there is no default upstream.{nearest(model, self.names())}",
+                param="model",
+            )
+        route = routes[0]
+        rest = model if route.exact else model[len(route.match) :]
+        if not route.written and not rest:
+            raise SluiceError("model_not_found", f"{model!r} names an upstream but no model.", param="model")
+        return Choice(route, tuple(_filled(target, model, rest) for target in route.to))
+
+
+def _filled(template: Target, model: str, rest: str) -> Target:
+    if "{" not in template.model:
+        return template
+    # One pass, so that a name with braces in it is never taken for a template.
+    parts = template.model.split("{model}")
+    return replace(template, model=model.join(part.replace("{rest}", rest) for part in parts))
+
+
+def drawn(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
+    """Targets in an order drawn by weight: by chance, or always the same for one session (rendezvous hashing)."""
+
+    def score(target: Target) -> float:
+        if session is None:
+            share = random.random()
+        else:
+            seed = f"{session}\0{target.upstream}\0{target.model}".encode()
+            share = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") / 2**64
+        return -math.log(share or 1e-18) / target.weight if target.weight else math.inf
+
+    return tuple(sorted(targets, key=score))

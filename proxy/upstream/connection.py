@@ -1,0 +1,160 @@
+"""One socket to an upstream, with one request and its response on it at a time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+import httpx
+
+from proxy.upstream.parsing import ResponseParser
+
+HIGH_WATER: Final = 256 * 1024  # bytes held for a reader that does not come; more are left in the kernel
+JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the head is cheaper than a second buffer
+
+
+class Connection(asyncio.Protocol):
+    """Sends a request, takes the response in, holds its body until it is read.
+
+    Whoever has it calls `exchange`, then `read` until that gives b"", then gives it back or calls `abort`. There is one
+    waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks reusable.
+    """
+
+    __slots__ = ("parser", "served", "touched", "closed", "_lost", "_loop", "_transport", "_waiter")
+    __slots__ += ("_error", "_held", "_paused", "_busy")
+
+    def __init__(self, lost: "Callable[[Connection], None]") -> None:
+        self.parser = ResponseParser()
+        self.served = 0  # exchanges begun
+        self.touched = False  # whether a byte of the current response has come
+        self.closed = False  # nothing will come any more
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: httpx.TransportError | None = None
+        self._held = 0  # bytes received since the last read
+        self._paused = False
+        self._busy = False
+
+    async def exchange(self, head: bytes, body: bytes, bodiless: bool = False) -> None:
+        """Sends one request, and returns when the response's head is there (`parser.status`, `parser.headers`).
+
+        Raises httpx.ReadError, WriteError or RemoteProtocolError; after any error the connection is closed.
+        """
+        self._busy = True
+        self.served += 1
+        self.touched = False
+        self.parser.expect(bodiless)
+        try:
+            if self.closed:
+                raise httpx.ReadError("connection closed while it was idle")
+            self._write(head, body)
+            while self.parser.status == 0:
+                if self._error is not None:
+                    raise self._error
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        except BaseException:
+            self.abort()
+            raise
+
+    async def read(self) -> bytes:
+        """All of the body that has come since the last read, waiting for it if need be; b"" at its end.
+
+        Raises as `exchange` does, once what came before the error has been read.
+        """
+        pieces = self.parser.pieces
+        while not pieces:
+            if self.parser.complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._emptied()
+        return data
+
+    def rest(self) -> bool:
+        """Ends an exchange; whether another may follow. If not, the connection is closed."""
+        parser = self.parser
+        if not (parser.complete and parser.keep_alive) or self.closed or self._transport.get_write_buffer_size():
+            self.abort()
+            return False
+        self._emptied()
+        self._busy = False
+        return True
+
+    def abort(self) -> None:
+        """Closes the socket at once. May be called at any time, and again."""
+        self.closed = True
+        self._transport.abort()
+
+    def _emptied(self) -> None:
+        self.parser.pieces.clear()
+        self._held = 0
+        if self._paused:
+            self._paused = False
+            if not self.closed:
+                self._transport.resume_reading()
+
+    def _write(self, head: bytes, body: bytes) -> None:
+        # There is no pause_writing: this is all that will be written, and the response may come before it is through.
+        if len(body) <= JOINED:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected, and TLS agreed upon."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the response; on an idle connection bytes that nobody asked for."""
+        if not self._busy:
+            self.abort()
+            return
+        self.touched = True
+        try:
+            self.parser.feed(data)
+        except httpx.RemoteProtocolError as error:
+            self._fail(error)
+            self.abort()
+        self._held += len(data)
+        if self._held > HIGH_WATER and not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def eof_received(self) -> None:
+        """The upstream will send nothing more. Returning None closes the transport."""
+        self._end(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is closed, by whichever side."""
+        self._end(error)
+        self._lost(self)
+
+    def _end(self, error: Exception | None) -> None:
+        self.closed = True
+        if not self._busy or self._error is not None:
+            return
+        if error is None:
+            try:
+                self.parser.finish()
+            except httpx.RemoteProtocolError as cut:
+                self._fail(cut)
+        elif isinstance(error, BrokenPipeError):
+            self._fail(httpx.WriteError("connection closed while the request was being sent"))
+        else:
+            self._fail(httpx.ReadError("connection reset"))
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, error: httpx.TransportError) -> None:
+        if not self.parser.complete:
+            self._error = error

@@ -1,0 +1,94 @@
+"""Opens one TCP or TLS connection: name resolution, addresses tried side by side (RFC 8305), certificate checks."""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from itertools import chain, zip_longest
+from typing import Final, TypeVar
+
+import certifi
+
+from proxy.upstream.connection import Connection
+
+HEAD_START: Final = 0.25  # seconds that an address has before the next is tried beside it
+
+Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
+Item = TypeVar("Item")
+
+
+def trust() -> ssl.SSLContext:
+    """Certificates and host names are checked, against the system's authorities, or certifi's where it has none."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+async def dial(host: str, port: int, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
+    """A connection to `host`. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if not addresses:
+        raise OSError("the name has no address")
+    sock = await _first_connected(_families_in_turn(addresses))
+    name = host if tls is not None else None
+    _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
+    return connection
+
+
+def _families_in_turn(addresses: list[Address]) -> list[Address]:
+    """IPv6 and IPv4 by turns, beginning with the family that the resolver put first."""
+    first = [item for item in addresses if item[0] == addresses[0][0]]
+    others = [item for item in addresses if item[0] != addresses[0][0]]
+    return [item for item in chain.from_iterable(zip_longest(first, others)) if item is not None]
+
+
+async def _first_connected(addresses: list[Address]) -> socket.socket:
+    """The first that connects of attempts begun one after another; the others are closed."""
+    waiting = deque(addresses)
+    running: set[asyncio.Task[socket.socket]] = set()
+    failures: list[BaseException] = []
+    won: socket.socket | None = None
+    try:
+        while won is None:
+            if waiting:
+                running.add(asyncio.create_task(_connected(waiting.popleft())))
+            elif not running:
+                raise failures[0]
+            patience = HEAD_START if waiting else None
+            done, running = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is not None:
+                    failures.append(error)
+                elif won is None:
+                    won = task.result()
+                else:
+                    task.result().close()
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close_late)
+    return won
+
+
+def _close_late(task: "asyncio.Task[socket.socket]") -> None:
+    """An attempt that succeeded although it was no longer wanted."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _connected(address: Address) -> socket.socket:
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

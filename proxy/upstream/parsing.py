@@ -1,0 +1,157 @@
+"""HTTP/1.1 responses out of bytes (RFC 9112), without any I/O."""
+
+from typing import Final
+
+import httptools
+import httpx
+
+from proxy.call import Headers
+
+MAX_HEAD: Final = 64 * 1024  # bytes of status line and headers, those of interim responses included
+MAX_LINES: Final = 256  # header lines of one response
+
+_BEFORE_HEADERS: Final = "peer closed connection before headers"
+_IN_MID_BODY: Final = "peer closed connection in mid-body"
+
+
+class ResponseParser:
+    """Parses one response after another of one connection; `expect` begins each.
+
+    `status` is 0 until the head is whole. `pieces` is the body so far, a list that its reader empties. After `complete`
+    nothing changes any more but `keep_alive`, which turns False if anything follows that nobody asked for.
+    """
+
+    __slots__ = (
+        "status",
+        "headers",
+        "encoding",
+        "pieces",
+        "complete",
+        "keep_alive",
+        "on_body",
+        "_http",
+        "_bodiless",
+        "_interim",
+        "_refusal",
+        "_head_left",
+        "_framing",
+        "_surplus",
+    )
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.on_body = self.pieces.append  # no frame of ours per chunk
+        self.expect(bodiless=False)
+        self._http = httptools.HttpResponseParser(self)
+
+    def expect(self, bodiless: bool) -> None:
+        """The next bytes are a new response. `bodiless`: it answers a HEAD request."""
+        self.status = 0
+        self.headers: Headers = []  # lower-case names; the same list is not used again
+        self.encoding = b""  # content-encoding, as sent
+        self.pieces.clear()
+        self.complete = False
+        self.keep_alive = False  # known with `complete`
+        self._bodiless = bodiless
+        self._interim = False
+        self._refusal = ""
+        self._head_left = MAX_HEAD
+        self._framing = 0  # bytes since the last piece of body
+        self._surplus = -1  # where in `pieces` an unasked response begins
+
+    def feed(self, data: bytes) -> None:
+        """Takes what the network brought. Raises httpx.RemoteProtocolError where it is no HTTP response."""
+        if self.complete:
+            self.keep_alive = False
+            return
+        if self.status:
+            self._feed_body(data)
+            return
+        self._execute(data[: self._head_left])
+        if self.status == 0:
+            self._head_left -= len(data)
+            if self._head_left <= 0:
+                raise httpx.RemoteProtocolError("response headers are too large")
+        elif len(data) > self._head_left:
+            self.feed(data[self._head_left :])
+
+    def finish(self) -> None:
+        """The peer will send nothing more. Raises httpx.RemoteProtocolError where that cuts the response."""
+        if self.complete:
+            self.keep_alive = False
+        elif self.status == 0:
+            raise httpx.RemoteProtocolError(_BEFORE_HEADERS)
+        elif any(name == b"content-length" or name == b"transfer-encoding" for name, _ in self.headers):
+            raise httpx.RemoteProtocolError(_IN_MID_BODY)
+        else:
+            self.complete = True  # the end of the connection is the end of the body
+
+    def _feed_body(self, data: bytes) -> None:
+        held = len(self.pieces)
+        self._execute(data)
+        if len(self.pieces) > held or self.complete:
+            self._framing = 0
+            return
+        self._framing += len(data)  # chunk extensions or trailers, which httptools would hold without a limit
+        if self._framing > MAX_HEAD:
+            raise httpx.RemoteProtocolError("chunk framing or trailers are too large")
+
+    def _execute(self, data: bytes) -> None:
+        try:
+            self._http.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                raise httpx.RemoteProtocolError(self._refusal or f"malformed response: {error}") from None
+            self.keep_alive = False
+        if self._refusal:
+            self.pieces.clear()
+            raise httpx.RemoteProtocolError(self._refusal)
+        if self._surplus >= 0:
+            del self.pieces[self._surplus :]
+
+    # Called by httptools. They never raise: what they refuse is raised when it returns.
+
+    def on_message_begin(self) -> None:
+        """The first byte of a response: of a second one, if the first is complete."""
+        if self.complete and self._surplus < 0:
+            self.keep_alive = False
+            self._surplus = len(self.pieces)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line, or one of the trailers, which nobody reads."""
+        if self.status == 0:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        if self.complete:
+            return
+        status = self._http.get_status_code()
+        if 100 <= status < 200:
+            self._interim = True
+            if status == 101:
+                self._refusal = "the upstream switched protocols unasked"
+            return
+        if status < 200 or len(self.headers) > MAX_LINES:
+            self._refusal = "status is out of range" if status < 200 else "too many response headers"
+            return
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._refusal = "unknown transfer-encoding"
+            elif name == b"content-encoding":
+                self.encoding = value
+        if self._refusal:
+            return
+        self.status = status
+        if self._bodiless:
+            self.complete = True  # httptools waits for a body now, so this connection ends here
+            self._surplus = 0
+
+    def on_message_complete(self) -> None:
+        """The body has ended; a response without any is complete with its head."""
+        if self._interim:
+            self._interim = False
+            self.headers = []
+        elif not self.complete and not self._refusal:
+            self.complete = True
+            self.keep_alive = self._http.should_keep_alive()

@@ -1,0 +1,188 @@
+"""One upstream's answer while it is being read: its clocks, its reader, and what its events say."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+import httpx
+
+from proxy.call import Headers
+from proxy.clocks import Clock, timeout
+from proxy.errors import SluiceError
+from proxy.providers.contract import Reader, Target
+from proxy.sse import DONE
+from proxy.upstream.border import translated
+from proxy.upstream.talking import Talk
+from proxy.watch import ChatWatch, ResponsesWatch
+
+MAX_WHOLE = 64 * 1024 * 1024  # bytes that a whole answer may have
+_LINGER = 0.25  # seconds that an upstream may take to end its body after [DONE]
+
+
+class Pieces(Protocol):
+    """An upstream's body: bytes as they arrive, and the way to be rid of it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class RawWatch:
+    """Watches a body that is no event stream: nothing in it is looked at."""
+
+    __slots__ = ("content_at", "last_at")
+    complete = done = True
+    malformed = 0
+    usage = None
+
+    def __init__(self) -> None:
+        self.content_at: float | None = None
+        self.last_at: float | None = None
+
+    def see(self, batch: bytes) -> bytes:
+        """The batch itself."""
+        self.last_at = perf_counter()
+        self.content_at = self.content_at or self.last_at
+        return batch
+
+
+Watch = ChatWatch | ResponsesWatch | RawWatch
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds that this answer may let us wait."""
+
+    first_token: float
+    idle: float
+
+
+class EventStream:
+    """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
+
+    __slots__ = ("_clock", "_ended", "_first_by", "_idle", "_pieces", "_reader", "_source", "watch")
+
+    def __init__(self, source: Pieces, reader: Reader, watch: Watch, clock: Clock, waits: Waits) -> None:
+        self._source = source
+        self._pieces = source.__aiter__()
+        self._reader = reader
+        self.watch = watch
+        self._clock = clock
+        self._idle = waits.idle
+        self._first_by = asyncio.get_running_loop().time() + waits.first_token
+        self._ended = False
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
+        watch = self.watch
+        while True:
+            if watch.done and isinstance(watch, ChatWatch):
+                await self._linger()
+                raise StopAsyncIteration
+            try:
+                piece = await self._wait()
+            except StopAsyncIteration:
+                return self._last()
+            batch = self._reader.feed(piece)
+            if batch and (seen := watch.see(batch)):
+                return seen
+
+    async def _wait(self) -> bytes:
+        if isinstance(self._source, Talk) and not self._source.running:
+            self._source.set_clock()
+        elif self.watch.content_at is None:
+            self._clock.set("first_token", self._first_by - asyncio.get_running_loop().time())
+        else:
+            self._clock.set("idle", self._idle)
+        try:
+            return await self._pieces.__anext__()
+        except asyncio.CancelledError:
+            if name := self._clock.caught():
+                raise timeout(name) from None
+            raise
+        except httpx.HTTPError as error:
+            raise translated(error, "") from None
+        finally:
+            self._clock.clear()
+
+    def _last(self) -> bytes:
+        """The bytes that end the stream. Raises upstream_truncated where it is not complete."""
+        self._ended = True
+        rest = self._reader.finish()
+        seen = self.watch.see(rest) if rest else b""
+        if not self.watch.complete:
+            raise SluiceError(
+                "upstream_truncated", "The upstream's stream ended before the answer was complete.", again="same"
+            )
+        if not self.watch.done:
+            seen += DONE if not rest or rest.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + DONE
+        if not seen:
+            raise StopAsyncIteration
+        return seen
+
+    async def _linger(self) -> None:
+        """Waits a moment for the end of the body, so that the connection can be used again."""
+        self._ended = True
+        self._clock.set("idle", _LINGER)
+        try:
+            async for _ in self._pieces:
+                pass
+        except asyncio.CancelledError:
+            if self._clock.caught() is None:
+                raise
+        except httpx.HTTPError:
+            pass  # the answer is complete; how the connection ended no longer matters
+        finally:
+            self._clock.clear()
+
+    async def aclose(self) -> None:
+        """Ends it; an answer not read to its end costs the connection."""
+        self._ended = True
+        await self._source.aclose()
+
+
+@dataclass(slots=True)
+class Wire:
+    """An answer that may be passed on: `body`, or `head` (events already read) and the rest of `stream`."""
+
+    target: Target
+    status: int
+    headers: Headers
+    body: bytes | None = None
+    head: bytes = b""
+    stream: EventStream | None = None
+    changes: tuple[str, ...] = ()  # what the provider's translation had to do
+
+    async def aclose(self) -> None:
+        """Gives back or closes the connection behind it."""
+        if self.stream is not None:
+            await self.stream.aclose()
+
+
+async def read_whole(source: Pieces) -> bytes:
+    """A body in one piece. Raises upstream_malformed past the limit, and httpx's errors."""
+    pieces, size = [], 0
+    async for piece in source:
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_WHOLE:
+            raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+_EVENT_TYPES = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
+
+
+def carries_events(headers: Headers) -> bool:
+    """Whether a body of this content type is a stream of events (some servers call theirs plain text)."""
+    return any(name == b"content-type" and content.lower().startswith(_EVENT_TYPES) for name, content in headers)
+
+
+def carries_json(headers: Headers) -> bool:
+    """Whether a body of this content type is to be looked into."""
+    return any(name == b"content-type" and b"json" in content.lower() for name, content in headers)

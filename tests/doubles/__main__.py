@@ -1,0 +1,63 @@
+"""Runs a double by hand: `python -m tests.doubles ollama --port 11434`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from tests.doubles.faults import (
+    CutAfter,
+    ErrorEvent,
+    FirstTokenAfter,
+    Flap,
+    ResetBeforeHeaders,
+    Silent,
+    StallAfter,
+    Status,
+)
+from tests.doubles.oddities import MalformedEvent, SlowEvents
+from tests.doubles.openai import OpenAIDouble
+from tests.doubles.server import Double, Fault
+
+DOUBLES: dict[str, Callable[[int], Double]] = {
+    "openai": lambda port: OpenAIDouble(port=port),
+}
+FAULTS: dict[str, Fault] = {
+    "429": Status(429, retry_after=2),
+    "500": Status(500),
+    "503": Status(503),
+    "flap": Flap(1),
+    "reset": ResetBeforeHeaders(),
+    "silent": Silent(),
+    "late": FirstTokenAfter(20),
+    "cut": CutAfter(40),
+    "stall": StallAfter(20),
+    "malformed": MalformedEvent(),
+    "error": ErrorEvent(20),
+    "slow": SlowEvents(50),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.doubles", description=__doc__)
+    parser.add_argument("provider", choices=DOUBLES)
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--fault", choices=FAULTS, help="what happens to every model call")
+    chosen = parser.parse_args()
+    double = DOUBLES[chosen.provider](chosen.port)
+    double.always = FAULTS.get(chosen.fault)
+    with double:
+        print(f"{double.name}: {double.url}  key {double.key or 'none'}  models {', '.join(double.models)}", flush=True)
+        seen = 0
+        try:
+            while True:
+                time.sleep(0.2)
+                for request in double.requests[seen:]:
+                    print(f"{request.method} {request.path}  {len(request.body)} bytes", flush=True)
+                seen = len(double.requests)
+        except KeyboardInterrupt:
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
