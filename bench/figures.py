@@ -49,24 +49,19 @@ def judged(goal: Goal, rounds: Sequence[Values]) -> float | None:
 
 
 def most_that_pass(passes: Callable[[int], bool], start: int, limit: int, precision: float) -> int:
-    """The largest number, up to `limit`, that passes, found by doubling (or halving), then by bisection.
+    """The largest number found that passes, up to `limit`: by doubling (or halving), then by bisection. 0: none does.
 
-    `precision`: the search ends where the next number known to fail is at most so many times larger (1.05: 5 %).
-    0: even 1 fails.
+    `precision`: the search ends where the smallest number that fails is at most so many times larger (1.05: 5 %).
     """
-    low, high = 0, 0
+    passed, failed = 0, limit + 1
     at = min(start, limit)
-    while at > low and not high or at and not low:
+    while failed - passed > 1 and failed > passed * precision:
         if passes(at):
-            low, at = at, min(at * 2, limit)
+            passed = at
         else:
-            high, at = at, at // 2
-        if low and high:
-            break
-    while low and high > low * precision and high - low > 1:
-        middle = (low + high) // 2
-        if passes(middle):
-            low = middle
+            failed = at
+        if failed > limit:  # nothing has failed yet
+            at = min(passed * 2, limit)
         else:
-            high = middle
-    return low
+            at = (passed + failed) // 2
+    return passed

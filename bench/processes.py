@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,22 +38,19 @@ def running(command: Sequence[str], core: int, log: Path, cwd: Path | None = Non
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Asks the process to end, and kills it with what it started after `patience` seconds."""
-    started = [pid for pid in tree(process.pid) if pid != process.pid]
+    """Asks the process to end, waits `patience` seconds, and kills what is left of it and of what it started."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pid in started:
-        if pid in tree(pid, session=process.pid):
-            os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # nothing is left
+        os.killpg(process.pid, signal.SIGKILL)  # it leads the group that `running` gave it
+    process.wait()
 
 
-def end_on_sigterm() -> None:
-    """Makes SIGTERM unwind the scopes as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def unwind_on_signals() -> None:
+    """Makes Ctrl-C and SIGTERM leave by SystemExit, so that every scope ends its process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 def free_port() -> int:
@@ -73,7 +70,7 @@ def until_answering(port: int, process: subprocess.Popen[bytes], log: Path, pati
     while not asyncio.run(_lives(port)):
         if process.poll() is not None or time.perf_counter() - began > patience:
             tail = log.read_text(errors="replace").strip()[-2000:]
-            raise BenchError(f"{' '.join(map(str, process.args))} does not answer on port {port}:\n{tail}")  # type: ignore[union-attr]
+            raise BenchError(f"{log.stem} does not answer on port {port}:\n{tail}")
         time.sleep(0.002)
     return time.perf_counter() - began
 
@@ -98,13 +95,13 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def tree(pid: int, session: int = 0) -> list[int]:
-    """The process and all its descendants that are alive; with `session`, only those of that session."""
+def tree(pid: int) -> list[int]:
+    """The process and all its descendants that are alive."""
     stats = {int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
     found = [pid] if stats.get(pid) else []
     for parent in found:  # grows as it is walked
         found.extend(child for child, stat in stats.items() if stat and int(stat[1]) == parent)
-    return [each for each in found if not session or int(stats[each][3]) == session]
+    return found
 
 
 def cpu_seconds(pid: int) -> float:

@@ -35,7 +35,9 @@ _NEVER_OUT: Final = _HOP_BY_HOP | {
 }
 _NEVER_BACK: Final = _HOP_BY_HOP | {b"set-cookie", b"server", b"alt-svc", b"date", b"via", b"forwarded", b"x-real-ip"}
 _NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
-_ADDRESS: Final = re.compile(rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-fA-F:.]+\]|\blocalhost\b|\.internal\b")
+_ADDRESS: Final = re.compile(
+    rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-fA-F:.]+\]|\blocalhost\b|\.internal\b"
+)
 
 
 def to_upstream(headers: Headers) -> Headers:
@@ -66,9 +68,7 @@ def to_client(headers: Headers) -> Headers:
 
 
 def _named_by_connection(headers: Headers) -> set[bytes]:
-    return {
-        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
-    }
+    return {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
 
 
 def _names_an_internal_address(value: bytes) -> bool:

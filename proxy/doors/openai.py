@@ -73,7 +73,9 @@ class OpenAIDoor:
             except SluiceError as failure:
                 await self._turn_away(scope, send, call, failure)
             else:
-                await answer(self.gateway, call, Responder(send, call, scope.get("sluice.extra", []), self.manners.ping))
+                await answer(
+                    self.gateway, call, Responder(send, call, scope.get("sluice.extra", []), self.manners.ping)
+                )
 
         return answered
 

@@ -59,12 +59,12 @@ class Chunks:
     _object = "chat.completion.chunk"
     _prefix = "chatcmpl-"
 
-    def __init__(self, model: str, id: str = "") -> None:
+    def __init__(self, model: str, id: str = "", thoughts: str = "reasoning") -> None:
         frame = {"id": id or new_id(self._prefix), "object": self._object, "created": int(time()), "model": model}
         self._head = b"data: " + orjson.dumps(frame)[:-1] + b","
         self._choice = self._head + b'"choices":[{"index":0,"delta":'
         self._content = self._choice + b'{"content":'
-        self._reasoning = self._choice + b'{"reasoning":'
+        self._reasoning = self._choice + b"{" + orjson.dumps(thoughts) + b":"
         self._going = b',"finish_reason":null}]}\n\n'
         self._text_going = b"}" + self._going
 
@@ -77,7 +77,7 @@ class Chunks:
         return self._content + orjson.dumps(text) + self._text_going
 
     def reasoning(self, text: str) -> bytes:
-        """Text of the thoughts before it, in the field that Ollama, OpenRouter and newer vLLM use."""
+        """Text of the thoughts before it, in the field named by `thoughts`: OpenAI itself has none."""
         return self._reasoning + orjson.dumps(text) + self._text_going
 
     def delta(self, delta: Json, logprobs: Sequence[Json] | None = None) -> bytes:
@@ -100,7 +100,7 @@ class TextChunks(Chunks):
     _object = "text_completion"
     _prefix = "cmpl-"
 
-    def __init__(self, model: str, id: str = "") -> None:
+    def __init__(self, model: str, id: str = "", thoughts: str = "") -> None:
         super().__init__(model, id)
         self._choice = self._head + b'"choices":[{"index":0,"logprobs":null,"text":'
 

@@ -95,7 +95,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A step of a conversation: wait. `cold`: the upstream is still starting up; `queued`: no worker has taken it."""
+    """A step of a conversation: wait. `queued`: no worker has taken the job yet."""
 
     seconds: float
     queued: bool = False

@@ -93,6 +93,7 @@ _NO_MODEL: Final = re.compile(r"\b(?:models?|deployment)\b", re.I)
 
 def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
     """The error that a report of this status is for our caller. `status` 0: the report came inside a 200."""
+    unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
     client_s = _client_s_own(status, report)
     if client_s is not None:
@@ -108,7 +109,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
         )
     if status in _CLIENTS:  # not the client's after all: a bad key, reported as a bad request
         status = 401
-    code, says = _UPSTREAMS.get(status, ("upstream_error", f"The upstream answered with status {status}"))
+    code, says = _UPSTREAMS.get(status, ("upstream_error", unnamed))
     again = _again(status, headers or [])
     if code != "upstream_auth_failed":  # a text about credentials can echo them
         says += f": {report.message}" if report.message else "."

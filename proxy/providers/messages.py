@@ -1,4 +1,4 @@
-"""OpenAI's request side read with care, for providers that translate it: a wrong shape is a 400 that names its place."""
+"""OpenAI's requests read with care, for providers that translate them: a wrong shape is a 400 that names its place."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -177,13 +177,13 @@ def schema_of(response_format: Fields) -> Fields:
     return mapping(described.get("schema"), "response_format.json_schema.schema")
 
 
-def leftover(name: str, value: object) -> list[str]:
+def leftover(name: str, value: object, meant: Mapping[str, tuple[object, ...]] = MEANT) -> list[str]:
     """The change to report for a parameter that the upstream has not, none where it asked for nothing.
 
     Raises a 400 where the answer would mean something else without it.
     """
-    if name not in MEANT:
+    if name not in meant:
         return [f"drop {name}"]
-    if value in MEANT[name]:
+    if value in meant[name]:
         return []
     raise refuse(name, f"This upstream cannot do what {name} asks for.")

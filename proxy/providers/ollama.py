@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,7 +22,7 @@ from proxy.providers.ollama_answers import (
     without_addresses,
 )
 from proxy.providers.ollama_requests import Translation
-from proxy.providers.reading import malformed
+from proxy.providers.reading import malformed, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
 MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
@@ -77,10 +76,10 @@ class Ollama(Provider):
         answer = yield Request("/api/tags", method="GET", headers=_headers(target))
         if not 200 <= answer.status < 300:
             raise self.failure(answer.status, answer.headers, answer.body)
-        listed = _object(answer.body).get("models", ())
-        if not isinstance(listed, list) and listed is not None:
+        listed = parsed("Ollama", answer.body).get("models", ())
+        if not isinstance(listed, list | None):
             raise malformed("Ollama")
-        models = []
+        models: list[Model] = []
         for entry in listed or ():
             if not isinstance(entry, dict) or not isinstance(name := entry.get("model") or entry.get("name"), str):
                 continue
@@ -88,7 +87,7 @@ class Ollama(Provider):
             if len(models) < MOST_MODELS:
                 body = orjson.dumps({"model": name})
                 answer = yield Request("/api/show", body, headers=_headers(target))
-                shown = _object(answer.body) if answer.status == 200 else {}
+                shown = _shown(answer)
             models.append(_model(name, entry, shown))
         return models
 
@@ -110,7 +109,7 @@ def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Mod
         id=name,
         context=_context(shown),
         inputs=inputs,
-        created=_seconds(entry.get("modified_at")),
+        created=unix_seconds(entry.get("modified_at")),
         owner="library",
         tools=None if able is None else "tools" in able,
         extra=None if able is None else {"capabilities": tuple(able)},
@@ -126,19 +125,9 @@ def _context(shown: Mapping[str, Any]) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def _seconds(date: Any) -> int | None:
-    """Unix seconds of an RFC 3339 date; Go writes up to nine digits of a second, of which Python reads six."""
+def _shown(answer: Answer) -> Mapping[str, Any]:
+    """The object of /api/show; empty where the model was removed in between, or cannot be read."""
     try:
-        return int(datetime.fromisoformat(date).timestamp())
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise malformed("Ollama")
-    return value
+        return parsed("Ollama", answer.body) if answer.status == 200 else {}
+    except SluiceError:
+        return {}

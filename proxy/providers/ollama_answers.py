@@ -171,7 +171,7 @@ def _message(line: Json) -> Json:
 
 def _calls(calls: Any, first: int) -> list[Json]:
     """Tool calls, which come whole, with the index, id and JSON text that OpenAI's clients expect."""
-    found = []
+    found: list[Json] = []
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not (name := _string(function.get("name"))):

@@ -88,7 +88,7 @@ class Translation:
         return self._closed()
 
     def embed(self) -> Fields:
-        """The body of /api/embed. Without `truncate: false` it would embed the beginning of a long text as if it were all."""
+        """The body of /api/embed, which would otherwise embed the beginning of a long text as if it were all of it."""
         given = self.fields.get("input")
         if isinstance(given, list) and any(not isinstance(item, str) for item in given):
             raise refuse("input", "This upstream embeds text only, not tokens.")
@@ -98,7 +98,15 @@ class Translation:
         return self._closed()
 
     def _parameters(self, own: Mapping[str, Callable[[str, Any], None]]) -> None:
-        rules = {"options": _ignore, "response_format": self._format, "reasoning_effort": self._effort} | own
+        rules = {
+            "options": _ignore,
+            "response_format": self._format,
+            "reasoning_effort": self._effort,
+            "reasoning": self._reasoning,
+            **own,
+        }
+        if self.fields.get("max_completion_tokens") is not None:
+            rules["max_tokens"] = _ignore
         for name, value in self.fields.items():
             if value is None or name in HANDLED:
                 continue
@@ -109,8 +117,6 @@ class Translation:
                 self.options[theirs] = transform(value, name)
             elif name in NATIVE:
                 self._native(name, value)
-            elif name == "reasoning":
-                self._effort("reasoning", mapping(value, "reasoning").get("effort"))
             else:
                 self.changes += leftover(name, value)
         if self.fields.get("tool_choice") == "none":
@@ -119,20 +125,21 @@ class Translation:
     def _closed(self) -> Fields:
         """The body with its options: the client's own `options` win, then its parameters, then what the need says."""
         self.options |= mapping(self.fields.get("options") or {}, "options")
-        if window := window_for(self.order) if "num_ctx" not in self.options else 0:
+        if "num_ctx" not in self.options and (window := window_for(self.order)):
             self.options["num_ctx"] = window
             self.changes.append("set num_ctx")
-        kept = self.order.target.options.get("keep_alive")
-        if kept is not None:
+        if (kept := self.order.target.options.get("keep_alive")) is not None:
             self.body.setdefault("keep_alive", kept)
         return self.body | {"options": self.options} if self.options else self.body
 
     def _native(self, name: str, value: Any) -> None:
         self.body[name] = value
 
+    def _reasoning(self, name: str, value: Any) -> None:
+        if (effort := mapping(value, name).get("effort")) is not None:
+            self._effort("reasoning.effort", effort)
+
     def _effort(self, name: str, value: Any) -> None:
-        if value is None:
-            return
         if not isinstance(value, str) or value not in THINK:
             raise refuse(name, f"{name} must be one of {', '.join(THINK)}.")
         self.body.setdefault("think", THINK[value])
@@ -161,12 +168,12 @@ def window_for(order: Order) -> int:
     A power of two, because each other value makes Ollama load the model again. Never more than the model can, and
     never less than what the upstream's own `num_ctx` (config) says it is loaded with.
     """
-    usual = order.target.options.get("num_ctx") or 0
-    most = (order.limits.context if order.limits else None) or order.need
-    if order.need <= max(usual, DEFAULT_WINDOW):
-        return int(usual)
+    usual = int(order.target.options.get("num_ctx") or 0)
+    if order.need <= (usual or DEFAULT_WINDOW):
+        return usual
     step = 1 << (order.need - 1).bit_length()
-    return int(max(usual, min(step, most) if order.limits and order.limits.context else step))
+    most = order.limits.context if order.limits and order.limits.context else step
+    return max(usual, min(step, most))
 
 
 def translate_messages(fields: Fields) -> Iterator[Fields]:

@@ -9,7 +9,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
-from proxy.providers.reports import report_in
+from proxy.providers.reports import Report, report_in, report_of
 from proxy.sse import EventCutter
 
 __all__ = ["OpenAICompatible", "error_in_event"]
@@ -47,19 +47,28 @@ class OpenAICompatible(Provider):
         """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
         if (b'"error"' not in body and body[:1] == b"{" and body[-1:] == b"}") or order.endpoint in _NO_JSON:
             return body
-        if error := error_in_event(parsed(body)):
-            raise error
+        if report := report_of(parsed(body)):
+            raise self.judge(0, report)
         return body
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
         """By status, and by what the report in the body says."""
-        return judge(status, report_in(body), headers)
+        return self.judge(status, report_in(body), headers)
+
+    def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
+        """What a report means; status 0: it came inside a 200. The place for a provider's own words."""
+        return judge(status, report, headers)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
         """GET /models: `{"data": [{"id", …}]}` or the bare array."""
-        answer = yield Request("/models", method="GET", headers=[(b"accept", _JSON), *self.headers(target).items()])
+        headers = [(b"accept", _JSON), *self.headers(target).items()]
+        answer = yield Request(self.models_path(target), method="GET", headers=headers)
         listed = self.listed(answer)
         return [self.model(entry) for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+    def models_path(self, target: Target) -> str:
+        """Where its models are listed."""
+        return "/models"
 
     def listed(self, answer: Answer) -> list[Any]:
         """The entries of a list of models. Raises SluiceError where the answer is none."""

@@ -1,6 +1,7 @@
 """The frame of every translating reader: pieces of the upstream's stream in, OpenAI's events out."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -28,6 +29,14 @@ def parsed(who: str, body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise malformed(who)
     return answer
+
+
+def unix_seconds(date: Any) -> int | None:
+    """Unix seconds of an RFC 3339 date. Go writes up to nine digits of a second's fraction; the rest is left out."""
+    try:
+        return int(datetime.fromisoformat(date).timestamp())
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 class LineCutter:

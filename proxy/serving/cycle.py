@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.server import ServerState
@@ -39,8 +39,8 @@ class Connection(Protocol):
     def answered(self, cycle: "Cycle") -> None:
         """The cycle's response is complete."""
 
-    def answer(self, error: SluiceError) -> None:
-        """Writes the error as the whole response; ends the connection."""
+    def answer(self, error: SluiceError, headers: Headers) -> None:
+        """Writes the error as the whole answer to the request with these headers; ends the connection."""
 
 
 class Cycle:
@@ -99,6 +99,7 @@ class Cycle:
         if self.complete or self.end:
             return
         self.end = end
+        self.complete = end == "left"
         self._wake()
         if self.task is not None:
             self.task.cancel()
@@ -119,6 +120,8 @@ class Cycle:
     async def run(self, app: ASGIApp) -> None:
         """Runs the app for this request. The outermost door: no exception passes it, none of their texts leaves."""
         cause = ""
+        task = cast(asyncio.Task[None], self.task)
+        self.connection.server_state.tasks.add(task)  # the loop holds tasks weakly; the server waits for them
         try:
             await app(self.scope, self.receive, self.send)
             if not self.complete and not self.end:
@@ -129,6 +132,8 @@ class Cycle:
         except Exception as error:
             # Without the exception's text: it may hold what the client sent.
             cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+        finally:
+            self.connection.server_state.tasks.discard(task)
         if cause:
             logger.error("request %s failed: %s", request_id(self.scope["headers"]).decode(), cause)
         if not self.complete and self.end != "left":
@@ -235,7 +240,7 @@ class Cycle:
             self._head = b""
             self.started = self.complete = True
             self._wake()
-            self.connection.answer(error)
+            self.connection.answer(error, self.scope["headers"])
         elif self.end == "draining" and self.event_stream:
             event = error.event()
             self.keep_alive = False
@@ -256,4 +261,3 @@ class Cycle:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-

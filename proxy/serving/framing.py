@@ -33,7 +33,7 @@ def check_head(version: str, target: bytes, headers: Headers) -> dict[bytes, byt
         raise invalid(f"The request target is longer than {MAX_TARGET} bytes.", 431)
     if version != "1.1" and version != "1.0":
         raise invalid("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    if not (target.startswith(b"/") or target == b"*") or b"#" in target:
+    if not (target.startswith(b"/") or target == b"*") or b"#" in target or not target.isascii():
         raise invalid("The request target must be a path, without scheme, host or fragment.")
     fields = dict(headers)
     if len(fields) != len(headers):

@@ -13,20 +13,19 @@ STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b"Unknown")) for status in range(100, 600)
 }
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-UNSAFE: Final = re.compile(rb"[\r\n\0]")
-_line: Final = b"%b: %b\r\n".__mod__
+UNSAFE: Final = b"\r\n\0"
+_to_spaces: Final = bytes.maketrans(UNSAFE, b"   ")
+_line: Final = b": ".join
 
 
 def response_head(status: int, headers: Headers) -> bytes:
-    """Status line and header lines, each with its CRLF, without the empty line. Header pairs are tuples, names lower
-    case (ASGI); CR, LF and NUL in them become spaces."""
-    head = STATUS_LINES[status] + b"".join(map(_line, headers))
-    lines = len(headers) + 1
-    # Each line brings one CR and one LF of ours; one more of either is somebody else's.
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-        clean = [(UNSAFE.sub(b" ", name), UNSAFE.sub(b" ", value)) for name, value in headers]
-        head = STATUS_LINES[status] + b"".join(map(_line, clean))
-    return head
+    """Status line and header lines, each with its CRLF, without the empty line. CR, LF and NUL in a header become
+    spaces."""
+    lines = b"\r\n".join([*map(_line, headers), b""])
+    if len(lines) - len(lines.translate(None, UNSAFE)) != 2 * len(headers):  # more than our own CRs and LFs
+        clean = [(name.translate(_to_spaces), value.translate(_to_spaces)) for name, value in headers]
+        lines = b"\r\n".join([*map(_line, clean), b""])
+    return STATUS_LINES[status] + lines
 
 
 def error_response(error: SluiceError, request_id: bytes, default: Headers) -> bytes:

@@ -5,35 +5,22 @@ state is polled, since an event loop that has read the end of input no longer lo
 """
 
 import asyncio
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Final
 
-GONE: Final = 7
-"""TCP_CLOSE, as the first byte of Linux's `struct tcp_info` (tcp_states.h)."""
-ENDED: Final = 8
-"""TCP_CLOSE_WAIT: the other side has sent its FIN, and may still read."""
+from proxy.serving.kernel import ENDED, GONE, tcp_state
+
 PAUSED: Final = 0.1
 """Seconds between two looks while our reading is paused, when an end of input would go unnoticed."""
-
-
-def tcp_state(transport: asyncio.BaseTransport) -> int | None:
-    """The connection's TCP state by Linux's numbers; None where the system does not tell."""
-    if sys.platform != "linux":
-        return None
-    try:
-        info: bytes = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    except OSError:
-        return None
-    return info[0]
+PROBED: Final = (0.01, 0.04, 0.1)
+"""Seconds from a probe to the first look, and between the next; then one a second."""
 
 
 class Leaving:
-    """Watches one connection. `probe` writes something that a waiting client skips; `gone` is called once."""
+    """Watches one connection, and aborts it once its client is gone. `probe` writes what a waiting client skips."""
 
-    __slots__ = ("_transport", "_probe", "_gone", "_loop", "_timer", "_delays", "_ended")
+    __slots__ = ("_transport", "_loop", "_probe", "_timer", "_delays", "_ended")
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, probe: Callable[[], None]
@@ -46,19 +33,21 @@ class Leaving:
         self._ended = False
 
     def ended(self) -> None:
-        """The client's input has ended while it has answers to come: probe once, then look, soon and ever more rarely."""
+        """The client's input has ended while answers are due: probes once, then looks, soon and ever more rarely."""
+        if self._ended:
+            return
         self._ended = True
+        self._delays = chain(PROBED, repeat(1.0))
         self._probe()
-        self._delays = chain((0.01, 0.04, 0.1), repeat(1.0))
-        self._later()
+        self._look_later()
 
     def paused(self) -> None:
-        """Our reading is paused: look now and then whether the input has ended behind what was not read."""
+        """Our reading is paused: looks now and then whether the input has ended behind what is not read."""
         if self._timer is None:
-            self._later()
+            self._look_later()
 
     def resumed(self) -> None:
-        """Our reading goes on and will see the end by itself."""
+        """Our reading goes on, and will see the end by itself."""
         if not self._ended:
             self.stop()
 
@@ -68,7 +57,7 @@ class Leaving:
             self._timer.cancel()
             self._timer = None
 
-    def _later(self) -> None:
+    def _look_later(self) -> None:
         self.stop()
         self._timer = self._loop.call_later(next(self._delays), self._look)
 
@@ -83,5 +72,5 @@ class Leaving:
             self.ended()
         else:
             if state is None and self._ended:
-                self._probe()  # without the state, a second write to a client that is gone fails
-            self._later()
+                self._probe()  # where the state is not told, the second write to a client that is gone fails
+            self._look_later()

@@ -9,7 +9,7 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes of one request head, and of what a chunked body may add to its content without getting on."""
 MAX_TARGET: Final = 16 * 1024
 """Bytes of one request target (path and query)."""
-MAX_PIPELINED: Final = 100
+MAX_PIPELINED: Final = 256
 """Requests that may wait on one connection behind the one that is being answered."""
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that are read before the app asks for it: what one read of the socket can bring."""

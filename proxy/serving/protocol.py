@@ -2,11 +2,9 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Final, Literal, cast
-from urllib.parse import unquote
+from typing import Any, Literal, cast
 
-import httptools
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -14,13 +12,16 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.serving.cycle import Cycle
 from proxy.serving.deadline import Deadline
-from proxy.serving.framing import check_head, check_size, invalid, too_large
+from proxy.serving.framing import invalid
 from proxy.serving.heads import error_response, request_id
+from proxy.serving.kernel import unsent
 from proxy.serving.leaving import Leaving
-from proxy.serving.limits import HIGH_WATER, LINGER, MAX_HEAD, MAX_PIPELINED, Limits
+from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, Limits
+from proxy.serving.requests import RequestReader
 
 Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
 """What a connection's deadline is about."""
+
 
 class SluiceProtocol(asyncio.Protocol):
     """HTTP/1.1 for uvicorn (`http=SluiceProtocol`): one instance per connection.
@@ -46,7 +47,7 @@ class SluiceProtocol(asyncio.Protocol):
         self.deadline = Deadline(self.loop, self._expired)
         self.awaited: Awaited = "nothing"
 
-        self.phase: Literal["idle", "head", "body"] = "idle"  # of the request that is being read
+        self.reader = RequestReader(self)
         self.deaf = False  # nothing more is read as HTTP
         self.ended = False  # the client sends no more
         self.read_paused = False
@@ -54,10 +55,265 @@ class SluiceProtocol(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None  # senders wait here for room in the write buffer
         self._unsent = 0  # bytes on their way to the client when the deadline was last set
 
-        self.url = b""
-        self.headers: Headers = []
-        self.size = 0  # bytes received of the head, or of the body without getting on
         self.cycle: Cycle | None = None  # the request last read
         self.running: Cycle | None = None  # the one that is being answered
         self.pipeline: deque[Cycle] = deque()  # those after it
-        self.refused: SluiceError | None = None  # what answers the request after them
+        self.refused: tuple[SluiceError, Headers] | None = None  # what answers the request after them, and its headers
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.leaving = Leaving(self.transport, self.loop, self._probe)
+        if len(self.connections) >= self.limits.max_connections:
+            self.answer(SluiceError("proxy_overloaded", "Too many connections are open.", retry_after=1), [])
+        else:
+            self.connections.add(self)
+            self._expect("idle", self.limits.header)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self.deadline.stop()
+        self.leaving.stop()
+        self.deaf = True
+        self.pipeline.clear()
+        if self.running is not None:
+            self.running.cancel("left")
+        self.resume_writing()
+        self.reader.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
+        try:
+            self.reader.feed(data)
+        except SluiceError as error:
+            self._refuse(error)
+        else:
+            if self.reader.phase != "idle" or self.awaited != "nothing":
+                self._watch()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if not self.answering and (self.deaf or self.reader.phase == "idle"):
+            self._close()
+        elif self.reader.phase != "idle" and not self.deaf:
+            self._refuse(invalid("The request ended before it was complete."))
+        if self.answering and self.cycle is not None:
+            self.cycle.keep_alive = self.refused is not None  # else it is the last one
+            self.leaving.ended()
+        return True
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._watch()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._watch()
+
+    # What the reader tells
+
+    def on_request(self, scope: Scope, fields: dict[bytes, bytes], keep_alive: bool) -> None:
+        if int(fields.get(b"content-length", 0)) > self.limits.max_body:
+            raise self._too_much()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise invalid("Too many requests wait for their answers on this connection.")
+        scope["client"] = self.client
+        scope["server"] = self.server
+        scope["state"] = self.app_state.copy()
+        cycle = self.cycle = Cycle(scope, self, keep_alive, fields.get(b"expect", b"").lower() == b"100-continue")
+        if self.answering:
+            self.pipeline.append(cycle)
+            self._pause_reading()
+        else:
+            self._start(cycle)
+
+    def on_piece(self, piece: bytes) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.complete:
+            return  # answered already: the rest is read and forgotten
+        size = cycle.feed(piece)
+        if size > self.limits.max_body:
+            raise self._too_much()
+        if size > HIGH_WATER and not cycle.wanted:
+            self._pause_reading()
+
+    def on_end(self) -> None:
+        if self.cycle is not None:
+            self.cycle.fed()
+
+    # What the cycles tell
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is due."""
+        return self.running is not None and not self.running.complete
+
+    def answered(self, cycle: Cycle) -> None:
+        """The cycle's response is complete: on to the next request."""
+        if self.transport.is_closing():
+            return
+        if not cycle.keep_alive:
+            self._linger() if cycle.more_body else self._close()
+        elif self.pipeline:
+            self._start(self.pipeline.popleft())
+            if not self.pipeline:
+                self.resume_reading()
+        elif self.refused is not None:
+            self.answer(*self.refused)
+        elif self.read_paused or self.reader.phase != "idle":
+            self.resume_reading()
+        else:
+            self._expect("idle", self.limits.keep_alive)
+
+    def answer(self, error: SluiceError, headers: Headers) -> None:
+        """Writes the error as the whole answer to the request with these headers, and ends the connection."""
+        if not self.transport.is_closing():
+            default = self.server_state.default_headers
+            self.transport.write(error_response(error, request_id(headers), default))
+            self._linger()
+
+    def resume_reading(self) -> None:
+        """Takes the client's bytes again, if that was paused."""
+        if self.read_paused and not self.ended and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
+            self.leaving.resumed()
+        self._watch()
+
+    async def writable(self) -> None:
+        """Waits until the write buffer has room, or the client has left."""
+        if self._room is None or self._room.done():
+            self._room = self.loop.create_future()
+        await self._room
+
+    # What the server tells
+
+    def shutdown(self) -> None:
+        """The process is about to end (uvicorn's name): what was asked is answered, nothing more is taken."""
+        if self.answering and self.cycle is not None:
+            self.cycle.keep_alive = False
+        elif self.reader.phase == "head":
+            self._refuse(SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1))
+        elif not self.deaf:
+            self._close()
+
+    def cut(self) -> None:
+        """The time for that is over: the running call ends, with an error if its response has a place for one."""
+        self.pipeline.clear()
+        if self.running is not None:
+            self.running.cancel("draining")
+
+    # Steps
+
+    def _start(self, cycle: Cycle) -> None:
+        self.running = cycle
+        self._expect_nothing()
+        cycle.task = self.loop.create_task(cycle.run(self.app))
+
+    def _refuse(self, error: SluiceError) -> None:
+        """Ends the connection with this error, after the answers to what was asked before."""
+        self.deaf = True
+        self._expect_nothing()
+        cycle = self.cycle if self.reader.phase == "body" else None  # the request at fault, if it got as far as that
+        if cycle is not None and cycle is self.running:
+            if cycle.complete:
+                self._linger()
+            elif cycle.started:
+                self.transport.abort()
+            else:
+                cycle.cancel("left")
+                self.answer(error, cycle.scope["headers"])
+            return
+        headers = self.reader.headers
+        if cycle is not None:
+            self.pipeline.remove(cycle)
+            headers = cycle.scope["headers"]
+        if self.answering:
+            self.refused = error, headers
+        else:
+            self.answer(error, headers)
+
+    def _probe(self) -> None:
+        if self.running is not None and not self.write_paused:
+            self.running.probe()
+
+    def _pause_reading(self) -> None:
+        if not self.read_paused and not self.ended and not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+            self.leaving.paused()
+
+    def _too_much(self) -> SluiceError:
+        return SluiceError("client_too_large", f"The body is larger than {self.limits.max_body} bytes.")
+
+    # Deadlines
+
+    def _watch(self) -> None:
+        """Sets the deadline of what the client owes now."""
+        phase = self.reader.phase
+        if self.write_paused:
+            self._expect("write", self.limits.write)
+        elif self.deaf or self.read_paused:
+            if self.answering:  # else it is closing, and has its deadline
+                self._expect_nothing()
+        elif phase == "head":
+            if self.awaited != "head":  # the whole head, from its first byte on
+                self._expect("head", self.limits.header)
+        elif phase == "body":
+            self._expect("body", self.limits.body)
+        elif self.answering:
+            self._expect_nothing()
+        else:
+            self._expect("idle", self.limits.keep_alive)
+
+    def _expect_nothing(self) -> None:
+        self.awaited = "nothing"
+        self.deadline.clear()
+
+    def _expect(self, what: Awaited, seconds: float) -> None:
+        self.awaited = what
+        self.deadline.set(seconds)
+        if what == "write" or what == "linger":
+            self._unsent = unsent(self.transport)
+
+    def _expired(self) -> None:
+        if self.awaited == "idle":
+            self._close()
+        elif self.awaited == "head":
+            self._refuse(SluiceError("client_timeout", "The request head did not come in time."))
+        elif self.awaited == "body":
+            self._refuse(SluiceError("client_timeout", "The request body did not come in time."))
+        elif 0 < unsent(self.transport) < self._unsent:
+            self._expect("write", self.limits.write)  # slow, but reading
+        else:
+            self.transport.abort()
+
+    def _linger(self) -> None:
+        """Ends our side and drops what still comes: to close on unread bytes resets the answer away (RFC 9112 9.6)."""
+        self.deaf = True
+        if self.ended:
+            self._close()
+            return
+        self.resume_reading()
+        self.transport.write_eof()
+        self._expect("linger", LINGER)
+
+    def _close(self) -> None:
+        self.deaf = True
+        self.leaving.stop()
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._expect("write", self.limits.write)
+        else:
+            self.deadline.stop()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Host and port of a socket's name, as ASGI wants it; None for anything but IP."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

@@ -102,20 +102,20 @@ def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
 
 def _check_apart(routes: Iterable[RouteSettings]) -> Iterator[Finding]:
     """No two routes for the same names."""
-    first = dict[tuple[str, str], int]()
+    taken = set[tuple[str, str]]()
     for number, route in enumerate(routes):
         for key, value in (("prefix", route.prefix), ("model", route.model)):
             if value is None:
                 continue
-            if (key, value) in first:
-                yield ("routes", number, key), f'routes.{first[key, value]} has {key} "{value}" already'
-            first.setdefault((key, value), number)
+            if (key, value) in taken:
+                yield ("routes", number, key), f'a route above has the {key} "{value}" already'
+            taken.add((key, value))
 
 
 def _check_route(path: Path, route: RouteSettings, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
     """One route by itself, and its targets against fixed catalogues."""
     if (route.prefix is None) == (route.model is None):
-        yield path, "a route needs either prefix or model, and not both"
+        yield (*path, "prefix"), "a route needs either prefix or model, and not both"
     if len({target.weight is None for target in route.to}) > 1:
         yield (*path, "to"), "weights stand on all targets of a route or on none"
     for index, target in enumerate(route.to):

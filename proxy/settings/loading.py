@@ -7,7 +7,7 @@ from typing import Any
 from proxy.settings.addresses import ProviderFacts, store_beside
 from proxy.settings.checks import NOT_YET, check
 from proxy.settings.environment import Environment, first_variable, read_environment
-from proxy.settings.problems import ConfigError, Findings, Problem, nearest, one_of
+from proxy.settings.problems import ConfigError, Findings, Mark, Problem, nearest, one_of
 from proxy.settings.problems import Path as Place
 from proxy.settings.schema import Settings
 from proxy.settings.shaping import drop, got, original, shape
@@ -32,10 +32,10 @@ def load(
         tree = read_yaml(_text(path))
     except YamlError as error:
         raise ConfigError(str(path), [*problems, error.problem]) from error
-    findings, data = tree.findings, tree.data
+    findings, data = tree.findings, {} if tree.data is None else tree.data
     if isinstance(data, dict):
         _leave_out_empty(data)
-        _put_over(data, server or {})
+        _put_over(data, server or {}, tree.marks)
     names = list(data["upstreams"]) if isinstance(data, dict) and isinstance(data.get("upstreams"), dict) else []
     _expand(data, (), environment, findings)
     settings = shape(data, findings)
@@ -70,10 +70,11 @@ def _leave_out_empty(data: dict[str, Any]) -> None:
             del data[key]
 
 
-def _put_over(data: dict[str, Any], server: Mapping[str, object]) -> None:
-    """The command line's word over the file's."""
+def _put_over(data: dict[str, Any], server: Mapping[str, object], marks: dict[Place, Mark]) -> None:
+    """The command line's word over the file's; line 0 says that it is not from there."""
     if server and isinstance(data.setdefault("server", {}), dict):
         data["server"].update(server)
+        marks.update({("server", key): Mark(0, 0, "text", str(value)) for key, value in server.items()})
 
 
 def _expand(data: Any, place: Place, environment: Environment, findings: Findings) -> None:

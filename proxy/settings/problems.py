@@ -58,6 +58,10 @@ class Findings:
         mark = mark or self.mark(path)
         self.found.setdefault(path, Problem(mark.line, mark.column, dotted(path), message))
 
+    def inside(self, path: Path) -> bool:
+        """Whether there is a problem somewhere within `path`."""
+        return any(at[: len(path)] == path for at in self.found)
+
     def mark(self, path: Path) -> Mark:
         """The mark of `path`, or else of the nearest thing around it."""
         for length in range(len(path), -1, -1):

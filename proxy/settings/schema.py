@@ -1,7 +1,7 @@
 """The shape of config.yaml: every key with its type, default and description."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -171,8 +171,3 @@ class Settings(Part):
         for upstream in self.upstreams.values():
             found.update(upstream.secrets())
         return tuple(sorted(found - {""}, key=lambda secret: (-len(secret), secret)))
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of config.yaml, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Settings.model_json_schema()

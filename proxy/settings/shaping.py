@@ -31,6 +31,7 @@ _BOUNDS: Final = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
 }
+_CONSEQUENCES: Final = frozenset({"missing", "too_short"})  # where something inside was faulty and is gone
 _NEVER_SHOWN: Final = frozenset(
     {"api_key", "admin_token", "client_keys", "secret", "headers", "base_url", "proxy", "store", "url"}
 )
@@ -46,9 +47,12 @@ def shape(data: Any, findings: Findings) -> Settings | None:
             return Settings.model_validate(_kept(data))
         except ValidationError as error:
             details = error.errors(include_url=False)
-        for detail in details:
-            path = _written(original(detail["loc"], data), detail["type"], findings)
-            findings.add(path, _message(detail, path, findings.mark(path)))
+        details.sort(key=lambda detail: detail["type"] in _CONSEQUENCES)
+        # All paths before anything is dropped, which would shift them.
+        paths = [_written(original(detail["loc"], data), detail["type"], findings) for detail in details]
+        for detail, path in zip(details, paths, strict=True):
+            if detail["type"] not in _CONSEQUENCES or not findings.inside(path):
+                findings.add(path, _message(detail, path, findings.mark(path)))
             if not drop(data, path[:-1] if detail["type"] == "missing" else path):
                 return None
 
@@ -72,7 +76,9 @@ def original(path: Path, data: Any) -> Path:
     """A path in what `shape` kept, as a path in the file."""
     found: Path = ()
     for step in path:
-        if isinstance(data, list) and isinstance(step, int):
+        if isinstance(step, int):
+            if not isinstance(data, list):
+                continue  # one target in place of a list of one
             step = [index for index, item in enumerate(data) if item is not DROPPED][step]
         found += (step,)
         data = data[step] if _holds(data, step) else None
@@ -135,7 +141,7 @@ def got(path: Path, mark: Mark) -> str:
 
 
 def keys_at(path: Path) -> list[str]:
-    """The keys that the mapping at `path` may have; none where it may have any."""
+    """The keys that the mapping at `path` may have."""
     model: type[BaseModel] | None = Settings
     inside: Any = None
     for step in path:
@@ -145,6 +151,7 @@ def keys_at(path: Path) -> list[str]:
             model = None if _is_collection(inside) else _model(inside)
         else:
             model = _model(inside)
+    model = model or _model(inside)  # one target in place of a list
     return sorted(model.model_fields) if model else []
 
 

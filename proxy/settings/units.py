@@ -33,6 +33,25 @@ def share(text: object) -> float:
     return float(number) / 100
 
 
+def written_duration(seconds: float) -> str:
+    """0.25 as `250ms`, 600 as `10m`: the largest unit that leaves a whole number."""
+    for unit in ("h", "m", "s"):
+        if seconds and seconds % SECONDS[unit] == 0:
+            return f"{seconds / SECONDS[unit]:.0f}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
+def written_size(count: int) -> str:
+    """65536 as `64KB`: the largest unit that leaves a whole number."""
+    unit = next(unit for unit in ("GB", "MB", "KB", "B") if count % BYTES[unit] == 0 and (count or unit == "B"))
+    return f"{count // BYTES[unit]}{unit}"
+
+
+def written_share(value: float) -> str:
+    """0.2 as `20%`."""
+    return f"{value * 100:g}%"
+
+
 def _split(text: object, pattern: str, wanted: str) -> tuple[str, str]:
     """Number and unit of a text that fits the whole pattern."""
     if not isinstance(text, str) or not re.fullmatch(pattern, text):

@@ -34,6 +34,13 @@ def _flag(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
+def _wait(value: object) -> float:
+    seconds = units.duration(value)
+    if not seconds:
+        raise ValueError("expected a duration of more than 0s")
+    return seconds
+
+
 def _segments(path: str) -> str:
     """A dotted path with no empty name in it."""
     if "" in re.split(r"(?<!\\)\.", path):
@@ -73,7 +80,7 @@ Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float 
 Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | _OrVariable)]
 Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=_pattern(units.DURATION))]
 """Seconds."""
-Wait = Annotated[Duration, Field(gt=0)]
+Wait = Annotated[float, BeforeValidator(_wait, json_schema_input_type=_pattern(units.DURATION))]
 """Seconds, more than none."""
 Size = Annotated[int, BeforeValidator(units.size, json_schema_input_type=_pattern(units.SIZE))]
 """Bytes."""

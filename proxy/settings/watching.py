@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 _SETTLING = 0.1  # seconds between two looks at a file that somebody may still be writing
@@ -32,7 +32,7 @@ class Watcher:
         before, self._seen = self._seen, self.fingerprint()
         return before != self._seen
 
-    async def changes(self, interval: float = 2.0) -> AsyncIterator[None]:
+    async def changes(self, interval: float = 2.0) -> AsyncGenerator[None, None]:
         """One item per change, at most `interval` seconds (and a little, until writing has ended) after it."""
         while True:
             await asyncio.sleep(interval)

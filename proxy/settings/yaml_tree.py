@@ -11,7 +11,7 @@ from proxy.settings.problems import Findings, Kind, Mark, Path, Problem
 _PREFIX: Final = "tag:yaml.org,2002:"
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _DECIMAL: Final = re.compile(r"[-+]?((0|[1-9][0-9]{0,40})(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,2})?")
-_VARIABLE: Final = re.compile(r"\$\{[^{}\n]*\}")
+_BRACED: Final = re.compile(r"\$\{[^{}\n]*\}|\{(model|rest)\}")
 _HIDE: Final = str.maketrans("{},[]", "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe")
 _SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
 _TRUE: Final = frozenset({"true", "yes", "on"})
@@ -39,10 +39,10 @@ class Tree:
 def read_yaml(text: str) -> Tree:
     """One YAML document. Duplicate keys and ambiguous scalars are findings; broken syntax raises YamlError.
 
-    `[${NAME:-}]` is no YAML, since braces in brackets begin a mapping, but it is what people write: within variables
-    such characters are exchanged for noncharacters of Unicode, one for one, while PyYAML reads.
+    `[${NAME:-}]` and `[ollama/{model}]` are no YAML, since braces in brackets begin a mapping, but they are what people
+    write: there such characters are exchanged for noncharacters of Unicode, one for one, while PyYAML reads.
     """
-    hidden = _VARIABLE.sub(lambda variable: variable[0].translate(_HIDE), text)
+    hidden = _BRACED.sub(lambda braced: braced[0].translate(_HIDE), text)
     try:
         return _walked(yaml.compose(hidden, yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -50,7 +50,9 @@ def read_yaml(text: str) -> Tree:
     except yaml.reader.ReaderError as error:  # has a position instead of a mark
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        raise YamlError(Problem(line, column, "", f"the character {error.character!r} is not allowed")) from error
+        raise YamlError(
+            Problem(line, column, "", f"the character U+{ord(text[error.position]):04X} is not allowed")
+        ) from error
     except RecursionError as error:
         raise YamlError(Problem(1, 1, "", "nested too deeply")) from error
 
@@ -74,6 +76,8 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
     elif error.context == "expected a single document in the stream":
         message = "expected a single document, but a second one begins here"
     mark = error.problem_mark or error.context_mark
+    if "<stream end>" in message and error.context_mark:  # what is not closed tells more than where the file ends
+        mark, message = error.context_mark, f"{error.context}, which is not closed"
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     return YamlError(Problem(line, column, "", message.translate(_SHOW)))
 

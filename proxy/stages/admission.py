@@ -1,7 +1,6 @@
 """Decides whether a caller may come in at all, and whose call it is."""
 
 import hashlib
-import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -40,8 +39,3 @@ class Keyring:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def same_secret(shown: str, secret: str) -> bool:
-    """Whether a secret was shown, in constant time; an empty secret is never matched."""
-    return bool(secret) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret.encode())

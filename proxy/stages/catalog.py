@@ -98,7 +98,9 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Every model that can be named, for suggestions."""
-        live = [f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models]
+        live = [
+            f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models
+        ]
         return [*self.aliases(), *live]
 
     def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:

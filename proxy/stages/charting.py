@@ -7,7 +7,9 @@ from proxy.policies import routes as rules
 from proxy.policies.rewriting import RequestRules, ResponseRules
 from proxy.policies.routes import Route
 from proxy.providers.contract import Model, Provider, Target
-from proxy.settings import RouteSettings, Settings, TargetSettings, UpstreamSettings
+from proxy.settings import Settings
+from proxy.settings.routes import RouteSettings, TargetSettings
+from proxy.settings.upstreams import UpstreamSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,24 @@ from proxy.upstream.sending import Upstreams
 from proxy.upstream.wire import Wire
 
 
-class Draft(Protocol):
+class Prepared(Protocol):
     """A call after its route's rules."""
 
     @property
-    def changes(self) -> tuple[str, ...]: ...
+    def changes(self) -> tuple[str, ...]:
+        """What the rules did."""
+        ...
+
+    def order(self, target: Target) -> Order:
+        """The call for one target. Raises why that cannot be asked."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Helpers:
     """What other stages do for dispatch."""
 
-    draft: Callable[[Call, Route], Draft]
-    order: Callable[[Draft, Target], Order]  # raises why this target cannot be asked
+    prepare: Callable[[Call, Route], Prepared]
     attempted: Callable[[Target, str], None]  # counts an attempt by its outcome: "ok" or the error's code
     blank: Callable[[str], str]  # takes every configured secret out of a text
 
@@ -64,19 +69,19 @@ class Dispatch:
         if budget is None:
             budget = self.budgets[choice.route.name] = Budget(retry.budget)
         budget.call(monotonic())
-        draft = self.helpers.draft(call, choice.route)
+        prepared = self.helpers.prepare(call, choice.route)
         refused: SluiceError | None = None
         failed: SluiceError | None = None
         last = len(choice.targets) - 1
         for at, target in enumerate(choice.targets):
             try:
-                order = self.helpers.order(draft, target)
+                order = prepared.order(target)
             except SluiceError as refusal:
                 refused = refused or refusal
                 continue
             outcome = await self._tries(call, choice, order, Tries(clock, budget, hold=at < last))
             if isinstance(outcome, Wire):
-                call.trace.changes = draft.changes + outcome.changes
+                call.trace.changes = prepared.changes + outcome.changes
                 return outcome
             failed = failed or outcome
             if outcome.again == "never":

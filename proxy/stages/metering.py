@@ -44,7 +44,11 @@ class Instruments:
             "requests_total", "Calls ended.", "door", "route", "upstream", "model", "status", "code"
         )
         self.duration = histogram(
-            "request_duration_seconds", "From a call's first byte in to its last byte out.", DURATION, "route", "upstream"
+            "request_duration_seconds",
+            "From a call's first byte in to its last byte out.",
+            DURATION,
+            "route",
+            "upstream",
         )
         self.overhead = histogram(
             "overhead_seconds", "Time inside Sluice that was not waiting for an upstream.", OVERHEAD, "door"

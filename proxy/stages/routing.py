@@ -93,3 +93,14 @@ def drawn(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
         return -math.log(share or 1e-18) / target.weight if target.weight else math.inf
 
     return tuple(sorted(targets, key=score))
+
+
+def explained_test(router: Router, model: str, expect: Sequence[str]) -> str:
+    """What is wrong with a routing test: "" where the name leads to the targets that are expected."""
+    try:
+        targets = [f"{target.upstream}/{target.model}" for target in router.resolve(model).targets]
+    except SluiceError as error:
+        return f"{model} should lead to {', '.join(expect)}, but: {error.message}"
+    if targets == list(expect):
+        return ""
+    return f"{model} should lead to {', '.join(expect)}, but leads to {', '.join(targets)}"

@@ -1,7 +1,8 @@
 """Says of each target whether it may be asked for a call, and makes the order for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.call import Call
 from proxy.errors import SluiceError
@@ -19,42 +20,48 @@ class Screen:
     refusal: Callable[[Target], SluiceError | None]  # by the upstream's catalogue
     counter: Callable[[str], Counter | None] = lambda model: None  # the tokenizer of a model, where there is one
 
-    def draft(self, call: Call, route: Route) -> Draft:
-        """The call after its route's rules."""
-        return drafted(call, route)
+    def prepare(self, call: Call, route: Route) -> "Prepared":
+        """The call after its route's rules, ready to be ordered from each target."""
+        return Prepared(self, drafted(call, route))
 
-    def order(self, draft: Draft, target: Target) -> Order:
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that becomes an order for each target that may be asked."""
+
+    screen: Screen
+    draft: Draft
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the route's rules did."""
+        return self.draft.changes
+
+    def order(self, target: Target) -> Order:
         """The call as this target is to get it. Raises why the target cannot be asked."""
+        call = self.draft.call
         if target.off:
             raise SluiceError(
                 "upstream_not_configured", f"The upstream {target.upstream} is off: {target.off}.", again="next"
             )
         endpoints = target.provider.endpoints
-        if not draft.call.chat and endpoints is not None and draft.call.endpoint not in endpoints:
+        if not call.chat and endpoints is not None and call.endpoint not in endpoints:
             raise SluiceError(
                 "endpoint_not_supported",
-                f"The upstream {target.upstream} ({target.provider.name}) has no /v1/{draft.call.endpoint}.",
+                f"The upstream {target.upstream} ({target.provider.name}) has no /v1/{call.endpoint}.",
                 again="next",
             )
-        if refused := self.refusal(target):
+        if refused := self.screen.refusal(target):
             raise refused
-        model = self.look_up(target)
+        model = self.screen.look_up(target)
         if not (model and (model.context or model.output)) and not target.provider.wants_need:
-            return draft.order(target, model)
-        need = need_of(fields_of(draft), self.counter(target.model))
+            return self.draft.order(target, model)
+        need = need_of(fields_of(self.draft), self.screen.counter(target.model))
         if model and (too_much := misfit(need, model)):
             raise too_much
-        return draft.order(target, model, need.total)
+        return self.draft.order(target, model, need.total)
 
 
-def fields_of(draft: Draft) -> dict[str, object]:
+def fields_of(draft: Draft) -> Mapping[str, Any]:
     """The body as the route's rules left it, parsed."""
-    return dict(draft.call.fields) if draft.body is draft.call.body else parsed(draft.body)
-
-
-def verdict(screen: Screen, call: Call, route: Route, target: Target) -> tuple[Order | None, SluiceError | None]:
-    """The order, or why there is none: what `explain` shows of a target."""
-    try:
-        return screen.order(screen.draft(call, route), target), None
-    except SluiceError as refusal:
-        return None, refusal
+    return draft.call.fields if draft.body is draft.call.body else parsed(draft.body)

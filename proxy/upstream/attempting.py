@@ -14,6 +14,7 @@ from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.openai_compatible import error_in_event
 from proxy.sse import EventCutter
 from proxy.upstream.border import translated
+from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import (
@@ -83,7 +84,7 @@ class Attempt:
             else:
                 body = self.order.target.provider.whole(self.order, await self._read(response.stream))
         finally:
-            await response.stream.aclose()  # type: ignore[union-attr]
+            await response.stream.aclose()
         return self._wire(headers, body)
 
     async def _assembled(self) -> Wire:
@@ -120,7 +121,7 @@ class Attempt:
             return talk, [(b"content-type", b"text/event-stream")]
         request = provider.request(self.order)
         response, headers = await timed(self.clock, "first_token", self.timeouts.first_token, self._sent(request))
-        return response.stream, headers  # type: ignore[return-value]
+        return response.stream, headers
 
     async def _streamed(self, source: Pieces, headers: Headers, hold: bool) -> Wire:
         provider = self.order.target.provider
@@ -128,9 +129,7 @@ class Attempt:
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
         elif self.call.chat or carries_json(headers):
-            body = provider.whole(
-                self.order, await timed(self.clock, "whole", self.timeouts.whole, _read(source))
-            )
+            body = provider.whole(self.order, await timed(self.clock, "whole", self.timeouts.whole, self._read(source)))
             await source.aclose()
             if not self.call.chat:
                 return self._wire(headers, body)
@@ -140,9 +139,7 @@ class Attempt:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
         return self._wire(headers, None, await self._head(stream, hold), stream)
 
-    def _wire(
-        self, headers: Headers, body: bytes | None, head: bytes = b"", stream: EventStream | None = None
-    ) -> Wire:
+    def _wire(self, headers: Headers, body: bytes | None, head: bytes = b"", stream: EventStream | None = None) -> Wire:
         return Wire(self.order.target, self.status, headers, body, head, stream, self.changes)
 
     async def _head(self, stream: EventStream, hold: bool) -> bytes:
@@ -164,7 +161,7 @@ class Attempt:
     def _waits(self) -> Waits:
         return Waits(self.timeouts.first_token, self.timeouts.idle)
 
-    async def _sent(self, request: Request) -> tuple[httpx.Response, Headers]:
+    async def _sent(self, request: Request) -> tuple[Response, Headers]:
         """The head of a 2xx answer. Raises what any other one means."""
         target = self.order.target
         self.changes = request.changes
@@ -174,28 +171,28 @@ class Attempt:
         finally:
             self.call.trace.waited += perf_counter() - asked
         self.status = response.status_code
-        headers = response.headers.raw
+        headers = response.headers
         if 200 <= self.status < 300:
             return response, headers
         try:
             body = await self._read(response.stream)
         finally:
-            await response.stream.aclose()  # type: ignore[union-attr]
+            await response.stream.aclose()
         raise target.provider.failure(self.status, headers, body)
 
     async def _ask(self, target: Target, request: Request) -> Answer:
         response = await self.upstreams.send(target, request, self.timeouts.connect)
         try:
-            return Answer(response.status_code, response.headers.raw, await self._read(response.stream))
+            return Answer(response.status_code, response.headers, await self._read(response.stream))
         finally:
-            await response.stream.aclose()  # type: ignore[union-attr]
+            await response.stream.aclose()
 
-    async def _read(self, source: object) -> bytes:
+    async def _read(self, source: Pieces) -> bytes:
         asked = perf_counter()
         try:
-            return await read_whole(source)  # type: ignore[arg-type]
+            return await read_whole(source)
         except httpx.HTTPError as error:
-            raise translated(error, "") from None
+            raise translated(error, self.order.target.upstream) from None
         finally:
             self.call.trace.waited += perf_counter() - asked
 

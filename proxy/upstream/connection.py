@@ -19,8 +19,20 @@ class Connection(asyncio.Protocol):
     waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks reusable.
     """
 
-    __slots__ = ("parser", "served", "touched", "closed", "_lost", "_loop", "_transport", "_waiter")
-    __slots__ += ("_error", "_held", "_paused", "_busy")
+    __slots__ = (
+        "parser",
+        "served",
+        "touched",
+        "closed",
+        "_lost",
+        "_loop",
+        "_transport",
+        "_waiter",
+        "_error",
+        "_held",
+        "_paused",
+        "_busy",
+    )
 
     def __init__(self, lost: "Callable[[Connection], None]") -> None:
         self.parser = ResponseParser()

@@ -4,9 +4,9 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import certifi
 
@@ -14,8 +14,7 @@ from proxy.upstream.connection import Connection
 
 HEAD_START: Final = 0.25  # seconds that an address has before the next is tried beside it
 
-Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
-Item = TypeVar("Item")
+Address = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
 
 def trust() -> ssl.SSLContext:
@@ -33,20 +32,20 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None, made: Callable[
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if not addresses:
         raise OSError("the name has no address")
-    sock = await _first_connected(_families_in_turn(addresses))
+    sock = await first_connected(families_in_turn(addresses))
     name = host if tls is not None else None
     _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
     return connection
 
 
-def _families_in_turn(addresses: list[Address]) -> list[Address]:
+def families_in_turn(addresses: Sequence[Address]) -> list[Address]:
     """IPv6 and IPv4 by turns, beginning with the family that the resolver put first."""
     first = [item for item in addresses if item[0] == addresses[0][0]]
     others = [item for item in addresses if item[0] != addresses[0][0]]
     return [item for item in chain.from_iterable(zip_longest(first, others)) if item is not None]
 
 
-async def _first_connected(addresses: list[Address]) -> socket.socket:
+async def first_connected(addresses: Sequence[Address]) -> socket.socket:
     """The first that connects of attempts begun one after another; the others are closed."""
     waiting = deque(addresses)
     running: set[asyncio.Task[socket.socket]] = set()

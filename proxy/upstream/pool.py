@@ -27,11 +27,23 @@ class Origin:
     socket is closed; requests wait only while all slots are held and nothing is idle.
     """
 
-    __slots__ = ("host", "port", "_tls", "_bounds", "_loop", "_idle", "_alive", "_held", "_waiting", "_sweeper", "_closed")
+    __slots__ = (
+        "_host",
+        "_port",
+        "_tls",
+        "_bounds",
+        "_loop",
+        "_idle",
+        "_alive",
+        "_held",
+        "_waiting",
+        "_sweeper",
+        "_closed",
+    )
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, bounds: Bounds) -> None:
-        self.host = host
-        self.port = port
+        self._host = host
+        self._port = port
         self._tls = tls
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
@@ -111,7 +123,7 @@ class Origin:
 
     async def _connect(self) -> Connection:
         try:
-            connection = await dial(self.host, self.port, self._tls, lambda: Connection(self._lost))
+            connection = await dial(self._host, self._port, self._tls, lambda: Connection(self._lost))
             if connection.closed:
                 raise httpx.ConnectError("connection closed at once")
         except (TimeoutError, asyncio.CancelledError, httpx.ConnectError):

@@ -38,6 +38,7 @@ class Talk:
         self._patience = Patience(0, 0)
         self.running = False  # a worker has the job
         self._ended = False
+        self._asking: asyncio.Future[Answer] | None = None  # a request on its way; whoever leaves does not end it
 
     def timed(self, clock: Clock, patience: Patience) -> None:
         """Sets the clock that the waits are measured by."""
@@ -68,7 +69,9 @@ class Talk:
                     self._runs()
                 await asyncio.sleep(step.seconds)
             else:
-                self._answer = await self._ask(self._order.target, step)
+                self._asking = asyncio.ensure_future(self._ask(self._order.target, step))
+                self._answer = await asyncio.shield(self._asking)
+                self._asking = None
 
     def _runs(self) -> None:
         if not self.running:
@@ -81,12 +84,19 @@ class Talk:
         if self._ended:
             return
         self._ended = True
+        self._later(self._leave())
+
+    async def _leave(self) -> None:
+        """Ends upstream what was begun there; a submission still on its way is waited for, since it names the job."""
+        try:
+            if self._asking is not None:
+                self._conversation.send(await self._asking)
+        except (SluiceError, StopIteration):
+            pass  # it failed or ended by itself; the farewell knows whether anything is left
         farewell = self._talker.farewell(self._conversation)
         self._conversation.close()
-        if farewell is not None:
-            self._later(self._say(farewell))
-
-    async def _say(self, farewell: Request) -> None:
+        if farewell is None:
+            return
         try:
             await self._ask(self._order.target, farewell)
         except SluiceError:

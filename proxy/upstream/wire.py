@@ -106,7 +106,7 @@ class EventStream:
                 raise timeout(name) from None
             raise
         except httpx.HTTPError as error:
-            raise translated(error, "") from None
+            raise translated(error) from None
         finally:
             self._clock.clear()
 

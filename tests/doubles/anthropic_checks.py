@@ -81,7 +81,8 @@ def _blocks(at: int, message: Body) -> Iterator[str]:
     for nth, block in enumerate(blocks(message)):
         kind = block.get("type")
         if kind not in BLOCKS[message["role"]]:
-            yield f"messages.{at}.content.{nth}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+            tag = f"Input tag '{kind}' found using 'type' does not match any of the expected tags"
+            yield f"messages.{at}.content.{nth}: {tag}"
         if kind == "text" and not block.get("text"):
             yield "messages: text content blocks must be non-empty"
         if kind == "tool_use" and not isinstance(block.get("input"), dict):

@@ -262,9 +262,11 @@ class RoleOnlyThen:
 
     def __call__(self, double: Double, request: Received) -> Answer:
         answer = double.answer(request)
-        role = events(answer)[0]
+        sent = events(answer)
+        at = next(at for at, event in enumerate(sent) if not event.startswith(b":"))
+        role = sent[: at + 1]
         bad = self.fault(double, request)
-        return answer.with_acts(role, *(act for act in (*bad.before, *bad.acts) if act != role))
+        return answer.with_acts(*role, *(act for act in (*bad.before, *bad.acts) if act not in role))
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,17 @@ class CloseAfter:
 
     def __call__(self, double: Double, request: Received) -> Answer:
         return replace(double.answer(request), after="close")
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Sent elsewhere."""
+
+    location: str
+    status: int = 307
+
+    def __call__(self, double: Double, request: Received) -> Answer:
+        return Answer(self.status, (("location", self.location),))
 
 
 @dataclass(frozen=True, slots=True)

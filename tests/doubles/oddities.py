@@ -117,6 +117,21 @@ def Comments(text: str = "keep-alive") -> Rewritten:  # noqa: N802
     return Rewritten(lambda at, event: f": {text}\n\n".encode() + event)
 
 
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """So many signs of life, so many seconds apart, before anything else: comments, or blank lines before JSON."""
+
+    times: int
+    every: float = 0.05
+    sign: bytes = b": keep-alive\n\n"
+
+    def __call__(self, double: Double, request: Received) -> Answer:
+        answer = double.answer(request)
+        sign = self.sign if request.json.get("stream") else b"\n"
+        signs = [act for _ in range(self.times) for act in (sign, Wait(self.every))]
+        return answer.with_acts(*signs, *answer.acts)
+
+
 def Fields() -> Rewritten:  # noqa: N802
     """The fields nobody uses in every event."""
     return Rewritten(lambda at, event: f"id: {at}\nretry: 3000\n".encode() + event)
@@ -182,17 +197,6 @@ class NoLength:
 
     def __call__(self, double: Double, request: Received) -> Answer:
         return replace(double.answer(request), framing="close")
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """Sent elsewhere."""
-
-    location: str
-    status: int = 307
-
-    def __call__(self, double: Double, request: Received) -> Answer:
-        return Answer(self.status, (("location", self.location),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,13 +173,13 @@ def _events(body: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> list
 
 def _whole(body: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": ""}
-    finish = None
-    for delta, finish in _said(lines):
+    told = list(_said(lines))
+    for delta, _ in told:
         message["content"] += delta.get("content", "")
         if "reasoning" in delta:
             message["reasoning"] = message.get("reasoning", "") + delta["reasoning"]
         message.setdefault("tool_calls", []).extend(delta.get("tool_calls", ()))
     if not message["tool_calls"]:
         del message["tool_calls"]
-    choice = {"index": 0, "message": message, "finish_reason": finish}
+    choice = {"index": 0, "message": message, "finish_reason": told[-1][1]}
     return {**_base(body["model"], "chat.completion"), "choices": [choice], "usage": _usage(lines[-1])}

@@ -133,6 +133,8 @@ class OpenAIDouble(Double):
     ) -> Answer:
         kinds = {429: "requests", 500: "server_error", 503: "server_error"}
         codes = {429: "rate_limit_exceeded", 503: "server_is_overloaded"}
+        if code == "insufficient_quota":
+            kind = code
         kind = kind or kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
         error = {"message": message, "type": kind, "param": param, "code": code or codes.get(status)}
         return json_answer({"error": error}, status)

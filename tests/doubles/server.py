@@ -1,15 +1,13 @@
-"""The base of every double: a real server on loopback, in a thread of its own, that follows a script."""
+"""The base of every double: a server on loopback that records what it is asked, and answers by a script."""
 
 import asyncio
-import contextlib
-import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from tests.doubles.listener import Listener
 from tests.doubles.wire import Answer, Connection, Received
 from tests.doubles.words import Said, derived
 
@@ -49,7 +47,7 @@ class Disconnect:
     time: float = field(default_factory=time.monotonic)
 
 
-class Double:
+class Double(Listener):
     """A provider's stand-in. Use as a context manager, or `start()` and `stop()`.
 
     `script(...)` queues faults for the calls to come (of the paths in `work`; catalogue requests are left alone unless
@@ -61,9 +59,9 @@ class Double:
     work: tuple[str, ...] = ()  # how the paths of model calls end
 
     def __init__(self, *, key: str = "", models: Sequence[str] = (), port: int = 0) -> None:
+        super().__init__(port)
         self.key = key  # the only one that is taken; "": none is needed
         self.models = tuple(models)
-        self.port = port
         self.said: Said | None = None  # what every answer says; None: derived from the question
         self.always: Fault | None = None
         self.requests: list[Received] = []
@@ -73,14 +71,7 @@ class Double:
         self.answers = 0
         self._connections: set[Connection] = set()
         self._scripts: defaultdict[str, deque[Queued]] = defaultdict(deque)
-        self._crashes: list[BaseException] = []
-        self._changed = threading.Condition()
-        self._ready = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
         self._gate: asyncio.Event
-        self._server: asyncio.Server | None = None
 
     # what a provider fills in
 
@@ -128,95 +119,40 @@ class Double:
 
     def release(self) -> None:
         """Let go every answer that holds."""
-        self._loop.call_soon_threadsafe(self._gate.set)
+        self.loop.call_soon_threadsafe(self._gate.set)
 
     # life
-
-    @property
-    def address(self) -> str:
-        """ "http://127.0.0.1:PORT"."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
         """The base_url for config.yaml."""
         return self.address + self.base_path
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        if self._crashes and error is None:
-            raise self._crashes[0]
-
-    def start(self) -> None:
-        """Listen; returns when connections are taken."""
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=self.name, daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._server is None:
-            raise OSError(f"{self.name}: cannot listen on port {self.port}")
-
-    def stop(self) -> None:
-        """Close everything; returns when the thread is gone."""
-        if self._thread:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-            self._thread = None
-
     def down(self) -> None:
         """Refuse new connections and reset those that are open, until `up()`."""
-        self._do(self._fall)
+        self.on_loop(self.fall)
 
     def up(self) -> None:
         """Listen again, on the same port."""
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result(5)
 
     def drop_connections(self) -> None:
         """Reset every open connection."""
-        self._do(self._reset_all)
+        self.on_loop(self.reset_all)
 
-    def _do(self, action: Callable[[], None]) -> None:
-        async def act() -> None:
-            action()
-            await asyncio.sleep(0)
+    def protocol(self) -> asyncio.Protocol:
+        return Connection(self)
 
-        asyncio.run_coroutine_threadsafe(act(), self._loop).result(5)
+    def begin(self) -> None:
+        self._gate = asyncio.Event()
 
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop, self._gate = asyncio.Event(), asyncio.Event()
-        try:
-            await self._listen()
-        finally:
-            self._ready.set()
-        await self._stop.wait()
-        self._fall()
-        tasks = [connection.task for connection in self._connections if connection.task]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", self.port, backlog=1024)
-            self.port = self._server.sockets[0].getsockname()[1]
-
-    def _fall(self) -> None:
-        if self._server:
-            self._server.close()
-        self._reset_all()
-
-    def _reset_all(self) -> None:
+    def reset_all(self) -> None:
         for connection in tuple(self._connections):
             connection.current = None
             if not connection.transport.is_closing():
                 connection.reset()
+            if connection.task:
+                connection.task.cancel()
 
     # what is seen
 
@@ -232,39 +168,22 @@ class Double:
     def is_call(self, request: Received) -> bool:
         return request.method == "POST" and request.route.endswith(self.work)
 
-    def wait_for(self, condition: Callable[[], object], timeout: float = 5) -> None:
-        """Block until `condition()` holds. Raises AssertionError after `timeout` seconds."""
-        end = time.monotonic() + timeout
-        with self._changed:
-            while not condition():
-                if time.monotonic() > end:
-                    raise AssertionError(f"{self.name}: not within {timeout} s")
-                self._changed.wait(0.01)
-
-    async def until(self, condition: Callable[[], object], timeout: float = 5) -> None:
-        """The same for a coroutine."""
-        end = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(f"{self.name}: not within {timeout} s")
-            await asyncio.sleep(0.002)
-
     # what connections call
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.connections_made += 1
-        self._tell()
+        self.tell()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._tell()
+        self.tell()
 
     def received(self, request: Received) -> None:
         self.requests.append(request)
         if key := self.key_of(request):
             self.keys_seen.add(key)
-        self._tell()
+        self.tell()
 
     def respond(self, request: Received) -> Answer:
         """The answer that the script, or honesty, has for this request."""
@@ -284,18 +203,11 @@ class Double:
 
     def answered(self, request: Received) -> None:
         self.answers += 1
-        self._tell()
+        self.tell()
 
     def left(self, request: Received, sent: int) -> None:
         self.disconnects.append(Disconnect(request, sent))
-        self._tell()
-
-    def crashed(self, error: BaseException) -> None:
-        self._crashes.append(error)
+        self.tell()
 
     async def released(self) -> None:
         await self._gate.wait()
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()

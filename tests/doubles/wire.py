@@ -15,6 +15,7 @@ import httptools
 from tests.doubles.words import Said
 
 FOREVER = 86_400.0  # seconds; longer than any test
+READ_TIME = 0.02  # seconds a client has before a reset, which takes with it what was not read yet
 
 How = Literal["close", "reset", "chunk-eof", "mid-chunk", "half"]
 """How a body breaks off: closed without the last chunk; reset (RST); ended cleanly, so that only what is missing tells;
@@ -265,6 +266,8 @@ class Connection(asyncio.Protocol):
         assert self.current
         while self.transport.get_write_buffer_size():
             await asyncio.sleep(0.001)
+        if how == "reset":
+            await asyncio.sleep(READ_TIME)
         chunked = framing == "chunked"
         if how == "chunk-eof" and chunked:
             self.transport.write(b"0\r\n\r\n")

@@ -1,0 +1,234 @@
+"""The only assembly: settings in, the parts put together, one ASGI app out."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+
+from proxy.doors.front import Front
+from proxy.doors.guard import Guard
+from proxy.doors.openai import Manners, OpenAIDoor
+from proxy.doors.operations import Operations, Standing
+from proxy.doors.table import Table
+from proxy.exposing import exposition
+from proxy.gateway import Gateway, Stages
+from proxy.providers.contract import Provider
+from proxy.providers.registry import FACTS, provider
+from proxy.secrecy import blanking
+from proxy.settings import ConfigError, Problem, Settings, Watcher, load
+from proxy.stages.admission import Keyring
+from proxy.stages.catalog import Catalog, Shelf
+from proxy.stages.charting import Chart, configured
+from proxy.stages.dispatch import Dispatch, Helpers
+from proxy.stages.metering import Instruments, Meter
+from proxy.stages.routing import Router, explained_test
+from proxy.stages.screening import Screen
+from proxy.upstream.embedded import EmbeddedModel
+from proxy.upstream.sending import Upstreams
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What follows from a configuration alone, without anything running: serving and the commands both start here."""
+
+    settings: Settings
+    chart: Chart
+    catalog: Catalog
+    router: Router
+    screen: Screen
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One configuration at work."""
+
+    plan: Plan
+    gateway: Gateway
+    front: Front
+
+
+@dataclass(slots=True)
+class Choices:
+    """What operators decided while it runs, over what config.yaml says."""
+
+    default_upstream: str | None = None
+
+
+def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], choices: Choices) -> Plan:
+    """The routing table and catalogue of a configuration."""
+    providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
+    chart = Chart(settings, providers, bases)
+    shelves = {name: _shelf(chart, name) for name in settings.upstreams}
+    aliases = tuple(route.model for route in settings.routes if route.model is not None)
+    catalog = Catalog(shelves, upstreams.fetch, lambda: aliases)
+    defaults = {name: chart.default(name) for name in settings.upstreams}
+
+    def default() -> Any:
+        return defaults.get(default_upstream(settings, choices) or "")
+
+    router = Router(chart.routes(), default, catalog.names)
+    screen = Screen(catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model))
+    return Plan(settings, chart, catalog, router, screen)
+
+
+def default_upstream(settings: Settings, choices: Choices) -> str | None:
+    """Where names go that no route takes: the operators' choice, the config's, or the only upstream."""
+    if choices.default_upstream in settings.upstreams:
+        return choices.default_upstream
+    if settings.default_upstream is not None:
+        return settings.default_upstream
+    return next(iter(settings.upstreams)) if len(settings.upstreams) == 1 else None
+
+
+def _shelf(chart: Chart, name: str) -> Shelf:
+    upstream = chart.settings.upstreams[name]
+    said = {model: configured(upstream, model) for model in {*upstream.limits, *upstream.prices}}
+    return Shelf(chart.target(name), upstream.provider, said, upstream.models, upstream.strict_models, upstream.refresh)
+
+
+def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a file, its own routing tests passed. Raises ConfigError."""
+    settings = load(path, environ, FACTS, server)
+    router = plan(settings, Upstreams(), {}, Choices()).router
+    problems = [
+        Problem(0, 0, f"tests.{at}", wrong)
+        for at, test in enumerate(settings.tests)
+        if (wrong := explained_test(router, test.model, test.expect))
+    ]
+    if problems:
+        raise ConfigError(str(path), problems)
+    return settings
+
+
+@dataclass(slots=True)
+class Sluice:
+    """The running proxy: what outlives reloads, and the plant of the configuration in force."""
+
+    path: Path
+    environ: Mapping[str, str]
+    settings: Settings
+    server: Mapping[str, object] = field(default_factory=dict)  # the command line's, over the file's
+    draining: Callable[[], bool] = lambda: False
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    upstreams: Upstreams = field(default_factory=Upstreams)
+    choices: Choices = field(default_factory=Choices)
+    problem: str = ""  # of the last reload
+    instruments: Instruments = field(init=False)
+    plant: Plant = field(init=False)
+    _embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.instruments = Instruments(self.registry)
+        self.plant = self._built(self.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self.plant.front(scope, receive, send)
+
+    async def reload(self) -> None:
+        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed."""
+        try:
+            settings = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
+        except ConfigError as error:
+            self.problem = str(error)
+            self.instruments.config_valid.set(0)
+            self.instruments.reloads.labels("failed").inc()
+            log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
+            raise
+        before, self.plant = self.plant, self._built(settings)
+        for name, shelf in self.plant.plan.catalog.shelves.items():
+            _keep_models(before.plan.catalog.shelves.get(name), shelf)
+        self.settings, self.problem = settings, ""
+        self.instruments.config_valid.set(1)
+        self.instruments.reloads.labels("ok").inc()
+        await self._restart()
+        log.info("config.yaml is reloaded")
+
+    def _built(self, settings: Settings) -> Plant:
+        for name, upstream in settings.upstreams.items():
+            if upstream.provider == "llamacpp" and not upstream.base_url and name not in self._embedded:
+                self._embedded[name] = EmbeddedModel(None, "smollm2-135m-instruct", threads=1)
+        made = plan(
+            settings, self.upstreams, {name: model.base for name, model in self._embedded.items()}, self.choices
+        )
+        made.catalog.changed = self._note_standing
+        meter = Meter(self.instruments, made.catalog.known)
+        blank = blanking(settings.secrets())
+        helpers = Helpers(made.screen.prepare, meter.attempted, blank)
+        keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
+        gateway = Gateway(Stages(meter, keyring, made.router, Dispatch(self.upstreams, helpers), blank))
+        return Plant(made, gateway, self._front(settings, made, gateway))
+
+    def _front(self, settings: Settings, made: Plan, gateway: Gateway) -> Front:
+        manners = Manners(settings.server.max_body, settings.server.ping)
+        operations = Operations(self._standings, self.draining, lambda: exposition(self.registry))
+        openai = OpenAIDoor(gateway, made.catalog, manners)
+        table = Table([*openai.endpoints(), *operations.endpoints()])
+        guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin")
+        return Front(table, guard.checks(), frozenset(settings.server.cors))
+
+    def _standings(self) -> list[Standing]:
+        return [
+            Standing(name, shelf.provider, not shelf.target.off, not (shelf.trouble or self._state(name)),
+                     shelf.trouble or self._state(name))
+            for name, shelf in self.plant.plan.catalog.shelves.items()
+        ]  # fmt: skip
+
+    def _state(self, name: str) -> str:
+        model = self._embedded.get(name)
+        return "" if model is None or model.state == "ready" else model.state
+
+    def _note_standing(self, shelf: Shelf) -> None:
+        self.instruments.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """ASGI's lifespan: what runs beside the calls."""
+        await receive()
+        for model in self._embedded.values():
+            await model.start()
+        self._tasks = [asyncio.create_task(self.plant.plan.catalog.run()), asyncio.create_task(self._watch())]
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for model in self._embedded.values():
+            await model.stop()
+        await self.upstreams.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _watch(self) -> None:
+        async for _ in Watcher(self.path, (self.path.parent / ".env",)).changes():
+            try:
+                await self.reload()
+            except ConfigError:
+                pass  # told already, and shown
+
+    async def _restart(self) -> None:
+        """Background work of the new plant in place of the old one's."""
+        catalog_task = self._tasks[0] if self._tasks else None
+        if catalog_task is None:
+            return
+        catalog_task.cancel()
+        for model in self._embedded.values():
+            if model.state.startswith("stopped") or not model.state:
+                await model.start()
+        self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
+
+
+def _keep_models(before: Shelf | None, now: Shelf) -> None:
+    """A reload keeps what was fetched, where the upstream is still the same place."""
+    if before is not None and before.target.base == now.target.base and before.state == "fetched" == before.state:
+        if now.fixed is None and before.fetched_at is not None and not now.target.off:
+            now.take(before.models.values())
+            now.fetched_at, now.trouble = before.fetched_at, before.trouble

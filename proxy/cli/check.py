@@ -1,0 +1,42 @@
+"""`sluice check`: validates a configuration, runs its routing tests and prints the routing table."""
+
+import argparse
+import os
+from pathlib import Path
+
+from proxy.app import Choices, Plan, default_upstream, loaded, plan
+from proxy.upstream.sending import Upstreams
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("check", help="validate a configuration and print its routing table")
+    parser.add_argument("config", nargs="?", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    parser.set_defaults(run=run)
+
+
+def planned(config: Path) -> Plan:
+    """The plan of a file, by which nothing is started. Raises ConfigError."""
+    return plan(loaded(config, os.environ), Upstreams(), {}, Choices())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints upstreams and routes; the tests have passed when it does (a failure is a ConfigError, exit code 2)."""
+    made = planned(arguments.config)
+    settings = made.settings
+    print("upstreams")
+    for name, upstream in settings.upstreams.items():
+        print(f"  {name:<20} {upstream.provider:<12} {'on' if upstream.live else f'off: {upstream.reason}'}")
+    print("routes (exact names first, then the longest prefix)")
+    routes = made.chart.routes()
+    for route in sorted(routes, key=lambda route: (not route.exact, -len(route.match), route.match)):
+        kind = "model " if route.exact else "prefix"
+        targets = [
+            f"{target.upstream}/{target.model}" + (f" x{target.weight}" if route.weighted else "")
+            for target in route.to
+        ]
+        print(f"  {kind} {route.match:<24} -> {', '.join(targets)}{'' if route.written else '  (unwritten)'}")
+    default = default_upstream(settings, Choices())
+    print(f"  default                         -> {default + '/{model}' if default else 'none: 404'}")
+    print(f"tests: {len(settings.tests)} passed")
+    return 0

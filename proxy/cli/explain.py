@@ -1,0 +1,49 @@
+"""`sluice explain`: what would happen to a call, from the file alone."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import orjson
+
+from proxy.call import Call
+from proxy.cli.check import planned
+from proxy.doors.reading import fill
+from proxy.errors import SluiceError
+from proxy.stages.explaining import explain
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("explain", help="show where a model name leads and what would be sent")
+    parser.add_argument("model")
+    parser.add_argument("--body", type=Path, help="a file with a chat body; its model is the one given")
+    parser.add_argument("--config", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    parser.set_defaults(run=run)
+
+
+def call_for(model: str, body: bytes | None) -> Call:
+    """A call for `model` with this body, or with the shortest there is. Raises client errors."""
+    fields = orjson.loads(body) if body else {"messages": [{"role": "user", "content": "Hello"}]}
+    if not isinstance(fields, dict):
+        raise SluiceError("client_invalid_request", "The body must be a JSON object.")
+    call = Call("explain", "openai", "chat/completions", model, b"", {}, content_type=b"application/json")
+    fill(call, orjson.dumps({"model": model} | fields | {"model": model}))
+    return call
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the explanation as JSON; 1 where no route takes the name."""
+    made = planned(arguments.config)
+    try:
+        body = arguments.body.read_bytes() if arguments.body else None
+        said = explain(made.router, made.screen, call_for(arguments.model, body))
+    except (OSError, orjson.JSONDecodeError) as error:
+        print(f"{arguments.body}: {error}", file=sys.stderr)
+        return 2
+    except SluiceError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    print(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
+    return 0

@@ -1,0 +1,21 @@
+"""`sluice healthcheck`: asks a running Sluice on this machine whether it takes calls; for container health checks."""
+
+import argparse
+import asyncio
+import os
+
+from proxy.upstream.probing import status_of
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("healthcheck", help="exit 0 where Sluice on this machine takes calls")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8080")))
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0: ready, 1: not."""
+    status = asyncio.run(status_of(f"http://127.0.0.1:{arguments.port}/readyz"))
+    print("ready" if status == 200 else f"not ready ({status or 'no answer'})")
+    return 0 if status == 200 else 1

@@ -1,0 +1,62 @@
+"""`sluice serve`: runs the proxy until it is told to stop."""
+
+import argparse
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from proxy.app import Sluice, loaded
+from proxy.logs import configure
+from proxy.serving.limits import Limits
+from proxy.serving.running import Drain, Hooks, Serving, serve
+from proxy.settings import ConfigError
+
+log = logging.getLogger("sluice")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("serve", help="run the proxy")
+    parser.add_argument("--config", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    parser.add_argument("--host", help="over server.host")
+    parser.add_argument("--port", type=int, help="over server.port")
+    parser.add_argument("--workers", type=int, help="over server.workers")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves; 2 where the configuration is bad, 1 where the address cannot be had."""
+    said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
+    over = {key: value for key, value in said.items() if value is not None}
+    settings = loaded(arguments.config, os.environ, over)
+    configure(settings.log.format, settings.log.level)
+    drain = Drain()
+    app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining)
+    server = settings.server
+    timeouts = server.timeouts
+    limits = Limits(timeouts.header, timeouts.body, timeouts.write, max_body=server.max_body)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(_reloaded(app))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    hooks = Hooks(
+        on_listening=announced, on_drain=lambda: log.info("draining: no new calls are taken"), on_reload=reload
+    )
+    return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks)
+
+
+def announced(host: str, port: int) -> None:
+    """Says where it listens."""
+    shown = f"[{host}]" if ":" in host else host
+    log.info("Sluice listens on http://%s:%d", shown, port)
+
+
+async def _reloaded(app: Sluice) -> None:
+    try:
+        await app.reload()
+    except ConfigError:
+        pass  # logged by the app, and shown on /admin

@@ -1,0 +1,81 @@
+"""Who may use the endpoints that are not for clients: operators by token or from loopback, browsers from our own pages."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+from proxy.doors.front import Check
+from proxy.doors.reading import bearer
+from proxy.doors.sessions import Sessions
+from proxy.doors.table import Access
+from proxy.errors import SluiceError
+from proxy.headers import value
+from proxy.secrecy import same_secret
+
+_FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The checks of one configuration. `host`: what the server is bound to."""
+
+    admin_token: str = field(repr=False)
+    host: str
+    closed_metrics: bool
+    sessions: Sessions
+
+    def checks(self) -> Mapping[Access, Check]:
+        """A check for each access class that the front must look at before the endpoint."""
+        return {"metrics": self.metrics, "admin": self.admin, "page": self.page}
+
+    def metrics(self, scope: Scope) -> None:
+        """Open, or for holders of the admin token."""
+        if self.closed_metrics:
+            self._operator(scope)
+
+    def admin(self, scope: Scope) -> None:
+        """Operators, and nothing that a foreign page sends."""
+        self.page(scope)
+        self._operator(scope)
+
+    def page(self, scope: Scope) -> None:
+        """Refuses foreign origins on what changes something, and foreign names for a loopback address."""
+        host = (value(scope["headers"], b"host") or b"").decode("latin-1")
+        if is_loopback(self.host) and not is_loopback(hostname(host)):
+            raise SluiceError("policy_forbidden", "This address is not served under that name.")
+        origin = value(scope["headers"], b"origin")
+        if origin is not None and scope["method"] not in ("GET", "HEAD"):
+            if origin.decode("latin-1").partition("://")[2] != host:
+                raise SluiceError("policy_forbidden", "Other sites' pages may not do this.")
+
+    def _operator(self, scope: Scope) -> None:
+        if not self.admin_token:
+            peer = scope.get("client")
+            near = is_loopback(self.host) and peer is not None and is_loopback(peer[0])
+            if near and not any(name in _FORWARDING for name, _ in scope["headers"]):
+                return
+            raise SluiceError("invalid_api_key", "An admin token is needed (access.admin_token), and none is set.")
+        if self.sessions.valid(scope["headers"]):
+            return
+        shown = value(scope["headers"], b"authorization")
+        if not same_secret((bearer(shown) if shown else None) or "", self.admin_token):
+            raise SluiceError("invalid_api_key", "The admin token is missing or wrong.")
+
+
+def hostname(host: str) -> str:
+    """A Host header without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own."""
+    if host in ("localhost", "localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

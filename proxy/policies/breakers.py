@@ -1,0 +1,104 @@
+"""Keeps calls away from an upstream's model that fails again and again, and lets single probes look whether it is back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from proxy.errors import SluiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Tripping:
+    """When a breaker opens (failures in a row) and for how long (seconds)."""
+
+    failures: int
+    open_for: float
+
+
+@dataclass(slots=True)
+class Breaker:
+    """One upstream's model. Every `admits` that says yes is followed by `noted` or `abandoned`."""
+
+    tripping: Tripping
+    failed: int = 0  # in a row
+    cause: SluiceError | None = None  # of the last failure
+    open_until: float | None = None  # monotonic; None: closed
+    probing: bool = False
+
+    def admits(self, now: float) -> bool:
+        """Whether a call may go there now; when the time is over, one at a time."""
+        if self.open_until is None:
+            return True
+        if self.probing or now < self.open_until:
+            return False
+        self.probing = True
+        return True
+
+    def noted(self, failure: SluiceError | None, now: float) -> None:
+        """An attempt ended well (None), or with a failure."""
+        if failure is not None and not is_the_upstreams(failure):
+            self.abandoned()
+            return
+        was_probing, self.probing = self.probing, False
+        if failure is None:
+            self.failed, self.open_until, self.cause = 0, None, None
+            return
+        self.failed += 1
+        self.cause = failure
+        if self.failed >= self.tripping.failures or (was_probing and self.open_until is not None):
+            self.open_until = now + self.tripping.open_for
+
+    def abandoned(self) -> None:
+        """An attempt ended without telling anything of the upstream."""
+        self.probing = False
+
+    def refusal(self, upstream: str, now: float) -> SluiceError:
+        """What a call gets that is kept away: the last failure's own code, and when to come back."""
+        wait = max(0.0, (self.open_until or now) - now)
+        code = self.cause.code if self.cause else "upstream_overloaded"
+        return SluiceError(
+            code,
+            f"The upstream {upstream} failed {self.failed} times in a row and is left alone for {wait:.0f} s more.",
+            again="next",
+            retry_after=max(1.0, wait),
+        )
+
+
+def is_the_upstreams(failure: SluiceError) -> bool:
+    """Whether a failure says that the upstream is not well: a rate limit or a client's mistake does not."""
+    return failure.code.startswith("upstream_") and failure.code not in (
+        "upstream_rate_limited",
+        "upstream_not_configured",
+        "upstream_timeout_total",
+    )
+
+
+@dataclass(slots=True)
+class Breakers:
+    """The breakers of all upstreams and models. `changed` is told when one opens or closes."""
+
+    trippings: Mapping[str, Tripping]  # by upstream
+    changed: Callable[[str, str, bool], None] = lambda upstream, model, is_open: None
+    _breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)
+
+    def of(self, upstream: str, model: str) -> Breaker:
+        """The breaker of one model; those that have nothing to tell are dropped when there are many."""
+        breaker = self._breakers.get((upstream, model))
+        if breaker is None:
+            if len(self._breakers) >= 1000:
+                self._breakers = {key: kept for key, kept in self._breakers.items() if kept.failed or kept.probing}
+            breaker = self._breakers[upstream, model] = Breaker(self.trippings[upstream])
+        return breaker
+
+    def noted(self, upstream: str, model: str, failure: SluiceError | None, now: float) -> None:
+        """An attempt ended."""
+        breaker = self.of(upstream, model)
+        if failure is None and not breaker.failed and not breaker.probing:
+            return
+        before = breaker.open_until is not None
+        breaker.noted(failure, now)
+        if (after := breaker.open_until is not None) != before:
+            self.changed(upstream, model, after)
+
+    def open(self) -> list[tuple[str, str, Breaker]]:
+        """Those that keep calls away."""
+        return [(*key, kept) for key, kept in self._breakers.items() if kept.open_until is not None]

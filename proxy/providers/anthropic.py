@@ -1,0 +1,121 @@
+"""Anthropic's Messages API."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.providers.anthropic_answers import AnthropicReader, whole_message
+from proxy.providers.anthropic_requests import Translation
+from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
+from proxy.providers.failures import judge
+from proxy.providers.forwarding import forward
+from proxy.providers.reading import malformed, parsed, unix_seconds
+from proxy.providers.reports import report_in
+
+API_VERSION: Final = "2023-06-01"
+MOST_PAGES: Final = 20  # of the list of models, 1000 each
+
+
+class Anthropic(Provider):
+    """api.anthropic.com, or a server that speaks its Messages API.
+
+    In `options`: `api_version` sent as `anthropic-version`; `thinking`, "adaptive" or "enabled", how
+    `reasoning_effort` is asked for where the catalogue does not say what the model takes.
+    """
+
+    name = "anthropic"
+    base_url = "https://api.anthropic.com/v1"
+    usual_path = "/v1"
+    key_variable = "ANTHROPIC_API_KEY"
+    key_required = True
+    endpoints = frozenset[str]()
+    usage = "made"
+
+    def request(self, order: Order) -> Request:
+        """POST /messages; the client's `anthropic-beta` passes."""
+        translation = Translation(order, _version(order.target))
+        body = orjson.dumps(translation.messages())
+        headers = forward(order, _headers(order.target), without=(b"anthropic-dangerous-",))
+        return Request("/messages", body, headers=headers, changes=tuple(translation.changes))
+
+    def reader(self, order: Order) -> Reader:
+        """Anthropic's events to OpenAI's."""
+        return AnthropicReader(order.target.model)
+
+    def whole(self, order: Order, body: bytes) -> bytes:
+        """A message to a chat completion."""
+        return whole_message(order.target.model, body)
+
+    def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
+        """By status and `{"type": "error", "error": {"type", "message"}}`."""
+        report = report_in(body)
+        if status == 400 and "credit balance is too low" in report.message:  # the operator's money, said as a 400
+            status = 402
+        return judge(status, report, headers)
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        """GET /models, page by page."""
+        models: list[Model] = []
+        path = "/models?limit=1000"
+        for _ in range(MOST_PAGES):
+            answer = yield Request(path, method="GET", headers=_headers(target))
+            if not 200 <= answer.status < 300:
+                raise self.failure(answer.status, answer.headers, answer.body)
+            page = parsed("Anthropic", answer.body)
+            if not isinstance(entries := page.get("data"), list):
+                raise malformed("Anthropic")
+            models += [
+                _model(entry) for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+            ]
+            last = page.get("last_id")
+            if page.get("has_more") is not True or not isinstance(last, str):
+                break
+            path = f"/models?limit=1000&after_id={quote(last, safe='')}"
+        return models
+
+
+def _version(target: Target) -> str:
+    return str(target.options.get("api_version") or API_VERSION)
+
+
+def _headers(target: Target) -> Headers:
+    key = [(b"x-api-key", target.key.encode())] if target.key else []
+    version = (b"anthropic-version", _version(target).encode())
+    return [(b"content-type", b"application/json"), version, *key]
+
+
+def _model(entry: Mapping[str, Any]) -> Model:
+    """One entry (types/model_info.py): limits, and what it is capable of where the API says so."""
+    able = entry.get("capabilities")
+    able = able if isinstance(able, dict) else {}
+    attached = [ours for theirs, ours in (("image_input", "image"), ("pdf_input", "file")) if _supported(able, theirs)]
+    styles = _of(able, "thinking", "types")
+    style = next((style for style in ("adaptive", "enabled") if _supported(styles, style)), None)
+    return Model(
+        id=entry["id"],
+        context=_count(entry.get("max_input_tokens")),
+        output=_count(entry.get("max_tokens")),
+        inputs=("text", *attached) if able else None,
+        created=unix_seconds(entry.get("created_at")),
+        owner="anthropic",
+        extra={"thinking": style} if style else None,
+    )
+
+
+def _of(fields: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    for name in path:
+        inner = fields.get(name)
+        fields = inner if isinstance(inner, dict) else {}
+    return fields
+
+
+def _supported(able: Mapping[str, Any], name: str) -> bool:
+    return _of(able, name).get("supported") is True
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

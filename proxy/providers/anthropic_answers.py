@@ -1,0 +1,234 @@
+"""Anthropic's answers as OpenAI's: its events, and whole messages (anthropic SDK 0.125.0, types/raw_*.py)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
+from proxy.providers.failures import error_in_event
+from proxy.providers.reading import TranslatingReader, cut_short, malformed, parsed
+from proxy.sse import DONE, EventCutter, events, payload
+
+FINISH: Final = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""`stop_reason` -> `finish_reason`; end_turn, stop_sequence, pause_turn and what is new are "stop"."""
+
+
+@dataclass(slots=True)
+class Block:
+    """A content block that has begun: a tool call, or thoughts on their way to their signature."""
+
+    kind: str
+    call: int = 0  # index among the tool calls
+    input: Any = None  # of a tool call, as it stood in the block's start
+    argued: bool = False  # arguments of a tool call have come
+    text: str = ""  # thoughts so far
+    signature: str = ""
+
+
+class AnthropicReader(TranslatingReader):
+    """Reads message_start, content blocks with their deltas, message_delta and message_stop; ping says nothing."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
+        self._chunks: Chunks | None = None
+        self._cutter = EventCutter()
+        self._blocks: dict[int, Block] = {}
+        self._usage: Json = {}
+        self._calls = 0
+        self._finished = self._closed = False
+
+    def cut(self, data: bytes) -> Iterable[bytes]:
+        """The events that are complete."""
+        return events(self._cutter.feed(data))
+
+    def rest(self) -> Iterable[bytes]:
+        """A last event without its empty line."""
+        return events(self._cutter.finish())
+
+    def translate(self, piece: bytes) -> bytes:
+        """OpenAI's events for one of Anthropic's."""
+        if (data := _data(piece)) is None:
+            return b""
+        event = orjson.loads(data)
+        kind = event.get("type") if isinstance(event, dict) else None
+        if kind == "content_block_delta":
+            return self._delta(_index(event), _dict(event.get("delta")))
+        if kind == "content_block_start":
+            return self._start(_index(event), _dict(event.get("content_block")))
+        if kind == "content_block_stop":
+            return self._stop(_index(event))
+        if kind == "message_start":
+            return self._open(_dict(event.get("message")))
+        if kind == "message_delta":
+            return self._end_turn(event)
+        if kind == "message_stop":
+            return self._close()
+        if kind == "error" or (isinstance(event, dict) and "error" in event):
+            raise error_in_event(event) or malformed("Anthropic")
+        return b""
+
+    def end(self) -> bytes:
+        """A stop reason without message_stop is a complete answer all the same."""
+        return self._close() if self._finished else b""
+
+    def _open(self, message: Json) -> bytes:
+        self._usage |= _known(message.get("usage"))
+        if self._chunks is not None:
+            return b""
+        self._model = _string(message.get("model")) or self._model
+        self._chunks = Chunks(self._model, _string(message.get("id")), "reasoning_content")
+        return self._chunks.role()
+
+    def _start(self, index: int, block: Json) -> bytes:
+        kind = block.get("type")
+        if kind == "text":
+            return self._say(_string(block.get("text")))
+        if kind == "thinking":
+            self._blocks[index] = Block("thinking", signature=_string(block.get("signature")))
+            return self._muse(self._blocks[index], _string(block.get("thinking")))
+        if kind == "redacted_thinking":
+            return self._write({"thinking_blocks": [{"type": kind, "data": _string(block.get("data"))}]})
+        if kind != "tool_use":
+            return b""
+        self._blocks[index] = Block("tool_use", self._calls, block.get("input"))
+        self._calls += 1
+        call = tool_call(_string(block.get("id")), _string(block.get("name")), "", self._calls - 1)
+        return self._write({"tool_calls": [call]})
+
+    def _delta(self, index: int, delta: Json) -> bytes:
+        kind = delta.get("type")
+        if kind == "text_delta":
+            return self._say(_string(delta.get("text")))
+        if (block := self._blocks.get(index)) is None:
+            return b""
+        if kind == "input_json_delta" and (piece := _string(delta.get("partial_json"))):
+            block.argued = True
+            return self._arguments(block, piece)
+        if kind == "thinking_delta":
+            return self._muse(block, _string(delta.get("thinking")))
+        if kind == "signature_delta":
+            block.signature += _string(delta.get("signature"))
+        return b""
+
+    def _stop(self, index: int) -> bytes:
+        """A tool call without arguments gets `{}`; thoughts are handed over whole with their signature."""
+        block = self._blocks.pop(index, None)
+        if block is None:
+            return b""
+        if block.kind == "tool_use":
+            return b"" if block.argued else self._arguments(block, orjson.dumps(_dict(block.input)).decode())
+        thought = {"type": "thinking", "thinking": block.text, "signature": block.signature}
+        return self._write({"thinking_blocks": [thought]}) if block.signature else b""
+
+    def _end_turn(self, event: Json) -> bytes:
+        self._usage |= _known(event.get("usage"))
+        reason = _string(_dict(event.get("delta")).get("stop_reason"))
+        if not reason or self._finished:
+            return b""
+        self._finished = True
+        return self._writer().finish(FINISH.get(reason, "stop"))
+
+    def _close(self) -> bytes:
+        """The usage and the end. Without a stop reason there is neither: the answer was cut short."""
+        if self._closed or not self._finished:
+            return b""
+        self._closed = True
+        counts = counts_of(self._usage)
+        return (self._writer().usage(counts) if counts else b"") + DONE
+
+    def _say(self, text: str) -> bytes:
+        return self._writer().content(text) if text else b""
+
+    def _muse(self, block: Block, text: str) -> bytes:
+        block.text += text
+        return self._writer().reasoning(text) if text else b""
+
+    def _arguments(self, block: Block, piece: str) -> bytes:
+        return self._write({"tool_calls": [{"index": block.call, "function": {"arguments": piece}}]})
+
+    def _write(self, delta: Json) -> bytes:
+        return self._writer().delta(delta)
+
+    def _writer(self) -> Chunks:
+        if self._chunks is None:  # an imitation without message_start
+            self._chunks = Chunks(self._model, "", "reasoning_content")
+        return self._chunks
+
+
+def whole_message(model: str, body: bytes) -> bytes:
+    """A whole message as a chat completion: thoughts in `reasoning_content`, with signatures in `thinking_blocks`."""
+    answer = parsed("Anthropic", body)
+    if error := error_in_event(answer):
+        raise error
+    if not isinstance(content := answer.get("content"), list):
+        raise malformed("Anthropic")
+    if not (reason := _string(answer.get("stop_reason"))):
+        raise cut_short("Anthropic")
+    choice = {"message": _message(content), "finish_reason": FINISH.get(reason, "stop")}
+    name = _string(answer.get("model")) or model
+    return chat_completion(name, choice, counts_of(_known(answer.get("usage"))), _string(answer.get("id")))
+
+
+def _message(content: list[Any]) -> Json:
+    blocks = [block for block in content if isinstance(block, dict)]
+    said = "".join(_string(block.get("text")) for block in blocks if block.get("type") == "text")
+    thoughts = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
+    calls = [
+        tool_call(
+            _string(block.get("id")), _string(block.get("name")), orjson.dumps(_dict(block.get("input"))).decode()
+        )
+        for block in blocks
+        if block.get("type") == "tool_use"
+    ]
+    message: Json = {"role": "assistant", "content": said if said or not calls else None}
+    if mused := "".join(_string(block.get("thinking")) for block in thoughts):
+        message["reasoning_content"] = mused
+    if thoughts:
+        message["thinking_blocks"] = thoughts
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def counts_of(counts: Json) -> Json | None:
+    """Token counts. Anthropic's `input_tokens` leaves out what its prompt cache gave or took; OpenAI's counts all."""
+    if "input_tokens" not in counts and "output_tokens" not in counts:
+        return None
+    cached = counts.get("cache_read_input_tokens")
+    prompt = counts.get("input_tokens", 0) + (cached or 0) + counts.get("cache_creation_input_tokens", 0)
+    return usage(prompt, counts.get("output_tokens", 0), cached, counts.get("thinking_tokens"))
+
+
+def _known(counts: Any) -> Json:
+    """The counts that are numbers; message_delta repeats some of message_start's as null."""
+    known = _dict(counts)
+    flat = known | _dict(known.get("output_tokens_details"))
+    return {name: value for name, value in flat.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+
+def _data(piece: bytes) -> bytes | None:
+    """The data of an event, quickly where it has the two lines that Anthropic sends."""
+    if piece.startswith(b"event: ") and piece.count(b"\n") == 3 and piece.endswith(b"\n\n") and b"\r" not in piece:
+        _, _, data = piece[:-2].partition(b"\n")
+        if data.startswith(b"data: "):
+            return data[6:]
+    return payload(piece)
+
+
+def _index(event: Json) -> int:
+    index = event.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _dict(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,186 @@
+"""OpenAI's conversations as Anthropic's turns (anthropic SDK 0.125.0, types/*_param.py)."""
+
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.providers.messages import (
+    Data,
+    Fields,
+    data_url,
+    image,
+    mapping,
+    messages,
+    part_text,
+    parts,
+    plain,
+    refuse,
+    text,
+    tool_calls,
+)
+
+THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
+"""Blocks of thoughts, and what they must hold to be taken back."""
+
+_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons; a 400 here
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What Anthropic calls system and messages: turns of user and assistant that alternate, content in blocks."""
+
+    system: list[Fields] = field(default_factory=list)
+    turns: list[Fields] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    def add(self, role: str, blocks: list[Fields]) -> None:
+        """One message; what the same side says in a row is one turn."""
+        if not blocks:
+            return
+        if self.turns and self.turns[-1]["role"] == role:
+            self.turns[-1]["content"] += blocks
+        else:
+            self.turns.append({"role": role, "content": blocks})
+
+    def change(self, change: str) -> None:
+        """Notes a change once."""
+        if change not in self.changes:
+            self.changes.append(change)
+
+    def close(self) -> None:
+        """Puts tool results before what else stands in their turn, as Anthropic demands, and trims a prefill."""
+        for turn in self.turns:
+            if turn["role"] == "user":
+                turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+        if self.prefilled and (last := self.turns[-1]["content"][-1])["type"] == "text":
+            if (trimmed := last["text"].rstrip()) != last["text"]:  # refused at the end of the last turn
+                self.change("trim content")
+                self.turns[-1]["content"][-1] = last | {"text": trimmed}
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the answer is to go on from an assistant message."""
+        return bool(self.turns) and self.turns[-1]["role"] == "assistant"
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether tool results are handed in for calls whose thoughts are lost: no thinking then."""
+        if len(self.turns) < 2 or self.turns[-1]["content"][0]["type"] != "tool_result":
+            return False
+        return self.turns[-2]["content"][0]["type"] not in THOUGHTS
+
+    def system_field(self) -> str | list[Fields]:
+        """One text, or blocks where something stands beside a text (`cache_control`)."""
+        if all(block.keys() == {"type", "text"} for block in self.system):
+            return "\n\n".join(block["text"] for block in self.system)
+        return self.system
+
+
+def converse(fields: Fields) -> Conversation:
+    """The whole conversation of a request."""
+    found = Conversation()
+    for place, message in messages(fields):
+        role = message.get("role")
+        if role in ("system", "developer"):
+            if found.turns:
+                found.change("move system")
+            found.system += _texts(message, place)
+        elif role == "user":
+            found.add("user", list(_blocks(message, place)))
+        elif role == "assistant":
+            found.add("assistant", list(_assistant(message, place, found)))
+        elif role == "tool":
+            found.add("user", [_result(message, place)])
+        else:
+            raise refuse(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
+    if not found.turns:
+        raise refuse("messages", "This upstream needs at least one message that is not of the system.")
+    found.close()
+    return found
+
+
+def _assistant(message: Fields, place: str, found: Conversation) -> Iterator[Fields]:
+    """Thoughts with their signatures first, then text, then calls."""
+    thoughts = message.get("thinking_blocks")
+    kept = [kept for block in (thoughts if isinstance(thoughts, list) else ()) if (kept := _thought(block))]
+    if not kept and (message.get("reasoning_content") or message.get("reasoning")):
+        found.change("drop reasoning_content")  # without a signature it is not taken
+    yield from kept
+    yield from _texts(message, place)
+    for index, call in enumerate(tool_calls(message, place)):
+        if not call.id:
+            raise refuse(f"{place}.tool_calls[{index}].id", "A tool call needs an id.")
+        yield {"type": "tool_use", "id": tool_id(call.id), "name": call.name, "input": call.arguments}
+
+
+def _thought(block: object) -> Fields | None:
+    if not isinstance(block, dict) or not isinstance(kind := block.get("type"), str) or kind not in THOUGHTS:
+        return None
+    held = {name: block.get(name) for name in THOUGHTS[kind]}
+    return {"type": kind, **held} if all(isinstance(value, str) for value in held.values()) else None
+
+
+def _result(message: Fields, place: str) -> Fields:
+    if not (id := text(message.get("tool_call_id"), f"{place}.tool_call_id")):
+        raise refuse(f"{place}.tool_call_id", "A tool result needs the id of its call.")
+    found: Fields = {"type": "tool_result", "tool_use_id": tool_id(id)}
+    blocks = list(_blocks(message, place))
+    if all(block.keys() == {"type", "text"} for block in blocks):
+        return found | {"content": plain(message, place)}
+    return found | {"content": blocks}
+
+
+def tool_id(id: str) -> str:
+    """A tool call's id in the letters that Anthropic takes."""
+    return _NOT_IN_IDS.sub("_", id)
+
+
+def _texts(message: Fields, place: str) -> list[Fields]:
+    plain(message, place)  # anything but text is a 400
+    return list(_blocks(message, place))
+
+
+def _blocks(message: Fields, place: str) -> Iterator[Fields]:
+    """Content as blocks. Blank texts are left out: Anthropic refuses them, and they say nothing."""
+    for there, part in parts(message, place):
+        said = part_text(part, there)
+        if said is not None and not said.strip():
+            continue
+        block = {"type": "text", "text": said} if said is not None else _attachment(part, there)
+        yield block | ({"cache_control": part["cache_control"]} if part.get("cache_control") else {})
+
+
+def _attachment(part: Fields, place: str) -> Fields:
+    if part.get("type") == "image_url":
+        return {"type": "image", "source": _image_source(image(part, place))}
+    if part.get("type") == "file":
+        return _document(mapping(part.get("file"), f"{place}.file"), f"{place}.file")
+    raise refuse(place, f"Anthropic takes text, images and files, not {part.get('type')!r}.")
+
+
+def _image_source(shown: Data | str) -> Fields:
+    if isinstance(shown, str):
+        return {"type": "url", "url": shown}
+    media_type = "image/jpeg" if shown.media_type == "image/jpg" else shown.media_type
+    return {"type": "base64", "media_type": media_type, "data": shown.base64}
+
+
+def _document(file: Fields, place: str) -> Fields:
+    """A PDF or plain text by its data. Ids of files name what lies at OpenAI, so they are a 400."""
+    given = file.get("file_data")
+    held = data_url(given, f"{place}.file_data") if isinstance(given, str) else None
+    if not isinstance(held, Data) or held.media_type not in ("application/pdf", "text/plain"):
+        raise refuse(place, "Anthropic takes files as data: URLs of application/pdf or text/plain only.")
+    title = {"title": file["filename"]} if isinstance(file.get("filename"), str) else {}
+    if held.media_type == "application/pdf":
+        source = {"type": "base64", "media_type": held.media_type, "data": held.base64}
+    else:
+        try:
+            written = b64decode(held.base64, validate=True).decode()
+        except (Base64Error, UnicodeDecodeError):
+            raise refuse(f"{place}.file_data", "This file is not UTF-8 text in base64.") from None
+        source = {"type": "text", "media_type": held.media_type, "data": written}
+    return {"type": "document", "source": source} | title

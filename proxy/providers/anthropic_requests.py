@@ -1,0 +1,226 @@
+"""OpenAI's parameters as Anthropic's (anthropic SDK 0.125.0, types/message_create_params.py)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from proxy.providers.anthropic_messages import converse
+from proxy.providers.contract import Order
+from proxy.providers.messages import (
+    HANDLED,
+    MEANT,
+    Fields,
+    fields_of,
+    leftover,
+    mapping,
+    number,
+    refuse,
+    schema_of,
+    strings,
+    text,
+    tools,
+)
+
+DEFAULT_MAX_TOKENS: Final = 4096  # Anthropic demands the field; where the model's own limit is known, that is sent
+LEAST_BUDGET: Final = 1024  # tokens that thinking may have at least
+
+BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
+"""`reasoning_effort` -> tokens for thinking, for models that take a budget."""
+EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+"""`reasoning_effort` -> `output_config.effort`, for models that think adaptively."""
+
+CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
+TIERS: Final = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
+NATIVE: Final = frozenset({"thinking", "output_config", "cache_control"})
+
+_MEANT: Final = {**MEANT, "logprobs": (False,), "top_logprobs": (0,)}
+_SAMPLING_ENDED: Final = "2026-10-21"  # from this API version on there is no temperature, top_p or top_k
+
+
+class Translation:
+    """One request on its way into Anthropic's form: the body, and what had to be changed."""
+
+    def __init__(self, order: Order, version: str) -> None:
+        self.fields = fields_of(order)
+        self.order = order
+        self.version = version
+        self.changes: list[str] = []
+        self.body: Fields = {"model": order.target.model, "stream": order.stream}
+        self._effort = ""
+
+    def messages(self) -> Fields:
+        """The body of POST /messages."""
+        conversation = converse(self.fields)
+        self.changes += conversation.changes
+        self.body["max_tokens"] = self._max_tokens()
+        if conversation.system:
+            self.body["system"] = conversation.system_field()
+        self.body["messages"] = conversation.turns
+        self._parameters()
+        self._close_tools()
+        if self._effort and "thinking" not in self.body:
+            self._think(impossible=conversation.prefilled or conversation.unsigned)
+        if self.version >= _SAMPLING_ENDED:
+            self._drop("temperature", "top_p", "top_k")
+        return self.body
+
+    def _max_tokens(self) -> int:
+        for name in ("max_completion_tokens", "max_tokens"):
+            if self.fields.get(name) is not None:
+                return int(number(self.fields[name], name))
+        self.changes.append("default max_tokens")
+        return (self.order.limits.output if self.order.limits else None) or DEFAULT_MAX_TOKENS
+
+    def _parameters(self) -> None:
+        rules: dict[str, Callable[[str, Any], None]] = {
+            "max_tokens": _ignore,
+            "max_completion_tokens": _ignore,
+            "temperature": self._temperature,
+            "top_p": self._number,
+            "top_k": self._number,
+            "stop": self._stop,
+            "tools": self._tools,
+            "tool_choice": self._tool_choice,
+            "parallel_tool_calls": _ignore,
+            "reasoning_effort": self._set_effort,
+            "reasoning": self._reasoning,
+            "user": self._user,
+            "safety_identifier": self._user,
+            "response_format": self._format,
+            "service_tier": self._tier,
+        }
+        for name, value in self.fields.items():
+            if value is None or name in HANDLED:
+                continue
+            if name in NATIVE:
+                self.body[name] = {**self.body.get(name, {}), **mapping(value, name)}
+            elif name in rules:
+                rules[name](name, value)
+            else:
+                self.changes += leftover(name, value, _MEANT)
+
+    def _temperature(self, name: str, value: Any) -> None:
+        """0 to 2 there, 0 to 1 here."""
+        if number(value, name) > 1:
+            self.changes.append("clamp temperature")
+        self.body[name] = min(value, 1)
+
+    def _number(self, name: str, value: Any) -> None:
+        self.body[name] = number(value, name)
+
+    def _stop(self, name: str, value: Any) -> None:
+        self.body["stop_sequences"] = strings(value, name)
+
+    def _user(self, name: str, value: Any) -> None:
+        self.body["metadata"] = {"user_id": text(value, name)}
+
+    def _tier(self, name: str, value: Any) -> None:
+        if isinstance(value, str) and value in TIERS:
+            self.body[name] = TIERS[value]
+        else:
+            self.changes.append(f"drop {name}")
+
+    def _tools(self, name: str, value: Any) -> None:
+        if found := [_tool(function, tool) for function, tool in tools(value)]:
+            self.body[name] = found
+
+    def _tool_choice(self, name: str, value: Any) -> None:
+        if isinstance(value, str) and value in CHOICES:
+            self.body[name] = {"type": CHOICES[value]}
+        elif isinstance(value, dict) and value.get("type") == "function":
+            chosen = mapping(value.get("function"), "tool_choice.function").get("name")
+            self.body[name] = {"type": "tool", "name": text(chosen, "tool_choice.function.name")}
+        else:
+            raise refuse(name, "tool_choice must be auto, none, required or one function.")
+
+    def _close_tools(self) -> None:
+        """What is said about tools needs tools; one call at a time is a property of the choice."""
+        choice = self.body.get("tool_choice")
+        if "tools" not in self.body:
+            if choice and choice["type"] in ("any", "tool"):
+                raise refuse("tool_choice", "tool_choice asks for a tool, but there are no tools.")
+            self._drop("tool_choice")
+        elif self.fields.get("parallel_tool_calls") is False and (choice or {}).get("type") != "none":
+            self.body["tool_choice"] = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+
+    def _format(self, name: str, value: Any) -> None:
+        """A schema is enforced; JSON of any shape cannot be, and unenforced it would be a promise not kept."""
+        kind = mapping(value, name).get("type")
+        if kind == "json_schema":
+            shape = {"type": "json_schema", "schema": schema_of(value)}
+            self.body["output_config"] = {"format": shape, **self.body.get("output_config", {})}
+        elif kind != "text":
+            raise refuse(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
+
+    def _reasoning(self, name: str, value: Any) -> None:
+        if (effort := mapping(value, name).get("effort")) is not None:
+            self._set_effort("reasoning.effort", effort)
+
+    def _set_effort(self, name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in ("none", *EFFORTS):
+            raise refuse(name, f"{name} must be one of none, {', '.join(EFFORTS)}.")
+        self._effort = value
+
+    def _think(self, impossible: bool) -> None:
+        """Thinking goes neither with a forced tool, nor with a prefill, nor after calls whose thoughts are lost."""
+        adaptive = self._adaptive()
+        if self._effort == "none":
+            if adaptive:
+                self.body["thinking"] = {"type": "disabled"}
+            return
+        forced = self.body.get("tool_choice", {}).get("type") in ("any", "tool")
+        budget = 0 if adaptive else self._budget()
+        if impossible or forced or (not adaptive and budget < LEAST_BUDGET):
+            self.changes.append("drop reasoning_effort")
+            return
+        if adaptive:
+            self.body["thinking"] = {"type": "adaptive"}
+            effort = {"effort": EFFORTS[self._effort]}
+            self.body["output_config"] = effort | self.body.get("output_config", {})
+        else:
+            self.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+            self._make_room(budget)
+        if self.body.get("temperature") != 1:
+            self._drop("temperature")
+        if self.body.get("top_p", 1) < 0.95:
+            self._drop("top_p")
+        self._drop("top_k")
+
+    def _adaptive(self) -> bool:
+        """By the upstream's `thinking` option, else by what the catalogue says of the model; budgets where neither."""
+        known = (self.order.limits.extra if self.order.limits else None) or {}
+        style: object = self.order.target.options.get("thinking", known.get("thinking"))
+        return style == "adaptive"
+
+    def _budget(self) -> int:
+        """Tokens for thinking: the table's, but at most what the model's limit leaves beside the answer, or half."""
+        limit = self.order.limits.output if self.order.limits else None
+        budget, asked = BUDGETS[self._effort], int(self.body["max_tokens"])
+        return min(budget, max(limit - asked, limit // 2)) if limit and asked <= budget else budget
+
+    def _make_room(self, budget: int) -> None:
+        """`max_tokens` holds the thoughts too, and has to be above their budget."""
+        asked = self.body["max_tokens"]
+        if asked <= budget:
+            limit = (self.order.limits.output if self.order.limits else None) or budget + asked
+            self.body["max_tokens"] = max(budget + 1, min(budget + asked, limit))
+            self.changes.append("raise max_tokens")
+
+    def _drop(self, *names: str) -> None:
+        for name in names:
+            if self.body.pop(name, None) is not None:
+                self.changes.append(f"drop {name}")
+
+
+def _tool(function: Fields, tool: Fields) -> Fields:
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    found: Fields = {"name": function["name"], "input_schema": mapping(schema, "tools.function.parameters")}
+    optional: Mapping[str, Any] = {
+        "description": function.get("description"),
+        "strict": function.get("strict"),
+        "cache_control": tool.get("cache_control") or function.get("cache_control"),
+    }
+    return found | {name: value for name, value in optional.items() if value is not None}
+
+
+def _ignore(name: str, value: Any) -> None:
+    """Taken care of elsewhere."""

@@ -1,0 +1,51 @@
+"""Azure OpenAI: OpenAI's dialect behind `api-key`, on the v1 surface or, with an `api_version`, by deployment."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote
+
+from proxy.providers.contract import Answer, Model, Order, Request, Target
+from proxy.providers.openai_compatible import OpenAICompatible
+
+_DEPLOYED: Final = frozenset(
+    {"chat/completions", "completions", "embeddings", "images/generations", "audio/speech"}
+)  # the endpoints that live under a deployment (openai SDK, lib/azure.py)
+
+
+class Azure(OpenAICompatible):
+    """An Azure resource: `https://NAME.openai.azure.com`, with `/openai` or `/openai/v1` behind it or nothing."""
+
+    name = "azure"
+    usual_path = "/openai"
+    key_variable = "AZURE_OPENAI_API_KEY"
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        version = str(options.get("api_version") or "")
+        self._query = f"?api-version={quote(version, safe='')}" if version else ""
+
+    def headers(self, target: Target) -> dict[bytes, bytes]:
+        """The key as `api-key`."""
+        key = {b"api-key": target.key.encode()} if target.key else {}
+        return key | dict(target.headers)
+
+    def request(self, order: Order) -> Request:
+        """The order as it is; where there is an api_version, at the deployment that is called like the model."""
+        request = super().request(order)
+        place = self._surface(order.target)
+        if not place and self._query and order.endpoint in _DEPLOYED and not order.target.base.endswith("/v1"):
+            place = f"/deployments/{quote(order.target.model, safe='')}"
+        return replace(request, path=place + request.path + self._query)
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        """No models: Azure lists what could be deployed, not the deployments. Asked all the same, for health."""
+        yield from super().catalog(target)
+        return []
+
+    def models_path(self, target: Target) -> str:
+        """Where its models are listed."""
+        return f"{self._surface(target)}/models{self._query}"
+
+    def _surface(self, target: Target) -> str:
+        """What leads to the v1 surface where the address does not, and no version asks for another."""
+        return "" if self._query or target.base.endswith("/v1") else "/v1"

@@ -1,0 +1,72 @@
+"""llama.cpp's server: OpenAI's dialect, no key, and a context window that it tells."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.providers.contract import Answer, Model, Order, Request, Target
+from proxy.providers.openai_compatible import OpenAICompatible, count, parsed
+from proxy.providers.reports import Report
+
+
+class LlamaCpp(OpenAICompatible):
+    """A `llama-server`, addressed with or without `/v1`; without it `/props` tells the window that is really there."""
+
+    name = "llamacpp"
+    base_url = ""  # without one Sluice starts the server itself
+    usual_path = ""
+    whole_by_stream = True  # it decodes on when the client of a whole answer leaves
+
+    def request(self, order: Order) -> Request:
+        """The order as it is."""
+        request = super().request(order)
+        return replace(request, path=_v1(order.target) + request.path)
+
+    def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
+        """As any; a prompt that did not fit is told with both numbers."""
+        error = super().judge(status, report, headers)
+        asked, window = count(report.fields.get("n_prompt_tokens")), count(report.fields.get("n_ctx"))
+        if error.code == "context_length_exceeded" and asked and window:
+            error.message += f" ({asked} tokens asked, {window} available)"
+        return error
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        """GET /v1/models (`meta.n_ctx_train`), then /props, whose `n_ctx` is the window of one slot."""
+        models = yield from super().catalog(target)
+        if not _v1(target):
+            return models
+        answer = yield Request("/props", method="GET", headers=list(self.headers(target).items()))
+        window = _window(answer)
+        return [replace(model, context=window or model.context) for model in models]
+
+    def models_path(self, target: Target) -> str:
+        """Where its models are listed."""
+        return _v1(target) + "/models"
+
+    def model(self, entry: Mapping[str, Any]) -> Model:
+        """One entry; `meta` holds what the model was trained for, `architecture` what it takes."""
+        meta, architecture = entry.get("meta"), entry.get("architecture")
+        inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+        return replace(
+            super().model(entry),
+            context=count(meta.get("n_ctx_train")) if isinstance(meta, dict) else None,
+            inputs=tuple(map(str, inputs)) if isinstance(inputs, list) else None,
+        )
+
+
+def _v1(target: Target) -> str:
+    return "" if target.base.endswith("/v1") else "/v1"
+
+
+def _window(answer: Answer) -> int | None:
+    """`default_generation_settings.n_ctx`; None where the server does not tell (no 200, or another shape)."""
+    if answer.status != 200:
+        return None
+    try:
+        properties = parsed(answer.body)
+    except SluiceError:
+        return None
+    settings = properties.get("default_generation_settings") if isinstance(properties, dict) else None
+    return count(settings.get("n_ctx")) if isinstance(settings, dict) else None

@@ -1,0 +1,45 @@
+"""The providers there are, by the name that config.yaml calls them."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from proxy.providers.azure import Azure
+from proxy.providers.contract import Provider
+from proxy.providers.llamacpp import LlamaCpp
+from proxy.providers.openrouter import OpenRouter
+from proxy.providers.rows import ROWS, Row, Tabled
+from proxy.providers.runpod import runpod
+from proxy.settings.addresses import ProviderFacts
+
+Options = Mapping[str, Any]
+"""What config.yaml says of an upstream that only its provider reads: `api_version`, `endpoint_id`, …"""
+
+
+def _tabled(row: Row, options: Options) -> Provider:
+    return Tabled(row)
+
+
+def _llamacpp(options: Options) -> Provider:
+    return LlamaCpp()
+
+
+PROVIDERS: Final[Mapping[str, Callable[[Options], Provider]]] = {
+    **{row.name: partial(_tabled, row) for row in ROWS},
+    "azure": Azure,
+    "llamacpp": _llamacpp,
+    "openrouter": OpenRouter,
+    "runpod": runpod,
+}
+
+
+def provider(name: str, options: Options) -> Provider:
+    """The provider of this name, for one upstream. Raises KeyError for a name that is none."""
+    return PROVIDERS[name](options)
+
+
+def _facts(of: Provider) -> ProviderFacts:
+    return ProviderFacts(of.base_url, of.usual_path, of.key_variable, of.key_required)
+
+
+FACTS: Final[Mapping[str, ProviderFacts]] = {name: _facts(make({})) for name, make in PROVIDERS.items()}

@@ -1,0 +1,168 @@
+"""Providers that are OpenAI-compatible but for what a table can say: address, key variable and a few oddities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import orjson
+
+from proxy.errors import SluiceError
+from proxy.jsonedit import compile_remove, compile_rename
+from proxy.providers.contract import Order, Reader, Request
+from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.sse import EventCutter, events, payload
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One provider. A key is needed where `key_variable` is named and the address is the provider's own."""
+
+    name: str
+    base_url: str = ""
+    key_variable: str = ""
+    usual_path: str = "/v1"
+    usage: Literal["asked", "made", "unasked"] = "asked"
+    rename: Mapping[str, str] = field(default_factory=dict)  # parameters: ours -> theirs
+    drop: tuple[str, ...] = ()  # parameters that it refuses
+    usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
+    back: tuple[tuple[bytes, bytes], ...] = ()  # what to exchange in answers, as JSON without spaces
+
+
+ROWS: Final = (
+    Row("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    Row("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "/v1beta/openai"),
+    Row(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        "/openai/v1",
+        usage="made",
+        usage_in="x_groq",  # first and last chunk: {"id", "usage"?, "error"?}
+    ),
+    Row(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        usage="unasked",
+        rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
+        drop=("user", "logit_bias", "stream_options"),  # each a 422
+        back=((b'"finish_reason":"model_length"', b'"finish_reason":"length"'),),
+    ),
+    Row(
+        "deepseek",
+        "https://api.deepseek.com",
+        "DEEPSEEK_API_KEY",
+        usual_path="",
+        rename={"max_completion_tokens": "max_tokens"},
+    ),
+    Row(
+        "together",
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        usage="unasked",
+        rename={"max_completion_tokens": "max_tokens"},
+    ),
+    Row("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "/inference/v1", usage="unasked"),
+    Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
+    Row("vllm", "http://127.0.0.1:8000/v1"),
+    Row("lmstudio", "http://127.0.0.1:1234/v1"),
+)
+
+
+class Tabled(OpenAICompatible):
+    """An OpenAI-compatible provider made from its row."""
+
+    def __init__(self, row: Row) -> None:
+        self.name = row.name
+        self.base_url = row.base_url
+        self.usual_path = row.usual_path
+        self.key_variable = row.key_variable
+        self.usage = row.usage
+        self._row = row
+        self._edits = [
+            (f"rename {ours}->{theirs}", compile_rename(ours, theirs)) for ours, theirs in row.rename.items()
+        ] + [(f"drop {name}", compile_remove(name)) for name in row.drop]
+
+    def request(self, order: Order) -> Request:
+        """The order with the row's parameters renamed and dropped; each that was there is named in `changes`."""
+        body, changes = order.body, []
+        for change, edit in self._edits:
+            if (edited := edit(body)) is not body:
+                body = edited
+                changes.append(change)
+        if not changes:
+            return super().request(order)
+        return replace(super().request(replace(order, body=body)), changes=tuple(changes))
+
+    def reader(self, order: Order) -> Reader:
+        """Whole events, byte for byte where the row names nothing odd about them."""
+        row = self._row
+        return OddReader(row) if row.usage_in or row.back else super().reader(order)
+
+    def whole(self, order: Order, body: bytes) -> bytes:
+        """The same bytes but for the row's exchanges. Raises as any OpenAI-compatible answer."""
+        return exchanged(self._row, super().whole(order, body))
+
+
+def exchanged(row: Row, answer: bytes) -> bytes:
+    """The answer, or events of it, in OpenAI's words."""
+    for theirs, ours in row.back:
+        answer = answer.replace(theirs, ours)
+    return answer
+
+
+class OddReader:
+    """Whole events with the row's exchanges made, and the usage event where the upstream hides it elsewhere."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self._cutter = EventCutter()
+        self._mark = orjson.dumps(row.usage_in)
+        self._chunk: dict[str, Any] = {}  # that held the hidden usage
+        self._told = not row.usage_in  # the usage event was sent
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events. Raises upstream_error where the odd member reports one."""
+        return self._seen(self._cutter.feed(data))
+
+    def finish(self) -> bytes:
+        """The rest, and the usage event if the stream ended without `[DONE]`."""
+        rest = self._seen(self._cutter.finish())
+        if self._told or not self._chunk:
+            return rest
+        return rest + (b"\n\n" if rest and not rest.endswith((b"\n\n", b"\r\n\r\n")) else b"") + self._usage_event()
+
+    def _seen(self, batch: bytes) -> bytes:
+        batch = exchanged(self._row, batch)
+        if self._told or not (self._mark in batch or b'"usage"' in batch or b"[DONE]" in batch):
+            return batch
+        return b"".join(map(self._with_usage, events(batch)))
+
+    def _with_usage(self, event: bytes) -> bytes:
+        data = payload(event) or b""
+        if data.startswith(b"[DONE]"):
+            return (self._usage_event() if self._chunk and not self._told else b"") + event
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return event
+        if isinstance(chunk, dict):
+            self._note(chunk)
+        return event
+
+    def _note(self, chunk: dict[str, Any]) -> None:
+        if chunk.get("usage"):
+            self._told = True
+        hidden = chunk.get(self._row.usage_in)
+        if not isinstance(hidden, dict):
+            return
+        if hidden.get("error"):
+            raise SluiceError("upstream_error", "The upstream ended its answer with an error.", again="same")
+        if isinstance(hidden.get("usage"), dict):
+            self._chunk = chunk
+
+    def _usage_event(self) -> bytes:
+        self._told = True
+        head = {name: self._chunk[name] for name in ("id", "object", "created", "model") if name in self._chunk}
+        usage = self._chunk[self._row.usage_in]["usage"]
+        return b"data: " + orjson.dumps(head | {"choices": [], "usage": usage}) + b"\n\n"

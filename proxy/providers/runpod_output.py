@@ -1,0 +1,177 @@
+"""What RunPod workers put out, whatever its shape, as OpenAI's events; and what went wrong with a job, cleaned.
+
+Shapes (worker-vllm, both designs, and handlers of one's own): pieces of an SSE text cut anywhere, chunk objects, whole
+completions, `{"choices": [{"tokens": […]}]}`, `{"text": […]}`, plain text, and lists of any of them.
+"""
+
+import ast
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from proxy.assembling import as_stream
+from proxy.errors import SluiceError
+from proxy.providers.completions import Chunks, usage
+from proxy.providers.failures import judge
+from proxy.providers.reports import Report, clean, report_in, report_of
+from proxy.sse import DONE, EventCutter
+
+_TEXTS: Final = ("text", "response", "generated_text", "content", "answer", "output", "result")
+_LONGEST_REPR: Final = 20_000  # characters of a Python repr that are read
+_OF_VLLM: Final = re.compile(r"vLLM returned HTTP (\d{3}): (.*)", re.S)
+
+
+class Transcript:
+    """The answer of one job as it comes out. `extract`: dotted path of the text in a handler's own output, or ""."""
+
+    def __init__(self, model: str, job: str, extract: str = "") -> None:
+        self._chunks = Chunks(model, f"chatcmpl-{job}")
+        self._cutter = EventCutter()
+        self._extract = extract.split(".") if extract else []
+        self._kind = ""  # "sse": text that is a stream · "own": texts made into chunks · "openai": objects of OpenAI's
+        self._start = ""  # first text, while it is too short to tell
+        self._usage: dict[str, Any] | None = None
+        self._finish = "stop"
+        self.empty = True  # nothing came out yet
+
+    def take(self, output: Any) -> bytes:
+        """Events for one thing that the handler yielded, or for its whole output. Raises the error that it is."""
+        if output is None or output == "" or output == []:
+            return b""
+        self.empty = False
+        if self._extract and (found := _at(output, self._extract)) is not None:
+            return self._own(_texts(found))
+        if isinstance(output, str):
+            return self._text(output)
+        if isinstance(output, list):
+            return b"".join(map(self.take, output))
+        if isinstance(output, dict):
+            return self._object(output)
+        return self._own(str(output))
+
+    def finish(self) -> bytes:
+        """What was held, and the end of an answer that the handler gave without one."""
+        start, self._start = self._start, ""
+        if start:
+            return self._own(start) + self.finish()
+        if self._kind == "sse":
+            return self._cutter.finish()
+        if self._kind != "own":
+            return b""
+        counts = self._chunks.usage(self._usage) if self._usage else b""
+        return self._chunks.finish(self._finish) + counts + DONE
+
+    def _text(self, text: str) -> bytes:
+        """A text: a piece of an SSE stream if the first one begins as such, else the answer's own words."""
+        if not self._kind:
+            text, self._start = self._start + text, ""
+            head = text.lstrip()[:5]
+            if head == "data:":
+                self._kind = "sse"
+            elif "data:".startswith(head):
+                self._start = text
+                return b""
+        if self._kind == "sse":
+            return self._cutter.feed(text.encode(errors="replace"))
+        return self._own(text)
+
+    def _object(self, output: dict[str, Any]) -> bytes:
+        if report := report_of(output):
+            raise judge(0, report)
+        choices = output.get("choices")
+        if not isinstance(choices, list):
+            return self._own_object(output)
+        if any(isinstance(choice, dict) and "tokens" in choice for choice in choices):
+            self._note_usage(output.get("usage"))
+            return self._own("".join(_texts(choice.get("tokens")) for choice in choices if isinstance(choice, dict)))
+        self._kind = "openai"
+        whole = any(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+        return as_stream(orjson.dumps(output)) if whole else b"data: " + orjson.dumps(output) + b"\n\n"
+
+    def _own_object(self, output: dict[str, Any]) -> bytes:
+        """A handler's own object: its text by a name in use. Raises upstream_malformed where none is there."""
+        self._note_usage(output)
+        for name in _TEXTS:
+            if output.get(name):
+                return self.take(output[name]) if name in ("output", "result") else self._own(_texts(output[name]))
+        if any(name in output for name in _TEXTS):
+            return self._own("")
+        raise SluiceError(
+            "upstream_malformed",
+            "The job's output has no text where one is known to be; `extract` in config.yaml can name its place.",
+            again="next",
+        )
+
+    def _own(self, text: str) -> bytes:
+        first = b"" if self._kind else self._chunks.role()
+        self._kind = "own"
+        return first + (self._chunks.content(text) if text else b"")
+
+    def _note_usage(self, counts: Any) -> None:
+        """`{"input", "output"}`, cumulative (worker-vllm), or `{"input_tokens", "output_tokens"}`."""
+        if not isinstance(counts, dict):
+            return
+        prompt, made = (
+            counts.get("input", counts.get("input_tokens")),
+            counts.get("output", counts.get("output_tokens")),
+        )
+        if isinstance(prompt, int) and isinstance(made, int):
+            self._usage = usage(prompt, made)
+
+
+def _at(output: Any, path: list[str]) -> Any:
+    """What the path leads to; numbers index lists. None: nothing."""
+    for step in path:
+        if isinstance(output, list) and step.isdecimal() and int(step) < len(output):
+            output = output[int(step)]
+        elif isinstance(output, dict):
+            output = output.get(step)
+        else:
+            return None
+    return output
+
+
+def _texts(value: Any) -> str:
+    """A text, or a list of texts joined."""
+    if isinstance(value, list):
+        return "".join(map(_texts, value))
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def failed(error: Any) -> SluiceError:
+    """Why a job failed, by the `error` that RunPod gives."""
+    return judge(0, told(error))
+
+
+def told(error: Any) -> Report:
+    """The report in RunPod's `error`: text that may hold JSON, a Python repr, a traceback, or vLLM's own answer.
+
+    Of a handler's exception only the message is told, never its traceback, host or worker.
+    """
+    fields = _fields(error)
+    text = _message(fields)
+    if found := _OF_VLLM.search(text):
+        return replace(report_in(found[2].encode(errors="replace")), status=int(found[1]))
+    if isinstance(fields, dict) and "error_message" not in fields and (report := report_of({"error": fields})):
+        return report
+    return Report(clean(text.removeprefix("handler: ")) or "The job failed.")
+
+
+def _fields(error: Any) -> Any:
+    """The object that a text spells, as JSON or as Python's repr of a dict; else what was given."""
+    if not isinstance(error, str) or not error.startswith("{") or len(error) > _LONGEST_REPR:
+        return error
+    for read in (orjson.loads, ast.literal_eval):
+        try:
+            return read(error)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return error
+
+
+def _message(fields: Any) -> str:
+    if isinstance(fields, dict):
+        fields = fields.get("error_message") or fields.get("message")
+    return fields if isinstance(fields, str) else ""

@@ -1,0 +1,47 @@
+"""Opens the sockets that clients connect to, or says in one line why that cannot be."""
+
+import socket
+from contextlib import ExitStack
+from typing import Final
+
+BACKLOG: Final = 2048
+"""Connections that the kernel keeps for us until they are accepted."""
+
+
+class CannotListen(Exception):
+    """An address cannot be had; the text names it and the cause."""
+
+
+def listen(host: str, port: int, shared: bool = False) -> list[socket.socket]:
+    """Listening sockets for every address that `host` stands for, all at one port; port 0: one that is free.
+
+    `shared`: other processes may listen there too (SO_REUSEPORT), and the kernel spreads connections over them.
+    """
+    with ExitStack() as opened:
+        try:
+            sockets: list[socket.socket] = []
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, address in dict.fromkeys((info[0], info[4]) for info in found):
+                at = sockets[0].getsockname()[1] if sockets else port
+                sockets.append(opened.enter_context(_open(family, (address[0], at, *address[2:]), shared)))
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        opened.pop_all()
+        return sockets
+
+
+def _open(family: socket.AddressFamily, address: tuple[object, ...], shared: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

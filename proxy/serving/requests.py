@@ -1,0 +1,138 @@
+"""Bytes from a client become requests, or the one error that says why they are none."""
+
+from typing import Any, Final, Literal, Protocol
+from urllib.parse import unquote
+
+import httptools
+from starlette.types import Scope
+
+from proxy.call import Headers
+from proxy.serving.framing import check_head, check_size, invalid, too_large
+from proxy.serving.limits import MAX_HEAD
+
+UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
+"""Headers that a declined upgrade is served without."""
+
+
+class Taker(Protocol):
+    """Who takes the requests."""
+
+    def on_request(self, scope: Scope, fields: dict[bytes, bytes], keep_alive: bool) -> None:
+        """A head is complete and sound. `scope`: ASGI's, without client, server and state; `fields`: its headers."""
+
+    def on_piece(self, piece: bytes) -> None:
+        """A piece of that request's body."""
+
+    def on_end(self) -> None:
+        """The request is complete."""
+
+
+class RequestReader:
+    """Reads one connection's requests. Opens nothing; the same whichever way the network cuts the bytes.
+
+    The taker may raise `SluiceError` out of its methods as well: `feed` passes it on, and is not to be called again.
+    """
+
+    def __init__(self, taker: Taker) -> None:
+        self.phase: Literal["idle", "head", "body"] = "idle"
+        self.headers: Headers = []  # of the head that is being read
+        self._taker = taker
+        self._parser: Any = self._new_parser()
+        self._target = b""
+        self._size = 0  # bytes received of the head, or of the body since it last got on
+        self._midway = False  # a request ended within this piece of input: _size does not cover the next one's head
+
+    def feed(self, data: bytes) -> None:
+        """Takes what has arrived. Raises `SluiceError` once it can be no sound request."""
+        self._size += len(data)
+        self._midway = False
+        try:
+            while data:
+                try:
+                    self._parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._decline_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except httptools.HttpParserError as error:
+            raise invalid(f"The request is not valid HTTP/1.1: {error}.") from None
+        if self._size > MAX_HEAD and self.phase != "idle":
+            raise too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
+
+    def close(self) -> None:
+        """The parser holds our methods, and with them us: without it nothing is left for the garbage collector."""
+        self._parser = None
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        self.phase = "head"
+        self._target = b""
+        self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if parser.should_upgrade():
+            return  # the head comes again, without the upgrade
+        if self._size > MAX_HEAD or self._midway:
+            check_size(self._target, self.headers)
+        version = parser.get_http_version()
+        fields = check_head(version, self._target, self.headers)
+        raw_path, _, query = self._target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": "http",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+        }
+        self._taker.on_request(scope, fields, version == "1.1" and parser.should_keep_alive())
+        self.phase = "body"
+        self.headers = []  # trailers end here: no header is added after the checks
+        self._size = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._size = 0
+        self._taker.on_piece(body)
+
+    def on_message_complete(self) -> None:
+        if self.phase == "body":  # else: an upgrade, see there
+            self.phase = "idle"
+            self._size = 0
+            self._midway = True
+            self._taker.on_end()
+
+    def _decline_upgrade(self) -> bytes:
+        """The same head without the wish for an upgrade, which RFC 9110 7.8 lets a server ignore; for a new parser,
+        since this one expects another protocol now.
+
+        Java's HTTP client and `curl --http2` ask for h2c with every first request, bodies included.
+        """
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        if method == b"CONNECT":
+            raise invalid("This proxy opens no tunnels.")
+        check_size(self._target, self.headers)
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name not in UPGRADING]
+        if not self._parser.should_keep_alive():
+            lines.append(b"connection: close\r\n")
+        self._parser = self._new_parser()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version.encode(), b"".join(lines))
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request that closes the connection is ignored, not an error in the middle of its answer.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser

@@ -1,0 +1,189 @@
+"""Runs the server in one process: from the listening socket to the last answer after a signal."""
+
+import asyncio
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from proxy.serving.limits import Limits
+from proxy.serving.listening import BACKLOG, CannotListen, listen
+from proxy.serving.protocol import SluiceProtocol
+
+GRACE: Final = 1.0
+"""Seconds that calls have to end in when their time is over: enough to write an error event."""
+TICK: Final = 0.02
+"""Seconds between two looks at whether all calls have ended."""
+
+
+class Drain:
+    """What the app can know of the process's ending.
+
+    `draining`: readiness is over. `cut`: running calls are told to end; from then on a CancelledError in a call means
+    `proxy_draining`. A call that wants to end in its own way adds a callback to `callbacks` while it runs.
+    """
+
+    __slots__ = ("draining", "cut", "callbacks")
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.cut = False
+        self.callbacks: set[Callable[[], None]] = set()
+
+    def begin(self) -> None:
+        """Readiness ends."""
+        self.draining = True
+
+    def end(self) -> None:
+        """The running calls' time is over."""
+        self.draining = self.cut = True
+        for callback in tuple(self.callbacks):
+            callback()
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the server calls, in its event loop, when something happens to the process."""
+
+    on_listening: Callable[[str, int], None] = lambda host, port: None  # the bound address
+    on_drain: Callable[[], None] = _nothing  # the first SIGTERM or SIGINT, before anything is closed
+    on_reload: Callable[[], None] = _nothing  # SIGHUP
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where and how to serve."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: one that is free
+    drain: float = 30.0  # seconds that running calls may go on after the first signal
+    notice: float = 0.0  # seconds that new connections are still taken after readiness has ended
+    shared: bool = False  # several processes listen at this address
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> int:
+    """Serves until a signal ends it. Returns the process's exit code: 0, or 1 where it could not start."""
+    try:
+        sockets = listen(serving.host, serving.port, serving.shared)
+    except CannotListen as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return 1
+    _raise_open_files()
+    server = Server(app, serving, drain, hooks)
+    try:
+        server.run(sockets=sockets)
+    except SystemExit:  # uvicorn's way to say that the app's startup has failed; it has logged why
+        return 1
+    finally:
+        for sock in sockets:
+            sock.close()
+    return 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with our protocol and our way to end."""
+
+    def __init__(self, app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> None:
+        protocol = cast(type[asyncio.Protocol], partial(SluiceProtocol, limits=serving.limits))
+        super().__init__(
+            uvicorn.Config(
+                cast(Any, app),
+                http=protocol,
+                loop="uvloop",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                date_header=True,
+                backlog=BACKLOG,
+            )
+        )
+        self.serving = serving
+        self.drain = drain
+        self.hooks = hooks
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the app, then the listening."""
+        await super().startup(sockets)
+        for sock in sockets or ():
+            self.hooks.on_listening(*sock.getsockname()[:2])
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """SIGTERM and SIGINT end the server, gently and then at once; SIGHUP reloads. The exit code stays ours."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self.hooks.on_reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Readiness has ended: takes no more connections, lets calls finish, then ends them."""
+        await self._until(self._forced, self.serving.notice)
+        for listener in self.servers:
+            listener.close()
+        for connection in self._connections():
+            connection.shutdown()
+        await self._until(self._done_or_forced, self.serving.drain)
+        if not self._done():
+            self.drain.end()
+            await asyncio.sleep(0)  # calls that heard it write their last words first
+            for connection in self._connections():
+                connection.cut()
+            await self._until(self._done, GRACE)
+        for connection in self._connections():
+            connection.transport.abort()
+        with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
+            await asyncio.wait_for(self.lifespan.shutdown(), max(GRACE, self.serving.drain))
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            self.drain.begin()
+            self.hooks.on_drain()
+            self.should_exit = True
+
+    def _connections(self) -> list[SluiceProtocol]:
+        return list(cast(set[SluiceProtocol], self.server_state.connections))
+
+    def _done(self) -> bool:
+        return not self.server_state.connections and not self.server_state.tasks
+
+    def _forced(self) -> bool:
+        return self.force_exit
+
+    def _done_or_forced(self) -> bool:
+        return self.force_exit or self._done()
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not condition() and loop.time() < end:
+            await asyncio.sleep(TICK)
+
+
+def _raise_open_files() -> None:
+    """Lifts this process's own limit of open files to what the system allows it: a call takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

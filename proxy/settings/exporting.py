@@ -1,0 +1,30 @@
+"""JSON Schema of config.yaml, for editors and for the reference that is made from it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from proxy.settings import units
+from proxy.settings.schema import Settings
+
+_WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
+    units.DURATION: units.written_duration,
+    units.SIZE: units.written_size,
+    units.SHARE: units.written_share,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12): values and defaults as they are written in YAML, not as the settings hold them."""
+    schema = Settings.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for field in part["properties"].values():
+            field.pop("title", None)  # the key once more, with a capital
+            _write_default(field)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Sluice's config.yaml"} | schema
+
+
+def _write_default(field: dict[str, Any]) -> None:
+    """A default in seconds, bytes or parts of one as the text that stands for it."""
+    for pattern, written in _WRITTEN.items():
+        if pattern in field.get("pattern", "") and "default" in field:
+            field["default"] = written(field["default"])

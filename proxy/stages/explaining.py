@@ -1,0 +1,58 @@
+"""What would happen to a call, read off the same table and the same checks as the call itself; nothing is sent."""
+
+from typing import Any
+
+import orjson
+
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.policies.routes import Route
+from proxy.providers.contract import Target
+from proxy.stages.routing import Router
+from proxy.stages.screening import Screen
+
+
+def explain(router: Router, screen: Screen, call: Call) -> dict[str, Any]:
+    """`{route, beaten, targets: [{upstream, model, usable, reason, body, changes, limits}], cache}`.
+
+    Raises model_not_found where no route takes the name.
+    """
+    choice = router.choose(call)
+    route = choice.route
+    beaten = [shown(other) for other in router.matching(call.model) if other is not route]
+    cache = route.policies.cache
+    return {
+        "route": shown(route),
+        "beaten": beaten,
+        "targets": [_target(screen, call, route, target) for target in choice.targets],
+        "cache": None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None},
+    }
+
+
+def shown(route: Route) -> str:
+    """A route as people name it."""
+    return route.name
+
+
+def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[str, Any]:
+    limits = screen.look_up(target)
+    said: dict[str, Any] = {
+        "upstream": target.upstream,
+        "model": target.model,
+        "usable": False,
+        "reason": None,
+        "body": None,
+        "changes": [],
+        "limits": None if limits is None else {"context": limits.context, "output": limits.output},
+    }
+    try:
+        prepared = screen.prepare(call, route)
+        order = prepared.order(target)
+        request = target.provider.request(order)
+    except SluiceError as refusal:
+        return said | {"reason": refusal.message}
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        body = None
+    return said | {"usable": True, "body": body, "changes": [*prepared.changes, *request.changes]}

@@ -1,0 +1,72 @@
+"""The store in one SQLite file, shared by every process on the machine."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from proxy.store.contract import StoreError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (kind TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (kind, name));
+CREATE TABLE IF NOT EXISTS versions (at INTEGER NOT NULL);
+INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
+"""
+_PATIENCE = 5.0  # seconds that another process may hold the file
+
+
+class SqliteStore:
+    """Opens the file when it is first needed, so that a broken disk never keeps calls from being answered."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, kind: str) -> dict[str, str]:
+        """Everything of one kind."""
+        rows = self._run("SELECT name, text FROM kept WHERE kind = ?", (kind,))
+        return {name: text for name, text in rows}
+
+    def write(self, kind: str, name: str, text: str | None) -> None:
+        """Keeps or forgets a text, and counts the change."""
+        with self._lock:
+            connection = self._open()
+            try:
+                with connection:
+                    if text is None:
+                        connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
+                    else:
+                        connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (kind, name, text))
+                    connection.execute("UPDATE versions SET at = at + 1")
+            except sqlite3.Error as error:
+                raise StoreError(f"The store could not be written: {error}.") from error
+
+    def version(self) -> int:
+        """The count of changes."""
+        rows = self._run("SELECT at FROM versions", ())
+        return int(rows[0][0]) if rows else 0
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _run(self, statement: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
+        with self._lock:
+            try:
+                return self._open().execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"The store could not be read: {error}.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            try:
+                connection = sqlite3.connect(self._path, timeout=_PATIENCE, check_same_thread=False)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_SCHEMA)
+            except sqlite3.Error as error:
+                raise StoreError(f"The store could not be opened: {error}.") from error
+            self._connection = connection
+        return self._connection

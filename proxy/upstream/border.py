@@ -1,0 +1,46 @@
+"""The one error border: what goes wrong on the way to an upstream and back, in the words of Sluice."""
+
+from typing import Final
+
+import httpx
+
+from proxy.errors import Again, SluiceError
+
+# How httpcore and we say that the upstream ended a connection, which httpx has no class of its own for.
+_CLOSED: Final = ("closed connection", "disconnected", "ConnectionTerminated", "StreamReset", "unexpected EOF")
+
+_Row = tuple[type[Exception], str, str, Again]
+_BEFORE_HEADERS: Final[tuple[_Row, ...]] = (
+    (httpx.ConnectTimeout, "upstream_timeout_connect", "{} accepted no connection in time.", "next"),
+    (httpx.PoolTimeout, "upstream_overloaded", "All connections to {} stayed in use.", "next"),
+    (httpx.TimeoutException, "upstream_timeout", "{} did not answer in time.", "next"),
+    (httpx.ConnectError, "upstream_unreachable", "No connection to {} could be made.", "same"),
+    (httpx.ProxyError, "upstream_unreachable", "The forward proxy made no connection to {}.", "same"),
+    (httpx.NetworkError, "upstream_unreachable", "{} broke the connection before it answered.", "same"),
+    (httpx.LocalProtocolError, "client_invalid_request", "A header of this call cannot be sent upstream.", "never"),
+    (httpx.UnsupportedProtocol, "upstream_unreachable", "The address of {} is none that can be asked.", "next"),
+    (httpx.InvalidURL, "upstream_unreachable", "The address of {} is none that can be asked.", "next"),
+    (httpx.DecodingError, "upstream_malformed", "{} sent an encoded answer although none was asked for.", "next"),
+    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is no HTTP.", "next"),
+)
+_IN_MID_BODY: Final[tuple[_Row, ...]] = (
+    (httpx.TimeoutException, "upstream_timeout_idle", "{} fell silent within its answer.", "next"),
+    (httpx.NetworkError, "upstream_truncated", "{} broke the connection within its answer.", "same"),
+    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is no HTTP.", "next"),
+)
+
+
+def translated(
+    error: httpx.HTTPError | httpx.InvalidURL | OSError, upstream: str = "", *, answered: bool = True
+) -> SluiceError:
+    """The error as the caller is to see it, without addresses. `answered`: it struck after the response's head."""
+    name = f'The upstream "{upstream}"' if upstream else "The upstream"
+    closed = isinstance(error, httpx.RemoteProtocolError) and any(said in str(error) for said in _CLOSED)
+    cause: type[Exception] = httpx.ReadError if closed else type(error)
+    for kind, code, message, again in _IN_MID_BODY if answered else _BEFORE_HEADERS:
+        if issubclass(cause, kind):
+            text = message.format(name)
+            return SluiceError(code, text[0].upper() + text[1:], again=again)
+    if answered:
+        return SluiceError("upstream_truncated", f"{name} broke off within its answer.", again="same")
+    return SluiceError("upstream_unreachable", f"{name} could not be asked.", again="same")

@@ -1,0 +1,149 @@
+"""Our own HTTP/1.1 client: a request out over a kept connection, a response's head back."""
+
+import re
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from proxy.call import Headers
+from proxy.upstream.connection import Connection
+from proxy.upstream.dialing import trust
+from proxy.upstream.pool import Bounds, Origin
+
+KNOWN_URLS: Final = 1024  # for which the first lines of a request are kept
+
+# Lines of a request's head (RFC 9110, 5.1 and 5.5): a token, then any visible characters, spaces, tabs and obs-text.
+_LINES: Final = re.compile(rb"(?>[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*+")
+_OURS: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"accept-encoding", b"expect")
+)
+_WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request. `headers`: lower-case names; what belongs to the connection is dropped from them."""
+
+    method: str
+    url: str  # absolute, encoded
+    headers: Headers
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Response:
+    """A response whose head has come. Whoever has it iterates over `stream` and closes it in any case."""
+
+    status_code: int
+    headers: Headers  # lower-case names
+    stream: httpx.AsyncByteStream
+
+
+class Body(httpx.AsyncByteStream):
+    """A response's body as it arrives: each step gives all that is there."""
+
+    __slots__ = ("_connection", "_origin")
+
+    def __init__(self, connection: Connection, origin: Origin) -> None:
+        self._connection: Connection | None = connection
+        self._origin = origin
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next batch. Raises httpx.RemoteProtocolError or ReadError where the body is cut."""
+        if self._connection is None:
+            raise httpx.StreamClosed()
+        data = await self._connection.read()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Gives the connection back if the body has come to its end, else closes it at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._origin.give(connection)
+
+
+class Client:
+    """Requests to any origin. Answers are never decoded and redirects never followed.
+
+    It has no clock but the one on getting a connection: whoever asks cancels, which at any await closes the connection.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None) -> None:
+        self._tls = tls
+        self._bounds = bounds or Bounds()
+        self._origins: dict[tuple[str, str, int], Origin] = {}
+        self._starts: dict[tuple[str, str], tuple[Origin, bytes]] = {}
+
+    async def ask(self, request: Outgoing, connect: float | None) -> Response:
+        """The response's status, headers and unread body; `connect`: seconds to get a connection in.
+
+        Raises httpx.TransportError's children (LocalProtocolError before anything is sent) and DecodingError.
+        """
+        method, body = request.method, request.body
+        origin, start = self._starts.get((method, request.url)) or self._start(method, request.url)
+        head = _head(start, request)
+        connection = origin.take()
+        if connection is None:
+            connection = await origin.open(connect)
+        try:
+            await connection.exchange(head, body, method == "HEAD")
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
+            if connection.served == 1 or connection.touched:
+                raise
+            # The upstream closed a kept connection just when we used it again.
+            connection = await origin.open(connect)
+            await connection.exchange(head, body, method == "HEAD")
+        parser = connection.parser
+        if parser.encoding and parser.encoding.lower() != b"identity":
+            connection.abort()
+            raise httpx.DecodingError("the answer is encoded although identity was asked for")
+        return Response(parser.status, parser.headers, Body(connection, origin))
+
+    async def aclose(self) -> None:
+        """Closes all connections, those in use as soon as their responses are closed."""
+        for origin in self._origins.values():
+            origin.close()
+
+    def _start(self, method: str, address: str) -> tuple[Origin, bytes]:
+        """Where a URL leads, and the lines that its requests begin with."""
+        url = httpx.URL(address)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise httpx.UnsupportedProtocol("only http:// and https:// addresses with a host can be asked")
+        place = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        origin = self._origins.get(place)
+        if origin is None:
+            origin = self._origins[place] = Origin(place[1], place[2], self._security(url.scheme), self._bounds)
+        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n" % (
+            method.encode("ascii"),
+            url.raw_path,
+            url.netloc,
+        )
+        if len(self._starts) >= KNOWN_URLS:
+            self._starts.clear()
+        self._starts[method, address] = origin, start
+        return origin, start
+
+    def _security(self, scheme: str) -> ssl.SSLContext | None:
+        if scheme == "http":
+            return None
+        if self._tls is None:
+            self._tls = trust()
+        return self._tls
+
+
+def _head(start: bytes, request: Outgoing) -> bytes:
+    each = [b"%b: %b\r\n" % line for line in request.headers if line[0] not in _OURS]
+    lines = b"".join(each)
+    if _LINES.fullmatch(lines) is None or lines.count(b"\n") != len(each):
+        raise httpx.LocalProtocolError("a header to send has forbidden characters")
+    if request.body or request.method in _WITH_BODY:
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
+    return b"%b%b\r\n" % (start, lines)

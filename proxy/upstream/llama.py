@@ -1,0 +1,66 @@
+"""The embedded model's process: llama.cpp's own server, which ends when whoever started it does."""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from typing import Final
+
+import xllamacpp
+
+CONTEXT: Final = 8192  # tokens; what SmolLM2 was trained for, shared by the calls that run at the same time
+AT_A_TIME: Final = 4  # calls; more wait
+READY: Final = b"ready\n"
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    """Serves until standard input ends; writes READY to standard output once calls are answered."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--model", required=True)
+    asked.add_argument("--alias", required=True)
+    asked.add_argument("--port", required=True, type=int)
+    asked.add_argument("--threads", required=True, type=int)
+    asked.add_argument("--parent", required=True, type=int)
+    said = asked.parse_args()
+    end_with(said.parent)
+    ready = os.dup(1)
+    os.dup2(2, 1)  # whatever llama.cpp prints is its log
+    server = xllamacpp.Server(parameters(said.model, said.alias, said.port, said.threads))
+    os.write(ready, READY)
+    sys.stdin.buffer.read()
+    del server
+
+
+def end_with(parent: int) -> None:
+    """Has the kernel end this process with its parent, who may have gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def parameters(model: str, alias: str, port: int, threads: int) -> "xllamacpp.CommonParams":
+    """Small and quiet: one model, loopback only, no pages."""
+    chosen = xllamacpp.CommonParams()
+    chosen.model.path = model
+    chosen.model_alias = {alias}
+    chosen.hostnames = ["127.0.0.1"]
+    chosen.port = port
+    chosen.n_ctx = CONTEXT
+    chosen.n_parallel = AT_A_TIME
+    chosen.kv_unified = True  # else each of the calls at a time gets a fixed share of the context
+    chosen.cpuparams.n_threads = threads
+    chosen.cpuparams_batch.n_threads = threads
+    chosen.cache_ram_mib = 0  # by itself it would keep up to 8 GB of old prompts
+    chosen.use_jinja = True
+    chosen.warmup = False
+    chosen.ui = False
+    chosen.verbosity = 1
+    return chosen
+
+
+if __name__ == "__main__":
+    main()

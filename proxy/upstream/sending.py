@@ -1,0 +1,145 @@
+"""The way to every upstream: one request of a target out, its answer's head back."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import httpx
+
+from proxy.call import Headers
+from proxy.errors import SluiceError
+from proxy.providers.contract import Answer, Request, Target
+from proxy.upstream.border import translated
+from proxy.upstream.client import Client, Outgoing, Response
+from proxy.upstream.dialing import trust
+from proxy.upstream.transport import BytesBody
+
+MAX_ANSWER: Final = 32 * 1024 * 1024  # bytes that an answer of the control plane may have
+_FAREWELL: Final = 5.0  # seconds that work nobody waits for has left when all ends
+
+
+class Upstreams:
+    """Sends what a Target says where it says: one provider's key cannot meet another's address.
+
+    `transports` makes httpx's transport for a target's `via`, in place of ours.
+    """
+
+    def __init__(self, transports: Callable[[str], httpx.AsyncBaseTransport] | None = None) -> None:
+        self.sent: dict[str, int] = {}  # attempts by upstream
+        self._client = Client() if transports is None else None
+        self._transport_for = transports or transport_for
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._later: set[asyncio.Task[Any]] = set()
+
+    async def send(self, target: Target, request: Request, connect: float) -> Response:
+        """The head of the target's answer, whatever its status but a redirect; `connect`: seconds to a connection.
+
+        Raises SluiceError. There is no other clock here: whoever waits cancels, which closes the connection.
+        """
+        self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
+        return await self._asked(target, request, connect)
+
+    async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
+        """A whole answer for the control plane (catalogues, health), all of it within `timeout` seconds.
+
+        Raises SluiceError. It does not count as an attempt.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._asked(target, request, timeout)
+                try:
+                    body = await _whole(response, target.upstream)
+                finally:
+                    await response.stream.aclose()
+        except TimeoutError:
+            text = f'The upstream "{target.upstream}" did not answer in time.'
+            raise SluiceError("upstream_timeout", text, again="next") from None
+        return Answer(response.status_code, response.headers, body)
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Runs what nobody waits for, and sees to it that it is not forgotten."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def aclose(self) -> None:
+        """Ends the work begun by `later`, then closes all connections."""
+        if self._later:
+            _, late = await asyncio.wait(self._later, timeout=_FAREWELL)
+            for task in late:
+                task.cancel()
+        for transport in self._transports.values():
+            await transport.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _asked(self, target: Target, request: Request, connect: float) -> Response:
+        outgoing = Outgoing(request.method, target.base + request.path, _headers(target, request), request.body)
+        try:
+            if self._client is not None and not target.via:
+                response = await self._client.ask(outgoing, connect)
+            else:
+                response = await self._by_httpx(target.via, outgoing, connect)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise translated(error, target.upstream, answered=False) from None
+        if 300 <= response.status_code < 400:
+            await response.stream.aclose()
+            text = f'The upstream "{target.upstream}" answered with a redirect, which is never followed.'
+            raise SluiceError("upstream_error", text, again="next")
+        return response
+
+    async def _by_httpx(self, via: str, outgoing: Outgoing, connect: float) -> Response:
+        transport = self._transports.get(via)
+        if transport is None:
+            transport = self._transports[via] = self._transport_for(via)
+        url = httpx.URL(outgoing.url)
+        own = [(b"host", url.netloc), (b"accept-encoding", b"identity")]
+        if outgoing.body or outgoing.method == "POST":
+            own.append((b"content-length", b"%d" % len(outgoing.body)))
+        response = await transport.handle_async_request(
+            httpx.Request(
+                outgoing.method,
+                url,
+                headers=[*own, *outgoing.headers],
+                stream=BytesBody(outgoing.body),
+                extensions={"timeout": {"connect": connect, "pool": connect}},
+            )
+        )
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.stream.aclose()
+            raise httpx.DecodingError("the answer is encoded although identity was asked for")
+        lines = [(name.lower(), value) for name, value in response.headers.raw]
+        return Response(response.status_code, lines, response.stream)
+
+
+def transport_for(via: str) -> httpx.AsyncBaseTransport:
+    """httpx's transport for HTTP/2 ("h2") or for a forward proxy (its URL). Raises SluiceError without the extra."""
+    try:
+        if via == "h2":
+            return httpx.AsyncHTTPTransport(verify=trust(), http2=True, trust_env=False)
+        return httpx.AsyncHTTPTransport(verify=trust(), proxy=via, trust_env=False)
+    except ImportError:
+        raise SluiceError("upstream_not_configured", "The extra `h2` is not installed.", again="next") from None
+
+
+def _headers(target: Target, request: Request) -> Headers:
+    """The config's headers, where the request does not say otherwise, and the request's."""
+    if not target.headers:
+        return request.headers
+    said = {name for name, _ in request.headers}
+    return [line for line in target.headers if line[0] not in said] + request.headers
+
+
+async def _whole(response: Response, upstream: str) -> bytes:
+    pieces, size = [], 0
+    try:
+        async for piece in response.stream:
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_ANSWER:
+                text = f'The upstream "{upstream}" sent an answer of unreasonable size.'
+                raise SluiceError("upstream_malformed", text, again="next")
+    except httpx.HTTPError as error:
+        raise translated(error, upstream) from None
+    return b"".join(pieces)

@@ -1,0 +1,205 @@
+import pytest
+from hypothesis import given, settings
+
+from proxy.errors import SluiceError
+from proxy.providers.anthropic import Anthropic
+from proxy.providers.contract import Model
+from tests.providers.orders import ASK, WEATHER, Json, changes, odd_fields, sent, target
+
+CLAUDE = Anthropic()
+SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
+CALLED: list[Json] = [
+    *ASK,
+    {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "weather", "arguments": "{}"}}]},
+    {"role": "tool", "tool_call_id": "a", "content": "sunny"},
+]
+
+
+def test_a_plain_call() -> None:
+    assert sent(CLAUDE, {"max_tokens": 9, "stream": True}) == {
+        "model": "m",
+        "stream": True,
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    }
+    assert changes(CLAUDE, {"max_tokens": 9}) == ()
+
+
+def test_max_tokens_is_the_client_s_or_the_model_s_or_ours() -> None:
+    assert sent(CLAUDE, {"max_completion_tokens": 7, "max_tokens": 9})["max_tokens"] == 7
+    assert sent(CLAUDE, {}, limits=Model("m", output=64_000))["max_tokens"] == 64_000
+    assert sent(CLAUDE, {})["max_tokens"] == 4096
+    assert changes(CLAUDE, {}) == ("default max_tokens",)
+
+
+@pytest.mark.parametrize(
+    "fields, part",
+    [
+        ({"temperature": 0.5}, {"temperature": 0.5}),
+        ({"temperature": 1.7}, {"temperature": 1}),
+        ({"top_p": 0.9, "top_k": 5}, {"top_p": 0.9, "top_k": 5}),
+        ({"stop": "x"}, {"stop_sequences": ["x"]}),
+        ({"stop": ["x", "y"]}, {"stop_sequences": ["x", "y"]}),
+        ({"user": "u"}, {"metadata": {"user_id": "u"}}),
+        ({"service_tier": "default"}, {"service_tier": "standard_only"}),
+        ({"cache_control": {"type": "ephemeral"}}, {"cache_control": {"type": "ephemeral"}}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+            {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        ),
+        ({"tools": [WEATHER], "tool_choice": "auto"}, {"tool_choice": {"type": "auto"}}),
+        ({"tools": [WEATHER], "tool_choice": "required"}, {"tool_choice": {"type": "any"}}),
+        ({"tools": [WEATHER], "tool_choice": "none"}, {"tool_choice": {"type": "none"}}),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+            {"tool_choice": {"type": "tool", "name": "weather"}},
+        ),
+        (
+            {"tools": [WEATHER], "parallel_tool_calls": False},
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        ),
+        (
+            {"tools": [WEATHER], "parallel_tool_calls": False, "tool_choice": "required"},
+            {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
+        ),
+        (
+            {"tools": [WEATHER], "parallel_tool_calls": False, "tool_choice": "none"},
+            {"tool_choice": {"type": "none"}},
+        ),
+    ],
+)
+def test_parameters(fields: Json, part: Json) -> None:
+    body = sent(CLAUDE, fields)
+    assert {name: body.get(name) for name in part} == part
+
+
+def test_tools() -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "strict": True}}
+    assert sent(CLAUDE, {"tools": [WEATHER, tool]})["tools"] == [
+        {"name": "weather", "input_schema": {"type": "object", "properties": {}}},
+        {"name": "f", "input_schema": {"type": "object", "properties": {}}, "description": "d", "strict": True},
+    ]
+
+
+def test_what_anthropic_has_not_is_dropped_and_said() -> None:
+    fields = {
+        "max_tokens": 1,
+        "seed": 1,
+        "logit_bias": {},
+        "presence_penalty": 1,
+        "temperature": 2,
+        "metadata": {"a": "b"},
+    }
+    assert changes(CLAUDE, fields | {"tool_choice": "auto", "invented_tomorrow": 1, "logprobs": False, "n": 1}) == (
+        "drop seed",
+        "drop logit_bias",
+        "drop presence_penalty",
+        "clamp temperature",
+        "drop metadata",
+        "drop invented_tomorrow",
+        "drop tool_choice",
+    )
+
+
+@pytest.mark.parametrize(
+    "fields, param",
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"modalities": ["audio"]}, "modalities"),
+        ({"functions": []}, "functions"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"reasoning_effort": "silly"}, "reasoning_effort"),
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"thinking": True}, "thinking"),
+    ],
+)
+def test_what_would_mean_something_else_is_refused_by_name(fields: Json, param: str) -> None:
+    with pytest.raises(SluiceError) as caught:
+        sent(CLAUDE, fields)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "client_invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    "effort, asked, limit, budget, room",
+    [
+        ("low", 10_000, None, 2048, 10_000),
+        ("high", 100, None, 16384, 16484),
+        ("high", 16384, None, 16384, 32768),
+        ("high", 100, 8192, 8092, 8192),
+        ("high", 8192, 8192, 4096, 8192),
+        ("minimal", 1, None, 1024, 1025),
+    ],
+)
+def test_effort_is_a_budget_below_max_tokens(
+    effort: str, asked: int, limit: int | None, budget: int, room: int
+) -> None:
+    fields = {"reasoning_effort": effort, "max_tokens": asked}
+    body = sent(CLAUDE, fields, limits=Model("m", output=limit))
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": budget}
+    assert body["max_tokens"] == room and budget < room
+    assert ("raise max_tokens" in changes(CLAUDE, fields, limits=Model("m", output=limit))) is (
+        asked <= budget or room > asked
+    )
+
+
+def test_thinking_does_not_go_with_everything() -> None:
+    fields = {"reasoning_effort": "low", "max_tokens": 9000}
+    assert "thinking" not in sent(CLAUDE, fields | {"reasoning_effort": "none"})
+    sampled = fields | {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
+    assert changes(CLAUDE, sampled) == ("drop temperature", "drop top_p", "drop top_k")
+    assert changes(CLAUDE, fields | {"temperature": 1, "top_p": 0.99}) == ()
+    impossible: list[Json] = [
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {"messages": [*ASK, {"role": "assistant", "content": "It"}]},
+        {"messages": CALLED},
+    ]
+    for more in impossible:
+        assert "thinking" not in sent(CLAUDE, fields | more)
+        assert changes(CLAUDE, fields | more) == ("drop reasoning_effort",)
+    signed = {"thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": "s"}]}
+    kept = [CALLED[0], CALLED[1] | signed, CALLED[2]]
+    assert sent(CLAUDE, fields | {"messages": kept})["thinking"]["type"] == "enabled"
+    small = Model("m", output=1100)
+    assert changes(CLAUDE, fields | {"max_tokens": 100}, limits=small) == ("drop reasoning_effort",)
+
+
+def test_thinking_of_the_client_s_own_wins() -> None:
+    own = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 9000, "reasoning_effort": "high"}
+    assert sent(CLAUDE, own)["thinking"] == own["thinking"]
+
+
+def test_models_that_think_adaptively_get_an_effort() -> None:
+    fields = {"reasoning_effort": "xhigh", "max_tokens": 10}
+    known = Model("m", extra={"thinking": "adaptive"})
+    for body in (sent(CLAUDE, fields, limits=known), sent(CLAUDE, fields, at=target(CLAUDE, thinking="adaptive"))):
+        assert (body["thinking"], body["output_config"], body["max_tokens"]) == (
+            {"type": "adaptive"},
+            {"effort": "xhigh"},
+            10,
+        )
+    assert sent(CLAUDE, {"reasoning_effort": "none"}, limits=known)["thinking"] == {"type": "disabled"}
+    assert "budget_tokens" in sent(CLAUDE, fields, limits=known, at=target(CLAUDE, thinking="enabled"))["thinking"]
+
+
+def test_a_schema_and_an_effort_stand_together() -> None:
+    shape = {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}, "reasoning_effort": "low"}
+    body = sent(CLAUDE, shape, at=target(CLAUDE, thinking="adaptive"))
+    assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}
+
+
+def test_the_newer_api_has_no_sampling() -> None:
+    at = target(CLAUDE, api_version="2026-10-21")
+    assert changes(CLAUDE, {"max_tokens": 1, "temperature": 1, "top_k": 2}, at=at) == ("drop temperature", "drop top_k")
+
+
+@given(odd_fields)
+@settings(max_examples=200, deadline=None)
+def test_a_body_of_any_shape_is_translated_or_refused(fields: Json) -> None:
+    try:
+        sent(CLAUDE, fields)
+    except SluiceError as error:
+        assert error.status == 400

@@ -1,0 +1,64 @@
+import pytest
+
+from proxy.providers.registry import provider
+from tests.providers.targets import Answer, json, listed, order
+
+ROOT = "http://127.0.0.1:8080"
+MODELS = json(
+    {
+        "object": "list",
+        "data": [
+            {
+                "id": "tiny",
+                "owned_by": "llamacpp",
+                "meta": {"n_ctx_train": 8192},
+                "architecture": {"input_modalities": ["text", "image"]},
+            }
+        ],
+    }
+)
+
+
+@pytest.mark.parametrize(("base", "path"), [(ROOT, "/v1/chat/completions"), (ROOT + "/v1", "/chat/completions")])
+def test_it_is_asked_with_and_without_v1_in_the_address(base: str, path: str) -> None:
+    at = provider("llamacpp", {})
+    request = at.request(order(at, base=base, key=""))
+    assert request.path == path and b"authorization" not in dict(request.headers)
+    assert at.whole_by_stream and not at.key_required and not at.key_variable
+
+
+@pytest.mark.parametrize(
+    ("properties", "context"),
+    [
+        (json({"default_generation_settings": {"n_ctx": 2048}}), 2048),
+        (json({"default_generation_settings": None}), 8192),
+        (json([]), 8192),
+        (json({}, 501), 8192),
+        (Answer(200, [], b"<html>"), 8192),
+    ],
+)
+def test_the_window_that_is_there_counts_more_than_what_it_was_trained_for(properties: Answer, context: int) -> None:
+    asked, models = listed(provider("llamacpp", {}), MODELS, properties, base=ROOT)
+    assert [request.path for request in asked] == ["/v1/models", "/props"]
+    assert [(model.id, model.context, model.inputs) for model in models] == [("tiny", context, ("text", "image"))]
+
+
+def test_where_props_cannot_be_reached_training_counts() -> None:
+    asked, models = listed(provider("llamacpp", {}), MODELS, base=ROOT + "/v1")
+    assert [request.path for request in asked] == ["/models"] and models[0].context == 8192
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_prompt_that_does_not_fit_is_told_with_both_numbers(status: int) -> None:
+    body = (
+        b'{"error":{"code":400,"message":"the request exceeds the available context size","type":'
+        b'"exceed_context_size_error","n_prompt_tokens":14429,"n_ctx":8192}}'
+    )
+    error = provider("llamacpp", {}).failure(status, [], body)
+    assert (error.code, error.status, error.again) == ("context_length_exceeded", 400, "never")
+    assert "14429" in error.message and "8192" in error.message
+
+
+def test_a_model_that_is_loading_is_overload() -> None:
+    error = provider("llamacpp", {}).failure(503, [], b'{"error":{"code":503,"message":"Loading model"}}')
+    assert (error.code, error.again) == ("upstream_overloaded", "same")

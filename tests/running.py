@@ -1,0 +1,105 @@
+"""A Sluice under test: the real app behind the real server on a real socket, in a thread of this process."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+
+from proxy.app import Sluice, loaded
+from proxy.serving.limits import Limits
+from proxy.serving.listening import listen
+from proxy.serving.running import Drain, Hooks, Server, Serving
+
+
+class ThreadedServer(Server):
+    """The server without its hold on the process's signals."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+@dataclass(slots=True)
+class Running:
+    """A running proxy and how to talk to it."""
+
+    url: str  # "http://127.0.0.1:PORT"
+    path: Path  # its config.yaml
+    app: Sluice
+    loop: asyncio.AbstractEventLoop
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def client(self, **settings: Any) -> httpx.Client:
+        """An HTTP client for it, environment proxies ignored."""
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=30, headers=dict(self.headers), **settings)
+
+    def chat(self, body: Mapping[str, Any], path: str = "/v1/chat/completions", **headers: str) -> httpx.Response:
+        """One whole exchange."""
+        with self.client() as client:
+            return client.post(
+                path, json=body, headers={name.replace("_", "-"): text for name, text in headers.items()}
+            )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name that carry these labels."""
+        total = 0.0
+        for family in self.app.registry.collect():
+            for sample in family.samples:
+                if sample.name == name and all(sample.labels.get(key) == text for key, text in labels.items()):
+                    total += sample.value
+        return total
+
+    def reload(self, text: str) -> None:
+        """Takes over another configuration. Raises ConfigError."""
+        self.path.write_text(text)
+        asyncio.run_coroutine_threadsafe(self.app.reload(), self.loop).result(10)
+
+
+@contextmanager
+def sluice(config: str, environ: Mapping[str, str] | None = None, limits: Limits | None = None) -> Iterator[Running]:
+    """Runs a proxy with this config.yaml; `environ` is all of its environment."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(config)
+        environ = {"PATH": os.environ.get("PATH", "")} | dict(environ or {})
+        settings = loaded(path, environ)
+        drain = Drain()
+        app = Sluice(path, environ, settings, draining=lambda: drain.draining)
+        sockets = listen("127.0.0.1", 0)
+        serving = Serving(drain=1.0, limits=limits or Limits(max_body=settings.server.max_body))
+        server = ThreadedServer(app, serving, drain, Hooks())
+        started: list[asyncio.AbstractEventLoop] = []
+
+        async def serve() -> None:
+            started.append(asyncio.get_running_loop())
+            await server.serve(sockets=sockets)
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        thread.start()
+        wait_for(lambda: server.started or not thread.is_alive())
+        host, port = sockets[0].getsockname()[:2]
+        try:
+            yield Running(f"http://{host}:{port}", path, app, started[0])
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            for sock in sockets:
+                sock.close()
+            assert not thread.is_alive(), "the server did not end"
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Waits until the condition holds and gives its value. Raises AssertionError where it does not in time."""
+    ends = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > ends:
+            raise AssertionError("the condition did not come true in time")
+        time.sleep(0.005)
+    return value

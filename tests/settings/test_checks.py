@@ -1,0 +1,203 @@
+"""What the parts of a configuration must be to each other."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.settings import ConfigError, load
+from proxy.settings.checks import NOT_YET
+from tests.settings.facts import PROVIDERS, SMALL, problems
+
+UPSTREAMS = """upstreams:
+  ollama: {provider: ollama}
+  fixed: {provider: openai, models: [gpt-4o, gpt-4o-mini]}
+"""
+NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` for the name in answers"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("default_upstream: olama", '4:1: default_upstream: no upstream is called "olama"; did you mean "ollama"?'),
+        ("default_upstream: ''", None),
+        ("routes: [{prefix: p, to: x/y}]", '4:22: routes.0.to: no upstream is called "x"'),
+        (
+            "routes: [{prefix: p, to: [ollama, olama/y]}]",
+            '4:35: routes.0.to.1: no upstream is called "olama"; did you mean "ollama"?',
+        ),
+        (
+            "personas: {p: {upstream: fix, model: m}}",
+            '4:16: personas.p.upstream: no upstream is called "fix"; did you mean "fixed"?',
+        ),
+        ("tests: [{model: m, expect: x/m}]", '4:20: tests.0.expect: no upstream is called "x"'),
+        ("tests: [{model: m, expect: [ollama/m, x/m]}]", '4:39: tests.0.expect.1: no upstream is called "x"'),
+        ("cache: {similar: {embedder: x/m}}", '4:19: cache.similar.embedder: no upstream is called "x"'),
+        ("cache: {similar: {embedder: ollama/m}}", None),
+        ("routes: [{prefix: p, to: fixed/gpt-4o}]", None),
+        ("routes: [{prefix: p, to: fixed}]", None),
+        ("routes: [{prefix: p, to: 'fixed/{rest}'}]", None),
+        ("routes: [{model: gpt-4o, to: fixed}]", None),
+        (
+            "routes: [{prefix: p, to: fixed/gpt-4}]",
+            '4:22: routes.0.to: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?',
+        ),
+        (
+            "routes: [{model: gpt-4, to: [fixed]}]",
+            '4:30: routes.0.to.0: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?',
+        ),
+        (
+            "personas: {p: {upstream: fixed, model: m}}",
+            '4:33: personas.p.model: "m" is not among upstreams.fixed.models',
+        ),
+        (
+            "routes: [{model: m, to: 'ollama/{rest}'}]",
+            "4:21: routes.0.to: {rest} is what follows a prefix, and this route has none",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama}, {prefix: p, to: ollama}]",
+            '4:36: routes.1.prefix: a route above has the prefix "p" already',
+        ),
+        (
+            "routes: [{model: p, to: ollama}, {prefix: p, to: ollama}, {model: p, to: ollama}]",
+            '4:60: routes.2.model: a route above has the model "p" already',
+        ),
+        ("routes: [{prefix: '', to: ollama}]", None),
+        ("routes: [{to: ollama}]", "4:10: routes.0.prefix: a route needs either prefix or model, and not both"),
+        (
+            "routes: [{model: m, prefix: p, to: ollama}]",
+            "4:21: routes.0.prefix: a route needs either prefix or model, and not both",
+        ),
+        (
+            "routes: [{prefix: p, to: [ollama, {upstream: fixed, weight: 1}]}]",
+            "4:22: routes.0.to: weights stand on all targets of a route or on none",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama, request: {set: {model: x}}}]",
+            f"4:50: routes.0.request.set.model: {NO_MODEL}",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama, request: {default: {Model: x}}}]",
+            f"4:54: routes.0.request.default.Model: {NO_MODEL}",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama, request: {rename: {engine: model}}}]",
+            f"4:53: routes.0.request.rename.engine: {NO_MODEL}",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama, request: {remove: [a, model]}}]",
+            f"4:56: routes.0.request.remove.1: {NO_MODEL}",
+        ),
+        (
+            "routes: [{prefix: p, to: ollama, response: {set: {model: x}}}]",
+            f"4:51: routes.0.response.set.model: {NO_MODEL}",
+        ),
+        ("routes: [{prefix: p, to: ollama, request: {set: {models: x, a.model: y}}}]", None),
+        (
+            "routes: [{prefix: p, to: ollama, request: {system: {replace: a, append: b}}}]",
+            "4:44: routes.0.request.system: replace stands alone: what it replaces cannot be added to",
+        ),
+        (
+            "personas: {p: {upstream: ollama, model: m, set: {model: x}}}",
+            "4:44: personas.p.set: the model of a persona is set by its key `model`",
+        ),
+        (
+            "personas: {a/b: {upstream: ollama, model: m}}",
+            "4:12: personas.a/b: the name of a persona may not hold a slash",
+        ),
+        (
+            "access: {keys: required, client_keys: ['${NONE:-}']}",
+            "4:10: access.keys: required, but access.client_keys holds no key: nobody could call",
+        ),
+        ("access: {keys: required, client_keys: [k]}\nserver: {host: 0.0.0.0}", None),
+        (
+            "server: {host: 0.0.0.0}",
+            "1:1: access.keys: open is for a loopback host alone, and server.host is 0.0.0.0: set it to required",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together(tmp_path: Path, text: str, found: str | None) -> None:
+    assert problems(tmp_path, f"{UPSTREAMS}{text}\n") == ([found] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("persona: {provider: ollama}", "2:3: upstreams.persona: no upstream may be called persona"),
+        ("a/b: {provider: ollama}", "2:3: upstreams.a/b: expected a name of letters, digits"),
+        ('"a b": {provider: ollama}', "2:3: upstreams.a b: expected a name of letters, digits"),
+        ("o: {provider: ollama, job_wait: 5m}", "2:25: upstreams.o.job_wait: only the provider runpod has this key"),
+        (
+            "o: {provider: openai, keep_alive: 5m}",
+            "2:25: upstreams.o.keep_alive: only the provider ollama has this key",
+        ),
+        (
+            "o: {provider: opnai}",
+            "2:7: upstreams.o.provider: expected one of anthropic, llamacpp, ollama, openai, openrouter, runpod, "
+            'got "opnai"; did you mean "openai"?',
+        ),
+        ("o: {provider: openai, base_url: 'h/v1'}", "2:25: upstreams.o.base_url: expected an address such as"),
+    ],
+)
+def test_upstreams_that_cannot_be(tmp_path: Path, text: str, found: str) -> None:
+    (problem,) = problems(tmp_path, f"upstreams:\n  {text}\n")
+    assert problem.startswith(found)
+
+
+def test_no_upstream_at_all(tmp_path: Path) -> None:
+    assert problems(tmp_path, "upstreams: {}\n") == ["1:1: upstreams: at least one upstream is needed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("server: {workers: 2}", "3:10: server.workers"),
+        ("server: {workers: 1}", None),
+        ("defaults: {breaker: {failures: 9}}", "3:12: defaults.breaker"),
+        ("defaults: {breaker: {failures: 5, open_for: 15s}}", None),
+        ("defaults: {stream_safety: whole}", "3:12: defaults.stream_safety"),
+        ("defaults: {stream_safety: live}", None),
+        ("routes: [{prefix: p, to: o}, {prefix: q, to: o, stream_safety: resume}]", "3:49: routes.1.stream_safety"),
+        ("routes: [{prefix: p, to: o, stream_safety: live}]", None),
+        ("routes: [{prefix: p, to: o, cache: {exact: 1h}}]", "3:29: routes.0.cache"),
+        ("cache: {max_size: 1MB}", "3:1: cache"),
+        ("log: {content: true}", "3:7: log.content"),
+        ("log: {content: false, level: debug}", None),
+        ("vapi: {secret: s}", "3:1: vapi"),
+        ("vapi: {secret: '${NONE:-}'}", None),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_where_it_is_used(tmp_path: Path, text: str, place: str | None) -> None:
+    every = {key: "x" for key in SETTINGS_NOT_BUILT}
+    (tmp_path / "config.yaml").write_text(f"{SMALL}{text}\n")
+    try:
+        load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet=every)
+        found = None
+    except ConfigError as error:
+        found = str(error).removeprefix(f"{error.file}:")
+    assert found == (f"{place}: not available in this version (x)" if place else None)
+
+
+SETTINGS_NOT_BUILT = (  # a table of its own: that of the code shrinks as features land
+    "server.workers",
+    "defaults.breaker",
+    "defaults.stream_safety",
+    "routes.*.stream_safety",
+    "routes.*.cache",
+    "cache",
+    "vapi",
+    "log.content",
+)
+
+
+def test_the_table_names_only_keys_that_there_are(tmp_path: Path) -> None:
+    """A row for a key that does not exist would refuse nothing."""
+    sample = (Path(__file__).parent / "contract.yaml").read_text("utf-8")
+    (tmp_path / "config.yaml").write_text(sample)
+    for key in NOT_YET:
+        try:
+            load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet={key: "x"})
+        except ConfigError as error:
+            assert all(problem.message == "not available in this version (x)" for problem in error.problems)
+    (tmp_path / "config.yaml").write_text(SMALL)
+    with pytest.raises(KeyError, match="no such key: upstreams.o.x"):
+        load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet={"upstreams.*.x": "x"})

@@ -1,0 +1,142 @@
+"""Addresses are tried side by side, certificates are checked."""
+
+import asyncio
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from proxy.upstream.client import Client, Outgoing
+from proxy.upstream.connection import Connection
+from proxy.upstream.dialing import Address, dial, families_in_turn, first_connected, trust
+from tests.upstream.conftest import Run
+from tests.upstream.rawserver import HELLO, answering, serving
+
+
+def address(port: int) -> Address:
+    return socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)
+
+
+def test_the_families_take_turns() -> None:
+    four = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{number}", 1)) for number in range(3)]
+    six = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", (f"2001:db8::{number}", 1, 0, 0)) for number in range(1)]
+    assert families_in_turn([*six, *four]) == [six[0], four[0], four[1], four[2]]
+    assert families_in_turn([*four, *six]) == [four[0], six[0], four[1], four[2]]
+
+
+def test_an_address_that_refuses_is_followed_by_the_next_at_once(run: Run) -> None:
+    async def main() -> None:
+        async with serving(answering(HELLO)) as closed:
+            pass
+        async with serving(answering(HELLO)) as server:
+            began = asyncio.get_running_loop().time()
+            with await first_connected([address(closed.port), address(server.port)]) as sock:
+                assert sock.getpeername() == ("127.0.0.1", server.port)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert asyncio.get_running_loop().time() - began < 0.2
+        with pytest.raises(ConnectionRefusedError):
+            await first_connected([address(closed.port), address(server.port)])
+
+    run(main())
+
+
+def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
+    async def main() -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(0)
+            filling = []
+            for _ in range(3):  # the queue of connections is full: more get no answer
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(silent.getsockname())
+                filling.append(filler)
+            async with serving(answering(HELLO)) as server:
+                dead = silent.getsockname()[1]
+                with await first_connected([address(dead), address(dead), address(server.port)]) as sock:
+                    assert sock.getpeername() == ("127.0.0.1", server.port)
+                with pytest.raises(httpx.ConnectTimeout):
+                    await Client().ask(Outgoing("GET", f"http://127.0.0.1:{dead}/", []), 0.05)
+            for filler in filling:
+                filler.close()
+
+    run(main())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a certificate for localhost that nobody vouches for."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, found = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        + ["-keyout", str(key), "-out", str(found), "-subj", "/CN=localhost"]
+        + ["-addext", "subjectAltName=DNS:localhost"],
+        check=True,
+        capture_output=True,
+    )
+    both = folder / "both.pem"
+    both.write_bytes(key.read_bytes() + found.read_bytes())
+    return both
+
+
+def server_side(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def asked(client: Client, url: str) -> bytes:
+    response = await client.ask(Outgoing("GET", url, []), 5)
+    try:
+        return b"".join([piece async for piece in response.stream])
+    finally:
+        await response.stream.aclose()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(run: Run, certificate: Path) -> None:
+    async def main() -> None:
+        async with serving(answering(HELLO), server_side(certificate)) as server:
+            with pytest.raises(httpx.ConnectError, match="SSLCertVerificationError"):
+                await asked(Client(), f"https://localhost:{server.port}/")
+
+    run(main())
+
+
+def test_a_trusted_certificate_is_accepted_for_its_own_name_only(run: Run, certificate: Path) -> None:
+    async def main() -> None:
+        tls = trust()
+        tls.load_verify_locations(certificate)
+        client = Client(tls)
+        async with serving(answering(HELLO), server_side(certificate)) as server:
+            for _ in range(3):
+                assert await asked(client, f"https://localhost:{server.port}/") == b"hello"
+            assert server.connections == 1
+            with pytest.raises(httpx.ConnectError, match="SSLCertVerificationError"):
+                await asked(client, f"https://127.0.0.1:{server.port}/")
+            await client.aclose()
+
+    run(main())
+
+
+def test_a_server_without_tls_is_a_connect_error(run: Run) -> None:
+    async def main() -> None:
+        async with serving(answering(b"no tls here\r\n")) as server:
+            with pytest.raises(httpx.ConnectError):
+                await asked(Client(), f"https://localhost:{server.port}/")
+
+    run(main())
+
+
+def test_every_address_of_a_name_is_resolved(run: Run) -> None:
+    async def main() -> None:
+        async with serving(answering(HELLO)) as server:
+            connection = await dial("localhost", server.port, None, lambda: Connection(lambda _: None))
+            await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", b"")
+            assert await connection.read() == b"hello"
+            connection.abort()
+
+    run(main())
