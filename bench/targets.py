@@ -145,9 +145,11 @@ routes:
 
 
 def refused(provider: str, folder: Path) -> str:
-    """Why this version of Sluice does not take the provider; "" where it does."""
+    """What this version of Sluice has against a config with this provider; "": nothing."""
     config = folder / f"{provider}.yaml"
     config.write_text(sluice_config(0, 9, (provider,)))
     command = [sys.executable, "-m", "proxy", "check", str(config)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}")
+    if done.returncode not in (0, 2):  # 2: bad input, see the contract of the commands
+        raise BenchError(f"sluice check failed:\n{done.stderr}")
+    return done.stderr.replace(str(config), "config.yaml").strip() if done.returncode else ""

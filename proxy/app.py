@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from proxy.control import Control
+from proxy.doors.admin import AdminDoor
 from proxy.doors.front import Front
 from proxy.doors.guard import Guard
 from proxy.doors.openai import Manners, OpenAIDoor
 from proxy.doors.operations import Operations, Standing
+from proxy.doors.sessions import Sessions
 from proxy.doors.table import Table
 from proxy.exposing import exposition
 from proxy.gateway import Gateway, Stages
-from proxy.providers.contract import Provider
+from proxy.personas import Personas
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
 from proxy.settings import ConfigError, Problem, Settings, Watcher, load
@@ -25,9 +29,12 @@ from proxy.stages.admission import Keyring
 from proxy.stages.catalog import Catalog, Shelf
 from proxy.stages.charting import Chart, configured
 from proxy.stages.dispatch import Dispatch, Helpers
+from proxy.stages.history import History
 from proxy.stages.metering import Instruments, Meter
 from proxy.stages.routing import Router, explained_test
 from proxy.stages.screening import Screen
+from proxy.store.contract import Store, StoreError
+from proxy.store.sqlite import SqliteStore
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
@@ -66,14 +73,14 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
     chart = Chart(settings, providers, bases)
     shelves = {name: _shelf(chart, name) for name in settings.upstreams}
-    aliases = tuple(route.model for route in settings.routes if route.model is not None)
-    catalog = Catalog(shelves, upstreams.fetch, lambda: aliases)
+    catalog = Catalog(shelves, upstreams.fetch)
     defaults = {name: chart.default(name) for name in settings.upstreams}
 
     def default() -> Any:
         return defaults.get(default_upstream(settings, choices) or "")
 
     router = Router(chart.routes(), default, catalog.names)
+    catalog.aliases = router.exact_names
     screen = Screen(catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model))
     return Plan(settings, chart, catalog, router, screen)
 
@@ -119,7 +126,11 @@ class Sluice:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
     choices: Choices = field(default_factory=Choices)
+    history: History = field(default_factory=History)
     problem: str = ""  # of the last reload
+    personas: Personas = field(default_factory=Personas)
+    store: Store = field(init=False)
+    control: Control = field(init=False)
     instruments: Instruments = field(init=False)
     plant: Plant = field(init=False)
     _embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
@@ -127,6 +138,9 @@ class Sluice:
 
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.registry)
+        self.store = opened(self.settings.store)
+        self.control = Control(self, time.time())
+        self._recall()
         self.plant = self._built(self.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,6 +148,18 @@ class Sluice:
             await self._live(receive, send)
         else:
             await self.plant.front(scope, receive, send)
+
+    def default_upstream(self) -> str | None:
+        """Where names go that no route takes."""
+        return default_upstream(self.settings, self.choices)
+
+    def _recall(self) -> None:
+        """What operators decided before the last restart."""
+        try:
+            self.choices.default_upstream = self.store.read("settings").get("default_upstream")
+            self.personas.take(self.store.read("personas"))
+        except StoreError as error:
+            log.error("%s Operators' earlier choices are not in force.", error)
 
     async def reload(self) -> None:
         """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed."""
@@ -162,7 +188,8 @@ class Sluice:
             settings, self.upstreams, {name: model.base for name, model in self._embedded.items()}, self.choices
         )
         made.catalog.changed = self._note_standing
-        meter = Meter(self.instruments, made.catalog.known)
+        self.personas.join(made)
+        meter = Meter(self.instruments, made.catalog.known, self.history.note)
         blank = blanking(settings.secrets())
         helpers = Helpers(made.screen.prepare, meter.attempted, blank)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
@@ -173,18 +200,21 @@ class Sluice:
         manners = Manners(settings.server.max_body, settings.server.ping)
         operations = Operations(self._standings, self.draining, lambda: exposition(self.registry))
         openai = OpenAIDoor(gateway, made.catalog, manners)
-        table = Table([*openai.endpoints(), *operations.endpoints()])
-        guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin")
+        sessions = Sessions(settings.access.admin_token)
+        admin = AdminDoor(self.control, sessions)
+        table = Table([*openai.endpoints(), *operations.endpoints(), *admin.endpoints()])
+        guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions)
         return Front(table, guard.checks(), frozenset(settings.server.cors))
 
     def _standings(self) -> list[Standing]:
         return [
-            Standing(name, shelf.provider, not shelf.target.off, not (shelf.trouble or self._state(name)),
-                     shelf.trouble or self._state(name))
+            Standing(name, shelf.provider, not shelf.target.off, not (shelf.trouble or self.starting(name)),
+                     shelf.trouble or self.starting(name))
             for name, shelf in self.plant.plan.catalog.shelves.items()
         ]  # fmt: skip
 
-    def _state(self, name: str) -> str:
+    def starting(self, name: str) -> str:
+        """Why an embedded model does not answer yet; "" for all others."""
         model = self._embedded.get(name)
         return "" if model is None or model.state == "ready" else model.state
 
@@ -205,6 +235,7 @@ class Sluice:
         for model in self._embedded.values():
             await model.stop()
         await self.upstreams.aclose()
+        self.store.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _watch(self) -> None:
@@ -224,6 +255,11 @@ class Sluice:
             if model.state.startswith("stopped") or not model.state:
                 await model.start()
         self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
+
+
+def opened(store: str) -> Store:
+    """The store that config.yaml names; nothing is opened before it is needed."""
+    return SqliteStore(Path(store.removeprefix("sqlite:///")))
 
 
 def _keep_models(before: Shelf | None, now: Shelf) -> None:

@@ -342,6 +342,8 @@ def compile_rename(old: str, new: str) -> Edit:
     def rename(raw: bytes) -> bytes:
         if here.absent(raw):
             return raw
+        if (only := here.only(raw)) and there.absent(raw):
+            return raw[: only.start(2)] + there.keys[-1] + raw[only.end(2) :] if only[2] else raw
         pieces: list[Piece] = []
         for place in _places(raw, here, _root(raw)):
             if raw[place.at] != _OBJECT or place.depth != last:
@@ -357,10 +359,9 @@ def compile_rename(old: str, new: str) -> Edit:
 
 def model_spans(raw: bytes) -> list[Span]:
     """The spans of the values of every top-level `model` in `raw`, an object that is known to have one."""
-    if _once(raw, b'"model"') and not _escapes(raw):
-        value = _MODEL_VALUE.match(raw, raw.find(b'"model"') + 7)
-        if value:
-            return [value.span(1)]
+    at = raw.find(b'"model"')
+    if raw.rfind(b'"model"') == at and not _escapes(raw) and (value := _MODEL_VALUE.match(raw, at + 7)):
+        return [value.span(1)]
     return [(hit.start, hit.end) for hit in _named(raw, children(raw, _root(raw)), b'"model"')]
 
 

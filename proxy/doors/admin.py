@@ -103,7 +103,7 @@ class AdminDoor:
         fields = await fields_of(scope, receive)
         unknown = set(fields) - {"default_upstream"}
         if unknown or "default_upstream" not in fields:
-            raise invalid("The body must be {\"default_upstream\": NAME or null}.", "default_upstream")
+            raise invalid('The body must be {"default_upstream": NAME or null}.', "default_upstream")
         name = fields["default_upstream"]
         if name is not None and not isinstance(name, str):
             raise invalid("default_upstream must be a name, or null.", "default_upstream")

@@ -1,4 +1,4 @@
-"""The ASGI app before all doors: finds the endpoint, checks who may use it, and turns every failure into OpenAI's form."""
+"""The ASGI app before all doors: finds the endpoint, checks who may use it, puts failures into OpenAI's form."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Who may use the endpoints that are not for clients: operators by token or from loopback, browsers from our own pages."""
+"""Who may use the endpoints that are not for clients: operators by token or on loopback, our own pages."""
 
 import ipaddress
 from collections.abc import Mapping

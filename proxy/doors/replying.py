@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from time import perf_counter
 
+from starlette.types import Send
+
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
 from proxy.reply import Reply
-
-from starlette.types import Send
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")

@@ -44,8 +44,10 @@ class Sessions:
         except CookieError:
             return False
         ends, _, signature = (found.value if found else "").partition(".")
-        if not ends.isascii() or not ends.isdecimal() or not hmac.compare_digest(
-            signature.encode(), self._signature(ends).encode()
+        if (
+            not ends.isascii()
+            or not ends.isdecimal()
+            or not hmac.compare_digest(signature.encode(), self._signature(ends).encode())
         ):
             return False
         return int(ends) > time.time()

@@ -1,4 +1,4 @@
-"""Which path leads where, and who may go there: every endpoint declares its access, none is reached around the table."""
+"""Which path leads where and who may go there: every endpoint declares its access, none is reached otherwise."""
 
 import re
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Keeps calls away from an upstream's model that fails again and again, and lets single probes look whether it is back."""
+"""Keeps calls away from an upstream's model that fails again and again; single probes look whether it is back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

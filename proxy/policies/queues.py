@@ -1,4 +1,4 @@
-"""A bounded place in front of an upstream: so many calls at a time, more wait in turn by client, the rest is refused."""
+"""A bounded place before an upstream: so many calls at a time, more wait in turn by client, the rest is refused."""
 
 import asyncio
 from collections import OrderedDict, deque

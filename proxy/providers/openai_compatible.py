@@ -31,7 +31,7 @@ class OpenAICompatible(Provider):
         """The order as it is, with the target's credentials and the headers of the config over the client's."""
         accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         own = {b"content-type": _JSON, b"accept": accepted, **self.headers(order.target)}
-        passed = [line for line in order.headers if line[0] not in own and line[0][:12] != b"x-stainless-"]
+        passed = [line for line in order.headers if line[0] not in own]
         return Request("/" + order.endpoint, order.body, "POST", [*own.items(), *passed])
 
     def headers(self, target: Target) -> dict[bytes, bytes]:

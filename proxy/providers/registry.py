@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from proxy.providers.anthropic import Anthropic
 from proxy.providers.azure import Azure
 from proxy.providers.contract import Provider
 from proxy.providers.llamacpp import LlamaCpp
+from proxy.providers.ollama import Ollama
 from proxy.providers.openrouter import OpenRouter
-from proxy.providers.rows import ROWS, Row, Tabled
+from proxy.providers.rows import ROWS, Tabled
 from proxy.providers.runpod import runpod
 from proxy.settings.addresses import ProviderFacts
 
@@ -16,18 +18,17 @@ Options = Mapping[str, Any]
 """What config.yaml says of an upstream that only its provider reads: `api_version`, `endpoint_id`, …"""
 
 
-def _tabled(row: Row, options: Options) -> Provider:
-    return Tabled(row)
-
-
-def _llamacpp(options: Options) -> Provider:
-    return LlamaCpp()
+def _alike(make: Callable[[], Provider]) -> Callable[[Options], Provider]:
+    """For a provider that is the same whatever the options."""
+    return lambda options: make()
 
 
 PROVIDERS: Final[Mapping[str, Callable[[Options], Provider]]] = {
-    **{row.name: partial(_tabled, row) for row in ROWS},
+    **{row.name: _alike(partial(Tabled, row)) for row in ROWS},
+    "anthropic": _alike(Anthropic),
     "azure": Azure,
-    "llamacpp": _llamacpp,
+    "llamacpp": _alike(LlamaCpp),
+    "ollama": _alike(Ollama),
     "openrouter": OpenRouter,
     "runpod": runpod,
 }

@@ -16,7 +16,7 @@ LONGEST: Final = 1000  # characters of an upstream's text that are passed on
 
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_TRACE: Final = re.compile(r"\s*(?:Traceback \(most recent call last\)|\btraceback:).*", re.S)
+_TRACE: Final = re.compile(r"(?:Traceback \(most recent call last\)|\btraceback:).*", re.S)
 _KEY: Final = re.compile(r"\b(?:sk|gsk|xai|rpa)[-_][\w*.\-]{8,}|\bAIza[\w\-]{20,}|\bBearer\s+[\w*.\-]{8,}")
 
 

@@ -6,6 +6,7 @@ completions, `{"choices": [{"tokens": […]}]}`, `{"text": […]}`, plain text, 
 
 import ast
 import re
+import warnings
 from dataclasses import replace
 from typing import Any, Final
 
@@ -163,11 +164,13 @@ def _fields(error: Any) -> Any:
     """The object that a text spells, as JSON or as Python's repr of a dict; else what was given."""
     if not isinstance(error, str) or not error.startswith("{") or len(error) > _LONGEST_REPR:
         return error
-    for read in (orjson.loads, ast.literal_eval):
-        try:
-            return read(error)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's parser warns of odd escapes; the text is not ours to mend
+        for read in (orjson.loads, ast.literal_eval):
+            try:
+                return read(error)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
     return error
 
 

@@ -149,7 +149,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0)  # calls that heard it write their last words first
             for connection in self._connections():
                 connection.cut()
-            await self._until(self._done, GRACE)
+            await self._until(self._said, GRACE)
         for connection in self._connections():
             connection.transport.abort()
         with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
@@ -168,6 +168,10 @@ class Server(uvicorn.Server):
 
     def _done(self) -> bool:
         return not self.server_state.connections and not self.server_state.tasks
+
+    def _said(self) -> bool:
+        buffered = any(connection.transport.get_write_buffer_size() for connection in self._connections())
+        return not self.server_state.tasks and not buffered
 
     def _forced(self) -> bool:
         return self.force_exit

@@ -1,7 +1,8 @@
 """Draws the routing table of a configuration: the only place where targets are made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from proxy.policies import routes as rules
 from proxy.policies.rewriting import RequestRules, ResponseRules
@@ -12,12 +13,25 @@ from proxy.settings.routes import RouteSettings, TargetSettings
 from proxy.settings.upstreams import UpstreamSettings
 
 
+class Preset(Protocol):
+    """A persona, from the config or from the store."""
+
+    @property
+    def upstream(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def system(self) -> str | None: ...
+    @property
+    def set(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """One configuration's targets and routes. `bases`: addresses known only once something runs (embedded models)."""
 
     settings: Settings
-    providers: Mapping[str, Provider]
+    providers: Mapping[str, Provider]  # by upstream
     bases: Mapping[str, str] = field(default_factory=dict)
 
     def target(self, name: str, model: str = "", weight: int = 1) -> Target:
@@ -26,7 +40,7 @@ class Chart:
         return Target(
             upstream=name,
             model=model,
-            provider=self.providers[upstream.provider],
+            provider=self.providers[name],
             base=self.bases.get(name) or upstream.base_url,
             key=upstream.api_key,
             headers=tuple((key.encode(), value.encode()) for key, value in upstream.headers.items()),
@@ -40,6 +54,7 @@ class Chart:
     def routes(self) -> list[Route]:
         """The written routes, and the unwritten `NAME/` of each upstream that none replaces."""
         written = [self._route(route) for route in self.settings.routes]
+        written += [self.persona(name, persona) for name, persona in self.settings.personas.items()]
         taken = {route.match for route in written if not route.exact}
         unwritten = [
             self._plain(f"{name}/", self.target(name, "{rest}"))
@@ -47,6 +62,12 @@ class Chart:
             if f"{name}/" not in taken
         ]
         return written + unwritten
+
+    def persona(self, name: str, preset: Preset) -> Route:
+        """The route of `persona/NAME`: one target of one upstream, the preset's system text and parameters over it."""
+        rules_of_it = RequestRules.of_preset(preset.system, preset.set)
+        plain = self._plain(f"persona/{name}", self.target(preset.upstream, preset.model))
+        return replace(plain, exact=True, request=rules_of_it, written=True)
 
     def default(self, name: str) -> Route:
         """The route of names that nothing else takes."""

@@ -34,6 +34,23 @@ def shown(route: Route) -> str:
     return route.name
 
 
+def shown_whole(route: Route) -> dict[str, Any]:
+    """A route with its targets as written."""
+    cache = route.policies.cache
+    return {
+        "name": route.name,
+        "match": route.match,
+        "exact": route.exact,
+        "written": route.written,
+        "targets": [
+            {"upstream": target.upstream, "model": target.model, "weight": target.weight if route.weighted else None}
+            for target in route.to
+        ],
+        "stream_safety": route.policies.stream_safety,
+        "cache": None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None},
+    }
+
+
 def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[str, Any]:
     limits = screen.look_up(target)
     said: dict[str, Any] = {

@@ -9,22 +9,75 @@ from proxy.call import Call
 from proxy.errors import metric_code
 
 _KEPT: Final = 500
+_STEP: Final = 5  # seconds
+_STEPS: Final = 120
+_TIMES: Final = 500  # times kept per step and upstream: enough for a percentile, bounded under load
 
 
 @dataclass(slots=True)
 class History:
     """A ring of the calls that ended, newest last. Formatting waits until somebody looks."""
 
+    _tallies: dict[int, dict[str, "Tally"]] = field(default_factory=dict)
     _ended: deque[tuple[Call, float, datetime]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, call: Call, seconds: float) -> None:
         """A call ended after so many seconds. Its body and headers are let go."""
         call.body, call.fields, call.headers, call.credential = b"", {}, [], None
-        self._ended.append((call, seconds, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        self._ended.append((call, seconds, now))
+        step = int(now.timestamp()) // _STEP * _STEP
+        tallies = self._tallies.get(step)
+        if tallies is None:
+            tallies = self._tallies[step] = {}
+            while len(self._tallies) > _STEPS:
+                del self._tallies[next(iter(self._tallies))]
+        name = call.trace.upstream or "none"
+        tally = tallies.get(name)
+        if tally is None:
+            tally = tallies[name] = Tally()
+        tally.note(call, seconds)
+
+    def traffic(self) -> dict[str, Any]:
+        """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`."""
+        points = [
+            {"t": second, "upstreams": {name: tally.said() for name, tally in tallies.items()}}
+            for second, tallies in self._tallies.items()
+        ]
+        return {"step": _STEP, "points": points}
 
     def calls(self) -> list[dict[str, Any]]:
         """`[{id, time, door, route, upstream, model, status, code, attempts, tokens, cost, ms}]`, newest first."""
         return [_line(*ended) for ended in reversed(self._ended)]
+
+
+@dataclass(slots=True)
+class Tally:
+    """The calls of one upstream in one step of time."""
+
+    calls: int = 0
+    errors: int = 0
+    tokens: int = 0
+    _times: list[float] = field(default_factory=list)  # milliseconds of the first so many calls
+
+    def note(self, call: Call, seconds: float) -> None:
+        """A call ended."""
+        self.calls += 1
+        self.errors += call.trace.failure is not None
+        self.tokens += (call.trace.usage.input or 0) + (call.trace.usage.output or 0)
+        if len(self._times) < _TIMES:
+            self._times.append(seconds * 1000)
+
+    def said(self) -> dict[str, Any]:
+        """The numbers, as the admin page draws them."""
+        times = sorted(self._times)
+        return {
+            "calls": self.calls,
+            "errors": self.errors,
+            "tokens": self.tokens,
+            "ms_p50": times[len(times) // 2] if times else None,
+            "ms_p95": times[int(len(times) * 0.95)] if times else None,
+        }
 
 
 def _line(call: Call, seconds: float, time: datetime) -> dict[str, Any]:

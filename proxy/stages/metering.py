@@ -127,6 +127,8 @@ class Meter:
     known: Callable[[str, str], bool]
     ended: Callable[[Call, float], None] = lambda call, seconds: None  # told of every call that ended
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
+    _under_way: dict[str, int] = field(default_factory=dict)
+    _gauges: dict[str, Gauge] = field(default_factory=dict)
     _outcomes: dict[tuple[str, str, str], Counter] = field(default_factory=dict)
 
     def watch(self, call: Call) -> "Exchange":
@@ -166,6 +168,18 @@ class Meter:
         if trace.malformed:
             self.instruments.malformed.labels(bound.labels[2]).inc(trace.malformed)
         self.ended(call, seconds)
+
+    def under_way(self, upstream: str) -> int:
+        """Calls that wait for this upstream or stream from it now."""
+        return self._under_way.get(upstream, 0)
+
+    def asked(self, upstream: str, change: int) -> None:
+        """An attempt at an upstream began (1) or what came of it ended (-1)."""
+        self._under_way[upstream] = now = self._under_way.get(upstream, 0) + change
+        gauge = self._gauges.get(upstream)
+        if gauge is None:
+            gauge = self._gauges[upstream] = self.instruments.in_flight.labels(upstream)
+        gauge.set(now)
 
     def model_label(self, upstream: str, model: str) -> str:
         """The model's name if configuration or catalogue know it, else "other"."""

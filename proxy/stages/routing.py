@@ -50,6 +50,20 @@ class Router:
                 self._chosen[model] = choice
         return choice
 
+    def put(self, route: Route) -> None:
+        """Adds an exact route while it runs, or exchanges it."""
+        self._exact = {**self._exact, route.match: route}
+        self._chosen.clear()
+
+    def drop(self, name: str) -> None:
+        """Takes an exact route out."""
+        self._exact = {match: route for match, route in self._exact.items() if match != name}
+        self._chosen.clear()
+
+    def exact_names(self) -> list[str]:
+        """The names that routes give to something else."""
+        return list(self._exact)
+
     def matching(self, model: str) -> list[Route]:
         """Every route that would take the name, the winner first."""
         found = [self._exact[model]] if model in self._exact else []

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Store(Protocol):
-    """Texts by kind and name. Calls may block on a disk or a network: never on a call's way, always off the event loop."""
+    """Texts by kind and name. It may block on a disk or a network: never to be used on a call's way."""
 
     def read(self, kind: str) -> dict[str, str]:
         """Everything of one kind. Raises StoreError."""

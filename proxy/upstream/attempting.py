@@ -8,7 +8,6 @@ import httpx
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, timed
-from proxy.errors import SluiceError
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.openai_compatible import error_in_event

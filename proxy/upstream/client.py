@@ -1,6 +1,5 @@
 """Our own HTTP/1.1 client: a request out over a kept connection, a response's head back."""
 
-import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ from proxy.upstream.pool import Bounds, Origin
 
 KNOWN_URLS: Final = 1024  # for which the first lines of a request are kept
 
-# Lines of a request's head (RFC 9110, 5.1 and 5.5): a token, then any visible characters, spaces, tabs and obs-text.
-_LINES: Final = re.compile(rb"(?>[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*+")
+_CONTROLS: Final = bytes(code for code in (*range(32), 127) if code != 9)  # no value may have them (RFC 9110, 5.5)
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789" + bytes(range(65, 91)) + bytes(range(97, 123))  # RFC 9110, 5.6.2
 _OURS: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"accept-encoding", b"expect")
 )
 _WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """One request. `headers`: lower-case names; what belongs to the connection is dropped from them."""
 
@@ -121,7 +120,7 @@ class Client:
         origin = self._origins.get(place)
         if origin is None:
             origin = self._origins[place] = Origin(place[1], place[2], self._security(url.scheme), self._bounds)
-        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n" % (
+        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity" % (
             method.encode("ascii"),
             url.raw_path,
             url.netloc,
@@ -140,10 +139,12 @@ class Client:
 
 
 def _head(start: bytes, request: Outgoing) -> bytes:
-    each = [b"%b: %b\r\n" % line for line in request.headers if line[0] not in _OURS]
-    lines = b"".join(each)
-    if _LINES.fullmatch(lines) is None or lines.count(b"\n") != len(each):
+    headers = [line for line in request.headers if line[0] not in _OURS]
+    lines = b"\r\n".join([b"", *map(b": ".join, headers)])
+    ours = 2 * len(headers)  # CR and LF that may be there
+    unnamed = b"\r\n: " in lines or b"".join([name for name, _ in headers]).translate(None, _TOKEN)
+    if unnamed or len(lines) - len(lines.translate(None, _CONTROLS)) != ours:
         raise httpx.LocalProtocolError("a header to send has forbidden characters")
     if request.body or request.method in _WITH_BODY:
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
-    return b"%b%b\r\n" % (start, lines)
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
+    return b"%b%b\r\n\r\n" % (start, lines)

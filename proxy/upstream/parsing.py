@@ -61,19 +61,16 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> None:
         """Takes what the network brought. Raises httpx.RemoteProtocolError where it is no HTTP response."""
-        if self.complete:
-            self.keep_alive = False
-            return
-        if self.status:
+        if self.status or self.complete:
             self._feed_body(data)
             return
-        self._execute(data[: self._head_left])
+        room, self._head_left = self._head_left, self._head_left - len(data)
+        self._execute(data if room >= len(data) else data[:room])
         if self.status == 0:
-            self._head_left -= len(data)
-            if self._head_left <= 0:
+            if room <= len(data):
                 raise httpx.RemoteProtocolError("response headers are too large")
-        elif len(data) > self._head_left:
-            self.feed(data[self._head_left :])
+        elif room < len(data):
+            self._feed_body(data[room:])
 
     def finish(self) -> None:
         """The peer will send nothing more. Raises httpx.RemoteProtocolError where that cuts the response."""
@@ -87,6 +84,9 @@ class ResponseParser:
             self.complete = True  # the end of the connection is the end of the body
 
     def _feed_body(self, data: bytes) -> None:
+        if self.complete:
+            self.keep_alive = False
+            return
         held = len(self.pieces)
         self._execute(data)
         if len(self.pieces) > held or self.complete:

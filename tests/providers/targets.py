@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 
 from proxy.call import Headers
-from proxy.providers.contract import Model, Order, Provider, Request, Target
 from proxy.providers.contract import Answer as Answer  # so that tests import all of it from here
+from proxy.providers.contract import Model, Order, Provider, Request, Target
 
 
 def target(provider: Provider, model: str = "m", key: str = "sk-planted-key-123456", **more: Any) -> Target:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from proxy.providers.failures import error_in_event, judge, retry_after
 from proxy.providers.reports import Report, report_in
 
-PLANTED = "sk-planted-key-123456"
-
 
 def judged(status: int, body: str, *headers: tuple[bytes, bytes]) -> tuple[str, int, str]:
     error = judge(status, report_in(body.encode()), list(headers))
@@ -78,7 +76,7 @@ def test_a_status_says_whose_fault_it_was_and_what_may_follow(
     ],
 )
 def test_a_prompt_that_does_not_fit_is_recognised(status: int, error: dict[str, Any]) -> None:
-    found = judge(status, Report(error["message"], error.get("code", ""), error.get("type", "")))  # type: ignore[arg-type]
+    found = judge(status, Report(error["message"], error.get("code", ""), error.get("type", "")))
     assert (found.code, found.status, found.again) == (
         "context_length_exceeded",
         413 if status == 413 else 400,

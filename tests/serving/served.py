@@ -120,13 +120,12 @@ class Client:
 def answers(data: bytes) -> list[Answer]:
     """All responses in what came until the close."""
     reader, writer = socket.socketpair()
-    with reader, writer:
-        threading.Thread(target=lambda: (writer.sendall(data), writer.shutdown(socket.SHUT_WR)), daemon=True).start()
-        client = Client(reader)
-        found = []
-        while client.buffer or client.more():
+    writer.close()
+    found = []
+    with Client(reader, data) as client:
+        while client.buffer:
             found.append(client.answer())
-        return found
+    return found
 
 
 @contextmanager
@@ -137,7 +136,7 @@ def served(app: ASGIApp, limits: Limits = Limits()) -> Iterator[Served]:  # noqa
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", proxy_headers=False)  # type: ignore[arg-type]
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", proxy_headers=False)
         config.load()
         state = ServerState()
         state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]

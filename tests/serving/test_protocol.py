@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,7 +57,7 @@ REFUSED_400 = {
     "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
     "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "chunk of nothing": CHUNKED + b"3;" + b"x" * 70_000 + b"\r\nabc\r\n0\r\n\r\n",
+    "chunk of nothing": CHUNKED + b"3;" + b"x" * 2**20 + b"\r\nabc\r\n0\r\n\r\n",
 }
 REFUSED_431 = {
     "70 kB header": POST + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
@@ -211,16 +212,15 @@ def test_silence_is_closed_at_its_deadline() -> None:
 def test_a_head_that_trickles_is_closed_at_its_deadline_and_a_body_that_trickles_is_not() -> None:
     with served(echo, Limits(header=0.3, body=0.3)) as server:
         with server.client() as client:
-            began = time.monotonic()
-            client.sock.settimeout(0.05)
-            while time.monotonic() - began < PATIENCE:
-                try:
-                    client.say(b"GET / HTTP/1.1\r\n"[:1] if time.monotonic() == began else b"G")
-                    if client.sock.recv(99):
-                        break
-                except TimeoutError:
-                    continue
-            assert time.monotonic() - began < 2
+            client.say(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            client.sock.setblocking(False)
+            while not client.buffer:
+                client.say(b"a")
+                time.sleep(0.05)
+                with suppress(BlockingIOError):
+                    client.more()
+            client.sock.settimeout(PATIENCE)
+            refusal(client.rest(), 408, "client_timeout")
         with server.client() as client:
             client.say(POST + b"Content-Length: 8\r\n\r\n")
             for _ in range(8):
@@ -307,8 +307,7 @@ def test_a_body_that_breaks_ends_its_call(echoing: Served) -> None:
         eventually(lambda: server.state.tasks)
         client.say(b"nonsense\r\n")
         refusal(client.rest(), 400, "client_invalid_request")
-        eventually(server.quiet)
-        assert ended == [True]
+        eventually(lambda: ended == [True])
 
 
 SEEDS = [
@@ -317,9 +316,21 @@ SEEDS = [
     CHUNKED + b"3\r\nabc\r\n0\r\nT: u\r\n\r\n",
     GET + POST + b"Content-Length: 3\r\nConnection: close\r\n\r\nabc",
     POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
-    b"HEAD / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
 ]
-TOKENS = [b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"\t", b"Host: b\r\n", b"Content-Length: 5\r\n", b"0\r\n\r\n", b"\xff"]
+TOKENS = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b":",
+    b"\t",
+    b"Host: b\r\n",
+    b"Content-Length: 5\r\n",
+    b"0\r\n\r\n",
+    b"\xff",
+]
 
 
 @st.composite
@@ -340,9 +351,6 @@ def test_whatever_is_said_the_answer_is_sound(echoing: Served, data: bytes) -> N
         client.say(data)
         client.sock.shutdown(socket.SHUT_WR)
         raw = client.rest().replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
-    if data.startswith(b"HEAD"):
-        assert raw == b"" or raw.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4"))
-        return
     for answer in answers(raw):
         assert answer.status in (200, 400, 405, 408, 413, 431)
         assert answer.headers["content-type"] == "application/json"

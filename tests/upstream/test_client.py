@@ -46,7 +46,12 @@ def test_a_request_leaves_as_it_should(run: Run) -> None:
 
     async def main() -> None:
         async with asking(kept) as (client, server):
-            headers = [(b"x-a", b"1"), (b"host", b"evil"), (b"content-length", b"9"), (b"transfer-encoding", b"chunked")]
+            headers = [
+                (b"x-a", b"1"),
+                (b"host", b"evil"),
+                (b"content-length", b"9"),
+                (b"transfer-encoding", b"chunked"),
+            ]
             response = await client.ask(post(server, b'{"a": 1}', headers, "/v1/x%20y?q=1"), 5)
             assert (response.status_code, response.headers) == (200, [(b"content-length", b"5")])
             assert await whole(response) == b"hello"
@@ -251,7 +256,9 @@ def test_what_came_before_the_cut_is_given_before_the_error(run: Run) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("rubbish", [b"<html>\r\n\r\n", b"\0\0\0", OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\n"])
+@pytest.mark.parametrize(
+    "rubbish", [b"<html>\r\n\r\n", b"\0\0\0", OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\n"]
+)
 def test_rubbish_is_an_error_and_costs_the_connection(run: Run, rubbish: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -404,6 +411,8 @@ PHASES = {"before the head": b"", "within the head": OK, "within the body": OK +
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_cancelling_closes_the_connection_in_every_phase(run: Run, phase: str) -> None:
+    left = 0
+
     async def stalling(peer: Peer) -> None:
         nonlocal left
         await peer.request()
@@ -426,7 +435,6 @@ def test_cancelling_closes_the_connection_in_every_phase(run: Run, phase: str) -
             await until(lambda: left == 20)
             await until(lambda: open_files() <= before)
 
-    left = 0
     stalled: asyncio.Queue[None] = asyncio.Queue()
     run(main())
 
@@ -453,7 +461,15 @@ def test_cancelling_at_any_moment_leaves_the_client_sound(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "name,value",
-    [(b"x", b"a\r\nevil: 1"), (b"x", b"a\nb"), (b"x", b"a\0"), (b"x\r\ny", b"a"), (b"x y", b"a"), (b"", b"a"), (b"a:b", b"")],
+    [
+        (b"x", b"a\r\nevil: 1"),
+        (b"x", b"a\nb"),
+        (b"x", b"a\0"),
+        (b"x\r\ny", b"a"),
+        (b"x y", b"a"),
+        (b"", b"a"),
+        (b"a:b", b""),
+    ],
 )
 def test_header_injection_is_refused_before_anything_is_sent(run: Run, name: bytes, value: bytes) -> None:
     async def main() -> None:

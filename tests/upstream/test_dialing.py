@@ -13,7 +13,7 @@ from proxy.upstream.client import Client, Outgoing
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import Address, dial, families_in_turn, first_connected, trust
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import HELLO, answering, serving
+from tests.upstream.rawserver import HELLO, Peer, answering, serving
 
 
 def address(port: int) -> Address:
@@ -123,8 +123,12 @@ def test_a_trusted_certificate_is_accepted_for_its_own_name_only(run: Run, certi
 
 
 def test_a_server_without_tls_is_a_connect_error(run: Run) -> None:
+    async def plain(peer: Peer) -> None:
+        await peer.send(b"no tls here\r\n")
+        await peer.left()
+
     async def main() -> None:
-        async with serving(answering(b"no tls here\r\n")) as server:
+        async with serving(plain) as server:
             with pytest.raises(httpx.ConnectError):
                 await asked(Client(), f"https://localhost:{server.port}/")
 

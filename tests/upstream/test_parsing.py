@@ -64,7 +64,9 @@ COMPLETE = {
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
     "304": (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", 304, b""),
     "interim": (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" + OK + b"content-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n"
+        + OK
+        + b"content-length: 2\r\n\r\nhi",
         200,
         b"hi",
     ),
@@ -80,7 +82,11 @@ def test_a_framed_response_is_complete_and_its_connection_reusable(case: str) ->
 
 
 def test_names_are_lower_case_and_interim_headers_and_trailers_are_not_kept() -> None:
-    data = b"HTTP/1.1 103 E\r\nlink: a\r\n\r\n" + OK + b"X-A: B\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ntrailer: t\r\n\r\n"
+    data = (
+        b"HTTP/1.1 103 E\r\nlink: a\r\n\r\n"
+        + OK
+        + b"X-A: B\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ntrailer: t\r\n\r\n"
+    )
     assert same_at_every_cut(data).headers == ((b"x-a", b"B"), (b"transfer-encoding", b"chunked"))
 
 

@@ -63,6 +63,8 @@ def test_idle_ones_are_bounded_and_the_oldest_goes(run: Run) -> None:
 
 
 def test_idle_ones_are_closed_after_a_while_without_any_traffic(run: Run) -> None:
+    left = 0
+
     async def watching(peer: Peer) -> None:
         nonlocal left
         await answering(HELLO)(peer)
@@ -78,7 +80,6 @@ def test_idle_ones_are_closed_after_a_while_without_any_traffic(run: Run) -> Non
             await until(lambda: open_files() <= before)
             assert origin.take() is None
 
-    left = 0
     run(main())
 
 

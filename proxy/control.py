@@ -1,0 +1,150 @@
+"""What operators read and change while Sluice runs: the part behind the admin door."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from proxy import __version__
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.personas import persona
+from proxy.settings import ConfigError
+from proxy.stages.catalog import Shelf
+from proxy.stages.explaining import explain, shown_whole
+from proxy.store.contract import StoreError
+
+if TYPE_CHECKING:
+    from proxy.app import Sluice
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(slots=True)
+class Control:
+    """Reads the plant that runs; what it changes goes through the store first, so that a restart keeps it."""
+
+    sluice: "Sluice"
+    started: float
+
+    def provider_settings(self) -> dict[str, Any]:
+        """`{default_upstream, upstreams: [{name, provider, live, reason, models}]}`."""
+        plan = self.sluice.plant.plan
+        return {
+            "default_upstream": self.sluice.default_upstream(),
+            "upstreams": [
+                {
+                    "name": name,
+                    "provider": shelf.provider,
+                    "live": not shelf.target.off,
+                    "reason": shelf.target.off or None,
+                    "models": len(shelf.models),
+                }
+                for name, shelf in plan.catalog.shelves.items()
+            ],
+        }
+
+    async def switch_default(self, upstream: str | None) -> None:
+        """Switches at once and for later starts. Raises 400 for an unknown name, 409 for one that is off."""
+        if upstream is not None:
+            shelf = self.sluice.plant.plan.catalog.shelves.get(upstream)
+            if shelf is None:
+                raise SluiceError(
+                    "client_invalid_request", f"There is no upstream {upstream!r}.", param="default_upstream"
+                )
+            if shelf.target.off:
+                raise SluiceError(
+                    "upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.", status=409
+                )
+        await self._write("settings", "default_upstream", upstream)
+        self.sluice.choices.default_upstream = upstream
+        log.info("default upstream switched to %s", upstream or f"config.yaml's ({self.sluice.default_upstream()})")
+
+    def personas(self, upstream: str | None) -> list[dict[str, Any]]:
+        """The personas, of one upstream or all."""
+        return self.sluice.personas.listed(self.sluice.plant.plan, upstream)
+
+    async def add_persona(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Makes or changes one. Raises 400 for what is wrong with it, 409 for a name that config.yaml has."""
+        made, plan = persona(fields), self.sluice.plant.plan
+        if made.name in plan.settings.personas:
+            raise SluiceError(
+                "client_invalid_request", f"config.yaml has a persona {made.name}.", status=409, param="name"
+            )
+        shelf = plan.catalog.shelves.get(made.upstream)
+        if shelf is None:
+            raise SluiceError("client_invalid_request", f"There is no upstream {made.upstream!r}.", param="upstream")
+        if refused := shelf.refusal(made.model):
+            raise SluiceError("client_invalid_request", refused.message, param="model")
+        await self._write("personas", made.name, made.text())
+        self.sluice.personas.made[made.name] = made
+        self.sluice.personas.join(plan)
+        log.info("persona %s made for %s", made.name, made.upstream)
+        return next(each for each in self.personas(None) if each["name"] == made.name)
+
+    async def delete_persona(self, name: str) -> None:
+        """Forgets one. Raises 404, and 409 for one of config.yaml."""
+        plan = self.sluice.plant.plan
+        if name in plan.settings.personas:
+            raise SluiceError("client_invalid_request", f"config.yaml has the persona {name}.", status=409)
+        if name not in self.sluice.personas.made:
+            raise SluiceError("client_invalid_request", f"There is no persona {name!r}.", status=404)
+        await self._write("personas", name, None)
+        del self.sluice.personas.made[name]
+        self.sluice.personas.join(plan)
+        log.info("persona %s deleted", name)
+
+    def overview(self) -> dict[str, Any]:
+        """Everything that the admin page shows at once."""
+        sluice, plan = self.sluice, self.sluice.plant.plan
+        return {
+            "version": __version__,
+            "started": self.started,
+            "now": time.time(),
+            "config": {"file": sluice.path.name, "valid": not sluice.problem, "problem": sluice.problem or None},
+            "default_upstream": sluice.default_upstream(),
+            "configured_default": plan.settings.default_upstream,
+            "upstreams": [self._upstream(name, shelf) for name, shelf in plan.catalog.shelves.items()],
+            "routes": [shown_whole(route) for route in plan.router.routes],
+            "traffic": sluice.history.traffic(),
+            "cache": None,
+            "vapi": None,
+        }
+
+    def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:
+        trouble = shelf.trouble or self.sluice.starting(name)
+        return {
+            "name": name,
+            "provider": shelf.provider,
+            "live": not shelf.target.off,
+            "healthy": not trouble,
+            "reason": trouble or None,
+            "catalog": shelf.state,
+            "models": len(shelf.models),
+            "in_flight": self.sluice.plant.gateway.stages.meter.under_way(name),
+            "breakers": [],
+        }
+
+    def explain(self, call: Call) -> dict[str, Any]:
+        """What would happen to the call."""
+        plan = self.sluice.plant.plan
+        return explain(plan.router, plan.screen, call)
+
+    async def reload(self) -> dict[str, Any]:
+        """Takes over config.yaml. Raises 400 with its problems."""
+        try:
+            await self.sluice.reload()
+        except ConfigError as error:
+            raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
+        return {"reloaded": True}
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The last calls, newest first."""
+        return self.sluice.history.calls()
+
+    async def _write(self, kind: str, name: str, text: str | None) -> None:
+        try:
+            await asyncio.to_thread(self.sluice.store.write, kind, name, text)
+        except StoreError as error:
+            raise SluiceError("proxy_internal", str(error)) from None

@@ -1,0 +1,93 @@
+"""Personas that operators made: kept in the store, routed like those of config.yaml."""
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from proxy.errors import SluiceError
+
+if TYPE_CHECKING:
+    from proxy.app import Plan
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """A named preset of one upstream. `set`: dotted paths and the values they always get."""
+
+    name: str
+    upstream: str
+    model: str
+    system: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """As it is kept in the store."""
+        return orjson.dumps(
+            {"upstream": self.upstream, "model": self.model, "system": self.system, "set": self.set}
+        ).decode()
+
+
+def persona(fields: dict[str, Any]) -> Persona:
+    """The persona that these fields describe. Raises client_invalid_request, naming the field."""
+    for key in fields:
+        if key not in ("name", "upstream", "model", "system", "set"):
+            raise _invalid(key, "is not known; a persona has name, upstream, model, system and set")
+    for key in ("name", "upstream", "model"):
+        if not isinstance(fields.get(key), str) or not fields[key]:
+            raise _invalid(key, "must be a text that is not empty")
+    if not _NAME.fullmatch(fields["name"]):
+        raise _invalid("name", "takes letters, digits, dots, dashes and underscores")
+    system, values = fields.get("system"), fields.get("set") or {}
+    if system is not None and not isinstance(system, str):
+        raise _invalid("system", "must be a text")
+    if not isinstance(values, dict) or any(not key or key.partition(".")[0] == "model" for key in values):
+        raise _invalid("set", "must be an object of parameters, the model not among them")
+    return Persona(fields["name"], fields["upstream"], fields["model"], system or None, values)
+
+
+def _invalid(param: str, problem: str) -> SluiceError:
+    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
+
+
+@dataclass(slots=True)
+class Personas:
+    """The personas of the store, and how they join a routing table."""
+
+    made: dict[str, Persona] = field(default_factory=dict)
+
+    def take(self, kept: dict[str, str]) -> None:
+        """Reads what the store has; what cannot be read any more is passed over."""
+        self.made = {}
+        for name, text in kept.items():
+            try:
+                self.made[name] = persona({"name": name, **orjson.loads(text)})
+            except (SluiceError, orjson.JSONDecodeError, TypeError):
+                continue
+
+    def join(self, plan: "Plan") -> None:
+        """Puts them into the routing table, but for those whose upstream is gone or whose name the config has."""
+        taken = plan.settings.personas
+        for name in [name for name in plan.router.exact_names() if name.startswith("persona/")]:
+            if name.removeprefix("persona/") not in taken:
+                plan.router.drop(name)
+        for made in self.made.values():
+            if made.upstream in plan.settings.upstreams and made.name not in taken:
+                plan.router.put(plan.chart.persona(made.name, made))
+
+    def listed(self, plan: "Plan", upstream: str | None) -> list[dict[str, Any]]:
+        """`[{name, upstream, model, system, set, source}]`, the config's first."""
+        configured = [
+            {"name": name, "upstream": each.upstream, "model": each.model, "system": each.system,
+             "set": dict(each.set), "source": "config"}
+            for name, each in plan.settings.personas.items()
+        ]  # fmt: skip
+        stored = [
+            {"name": each.name, "upstream": each.upstream, "model": each.model, "system": each.system,
+             "set": each.set, "source": "store"}
+            for each in self.made.values() if each.name not in plan.settings.personas
+        ]  # fmt: skip
+        return [each for each in configured + stored if upstream in (None, each["upstream"])]

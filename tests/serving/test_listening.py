@@ -1,0 +1,37 @@
+"""Sockets are opened where they were asked for, or one line says why not."""
+
+import socket
+
+import pytest
+
+from proxy.serving.listening import CannotListen, listen
+
+
+def test_one_port_for_all_addresses_of_a_name() -> None:
+    sockets = listen("localhost", 0)
+    try:
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+        socket.create_connection(sockets[0].getsockname()[:2], timeout=5).close()
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_port_in_use_is_named() -> None:
+    [first] = listen("127.0.0.1", 0)
+    with first:
+        port = first.getsockname()[1]
+        with pytest.raises(CannotListen, match=rf"^cannot listen on 127\.0\.0\.1:{port}: Address already in use$"):
+            listen("127.0.0.1", port)
+
+
+def test_shared_ports_are_had_twice() -> None:
+    [first] = listen("127.0.0.1", 0, shared=True)
+    with first:
+        [second] = listen("127.0.0.1", first.getsockname()[1], shared=True)
+        second.close()
+
+
+def test_a_name_that_is_none_is_named() -> None:
+    with pytest.raises(CannotListen, match="nowhere.invalid:80: "):
+        listen("nowhere.invalid", 80)

@@ -1,0 +1,49 @@
+"""Every failure on the way gets its own name, and none an address."""
+
+import httpx
+import pytest
+
+from proxy.errors import Again
+from proxy.upstream.border import translated
+
+BEFORE: list[tuple[Exception, str, int, Again]] = [
+    (httpx.ConnectTimeout("10.0.0.1"), "upstream_timeout_connect", 504, "next"),
+    (httpx.ConnectError("10.0.0.1"), "upstream_unreachable", 502, "same"),
+    (httpx.ProxyError("10.0.0.1"), "upstream_unreachable", 502, "same"),
+    (httpx.ReadError("10.0.0.1"), "upstream_unreachable", 502, "same"),
+    (httpx.WriteError("10.0.0.1"), "upstream_unreachable", 502, "same"),
+    (httpx.RemoteProtocolError("peer closed connection before headers"), "upstream_unreachable", 502, "same"),
+    (httpx.RemoteProtocolError("Server disconnected without sending a response."), "upstream_unreachable", 502, "same"),
+    (httpx.RemoteProtocolError("malformed response"), "upstream_malformed", 502, "next"),
+    (httpx.DecodingError("10.0.0.1"), "upstream_malformed", 502, "next"),
+    (httpx.LocalProtocolError("10.0.0.1"), "client_invalid_request", 400, "never"),
+    (httpx.PoolTimeout("10.0.0.1"), "upstream_overloaded", 503, "next"),
+    (httpx.ReadTimeout("10.0.0.1"), "upstream_timeout", 504, "next"),
+    (httpx.UnsupportedProtocol("10.0.0.1"), "upstream_unreachable", 502, "next"),
+    (httpx.InvalidURL("10.0.0.1"), "upstream_unreachable", 502, "next"),
+    (ConnectionResetError("10.0.0.1"), "upstream_unreachable", 502, "same"),
+]
+WITHIN: list[tuple[Exception, str, Again]] = [
+    (httpx.ReadError("10.0.0.1"), "upstream_truncated", "same"),
+    (httpx.RemoteProtocolError("peer closed connection in mid-body"), "upstream_truncated", "same"),
+    (httpx.RemoteProtocolError("malformed response: chunk size"), "upstream_malformed", "next"),
+    (httpx.ReadTimeout("10.0.0.1"), "upstream_timeout_idle", "next"),
+    (httpx.StreamError("10.0.0.1"), "upstream_truncated", "same"),
+    (ConnectionResetError("10.0.0.1"), "upstream_truncated", "same"),
+]
+
+
+@pytest.mark.parametrize("error,code,status,again", BEFORE, ids=lambda value: type(value).__name__)
+def test_before_an_answer(error: httpx.HTTPError, code: str, status: int, again: Again) -> None:
+    found = translated(error, "east", answered=False)
+    assert (found.code, found.status, found.again) == (code, status, again)
+    assert "10.0.0.1" not in found.message
+    assert code == "client_invalid_request" or 'upstream "east"' in found.message
+
+
+@pytest.mark.parametrize("error,code,again", WITHIN, ids=lambda value: type(value).__name__)
+def test_within_an_answer(error: httpx.HTTPError, code: str, again: Again) -> None:
+    found = translated(error, "east")
+    assert (found.code, found.again) == (code, again)
+    assert found.message.startswith('The upstream "east" ')
+    assert translated(error, "").message.startswith("The upstream ")
