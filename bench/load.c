@@ -282,6 +282,7 @@ static void write_request(void)
                      options.key ? options.key : "", options.key ? "\r\n" : "", bytes_held(&body));
     bytes_add(&request, head, (size_t)n);
     bytes_add(&request, body.data, bytes_held(&body));
+    free(body.data);
 }
 
 int main(int argc, char **argv)

@@ -184,7 +184,7 @@ ROWS: Final = (
     Row("W5", "p50 at 50 requests/s", "ms", Goal("difference", 1.0, "direct"), calm, digits=2),
     Row(
         "routes",
-        "W1 with 1,000 routes more",
+        "W1 without and with 1,000 more routes",
         _whole,
         Goal("ratio", 0.97, "sluice", "sluice+routes"),
         throughput(Body(), 64),

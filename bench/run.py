@@ -47,16 +47,16 @@ class Outcome:
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Sluice beside nginx, before one fast upstream.")
-    parser.add_argument("--quick", action="store_true", help="one round of 2 s each; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="one round of 2 s each")
     parser.add_argument("--rows", default="", help="only these, such as W1,W3; Wo and Wa: the translated ones")
     parser.add_argument("--targets", default="nginx,sluice", help="what to put before the upstream")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes")
-    parser.add_argument("--out", type=Path, help="where the JSON goes (bench/results/DATE.json)")
+    parser.add_argument("--out", type=Path, help="where the JSON goes (a full run: bench/results/DATE.json)")
     asked = parser.parse_args()
     if asked.quick:
         asked.rounds, asked.seconds = 1, 2.0
-    elif asked.out is None:
+    elif asked.out is None and not asked.rows:  # part of a run must not replace a whole one of the same day
         asked.out = HERE / "results" / f"{datetime.now():%Y-%m-%d}.json"
     return asked
 
@@ -174,6 +174,7 @@ def main() -> int:
         return 1
     print(table(outcomes, skipped))
     if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(record(asked, outcomes, skipped), indent=1) + "\n")
         print(f"written to {asked.out}")
     return 0

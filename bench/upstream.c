@@ -383,10 +383,12 @@ static void prepare(struct voice *voice, const struct dialect *dialect)
 
 static int listen_on(int port)
 {
+    static const int on = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     socklen_t size = sizeof here;
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (fd < 0 || bind(fd, (struct sockaddr *)&here, size) || listen(fd, 4096))
         die("listen");
     getsockname(fd, (struct sockaddr *)&here, &size);

@@ -43,7 +43,7 @@ class Gateway:
             stages.keyring.admit(call)
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
-            async with stages.dispatch.send(call, choice) as wire:
+            async with await stages.dispatch.send(call, choice) as wire:
                 yield self._reply(call, choice, wire)
 
     def admit(self, call: Call) -> None:

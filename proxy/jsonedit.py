@@ -72,13 +72,20 @@ class Path:
 
     def absent(self, raw: bytes) -> bool:
         """Whether the path surely leads nowhere in `raw`, told without reading its structure."""
-        return any(mark not in raw for mark in self.marks) and not _escapes(raw)
+        for mark in self.marks:
+            if mark not in raw:
+                return not _escapes(raw)
+        return False
 
     def only(self, raw: bytes) -> re.Match[bytes] | None:
         """The one place that the path leads to; None: there is none, or it takes a closer look."""
-        if self.straight is None or not all(_once(raw, mark) for mark in self.marks) or _escapes(raw):
+        if self.straight is None:
             return None
-        return self.straight.match(raw)
+        for mark in self.marks:
+            at = raw.find(mark)
+            if at < 0 or raw.rfind(mark) != at:
+                return None
+        return None if _escapes(raw) else self.straight.match(raw)
 
 
 def _straight(names: tuple[str, ...], keys: tuple[bytes, ...]) -> bytes:
@@ -105,11 +112,6 @@ def _is_index(name: str) -> bool:
 def _is_plain(name: str) -> bool:
     """Whether a key of this name has only one spelling, `\\u00xx` aside (a number need not be a key at all)."""
     return name.isascii() and name.isprintable() and not _is_index(name) and not set(name) & set('"\\/')
-
-
-def _once(raw: bytes, mark: bytes) -> bool:
-    at = raw.find(mark)
-    return at >= 0 and raw.rfind(mark) == at
 
 
 def _escapes(raw: bytes) -> bool:
@@ -360,7 +362,7 @@ def compile_rename(old: str, new: str) -> Edit:
 def model_spans(raw: bytes) -> list[Span]:
     """The spans of the values of every top-level `model` in `raw`, an object that is known to have one."""
     at = raw.find(b'"model"')
-    if raw.rfind(b'"model"') == at and not _escapes(raw) and (value := _MODEL_VALUE.match(raw, at + 7)):
+    if at >= 0 and raw.rfind(b'"model"') == at and not _escapes(raw) and (value := _MODEL_VALUE.match(raw, at + 7)):
         return [value.span(1)]
     return [(hit.start, hit.end) for hit in _named(raw, children(raw, _root(raw)), b'"model"')]
 

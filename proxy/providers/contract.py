@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
@@ -77,7 +77,6 @@ class Answer:
     body: bytes
 
 
-@runtime_checkable
 class Reader(Protocol):
     """Turns the bytes of a successful streamed answer into OpenAI's events."""
 
@@ -106,17 +105,16 @@ Step = Request | Pause | bytes
 Conversation = Generator[Step, Answer | None, None]
 
 
-@runtime_checkable
-class Talker(Protocol):
-    """A provider whose answer takes several requests (RunPod's queue: submit, poll, cancel)."""
+class Talker:
+    """A provider (as a second base class) whose answer takes several requests (RunPod's queue: submit, poll, cancel)."""
 
     def converse(self, order: Order) -> Conversation:
         """The requests of one call in turn. Closed early (the client left), it leaves what `farewell` says to send."""
-        ...
+        raise NotImplementedError
 
     def farewell(self, conversation: Conversation) -> Request | None:
         """The request that ends upstream what this conversation began and did not see end; None: nothing to end."""
-        ...
+        raise NotImplementedError
 
 
 class Provider:

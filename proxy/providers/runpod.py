@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Target
+from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.reports import Report
@@ -90,7 +90,7 @@ class RunPod(OpenAICompatible):
         return Request(path, b"", "GET", headers)
 
 
-class RunPodQueue(RunPod):
+class RunPodQueue(RunPod, Talker):
     """The queue: a call is a job. Form A of worker-vllm's inputs, which every version of it understands."""
 
     endpoints = frozenset()

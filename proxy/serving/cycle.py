@@ -94,6 +94,11 @@ class Cycle:
         self.more_body = False
         self._wake()
 
+    @property
+    def holds_body(self) -> bool:
+        """Whether the client waits for our word before it sends the body (`expect: 100-continue`)."""
+        return self.wants_continue and not self.started
+
     def cancel(self, end: Literal["left", "draining"]) -> None:
         """Ends the app's task, and through it all that the call caused."""
         if self.complete or self.end:
@@ -142,7 +147,7 @@ class Cycle:
     async def receive(self) -> Message:
         """The whole body in one `http.request`, once it is there; after that `http.disconnect`, once it is so."""
         if self.more_body and not self.complete and not self.end:
-            if self.wants_continue and not self.started:
+            if self.holds_body:
                 self.connection.transport.write(CONTINUE)
             self.wants_continue = False
             self.wanted = True

@@ -6,6 +6,7 @@ bare LF, folded lines, spaces before a colon, NUL. What it lets through and othe
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from proxy.call import Headers
@@ -14,6 +15,7 @@ from proxy.serving.limits import MAX_HEAD, MAX_LINES, MAX_TARGET
 
 HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?")
 """RFC 9110 7.2 `uri-host [":" port]`, without the percent-encoding and sub-delimiters that no real host name has."""
+FRAGMENT: Final = ord("#")
 SINGLE: Final = frozenset(
     {b"host", b"authorization", b"x-api-key", b"api-key", b"content-type", b"content-length", b"transfer-encoding"}
 )
@@ -25,29 +27,29 @@ def invalid(message: str, status: int = 400) -> SluiceError:
     return SluiceError("client_invalid_request", message, status=status)
 
 
-def check_head(version: str, target: bytes, headers: Headers) -> dict[bytes, bytes]:
-    """The head's headers by name (lower case). Raises `SluiceError` (400 or 431) on one that could be misread."""
+def check_head(version: str, target: bytes, headers: Headers, fields: Mapping[bytes, bytes]) -> None:
+    """Raises `SluiceError` (400 or 431) on a head that could be misread. `fields`: the headers by name (lower case)."""
     if len(headers) > MAX_LINES:
         raise invalid(f"The request has more than {MAX_LINES} header lines.", 431)
     if len(target) > MAX_TARGET:
         raise invalid(f"The request target is longer than {MAX_TARGET} bytes.", 431)
     if version != "1.1" and version != "1.0":
         raise invalid("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    if not (target.startswith(b"/") or target == b"*") or b"#" in target or not target.isascii():
+    if (target[:1] != b"/" and target != b"*") or FRAGMENT in target or not target.isascii():
         raise invalid("The request target must be a path, without scheme, host or fragment.")
-    fields = dict(headers)
     if len(fields) != len(headers):
         _refuse_doubles(headers)
-    host = fields.get(b"host")
-    if host is None:
-        if version == "1.1":
-            raise invalid("The Host header is missing.")
-    elif HOST.fullmatch(host) is None:
-        raise invalid("The Host header is not a host with an optional port.")
+    if b"host" not in fields and version == "1.1":
+        raise invalid("The Host header is missing.")
     coding = fields.get(b"transfer-encoding")
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
         raise invalid("The only transfer-encoding is chunked, in HTTP/1.1.")
-    return fields
+
+
+def check_host(host: bytes) -> None:
+    """Raises `SluiceError` (400) on what is no host with an optional port."""
+    if HOST.fullmatch(host) is None:
+        raise invalid("The Host header is not a host with an optional port.")
 
 
 def check_size(target: bytes, headers: Headers) -> None:

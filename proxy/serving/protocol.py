@@ -102,7 +102,8 @@ class SluiceProtocol(asyncio.Protocol):
         elif self.reader.phase != "idle" and not self.deaf:
             self._refuse(invalid("The request ended before it was complete."))
         if self.answering and self.cycle is not None:
-            self.cycle.keep_alive = self.refused is not None  # else it is the last one
+            if self.refused is None:
+                self.cycle.keep_alive = False  # it is the last one
             self.leaving.ended()
         return True
 
@@ -201,7 +202,7 @@ class SluiceProtocol(asyncio.Protocol):
         elif self.reader.phase == "head":
             self._refuse(SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1))
         elif not self.deaf:
-            self._close()
+            self._linger() if self.reader.phase == "body" else self._close()
 
     def cut(self) -> None:
         """The time for that is over: the running call ends, with an error if its response has a place for one."""
@@ -265,11 +266,11 @@ class SluiceProtocol(asyncio.Protocol):
         elif phase == "head":
             if self.awaited != "head":  # the whole head, from its first byte on
                 self._expect("head", self.limits.header)
-        elif phase == "body":
+        elif phase == "body" and self.cycle is not None and not self.cycle.holds_body:
             self._expect("body", self.limits.body)
         elif self.answering:
             self._expect_nothing()
-        else:
+        elif self.awaited != "idle":  # empty lines between requests prolong nothing
             self._expect("idle", self.limits.keep_alive)
 
     def _expect_nothing(self) -> None:

@@ -7,7 +7,7 @@ import httptools
 from starlette.types import Scope
 
 from proxy.call import Headers
-from proxy.serving.framing import check_head, check_size, invalid, too_large
+from proxy.serving.framing import check_head, check_host, check_size, invalid, too_large
 from proxy.serving.limits import MAX_HEAD
 
 UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
@@ -36,6 +36,8 @@ class RequestReader:
     def __init__(self, taker: Taker) -> None:
         self.phase: Literal["idle", "head", "body"] = "idle"
         self.headers: Headers = []  # of the head that is being read
+        self._fields: dict[bytes, bytes] = {}  # the same by name
+        self._host: bytes | None = None  # one that has passed: a connection seldom names two
         self._taker = taker
         self._parser: Any = self._new_parser()
         self._target = b""
@@ -61,7 +63,7 @@ class RequestReader:
             raise too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
 
     def close(self) -> None:
-        """The parser holds our methods, and with them us: without it nothing is left for the garbage collector."""
+        """Lets go of the parser, which holds our methods and with them us."""
         self._parser = None
 
     # What the parser tells
@@ -70,12 +72,15 @@ class RequestReader:
         self.phase = "head"
         self._target = b""
         self.headers = []
+        self._fields = {}
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        name = name.lower()
+        self.headers.append((name, value))
+        self._fields[name] = value
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -84,7 +89,12 @@ class RequestReader:
         if self._size > MAX_HEAD or self._midway:
             check_size(self._target, self.headers)
         version = parser.get_http_version()
-        fields = check_head(version, self._target, self.headers)
+        fields = self._fields
+        check_head(version, self._target, self.headers, fields)
+        host = fields.get(b"host")
+        if host is not None and host != self._host:
+            check_host(host)
+            self._host = host
         raw_path, _, query = self._target.partition(b"?")
         path = raw_path.decode("ascii")
         scope = {
@@ -101,7 +111,7 @@ class RequestReader:
         }
         self._taker.on_request(scope, fields, version == "1.1" and parser.should_keep_alive())
         self.phase = "body"
-        self.headers = []  # trailers end here: no header is added after the checks
+        self.headers, self._fields = [], {}  # trailers end here: no header is added after the checks
         self._size = 0
 
     def on_body(self, body: bytes) -> None:

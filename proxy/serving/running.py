@@ -28,7 +28,8 @@ class Drain:
     """What the app can know of the process's ending.
 
     `draining`: readiness is over. `cut`: running calls are told to end; from then on a CancelledError in a call means
-    `proxy_draining`. A call that wants to end in its own way adds a callback to `callbacks` while it runs.
+    `proxy_draining`. A call that wants to end in its own way adds a callback to `callbacks`, and takes it out at its
+    end: it has GRACE seconds before it is cancelled like the others.
     """
 
     __slots__ = ("draining", "cut", "callbacks")
@@ -146,7 +147,7 @@ class Server(uvicorn.Server):
         await self._until(self._done_or_forced, self.serving.drain)
         if not self._done():
             self.drain.end()
-            await asyncio.sleep(0)  # calls that heard it write their last words first
+            await self._until(lambda: not self.drain.callbacks, GRACE)  # calls that end in their own way come first
             for connection in self._connections():
                 connection.cut()
             await self._until(self._said, GRACE)
@@ -159,9 +160,9 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         else:
+            self.should_exit = True
             self.drain.begin()
             self.hooks.on_drain()
-            self.should_exit = True
 
     def _connections(self) -> list[SluiceProtocol]:
         return list(cast(set[SluiceProtocol], self.server_state.connections))

@@ -10,7 +10,7 @@ from proxy.errors import SluiceError
 from proxy.naming import nearest
 from proxy.providers.contract import Answer, Model, Request, Target
 
-_FIRST_RETRY: Final = 5.0  # seconds after a failed fetch; doubles up to the refresh time
+_FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
 _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
 
 State = Literal["fixed", "fetched", "unknown", "off"]

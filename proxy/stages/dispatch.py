@@ -1,8 +1,7 @@
 """Sends a call to its route's targets in turn until one answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
@@ -49,19 +48,17 @@ class Dispatch:
     budgets: dict[str, Budget] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)  # attempts per upstream: must equal what `upstreams` counts
 
-    @asynccontextmanager
-    async def send(self, call: Call, choice: Choice) -> AsyncIterator[Wire]:
-        """The answer of the first target that gives one; it is closed at the end of the block."""
+    async def send(self, call: Call, choice: Choice) -> Wire:
+        """The answer of the first target that gives one, to be used as `async with`, which lets go of it at the end."""
         total = choice.route.policies.timeouts.total
         clock = Clock(min(total, call.timeout) if call.timeout else total)
         try:
             wire = await self._first(call, choice, clock)
-            try:
-                yield wire
-            finally:
-                await wire.aclose()
-        finally:
+        except BaseException:
             clock.close()
+            raise
+        wire.clock = clock
+        return wire
 
     async def _first(self, call: Call, choice: Choice, clock: Clock) -> Wire:
         retry = choice.route.policies.retry

@@ -100,12 +100,13 @@ class Attempt:
     async def _gathered(self, source: Pieces, clock: Clock) -> bytes:
         never = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock's own end comes first
         stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, never)
-        gathered = Assembler()
+        gathered, asked = Assembler(), perf_counter()
         try:
             async for batch in stream:
                 gathered.add(batch)
         finally:
             clock.close()
+            self.call.trace.waited += perf_counter() - asked
         note(self.call, stream.watch)
         return gathered.whole()
 

@@ -34,7 +34,7 @@ def translated(
     error: httpx.HTTPError | httpx.InvalidURL | OSError, upstream: str = "", *, answered: bool = True
 ) -> SluiceError:
     """The error as the caller is to see it, without addresses. `answered`: it struck after the response's head."""
-    name = f'The upstream "{upstream}"' if upstream else "The upstream"
+    name = f'the upstream "{upstream}"' if upstream else "the upstream"
     closed = isinstance(error, httpx.RemoteProtocolError) and any(said in str(error) for said in _CLOSED)
     cause: type[Exception] = httpx.ReadError if closed else type(error)
     for kind, code, message, again in _IN_MID_BODY if answered else _BEFORE_HEADERS:
@@ -42,5 +42,5 @@ def translated(
             text = message.format(name)
             return SluiceError(code, text[0].upper() + text[1:], again=again)
     if answered:
-        return SluiceError("upstream_truncated", f"{name} broke off within its answer.", again="same")
-    return SluiceError("upstream_unreachable", f"{name} could not be asked.", again="same")
+        return SluiceError("upstream_truncated", f"T{name[1:]} broke off within its answer.", again="same")
+    return SluiceError("upstream_unreachable", f"T{name[1:]} could not be asked.", again="same")

@@ -15,6 +15,7 @@ from proxy.upstream.dialing import trust
 from proxy.upstream.transport import BytesBody
 
 MAX_ANSWER: Final = 32 * 1024 * 1024  # bytes that an answer of the control plane may have
+_LIMITS: Final = httpx.Limits(max_connections=4096, max_keepalive_connections=256, keepalive_expiry=4.0)  # as our own
 _FAREWELL: Final = 5.0  # seconds that work nobody waits for has left when all ends
 
 
@@ -115,10 +116,9 @@ class Upstreams:
 
 def transport_for(via: str) -> httpx.AsyncBaseTransport:
     """httpx's transport for HTTP/2 ("h2") or for a forward proxy (its URL). Raises SluiceError without the extra."""
+    http2, proxy = (True, None) if via == "h2" else (False, via)
     try:
-        if via == "h2":
-            return httpx.AsyncHTTPTransport(verify=trust(), http2=True, trust_env=False)
-        return httpx.AsyncHTTPTransport(verify=trust(), proxy=via, trust_env=False)
+        return httpx.AsyncHTTPTransport(trust(), http2=http2, proxy=proxy, limits=_LIMITS, trust_env=False)
     except ImportError:
         raise SluiceError("upstream_not_configured", "The extra `h2` is not installed.", again="next") from None
 

@@ -158,8 +158,15 @@ class Wire:
     stream: EventStream | None = None
     changes: tuple[str, ...] = ()  # what the provider's translation had to do
 
-    async def aclose(self) -> None:
+    clock: Clock | None = None  # to be closed with it
+
+    async def __aenter__(self) -> "Wire":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
         """Gives back or closes the connection behind it."""
+        if self.clock is not None:
+            self.clock.close()
         if self.stream is not None:
             await self.stream.aclose()
 

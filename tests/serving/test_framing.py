@@ -4,7 +4,7 @@ import pytest
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.serving.framing import SINGLE, check_head, check_size
+from proxy.serving.framing import SINGLE, check_head, check_host, check_size
 
 HOST = (b"host", b"a")
 
@@ -21,7 +21,7 @@ HOST = (b"host", b"a")
     ],
 )
 def test_sound_heads_pass(version: str, target: bytes, headers: Headers) -> None:
-    assert check_head(version, target, headers) == dict(headers)
+    check_head(version, target, headers, dict(headers))
 
 
 @pytest.mark.parametrize("name", sorted(SINGLE))
@@ -29,7 +29,8 @@ def test_two_of_these_are_refused_even_if_equal(name: bytes) -> None:
     value = b"chunked" if name == b"transfer-encoding" else b"a"
     headers = [(b"host", b"a")] if name != b"host" else []
     with pytest.raises(SluiceError, match=f"{name.decode()} header came 2 times"):
-        check_head("1.1", b"/", [*headers, (name, value), (b"x", b"y"), (name, value)])
+        headers += [(name, value), (b"x", b"y"), (name, value)]
+        check_head("1.1", b"/", headers, dict(headers))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_two_of_these_are_refused_even_if_equal(name: bytes) -> None:
 )
 def test_hosts_that_are_none_are_refused(host: bytes) -> None:
     with pytest.raises(SluiceError, match="Host"):
-        check_head("1.1", b"/", [(b"host", host)])
+        check_host(host)
 
 
 def test_the_size_counts_names_values_and_line_ends() -> None:

@@ -238,6 +238,29 @@ def test_the_head_may_take_as_long_as_the_connection_lives_between_requests() ->
         assert client.answer().status == 200
 
 
+def test_a_client_that_waits_for_a_100_continue_is_not_silent() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.4)
+        await echo(scope, receive, send)
+
+    with served(slow, Limits(body=0.2)) as server, server.client() as client:
+        client.say(POST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        refusal(client.rest(), 408, "client_timeout")
+
+
+def test_empty_lines_keep_no_connection_open() -> None:
+    with served(echo, Limits(header=0.3, keep_alive=60)) as server, server.client() as client:
+        client.sock.setblocking(False)
+        with suppress(BrokenPipeError):
+            while not client.closed:
+                client.say(b"\r\n")
+                time.sleep(0.05)
+                with suppress(BlockingIOError):
+                    client.more()
+        assert not client.buffer
+
+
 def test_a_request_that_waits_in_the_pipeline_has_no_deadline() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.5)

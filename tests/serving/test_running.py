@@ -48,6 +48,7 @@ async def app(scope, receive, send):
         drain.callbacks.add(over.set)
         say("waiting")
         await over.wait()
+        drain.callbacks.discard(over.set)
     if path == "/wait":
         say("waiting")
         await asyncio.sleep(60)

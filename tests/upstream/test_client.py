@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from random import Random
 
 import httpx
 import pytest
 
 from proxy.call import Headers
 from proxy.upstream.client import Client, Outgoing, Response
+from proxy.upstream.pool import Bounds
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import HELLO, OK, Peer, RawServer, Script, answering, open_files, serving, until
 
@@ -461,15 +462,7 @@ def test_cancelling_at_any_moment_leaves_the_client_sound(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "name,value",
-    [
-        (b"x", b"a\r\nevil: 1"),
-        (b"x", b"a\nb"),
-        (b"x", b"a\0"),
-        (b"x\r\ny", b"a"),
-        (b"x y", b"a"),
-        (b"", b"a"),
-        (b"a:b", b""),
-    ],
+    [(b"x", b"a\r\nevil: 1"), (b"x", b"a\nb"), (b"x", b"a\rb"), (b"x", b"a\0"), (b"x", b"\x7f"), (b"x: 1\r\ny", b"a")],
 )
 def test_header_injection_is_refused_before_anything_is_sent(run: Run, name: bytes, value: bytes) -> None:
     async def main() -> None:
@@ -515,12 +508,59 @@ def test_many_at_a_time_all_get_their_own_answer(run: Run) -> None:
     run(main())
 
 
+def unreliable(random: Random) -> Script:
+    """Answers half of its requests, and does something worse to the others."""
+
+    async def script(peer: Peer) -> None:
+        while await peer.request():
+            part = ANSWER[: random.randrange(len(ANSWER))]
+            fault = random.choice(["", "", "", "", "", "cut", "reset", "rubbish", "twice", "stall"])
+            await peer.send({"": ANSWER, "rubbish": b"rubbish\r\n\r\n", "twice": ANSWER + ANSWER}.get(fault, part))
+            if fault == "reset":
+                peer.reset()
+            if fault in ("cut", "reset"):
+                return
+            if fault == "stall":
+                await asyncio.sleep(1)
+
+    return script
+
+
+def test_nothing_is_lost_in_a_storm_of_faults(run: Run) -> None:
+    """Faults and cancelling all at once, in a crowd: every file and every place comes back."""
+    random = Random(4)
+
+    async def one(client: Client, server: RawServer) -> None:
+        for _ in range(20):
+            try:
+                async with asyncio.timeout(random.random() * 0.05):
+                    assert await whole_answer(client, post(server)) == b"hello"
+            except (TimeoutError, httpx.TransportError):
+                pass
+
+    async def main() -> None:
+        client = Client(bounds=Bounds(connections=8))
+        async with serving(unreliable(random)) as server:
+            before = open_files()
+            await asyncio.gather(*(one(client, server) for _ in range(24)))
+            origin = next(iter(client.origins.values()))
+            everything = [await origin.open(5) for _ in range(8)]
+            with pytest.raises(httpx.PoolTimeout):
+                await origin.open(0.05)
+            for connection in everything:
+                connection.abort()
+            await client.aclose()
+        await until(lambda: open_files() <= before)
+
+    run(main())
+
+
 def test_known_urls_are_bounded(run: Run) -> None:
     async def main() -> None:
         async with asking(answering(HELLO)) as (client, server):
             for number in range(1500):
                 await whole_answer(client, post(server, path=f"/status/{number}"))
-            assert len(cast(dict[object, object], vars(client)["_starts"])) <= 1024
+            assert len(client.starts) <= 1024
             assert server.connections == 1
 
     run(main())

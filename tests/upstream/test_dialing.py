@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,7 +10,7 @@ import pytest
 from proxy.upstream.client import Client, Outgoing
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import Address, dial, families_in_turn, first_connected, trust
-from tests.upstream.conftest import Run
+from tests.upstream.conftest import Run, server_side
 from tests.upstream.rawserver import HELLO, Peer, answering, serving
 
 
@@ -64,29 +62,6 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
                 filler.close()
 
     run(main())
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate for localhost that nobody vouches for."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, found = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-keyout", str(key), "-out", str(found), "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost"],
-        check=True,
-        capture_output=True,
-    )
-    both = folder / "both.pem"
-    both.write_bytes(key.read_bytes() + found.read_bytes())
-    return both
-
-
-def server_side(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 async def asked(client: Client, url: str) -> bytes:

@@ -1,16 +1,20 @@
 """What a target says is sent where it says, over whichever transport, and every failure is ours."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Provider, Request, Target
 from proxy.upstream.client import Response
-from proxy.upstream.sending import MAX_ANSWER, Upstreams, transport_for
-from tests.upstream.conftest import Run
+from proxy.upstream.sending import MAX_ANSWER, Upstreams
+from tests.upstream.conftest import Run, server_side
 from tests.upstream.rawserver import HELLO, OK, Peer, Script, answering, serving
 
 
@@ -132,8 +136,39 @@ def test_a_target_behind_a_forward_proxy_is_asked_through_it(run: Run) -> None:
     run(main())
 
 
-def test_there_is_a_transport_for_http2() -> None:
-    assert isinstance(transport_for("h2"), httpx.AsyncHTTPTransport)
+async def http2(peer: Peer) -> None:
+    """Answers each HTTP/2 request with its headers as the body."""
+    state = H2Connection(H2Configuration(client_side=False))
+    state.initiate_connection()
+    while True:
+        peer.writer.write(state.data_to_send())
+        data = await peer.reader.read(65536)
+        if not data:
+            return
+        for event in state.receive_data(data):
+            if isinstance(event, RequestReceived) and event.stream_id is not None:
+                seen = repr(event.headers).encode()
+                state.send_headers(event.stream_id, [(":status", "200"), ("content-length", str(len(seen)))])
+                state.send_data(event.stream_id, seen, end_stream=True)
+
+
+def test_a_target_is_asked_by_http2(run: Run, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        tls = server_side(certificate)
+        tls.set_alpn_protocols(["h2"])
+        async with serving(http2, tls) as server:
+            upstreams = Upstreams()
+            place = target(f"https://localhost:{server.port}/v1", via="h2")
+            for _ in range(3):
+                response = await upstreams.send(place, Request("/chat", b"{}", headers=[(b"x-a", b"1")]), 5)
+                seen = await read(response)
+                assert b"(b':path', b'/v1/chat')" in seen
+                assert b"(b'x-a', b'1')" in seen
+            assert server.connections == 1
+            await upstreams.aclose()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    run(main())
 
 
 def test_fetch_gives_a_whole_answer_of_any_status(run: Run) -> None:

@@ -1,0 +1,285 @@
+"""Rewrites calls on the way out and answers on the way back, by rules that are compiled once at load."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+from proxy.call import Headers
+from proxy.jsonedit import (
+    Edit,
+    Path,
+    children,
+    compile_default,
+    compile_remove,
+    compile_rename,
+    compile_set,
+    find,
+    model_spans,
+    put,
+)
+from proxy.sse import events, payload
+
+How = Literal["replace", "prepend", "append"]
+
+_MESSAGES: Final = Path.of("messages")
+_CONTENT: Final = Path.of("content")
+_INSTRUCTIONS: Final = Path.of("instructions")
+_NESTED_MODEL: Final = Path.of("response.model")  # where events of the Responses API have it
+_ASK_USAGE: Final = compile_set("stream_options.include_usage", True)
+_ASK_USAGE_AFRESH: Final = compile_set("stream_options", {"include_usage": True})
+_USAGE_ASKED: Final = b'{"stream_options":{"include_usage":true},'
+_DATA_LINE: Final = re.compile(
+    rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))data(?::\x20?([^\r\n]*+))?+(?:\r\n|\r|\n|\Z)"
+)  # as `sse.payload` reads them
+
+
+@dataclass(frozen=True, slots=True)
+class SystemText:
+    """Texts that join the client's system text, or stand in its place; None: nothing."""
+
+    prepend: str | None = None
+    append: str | None = None
+    replace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """Header lines to put in place and to take out; values are Latin-1."""
+
+    set: Mapping[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRewrite:
+    """`request:` of a route; paths are dotted, `\\.` is a dot in a name, numbers index lists."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    default: Mapping[str, Any] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    system: SystemText = SystemText()
+    headers: HeaderChanges = field(default_factory=HeaderChanges)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRewrite:
+    """`response:` of a route."""
+
+    set: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    model: Literal["upstream", "asked"] = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One change to the system text, with the JSON that it puts in."""
+
+    how: How
+    text: bytes  # a JSON string
+    joint: bytes  # what stands between the quotes: the text and the blank line
+    part: bytes  # the text as a part of a message
+    message: bytes  # the text as a message
+
+    @classmethod
+    def of(cls, how: How, text: str) -> "System":
+        """The change that `how` says, with this text."""
+        joint = f"{text}\n\n" if how == "prepend" else f"\n\n{text}"
+        part, message = {"type": "text", "text": text}, {"role": "system", "content": text}
+        return cls(how, orjson.dumps(text), orjson.dumps(joint)[1:-1], orjson.dumps(part), orjson.dumps(message))
+
+    def in_messages(self, body: bytes, messages: Any) -> bytes:
+        """The body of a chat, whose `messages` are parsed, with the change; a message is put first if none has it."""
+        if not isinstance(messages, list) or (span := find(body, _MESSAGES)) is None:
+            return body
+        for index, message in enumerate(messages):
+            if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+                item = children(body, span[0], index + 1)[index]
+                changed = self._joined(body[item.start : item.end], _CONTENT, message.get("content"))
+                return body[: item.start] + changed + body[item.end :]
+        start = span[0] + 1
+        return body[:start] + self.message + (b"," if messages else b"") + body[start:]
+
+    def in_instructions(self, body: bytes, instructions: Any) -> bytes:
+        """The body of a Responses API call, whose `instructions` are parsed, with the change."""
+        return self._joined(body, _INSTRUCTIONS, instructions)
+
+    def _joined(self, raw: bytes, path: Path, content: Any) -> bytes:
+        """Joins the text to the (parsed) content at `path`; what is there keeps its bytes."""
+        span = find(raw, path)
+        if span is None or self.how == "replace" or not content or not isinstance(content, str | list):
+            if content == [] and self.how != "replace":
+                return put(raw, path, b"[" + self.part + b"]")
+            return put(raw, path, self.text)
+        first = self.how == "prepend"
+        at = span[0] + 1 if first else span[1] - 1
+        if isinstance(content, str):
+            return raw[:at] + self.joint + raw[at:]
+        return raw[:at] + (self.part + b"," if first else b"," + self.part) + raw[at:]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """A route's rules for the way out: edits with their receipts in order, then the system text, then headers."""
+
+    edits: tuple[tuple[str, Edit], ...] = ()
+    systems: tuple[System, ...] = ()
+    set_headers: tuple[tuple[bytes, bytes], ...] = ()
+    remove_headers: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, rewrite: RequestRewrite) -> "RequestRules":
+        """The rules, compiled. Raises ValueError for what no header can hold and renames into themselves."""
+        edits = [(f"rename {old}->{new}", compile_rename(old, new)) for old, new in rewrite.rename.items()]
+        edits += [(f"default {path}", compile_default(path, value)) for path, value in rewrite.default.items()]
+        edits += [(f"set {path}", compile_set(path, value)) for path, value in rewrite.set.items()]
+        edits += [(f"remove {path}", compile_remove(path)) for path in rewrite.remove]
+        texts: tuple[tuple[How, str | None], ...] = (
+            ("replace", rewrite.system.replace),
+            ("prepend", rewrite.system.prepend),
+            ("append", rewrite.system.append),
+        )
+        return cls(
+            tuple(edits),
+            tuple(System.of(how, text) for how, text in texts if text),
+            tuple((_header(name), _header(value, lower=False)) for name, value in rewrite.headers.set.items()),
+            tuple(_header(name) for name in rewrite.headers.remove),
+        )
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no call is ever changed, so that `apply` need not be called."""
+        return not (self.edits or self.systems or self.set_headers or self.remove_headers)
+
+    def apply(
+        self, body: bytes, fields: Mapping[str, Any], headers: Headers, endpoint: str = "chat/completions"
+    ) -> tuple[bytes, Headers, tuple[str, ...]]:
+        """Body and headers after the rules (the same objects where nothing changed), and what changed.
+
+        `fields` is `body`, parsed; `endpoint` says where a system text goes: only `responses` has `instructions`.
+        """
+        changes: list[str] = []
+        edited = body
+        for receipt, edit in self.edits:
+            before, edited = edited, edit(edited)
+            if edited is not before:
+                changes.append(receipt)
+        for system in self.systems:
+            before, edited = edited, _with_system(system, edited, fields if edited is body else None, endpoint)
+            if edited is not before:
+                changes.append(f"system {system.how}")
+        if self.set_headers or self.remove_headers:
+            headers = self._headers(headers, changes)
+        return edited, headers, tuple(changes)
+
+    def _headers(self, headers: Headers, changes: list[str]) -> Headers:
+        for name, value in self.set_headers:
+            if [line for line in headers if line[0] == name] != [(name, value)]:
+                headers = [*(line for line in headers if line[0] != name), (name, value)]
+                changes.append(f"header set {name.decode('latin-1')}")
+        for name in self.remove_headers:
+            if any(line[0] == name for line in headers):
+                headers = [line for line in headers if line[0] != name]
+                changes.append(f"header remove {name.decode('latin-1')}")
+        return headers
+
+
+def _with_system(system: System, body: bytes, fields: Mapping[str, Any] | None, endpoint: str) -> bytes:
+    """The body with the system text; `fields`: None where rules before it changed the body."""
+    known = orjson.loads(body) if fields is None else fields
+    if endpoint == "responses":
+        return system.in_instructions(body, known.get("instructions"))
+    return system.in_messages(body, known.get("messages"))
+
+
+def _header(text: str, lower: bool = True) -> bytes:
+    if any(mark in text for mark in "\r\n\0"):
+        raise ValueError("a header holds neither line breaks nor NUL")
+    return (text.lower() if lower else text).encode("latin-1")
+
+
+def ask_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """The body with `stream_options.include_usage` true; `fields` is this very body, parsed."""
+    if "stream_options" in fields:
+        return _ASK_USAGE_AFRESH(body) if fields["stream_options"] is None else _ASK_USAGE(body)
+    if body[:1] == b"{" and fields:
+        return _USAGE_ASKED + body[1:]
+    return _ASK_USAGE(body)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRules:
+    """A route's rules for the way back, for whole answers and for events alike: set, remove, then the model's name."""
+
+    edits: tuple[Edit, ...] = ()
+    asked: bool = False  # the model is shown by the client's name for it
+
+    @classmethod
+    def of(cls, rewrite: ResponseRewrite) -> "ResponseRules":
+        """The rules, compiled."""
+        edits = [compile_set(path, value) for path, value in rewrite.set.items()]
+        edits += [compile_remove(path) for path in rewrite.remove]
+        return cls(tuple(edits), rewrite.model == "asked" and "model" not in rewrite.remove)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no answer is ever changed, so that neither `whole` nor `events` need be called."""
+        return not (self.edits or self.asked)
+
+    def whole(self, body: bytes, asked: str) -> bytes:
+        """A whole answer after the rules; what is no JSON object passes as it came."""
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return body
+        return self._edited(body, fields, asked) if isinstance(fields, dict) else body
+
+    def events(self, batch: bytes, asked: str) -> bytes:
+        """Whole server-sent events after the rules; comments, `[DONE]` and what is no JSON object pass as they came."""
+        return b"".join([self._event(event, asked) for event in events(batch)])
+
+    def _event(self, event: bytes, asked: str) -> bytes:
+        data = payload(event)
+        if data is None or data == b"[DONE]":
+            return event
+        edited = self.whole(data, asked)
+        if edited is data:
+            return event
+        if len(event) == len(data) + 8 and event.startswith(b"data: "):
+            return b"data: " + edited + b"\n\n"
+        return _with_data(event, edited)
+
+    def _edited(self, data: bytes, fields: dict[str, Any], asked: str) -> bytes:
+        for edit in self.edits:
+            data = edit(data)
+        if self.asked:
+            if isinstance(fields.get("model"), str) and fields["model"] != asked:
+                data = _renamed(data, asked)
+            if isinstance(nested := fields.get("response"), dict) and isinstance(nested.get("model"), str):
+                data = put(data, _NESTED_MODEL, orjson.dumps(asked), make=False)
+        return data
+
+
+def _renamed(data: bytes, asked: str) -> bytes:
+    """The answer, which has a model, with `asked` in its place."""
+    name = orjson.dumps(asked)
+    for start, end in reversed(model_spans(data)):
+        data = data[:start] + name + data[end:]
+    return data
+
+
+def _with_data(event: bytes, data: bytes) -> bytes:
+    """The event with other data: in the place of its first `data` line, the others gone, all other lines kept."""
+    parts = []
+    at = 0
+    for line in _DATA_LINE.finditer(event):
+        if data and line[1] is not None:
+            parts += [event[at : line.start(1)], data.replace(b"\n", b"\ndata: ")]
+            at, data = line.end(1), b""
+        else:
+            parts.append(event[at : line.start()])
+            at = line.end()
+    return b"".join((*parts, event[at:]))
