@@ -22,6 +22,8 @@ from proxy.doors.table import Table
 from proxy.exposing import exposition
 from proxy.gateway import Gateway, Stages
 from proxy.personas import Personas
+from proxy.policies.breakers import Breakers, Tripping
+from proxy.policies.queues import Gate
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
 from proxy.settings import ConfigError, Problem, Settings, Watcher, load
@@ -133,6 +135,7 @@ class Sluice:
     control: Control = field(init=False)
     instruments: Instruments = field(init=False)
     plant: Plant = field(init=False)
+    sent: dict[str, int] = field(default_factory=dict)  # attempts by upstream, as dispatch counts them
     _embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
@@ -191,10 +194,22 @@ class Sluice:
         self.personas.join(made)
         meter = Meter(self.instruments, made.catalog.known, self.history.note)
         blank = blanking(settings.secrets())
-        helpers = Helpers(made.screen.prepare, meter.attempted, blank)
+        helpers = Helpers(made.screen.prepare, meter.began, meter.attempted, blank)
+        dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
-        gateway = Gateway(Stages(meter, keyring, made.router, Dispatch(self.upstreams, helpers), blank))
+        gateway = Gateway(Stages(meter, keyring, made.router, dispatch, blank))
         return Plant(made, gateway, self._front(settings, made, gateway))
+
+    def _breakers(self, settings: Settings) -> Breakers:
+        usual = settings.defaults.breaker
+        of = {name: upstream.breaker or usual for name, upstream in settings.upstreams.items()}
+        trippings = {name: Tripping(breaker.failures, breaker.open_for) for name, breaker in of.items()}
+        return Breakers(trippings, self._note_breaker)
+
+    def _note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
+        label = model if self.plant.plan.catalog.known(upstream, model) else "other"
+        self.instruments.breaker.labels(upstream, label).set(1 if is_open else 0)
+        log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
 
     def _front(self, settings: Settings, made: Plan, gateway: Gateway) -> Front:
         manners = Manners(settings.server.max_body, settings.server.ping)
@@ -260,6 +275,15 @@ class Sluice:
 def opened(store: str) -> Store:
     """The store that config.yaml names; nothing is opened before it is needed."""
     return SqliteStore(Path(store.removeprefix("sqlite:///")))
+
+
+def gates(settings: Settings) -> dict[str, Gate]:
+    """A gate for each upstream that takes only so many calls at a time."""
+    return {
+        name: Gate(name, upstream.max_in_flight, upstream.max_wait)
+        for name, upstream in settings.upstreams.items()
+        if upstream.max_in_flight
+    }
 
 
 def _keep_models(before: Shelf | None, now: Shelf) -> None:

@@ -123,7 +123,15 @@ class Control:
             "catalog": shelf.state,
             "models": len(shelf.models),
             "in_flight": self.sluice.plant.gateway.stages.meter.under_way(name),
-            "breakers": [],
+            "breakers": [
+                {
+                    "model": model,
+                    "cause": breaker.cause.message if breaker.cause else None,
+                    "retry_in": max(0.0, (breaker.open_until or 0.0) - time.monotonic()),
+                }
+                for upstream, model, breaker in self.sluice.plant.gateway.stages.dispatch.breakers.open()
+                if upstream == name
+            ],
         }
 
     def explain(self, call: Call) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from proxy.stages.dispatch import Dispatch
 from proxy.stages.metering import Meter
 from proxy.stages.routing import Router
 from proxy.upstream.attempting import note
-from proxy.upstream.wire import EventStream, Wire
+from proxy.upstream.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Gateway:
     async def _relay(self, call: Call, choice: Choice, wire: Wire) -> AsyncIterator[bytes]:
         """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
         rules = choice.route.response
-        stream: EventStream | None = wire.stream
+        stream = wire.stream
         try:
             if wire.head:
                 yield wire.head if rules.is_identity else rules.events(wire.head, call.model)

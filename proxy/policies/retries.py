@@ -23,12 +23,12 @@ class Budget:
             self._turn(second)
         self._calls[second % WINDOW] += 1
 
-    def spend(self, now: float) -> bool:
-        """Takes one retry out of the budget; False: it is spent."""
+    def spend(self, now: float, share: float | None = None) -> bool:
+        """Takes one retry (or hedge, of its own `share`) out of the budget; False: it is spent."""
         second = int(now)
         if second != self._second:
             self._turn(second)
-        if sum(self._spent) >= max(ALWAYS, self.share * sum(self._calls)):
+        if sum(self._spent) >= max(ALWAYS, (self.share if share is None else share) * sum(self._calls)):
             return False
         self._spent[second % WINDOW] += 1
         return True

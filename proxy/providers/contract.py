@@ -106,7 +106,7 @@ Conversation = Generator[Step, Answer | None, None]
 
 
 class Talker:
-    """A provider (as a second base class) whose answer takes several requests (RunPod's queue: submit, poll, cancel)."""
+    """A provider's second base class: its answers take several requests (RunPod's queue: submit, poll, cancel)."""
 
     def converse(self, order: Order) -> Conversation:
         """The requests of one call in turn. Closed early (the client left), it leaves what `farewell` says to send."""

@@ -17,17 +17,8 @@ Finding = tuple[Path, str]
 
 NOT_YET: Final[Mapping[str, str]] = {
     "server.workers": "several processes",
-    "defaults.breaker": "breakers",
-    "defaults.stream_safety": "stream safety other than live",
-    "upstreams.*.breaker": "breakers",
-    "upstreams.*.max_in_flight": "limits on calls at a time",
-    "upstreams.*.max_wait": "limits on calls at a time",
-    "upstreams.*.prefill": "going on with an answer",
-    "routes.*.hedge": "hedging",
-    "routes.*.stream_safety": "stream safety other than live",
     "routes.*.cache": "the cache",
     "cache": "the cache",
-    "personas": "personas",
     "vapi": "the Vapi door",
     "log.content": "prompts in the log",
 }

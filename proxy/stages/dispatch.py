@@ -3,31 +3,24 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
-from typing import Protocol
 
 from proxy.call import Call
 from proxy.clocks import Clock
 from proxy.errors import SluiceError
+from proxy.policies.breakers import Breakers
+from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
 from proxy.policies.routes import Choice, Route
+from proxy.policies.runs import Prepared, Run
 from proxy.providers.contract import Order, Target
-from proxy.upstream.attempting import Attempt
+from proxy.upstream.attempting import Attempt, Hold
+from proxy.upstream.resuming import Resumption
 from proxy.upstream.sending import Upstreams
-from proxy.upstream.wire import Wire
+from proxy.upstream.wire import Stream, Wire
 
-
-class Prepared(Protocol):
-    """A call after its route's rules."""
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """What the rules did."""
-        ...
-
-    def order(self, target: Target) -> Order:
-        """The call for one target. Raises why that cannot be asked."""
-        ...
+Outcome = Wire | SluiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,101 +28,153 @@ class Helpers:
     """What other stages do for dispatch."""
 
     prepare: Callable[[Call, Route], Prepared]
-    attempted: Callable[[Target, str], None]  # counts an attempt by its outcome: "ok" or the error's code
+    began: Callable[[str], None]  # an attempt at this upstream begins
+    ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
     blank: Callable[[str], str]  # takes every configured secret out of a text
 
 
 @dataclass(slots=True)
 class Dispatch:
-    """The loop over targets and tries. `budgets` are per route."""
+    """The loop over targets and tries."""
 
     upstreams: Upstreams
     helpers: Helpers
-    budgets: dict[str, Budget] = field(default_factory=dict)
+    breakers: Breakers
+    gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
+    budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
     sent: dict[str, int] = field(default_factory=dict)  # attempts per upstream: must equal what `upstreams` counts
 
     async def send(self, call: Call, choice: Choice) -> Wire:
         """The answer of the first target that gives one, to be used as `async with`, which lets go of it at the end."""
-        total = choice.route.policies.timeouts.total
-        clock = Clock(min(total, call.timeout) if call.timeout else total)
+        policies = choice.route.policies
+        clock = Clock(min(policies.timeouts.total, call.timeout) if call.timeout else policies.timeouts.total)
+        budget = self.budgets.get(choice.route.name)
+        if budget is None:
+            budget = self.budgets[choice.route.name] = Budget(policies.retry.budget)
+        budget.call(monotonic())
+        run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, budget)
         try:
-            wire = await self._first(call, choice, clock)
+            wire = await self._first(run)
         except BaseException:
             clock.close()
             raise
+        if policies.stream_safety == "resume" and call.chat and wire.stream is not None:
+            wire.stream = Resumption(run, wire, partial(self._tries, run))
         wire.clock = clock
         return wire
 
-    async def _first(self, call: Call, choice: Choice, clock: Clock) -> Wire:
-        retry = choice.route.policies.retry
-        budget = self.budgets.get(choice.route.name)
-        if budget is None:
-            budget = self.budgets[choice.route.name] = Budget(retry.budget)
-        budget.call(monotonic())
-        prepared = self.helpers.prepare(call, choice.route)
-        refused: SluiceError | None = None
-        failed: SluiceError | None = None
-        last = len(choice.targets) - 1
-        for at, target in enumerate(choice.targets):
-            try:
-                order = prepared.order(target)
-            except SluiceError as refusal:
-                refused = refused or refusal
-                continue
-            outcome = await self._tries(call, choice, order, Tries(clock, budget, hold=at < last))
+    async def _first(self, run: Run) -> Wire:
+        while order := run.next_order():
+            outcome = await self._asked(run, order)
             if isinstance(outcome, Wire):
-                call.trace.changes = prepared.changes + outcome.changes
                 return outcome
-            failed = failed or outcome
-            if outcome.again == "never":
-                raise outcome if outcome.code.startswith(("client_", "upstream_timeout_total")) else failed
-        cause = failed or refused
-        assert cause is not None, "a route has at least one target"
-        raise given_up(cause)
+            run.failed(outcome)
+        raise run.given_up()
 
-    async def _tries(self, call: Call, choice: Choice, order: Order, tries: "Tries") -> Wire | SluiceError:
+    async def _asked(self, run: Run, order: Order) -> Outcome:
+        """One target, and a second beside it where the first is slow and the route hedges."""
+        hedge = run.policies.hedge
+        if hedge is None or not run.left:
+            return await self._tries(run, order, run.clock, run.hold)
+        racers = [self._racer(run, order)]
+        try:
+            await asyncio.wait(racers, timeout=hedge.after)
+            if not racers[0].done() and run.budget.spend(monotonic(), hedge.budget) and (other := run.next_order()):
+                racers.append(self._racer(run, other))
+            return await _first_answer(run, racers)
+        finally:
+            for racer in racers:
+                await _let_go(racer)
+
+    def _racer(self, run: Run, order: Order) -> "asyncio.Task[Outcome]":
+        return asyncio.create_task(self._tries(run, order, Clock(run.clock.left), "content"))
+
+    async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""
-        policies, target = choice.route.policies, order.target
-        backoff = Backoff(policies.retry.backoff, policies.retry.max_backoff)
-        for tried in range(1, policies.retry.attempts + 1):
-            attempt = Attempt(self.upstreams, call, order, policies.timeouts, tries.clock)
-            call.trace.upstream, call.trace.model = target.upstream, target.model
-            self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
-            try:
-                wire = await attempt.answer(tries.hold)
-            except SluiceError as failure:
-                failure.message = self.helpers.blank(failure.message)
-                call.trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
-                self.helpers.attempted(target, failure.code)
-                if failure.again != "same" or tried == policies.retry.attempts:
-                    return failure
-                wait = backoff.wait(tried, failure.retry_after)
-                if wait is None or wait >= tries.clock.left or not tries.budget.spend(monotonic()):
-                    return failure
-                await asyncio.sleep(wait)
-            else:
-                call.trace.attempts.append(f"{target.upstream}:{attempt.status}")
-                self.helpers.attempted(target, "ok")
-                return wire
+        retry, target = run.policies.retry, order.target
+        backoff = Backoff(retry.backoff, retry.max_backoff)
+        breaker = self.breakers.of(target.upstream, target.model)
+        for tried in range(1, retry.attempts + 1):
+            if not breaker.admits(monotonic()):
+                return breaker.refusal(target.upstream, monotonic())
+            outcome = await self._try(run, order, clock, hold)
+            if isinstance(outcome, Wire) or outcome.again != "same" or tried == retry.attempts:
+                return outcome
+            wait = backoff.wait(tried, outcome.retry_after)
+            if wait is None or wait >= clock.left or not run.budget.spend(monotonic()):
+                return outcome
+            await asyncio.sleep(wait)
         raise AssertionError("a route allows at least one attempt")
 
+    async def _try(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
+        """One attempt, counted and told to the breaker, within the upstream's bounds."""
+        target, trace = order.target, run.call.trace
+        gate = self.gates.get(target.upstream)
+        if gate is not None:
+            try:
+                await gate.enter(run.call.tenant or "")
+            except SluiceError as full:
+                return full
+        attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self._count)
+        trace.upstream, trace.model = target.upstream, target.model
+        self.helpers.began(target.upstream)
+        try:
+            wire = await attempt.answer(hold)
+        except SluiceError as failure:
+            failure.message = self.helpers.blank(failure.message)
+            trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
+            self._ended(target, gate, failure, True)
+            return failure
+        except BaseException:
+            self._ended(target, gate, None, False)
+            raise
+        trace.attempts.append(f"{target.upstream}:{attempt.status}")
+        trace.upstream, trace.model, trace.changes = target.upstream, target.model, run.changes + wire.changes
+        wire.after = partial(self._closed, target, gate)
+        return wire
 
-@dataclass(frozen=True, slots=True)
-class Tries:
-    """What the tries of one call share."""
+    def _count(self, upstream: str) -> None:
+        self.sent[upstream] = self.sent.get(upstream, 0) + 1
 
-    clock: Clock
-    budget: Budget
-    hold: bool  # another target could still answer
+    def _closed(self, target: Target, gate: Gate | None, stream: Stream | None) -> None:
+        """The answer of an attempt has been let go of."""
+        if stream is None:
+            self._ended(target, gate, None, True)
+        else:
+            self._ended(target, gate, stream.failure, stream.failure is not None or stream.complete)
+
+    def _ended(self, target: Target, gate: Gate | None, failure: SluiceError | None, told: bool) -> None:
+        """`told`: what happened says something of the upstream; a client that left does not."""
+        if gate is not None:
+            gate.leave()
+        if told:
+            self.breakers.noted(target.upstream, target.model, failure, monotonic())
+        else:
+            self.breakers.of(target.upstream, target.model).abandoned()
+        self.helpers.ended(target, "cancelled" if not told else failure.code if failure else "ok")
+
+
+async def _first_answer(run: Run, racers: list["asyncio.Task[Outcome]"]) -> Outcome:
+    """The first of them that is an answer, else the failure of the first."""
+    waiting = set(racers)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for racer in racers:
+            if racer in done and isinstance(racer.result(), Wire):
+                return racer.result()
+    for racer in racers[1:]:
+        outcome = racer.result()
+        assert isinstance(outcome, SluiceError)
+        run.failed(outcome)
+    return racers[0].result()
+
+
+async def _let_go(racer: "asyncio.Task[Outcome]") -> None:
+    """Ends a racer that is not needed any more."""
+    racer.cancel()
+    await asyncio.wait([racer])
 
 
 def shortened(code: str) -> str:
     """An error's code as x-sluice-attempts shows it: "unreachable", "timeout_first_token"."""
     return code.removeprefix("upstream_")
-
-
-def given_up(cause: SluiceError) -> SluiceError:
-    """The cause as the caller gets it once every target has failed: trying again at once cannot help."""
-    if cause.code.startswith("upstream_") and cause.retry_after is None:
-        cause.should_retry = False
-    return cause

@@ -135,8 +135,13 @@ class Meter:
         """Counts and times what happens to the call within the block."""
         return Exchange(self, call)
 
+    def began(self, upstream: str) -> None:
+        """An attempt at an upstream begins."""
+        self._asked(upstream, 1)
+
     def attempted(self, target: Target, outcome: str) -> None:
-        """Counts a try at a target: "ok" or the error's code."""
+        """An attempt, or the answer that came of it, ended: "ok", the error's code, or "cancelled"."""
+        self._asked(target.upstream, -1)
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
         if child is None:
@@ -173,8 +178,7 @@ class Meter:
         """Calls that wait for this upstream or stream from it now."""
         return self._under_way.get(upstream, 0)
 
-    def asked(self, upstream: str, change: int) -> None:
-        """An attempt at an upstream began (1) or what came of it ended (-1)."""
+    def _asked(self, upstream: str, change: int) -> None:
         self._under_way[upstream] = now = self._under_way.get(upstream, 0) + change
         gauge = self._gauges.get(upstream)
         if gauge is None:

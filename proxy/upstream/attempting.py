@@ -1,13 +1,16 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal
 
 import httpx
 
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, timed
+from proxy.errors import SluiceError
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.openai_compatible import error_in_event
@@ -17,6 +20,7 @@ from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import (
+    MAX_WHOLE,
     EventStream,
     Pieces,
     RawWatch,
@@ -29,6 +33,7 @@ from proxy.upstream.wire import (
 )
 from proxy.watch import ChatWatch, ResponsesWatch
 
+Hold = Literal["nothing", "content", "all"]
 _CHAT_LIKE = ("chat/completions", "completions")
 
 
@@ -53,13 +58,15 @@ class Attempt:
     order: Order
     timeouts: Timeouts
     clock: Clock
+    count: Callable[[str], None]  # counts a request that is sent as an attempt
     status: int = 0
     changes: tuple[str, ...] = ()
 
-    async def answer(self, hold: bool) -> Wire:
+    async def answer(self, hold: Hold) -> Wire:
         """The answer: whole, or a stream whose first events are there.
 
-        `hold`: keep events back until one has content, since another target could still answer instead.
+        `hold`: events that are kept back, since another target could still answer instead: none, those before the
+        first with content, or all of them.
         Raises SluiceError with what may follow (`again`).
         """
         if not self.call.stream:
@@ -115,6 +122,7 @@ class Attempt:
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             self.status = 200
+            self.count(self.order.target.upstream)
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
             talk.timed(self.clock, Patience(wait, self.timeouts.first_token))
@@ -123,7 +131,7 @@ class Attempt:
         response, headers = await timed(self.clock, "first_token", self.timeouts.first_token, self._sent(request))
         return response.stream, headers
 
-    async def _streamed(self, source: Pieces, headers: Headers, hold: bool) -> Wire:
+    async def _streamed(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
         provider = self.order.target.provider
         if carries_events(headers):
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
@@ -142,13 +150,16 @@ class Attempt:
     def _wire(self, headers: Headers, body: bytes | None, head: bytes = b"", stream: EventStream | None = None) -> Wire:
         return Wire(self.order.target, self.status, headers, body, head, stream, self.changes)
 
-    async def _head(self, stream: EventStream, hold: bool) -> bytes:
-        """The first events: up to the first with content where others are to be held, else what came first."""
-        head, asked = [], perf_counter()
+    async def _head(self, stream: EventStream, hold: Hold) -> bytes:
+        """The first events: as many as are to be held."""
+        head, size, asked = [], 0, perf_counter()
         async for batch in stream:
             head.append(batch)
-            if not hold or stream.watch.content_at is not None:
+            size += len(batch)
+            if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break
+            if size > MAX_WHOLE:
+                raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
         self.call.trace.waited += perf_counter() - asked
         return b"".join(head)
 
@@ -166,6 +177,7 @@ class Attempt:
         target = self.order.target
         self.changes = request.changes
         asked = perf_counter()
+        self.count(target.upstream)
         try:
             response = await self.upstreams.send(target, request, self.timeouts.connect)
         finally:
@@ -180,8 +192,10 @@ class Attempt:
             await response.stream.aclose()
         raise target.provider.failure(self.status, headers, body)
 
-    async def _ask(self, target: Target, request: Request) -> Answer:
-        response = await self.upstreams.send(target, request, self.timeouts.connect)
+    async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
+        """A request of a conversation; the first one is the attempt."""
+        send = self.upstreams.send if first else self.upstreams.ask
+        response = await send(target, request, self.timeouts.connect)
         try:
             return Answer(response.status_code, response.headers, await self._read(response.stream))
         finally:
@@ -198,12 +212,14 @@ class Attempt:
 
 
 def note(call: Call, watch: Watch) -> None:
-    """Keeps with the call what its watched stream has said so far."""
+    """Keeps with the call what its watched stream has said; of several streams, what they said together."""
     trace = call.trace
-    trace.content_at, trace.last_at = watch.content_at, watch.last_at
-    trace.malformed = watch.malformed
+    if trace.content_at is None:
+        trace.content_at = watch.content_at
+    trace.last_at = watch.last_at
+    trace.malformed += watch.malformed
     if watch.usage is not None:
-        trace.usage = watch.usage
+        trace.usage = watch.usage.and_also(trace.usage)
 
 
 def _without_type(headers: Headers) -> Headers:

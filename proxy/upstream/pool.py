@@ -87,8 +87,8 @@ class Origin:
             return
         if self._closed:
             connection.abort()
-        elif self._waiting:
-            self._waiting.popleft().set_result(connection)
+        elif waiter := self._next():
+            waiter.set_result(connection)
         else:
             if len(self._idle) >= self._bounds.idle:
                 self._drop_oldest()
@@ -114,7 +114,8 @@ class Origin:
             return await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiting.remove(waiter)
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
             elif (given := waiter.result()) is not None:
                 self.give(given)
             else:
@@ -142,10 +143,18 @@ class Origin:
             self._free()
 
     def _free(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set_result(None)
+        if waiter := self._next():
+            waiter.set_result(None)
         else:
             self._held -= 1
+
+    def _next(self) -> "asyncio.Future[Connection | None] | None":
+        """Whose turn it is of those who still wait; one who was cancelled may not have got to leave yet."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                return waiter
+        return None
 
     def _sweep(self) -> None:
         """Drops what has been idle for too long, and comes again when the next would be."""

@@ -40,6 +40,10 @@ class Upstreams:
         self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
         return await self._asked(target, request, connect)
 
+    async def ask(self, target: Target, request: Request, connect: float) -> Response:
+        """The same for a further request of an attempt that was counted when it began."""
+        return await self._asked(target, request, connect)
+
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
         """A whole answer for the control plane (catalogues, health), all of it within `timeout` seconds.
 

@@ -9,8 +9,8 @@ from proxy.clocks import Clock
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Order, Pause, Request, Talker, Target
 
-Ask = Callable[[Target, Request], Coroutine[Any, Any, Answer]]
-"""Sends one request of a conversation and reads its answer."""
+Ask = Callable[[Target, Request, bool], Coroutine[Any, Any, Answer]]
+"""Sends one request of a conversation (True: its first) and reads its answer."""
 Later = Callable[[Coroutine[Any, Any, Any]], None]
 """Runs something after the call, without anybody waiting for it."""
 
@@ -36,6 +36,7 @@ class Talk:
         self._answer: Answer | None = None
         self._clock: Clock | None = None
         self._patience = Patience(0, 0)
+        self._begun = False  # its first request was sent
         self.running = False  # a worker has the job
         self._ended = False
         self._asking: asyncio.Future[Answer] | None = None  # a request on its way; whoever leaves does not end it
@@ -69,7 +70,8 @@ class Talk:
                     self._runs()
                 await asyncio.sleep(step.seconds)
             else:
-                self._asking = asyncio.ensure_future(self._ask(self._order.target, step))
+                self._asking = asyncio.ensure_future(self._ask(self._order.target, step, not self._begun))
+                self._begun = True
                 self._answer = await asyncio.shield(self._asking)
                 self._asking = None
 
@@ -98,6 +100,6 @@ class Talk:
         if farewell is None:
             return
         try:
-            await self._ask(self._order.target, farewell)
+            await self._ask(self._order.target, farewell, False)
         except SluiceError:
             pass  # nobody is left to be told; the job ends by its own time-to-live

@@ -1,7 +1,7 @@
 """One upstream's answer while it is being read: its clocks, its reader, and what its events say."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -61,7 +61,7 @@ class Waits:
 class EventStream:
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
-    __slots__ = ("_clock", "_ended", "_first_by", "_idle", "_pieces", "_reader", "_source", "watch")
+    __slots__ = ("_clock", "_ended", "_first_by", "_idle", "_pieces", "_reader", "_source", "failure", "watch")
 
     def __init__(self, source: Pieces, reader: Reader, watch: Watch, clock: Clock, waits: Waits) -> None:
         self._source = source
@@ -72,11 +72,24 @@ class EventStream:
         self._idle = waits.idle
         self._first_by = asyncio.get_running_loop().time() + waits.first_token
         self._ended = False
+        self.failure: SluiceError | None = None  # that ended it
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self.failure is None and self._ended and self.watch.complete
 
     def __aiter__(self) -> "EventStream":
         return self
 
     async def __anext__(self) -> bytes:
+        try:
+            return await self._next()
+        except SluiceError as failure:
+            self._ended, self.failure = True, failure
+            raise
+
+    async def _next(self) -> bytes:
         if self._ended:
             raise StopAsyncIteration
         watch = self.watch
@@ -146,6 +159,31 @@ class EventStream:
         await self._source.aclose()
 
 
+class Stream(Protocol):
+    """Whole events in OpenAI's dialect: an EventStream, or what keeps one going over several upstreams."""
+
+    @property
+    def watch(self) -> Watch:
+        """What was seen of the stream that is read now."""
+        ...
+
+    @property
+    def failure(self) -> SluiceError | None:
+        """What the upstream that was asked first did wrong."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+    async def aclose(self) -> None:
+        """Lets go of it."""
+        ...
+
+
 @dataclass(slots=True)
 class Wire:
     """An answer that may be passed on: `body`, or `head` (events already read) and the rest of `stream`."""
@@ -155,10 +193,11 @@ class Wire:
     headers: Headers
     body: bytes | None = None
     head: bytes = b""
-    stream: EventStream | None = None
+    stream: Stream | None = None
     changes: tuple[str, ...] = ()  # what the provider's translation had to do
 
     clock: Clock | None = None  # to be closed with it
+    after: Callable[[Stream | None], None] | None = None  # told when it is let go of
 
     async def __aenter__(self) -> "Wire":
         return self
@@ -169,6 +208,8 @@ class Wire:
             self.clock.close()
         if self.stream is not None:
             await self.stream.aclose()
+        if self.after is not None:
+            self.after(self.stream)
 
 
 async def read_whole(source: Pieces) -> bytes:

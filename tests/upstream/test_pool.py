@@ -213,6 +213,24 @@ def test_who_leaves_the_queue_passes_on_what_he_was_given(run: Run) -> None:
     run(main())
 
 
+def test_one_who_was_cancelled_a_moment_ago_is_passed_over(run: Run) -> None:
+    async def main() -> None:
+        async with pooling(answering(HELLO), Bounds(connections=2)) as (origin, _):
+            first, second = await connections(origin, 2)
+            waiting = [asyncio.create_task(origin.open(5)) for _ in range(4)]
+            await asyncio.sleep(0.02)
+            waiting[0].cancel()
+            waiting[2].cancel()
+            origin.give(first)
+            origin.give(second)
+            assert [await waiting[1], await waiting[3]] == [first, second]
+            await asyncio.wait(waiting)
+            first.abort()
+            second.abort()
+
+    run(main())
+
+
 def test_waiting_for_room_ends_with_the_time_given(run: Run) -> None:
     async def main() -> None:
         async with pooling(answering(HELLO), Bounds(connections=1)) as (origin, _):

@@ -1,0 +1,87 @@
+"""One call's way over its targets: which is next, what the failures so far mean, and what the caller is told."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from proxy.call import Call
+from proxy.clocks import Clock
+from proxy.errors import SluiceError
+from proxy.policies.retries import Budget
+from proxy.policies.routes import Choice, Policies
+from proxy.providers.contract import Order, Target
+
+
+class Prepared(Protocol):
+    """A call after its route's rules."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the rules did."""
+        ...
+
+    def order(self, target: Target) -> Order:
+        """The call for one target. Raises why that cannot be asked."""
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """A call on its way. Failures are told by `failed`; the cause of the first target is what the caller gets."""
+
+    call: Call
+    choice: Choice
+    prepared: Prepared
+    clock: Clock
+    budget: Budget
+    left: deque[Target] = field(init=False)
+    _refused: SluiceError | None = field(default=None, init=False)
+    _failed: SluiceError | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.left = deque(self.choice.targets)
+
+    @property
+    def policies(self) -> Policies:
+        """The route's."""
+        return self.choice.route.policies
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the route's rules did."""
+        return self.prepared.changes
+
+    @property
+    def hold(self) -> Literal["nothing", "content", "all"]:
+        """How much of a stream is kept back, since another target could still answer instead."""
+        if self.policies.stream_safety == "whole":
+            return "all"
+        return "content" if self.left else "nothing"
+
+    def next_order(self) -> Order | None:
+        """What the next target that can be asked is to get; None: there is none left."""
+        while self.left:
+            try:
+                return self.prepared.order(self.left.popleft())
+            except SluiceError as refusal:
+                self._refused = self._refused or refusal
+        return None
+
+    def failed(self, failure: SluiceError) -> None:
+        """A target gave no answer. Raises where no other may be asked after that."""
+        if failure.code == "upstream_timeout_total":
+            raise failure
+        self._failed = self._failed or failure
+        if failure.again != "never":
+            return
+        if failure.code == "context_length_exceeded" and self.left:
+            return  # a later target may have the larger context; those that have not refuse by themselves
+        raise failure
+
+    def given_up(self) -> SluiceError:
+        """What the caller gets once every target has failed."""
+        cause = self._failed or self._refused
+        assert cause is not None, "a route has at least one target"
+        if cause.code.startswith("upstream_") and cause.retry_after is None:
+            cause.should_retry = False  # trying again at once cannot help
+        return cause

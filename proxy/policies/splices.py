@@ -1,0 +1,157 @@
+"""Joins a second upstream's stream to what a first one sent before it broke, so that the client sees one stream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from proxy.jsonedit import Path, find
+from proxy.sse import DONE, events, payload
+
+_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+_MESSAGES: Final = Path.of("messages")
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What the client has seen of a stream: enough to go on with it."""
+
+    texts: dict[str, str] = field(default_factory=dict)  # by the delta's field
+    head: dict[str, Any] = field(default_factory=dict)  # id and created of the first event
+    role_seen: bool = False
+    joinable: bool = True  # neither tool calls nor several choices, which are never spliced
+
+    def add(self, batch: bytes) -> None:
+        """Takes events that go to the client."""
+        for event in events(batch):
+            fields = _object(event)
+            if fields is None:
+                continue
+            if not self.head and "id" in fields:
+                self.head = {key: fields[key] for key in ("id", "created") if key in fields}
+            for choice in _choices(fields):
+                self._add(choice)
+
+    def _add(self, choice: Mapping[str, Any]) -> None:
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        if delta.get("tool_calls") or delta.get("function_call") or choice.get("index"):
+            self.joinable = False
+        self.role_seen = self.role_seen or "role" in delta
+        for name in _TEXTS:
+            if isinstance(delta.get(name), str):
+                self.texts[name] = self.texts.get(name, "") + delta[name]
+
+
+class Disagreement(Exception):
+    """The new answer says something else than what the client has seen."""
+
+
+@dataclass(slots=True)
+class Splice:
+    """Adapts a second stream. `continues`: it goes on where the first ended.
+
+    Else it is a fresh answer, of which that is left out which the client has, as long as the two agree.
+    """
+
+    transcript: Transcript
+    continues: bool
+    _fresh: dict[str, str] = field(default_factory=dict)
+    _joined: bool = False
+
+    def events(self, batch: bytes) -> bytes:
+        """What of these events the client is to see. Raises Disagreement."""
+        kept = []
+        for event in events(batch):
+            fields = _object(event)
+            if fields is None:
+                if not (payload(event) or b"").startswith(b"[DONE]"):
+                    continue  # comments and the like of the second stream
+                self._check_end()
+                kept.append(DONE)
+            elif adapted := self._adapted(fields):
+                kept.append(b"data: " + orjson.dumps(adapted) + b"\n\n")
+        return b"".join(kept)
+
+    def _adapted(self, fields: dict[str, Any]) -> dict[str, Any] | None:
+        fields |= self.transcript.head
+        choices = _choices(fields)
+        if not choices:
+            return fields  # usage
+        said = False
+        for choice in choices:
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                self._trim(delta)
+                said = said or bool(delta)
+            if choice.get("finish_reason"):
+                self._check_end()
+                said = True
+        return fields if said else None
+
+    def _trim(self, delta: dict[str, Any]) -> None:
+        """Takes out of a delta what the client has: its role, and the text before the break."""
+        if delta.get("tool_calls") or delta.get("function_call"):
+            raise Disagreement
+        if self.transcript.role_seen:
+            delta.pop("role", None)
+        for name in _TEXTS:
+            text = delta.get(name)
+            if not isinstance(text, str):
+                continue
+            rest = self._rest(name, text)
+            if rest:
+                delta[name] = rest
+            else:
+                del delta[name]
+
+    def _rest(self, name: str, text: str) -> str:
+        """The part of a text that is new to the client."""
+        seen = self.transcript.texts.get(name, "")
+        if self.continues:
+            return text if name == "content" or not self.transcript.texts.get("content") else ""
+        before = self._fresh.get(name, "")
+        after = self._fresh[name] = before + text
+        if len(before) >= len(seen):
+            return text
+        if not (seen.startswith(after) or after.startswith(seen)):
+            raise Disagreement
+        return after[len(seen) :]
+
+    def _check_end(self) -> None:
+        """A fresh answer that ends before it has caught up is another answer."""
+        if self.continues:
+            return
+        for name, seen in self.transcript.texts.items():
+            if len(self._fresh.get(name, "")) < len(seen):
+                raise Disagreement
+
+
+def handed_on(body: bytes, text: str) -> bytes | None:
+    """A chat body that asks to go on from `text`; None where its last message is an assistant's already."""
+    span = find(body, _MESSAGES)
+    if span is None:
+        return None
+    messages = orjson.loads(body[span[0] : span[1]])
+    if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") == "assistant":
+        return None
+    end = span[1] - 1
+    return body[:end] + b"," + orjson.dumps({"role": "assistant", "content": text}) + body[end:]
+
+
+def _object(event: bytes) -> dict[str, Any] | None:
+    data = payload(event)
+    if data is None or data[:1] != b"{":
+        return None
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _choices(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    choices = fields.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

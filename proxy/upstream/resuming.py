@@ -1,0 +1,142 @@
+"""A stream that survives its upstream: when one breaks, the next target goes on with what the client has seen."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from proxy.clocks import Clock
+from proxy.errors import SluiceError
+from proxy.policies.runs import Run
+from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
+from proxy.providers.contract import Order, Target
+from proxy.upstream.attempting import Hold, note
+from proxy.upstream.wire import Stream, Watch, Wire
+
+Tries = Callable[[Order, Clock, Hold], Awaitable[Wire | SluiceError]]
+"""Asks one target, with the route's retries."""
+
+
+class Resumption:
+    """In the place of the EventStream whose answer it keeps whole; what cannot be joined is an error, as it was."""
+
+    def __init__(self, run: Run, wire: Wire, tries: Tries) -> None:
+        assert wire.stream is not None
+        self._run, self._tries = run, tries
+        self._wire = wire  # the first one, which whoever uses this closes
+        self._second: Wire | None = None  # the one that goes on
+        self._stream: Stream = wire.stream
+        self._splice: Splice | None = None
+        self._transcript = Transcript()
+        self._transcript.add(wire.head)
+        self._pending = b""
+        self._asked_again: set[Target] = set()
+
+    @property
+    def watch(self) -> Watch:
+        """Of the stream that is read now."""
+        return self._stream.watch
+
+    @property
+    def failure(self) -> SluiceError | None:
+        """Of the first stream: what its own upstream did."""
+        return self._wire_failure if self._second is not None else self._stream.failure
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._stream.complete
+
+    _wire_failure: SluiceError | None = None
+
+    def __aiter__(self) -> "Resumption":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._pending:
+                batch, self._pending = self._pending, b""
+                return batch
+            try:
+                batch = self._joined(await self._stream.__anext__())
+            except SluiceError as failure:
+                await self._go_on(failure)
+                continue
+            except Disagreement:
+                await self._go_on(self._wire_failure or broken())
+                continue
+            if batch:
+                self._transcript.add(batch)
+                return batch
+
+    async def aclose(self) -> None:
+        """Lets go of every stream."""
+        await self._stream.aclose()
+        await self._drop_second()
+
+    def _joined(self, batch: bytes) -> bytes:
+        return batch if self._splice is None else self._splice.events(batch)
+
+    async def _go_on(self, failure: SluiceError) -> None:
+        """Finds a target that goes on. Raises `failure` where there is none, or where nothing can be joined."""
+        run = self._run
+        if self._second is None:
+            self._wire_failure = failure
+        note(run.call, self._stream.watch)
+        await self._stream.aclose()
+        await self._drop_second()
+        if not self._transcript.joinable or failure.code == "upstream_timeout_total":
+            raise failure
+        self._ask_again_later(failure)
+        while order := run.next_order():
+            for attempt, continues in self._ways(order):
+                outcome = await self._tries(attempt, run.clock, "content")
+                if isinstance(outcome, Wire) and self._take(outcome, continues):
+                    return
+                if isinstance(outcome, Wire):
+                    await outcome.__aexit__()
+        raise failure
+
+    def _ask_again_later(self, failure: SluiceError) -> None:
+        """The target that broke may be asked once more, after the others, unless it only fell silent."""
+        target = self._run.choice.targets[0] if self._second is None else None
+        broke = next(
+            (each for each in self._run.choice.targets if each.upstream == self._run.call.trace.upstream), target
+        )
+        if broke is not None and failure.again == "same" and broke not in self._asked_again:
+            self._asked_again.add(broke)
+            self._run.left.append(broke)
+
+    def _ways(self, order: Order) -> list[tuple[Order, bool]]:
+        """By handing over the text so far, where the target can go on from it; and by asking afresh."""
+        afresh = (replace(order, body=order.body), False)
+        text = self._transcript.texts.get("content", "")
+        if not text:
+            return [afresh]
+        body = handed_on(order.body, text) if order.target.prefill else None
+        return [afresh] if body is None else [(replace(order, body=body), True), afresh]
+
+    def _take(self, wire: Wire, continues: bool) -> bool:
+        """Whether the new answer joins the old one as far as it has come."""
+        splice = Splice(self._transcript, continues)
+        try:
+            joined = splice.events(wire.head)
+        except Disagreement:
+            return False
+        trace = self._run.call.trace
+        attempts = ",".join(trace.attempts)
+        told = f": sluice upstream={trace.upstream} model={ascii(trace.model)[1:-1]} attempts={attempts}\n\n".encode()
+        self._pending = told + joined
+        self._transcript.add(joined)
+        self._second, self._splice = wire, splice
+        if wire.stream is not None:
+            self._stream = wire.stream
+        return True
+
+    async def _drop_second(self) -> None:
+        second, self._second = self._second, None
+        if second is not None:
+            await second.__aexit__()
+
+
+def broken() -> SluiceError:
+    """The failure of a stream of which nothing else is known."""
+    return SluiceError("upstream_truncated", "The upstream's stream ended before the answer was complete.")
