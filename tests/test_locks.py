@@ -30,7 +30,8 @@ ROOT = Path(__file__).parent.parent
 WORDS = "errors reply call sse headers naming jsonedit secrecy clocks watch assembling".split()
 FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.exposing"],
-    ["proxy.settings", "proxy.providers", "proxy.store", "proxy.serving"],
+    ["proxy.settings", "proxy.store", "proxy.serving"],
+    ["proxy.providers"],
     ["proxy.policies"],
     ["proxy.upstream"],
     ["proxy.stages"],

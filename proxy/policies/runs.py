@@ -24,6 +24,10 @@ class Prepared(Protocol):
         """The call for one target. Raises why that cannot be asked."""
         ...
 
+    def context(self, target: Target) -> int | None:
+        """The tokens that the target's model can take, where that is known."""
+        ...
+
 
 @dataclass(slots=True)
 class Run:
@@ -67,16 +71,16 @@ class Run:
                 self._refused = self._refused or refusal
         return None
 
-    def failed(self, failure: SluiceError) -> None:
+    def failed(self, failure: SluiceError, target: Target) -> None:
         """A target gave no answer. Raises where no other may be asked after that."""
         if failure.code == "upstream_timeout_total":
             raise failure
         self._failed = self._failed or failure
-        if failure.again != "never":
-            return
-        if failure.code == "context_length_exceeded" and self.left:
-            return  # a later target may have the larger context; those that have not refuse by themselves
-        raise failure
+        if failure.code == "context_length_exceeded":
+            most = self.prepared.context(target)
+            self.left = deque(each for each in self.left if most and (self.prepared.context(each) or 0) > most)
+        elif failure.again == "never":
+            raise failure
 
     def given_up(self) -> SluiceError:
         """What the caller gets once every target has failed."""

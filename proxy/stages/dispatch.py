@@ -60,7 +60,10 @@ class Dispatch:
             raise
         if policies.stream_safety == "resume" and call.chat and wire.stream is not None:
             wire.stream = Resumption(run, wire, partial(self._tries, run))
-        wire.clock = clock
+        if wire.clock is None:
+            wire.clock = clock
+        else:
+            clock.close()  # the answer won a race by a clock of its own
         return wire
 
     async def _first(self, run: Run) -> Wire:
@@ -68,7 +71,7 @@ class Dispatch:
             outcome = await self._asked(run, order)
             if isinstance(outcome, Wire):
                 return outcome
-            run.failed(outcome)
+            run.failed(outcome, order.target)
         raise run.given_up()
 
     async def _asked(self, run: Run, order: Order) -> Outcome:
@@ -76,18 +79,28 @@ class Dispatch:
         hedge = run.policies.hedge
         if hedge is None or not run.left:
             return await self._tries(run, order, run.clock, run.hold)
-        racers = [self._racer(run, order)]
+        orders, racers = [order], [asyncio.create_task(self._race(run, order))]
+        winner: Outcome | None = None
         try:
             await asyncio.wait(racers, timeout=hedge.after)
             if not racers[0].done() and run.budget.spend(monotonic(), hedge.budget) and (other := run.next_order()):
-                racers.append(self._racer(run, other))
-            return await _first_answer(run, racers)
+                orders.append(other)
+                racers.append(asyncio.create_task(self._race(run, other)))
+            winner = await _first_answer(run, orders, racers)
+            return winner
         finally:
             for racer in racers:
-                await _let_go(racer)
+                await _let_go(racer, winner)
 
-    def _racer(self, run: Run, order: Order) -> "asyncio.Task[Outcome]":
-        return asyncio.create_task(self._tries(run, order, Clock(run.clock.left), "content"))
+    async def _race(self, run: Run, order: Order) -> Outcome:
+        """The tries at one target by a clock of their own, since another target is waited for at the same time."""
+        clock = Clock(run.clock.left)
+        outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
+        if isinstance(outcome, Wire):
+            outcome.clock = clock
+        else:
+            clock.close()
+        return outcome
 
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""
@@ -154,25 +167,28 @@ class Dispatch:
         self.helpers.ended(target, "cancelled" if not told else failure.code if failure else "ok")
 
 
-async def _first_answer(run: Run, racers: list["asyncio.Task[Outcome]"]) -> Outcome:
+async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:
     """The first of them that is an answer, else the failure of the first."""
     waiting = set(racers)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for racer in racers:
-            if racer in done and isinstance(racer.result(), Wire):
-                return racer.result()
-    for racer in racers[1:]:
+            if racer in done and isinstance(outcome := racer.result(), Wire):
+                return outcome
+    for order, racer in zip(orders[1:], racers[1:], strict=True):
         outcome = racer.result()
-        assert isinstance(outcome, SluiceError)
-        run.failed(outcome)
+        if isinstance(outcome, SluiceError):
+            run.failed(outcome, order.target)
     return racers[0].result()
 
 
-async def _let_go(racer: "asyncio.Task[Outcome]") -> None:
-    """Ends a racer that is not needed any more."""
-    racer.cancel()
-    await asyncio.wait([racer])
+async def _let_go(racer: "asyncio.Task[Outcome]", winner: Outcome | None) -> None:
+    """Ends a racer, or lets go of what it won too late."""
+    if not racer.done():
+        racer.cancel()
+        await asyncio.wait([racer])
+    if not racer.cancelled() and isinstance(outcome := racer.result(), Wire) and outcome is not winner:
+        await outcome.__aexit__()
 
 
 def shortened(code: str) -> str:

@@ -98,8 +98,9 @@ class System:
         for index, message in enumerate(messages):
             if isinstance(message, dict) and message.get("role") in ("system", "developer"):
                 item = children(body, span[0], index + 1)[index]
-                changed = self._joined(body[item.start : item.end], _CONTENT, message.get("content"))
-                return body[: item.start] + changed + body[item.end :]
+                had = body[item.start : item.end]
+                new = self._joined(had, _CONTENT, message.get("content"))
+                return body if new is had else body[: item.start] + new + body[item.end :]
         start = span[0] + 1
         return body[:start] + self.message + (b"," if messages else b"") + body[start:]
 

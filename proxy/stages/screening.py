@@ -37,6 +37,11 @@ class Prepared:
         """What the route's rules did."""
         return self.draft.changes
 
+    def context(self, target: Target) -> int | None:
+        """The tokens that the target's model can take, where that is known."""
+        model = self.screen.look_up(target)
+        return model.context if model else None
+
     def order(self, target: Target) -> Order:
         """The call as this target is to get it. Raises why the target cannot be asked."""
         call = self.draft.call

@@ -28,7 +28,8 @@ class Resumption:
         self._transcript = Transcript()
         self._transcript.add(wire.head)
         self._pending = b""
-        self._asked_again: set[Target] = set()
+        self._target = wire.target  # where the stream that is read now comes from
+        self._asked_again: list[Target] = []
 
     @property
     def watch(self) -> Watch:
@@ -69,6 +70,7 @@ class Resumption:
 
     async def aclose(self) -> None:
         """Lets go of every stream."""
+        self._run.clock.close()
         await self._stream.aclose()
         await self._drop_second()
 
@@ -97,13 +99,9 @@ class Resumption:
 
     def _ask_again_later(self, failure: SluiceError) -> None:
         """The target that broke may be asked once more, after the others, unless it only fell silent."""
-        target = self._run.choice.targets[0] if self._second is None else None
-        broke = next(
-            (each for each in self._run.choice.targets if each.upstream == self._run.call.trace.upstream), target
-        )
-        if broke is not None and failure.again == "same" and broke not in self._asked_again:
-            self._asked_again.add(broke)
-            self._run.left.append(broke)
+        if failure.again == "same" and self._target not in self._asked_again:
+            self._asked_again.append(self._target)
+            self._run.left.append(self._target)
 
     def _ways(self, order: Order) -> list[tuple[Order, bool]]:
         """By handing over the text so far, where the target can go on from it; and by asking afresh."""
@@ -126,7 +124,7 @@ class Resumption:
         told = f": sluice upstream={trace.upstream} model={ascii(trace.model)[1:-1]} attempts={attempts}\n\n".encode()
         self._pending = told + joined
         self._transcript.add(joined)
-        self._second, self._splice = wire, splice
+        self._second, self._splice, self._target = wire, splice, wire.target
         if wire.stream is not None:
             self._stream = wire.stream
         return True

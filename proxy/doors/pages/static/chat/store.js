@@ -1,0 +1,125 @@
+/** @file Conversations, kept in this browser and nowhere else: one entry each in localStorage, and a list of them. */
+
+/**
+ * @typedef {{message: string, code: string, requestId?: string}} Failure
+ * @typedef {{upstream?: string, model?: string, attempts: string[], changes?: string, cache?: string, requestId?: string, proxyMs?: number}} Receipt
+ * @typedef {{input?: number, output?: number, reasoning?: number, cached?: number, cost?: number}} Usage
+ * @typedef {{temperature?: number, max_tokens?: number, top_p?: number}} Parameters
+ */
+/**
+ * One model's answer. Times are milliseconds from the sending.
+ * @typedef {object} Answer
+ * @property {string} model as it was asked for; "" is the gateway's default
+ * @property {string} text
+ * @property {string} reasoning
+ * @property {string} tools tool calls, as text
+ * @property {"waiting" | "streaming" | "done" | "stopped" | "failed"} state
+ * @property {Receipt} receipt
+ * @property {Failure} [failure]
+ * @property {Usage} [usage]
+ * @property {string} [finish]
+ * @property {number} [firstToken]
+ * @property {number} [took]
+ */
+/**
+ * @typedef {{id: string, prompt: string, answers: Answer[]}} Turn
+ * @typedef {{id: string, title: string, updated: number}} Listed
+ * @typedef {Listed & {models: string[], system: string, parameters: Parameters, turns: Turn[]}} Conversation
+ */
+
+const LIST = "sluice.chat.list";
+const LAST = "sluice.chat.last"; // models, system prompt and parameters that the next conversation starts with
+
+/** @returns {Listed[]} newest first */
+export function list() {
+  return read(LIST, []).sort((/** @type {Listed} */ a, /** @type {Listed} */ b) => b.updated - a.updated);
+}
+
+/** @returns {Conversation} one that is kept as soon as it has a turn */
+export function fresh() {
+  const last = read(LAST, {});
+  return { id: newId(), title: "New conversation", updated: Date.now(), models: last.models ?? [""], system: last.system ?? "", parameters: last.parameters ?? {}, turns: [] };
+}
+
+/**
+ * @param {string} id
+ * @returns {Conversation | null}
+ */
+export function load(id) {
+  const found = read(`sluice.chat.${id}`, null);
+  for (const answer of found?.turns.flatMap((/** @type {Turn} */ turn) => turn.answers) ?? []) {
+    if (answer.state === "waiting" || answer.state === "streaming") {
+      answer.state = "failed";
+      answer.failure = { message: "The page was left while this answer was on its way.", code: "client_cancelled" };
+    }
+  }
+  return found;
+}
+
+/**
+ * Raises QuotaExceededError where the browser has no room left.
+ * @param {Conversation} conversation
+ */
+export function save(conversation) {
+  const { id, title, updated, models, system, parameters } = conversation;
+  write(LAST, { models, system, parameters });
+  if (!conversation.turns.length) return;
+  write(`sluice.chat.${id}`, conversation);
+  write(LIST, [{ id, title, updated }, ...list().filter((other) => other.id !== id)]);
+}
+
+/** @param {string} id */
+export function remove(id) {
+  localStorage.removeItem(`sluice.chat.${id}`);
+  write(LIST, list().filter((other) => other.id !== id));
+}
+
+/**
+ * A conversation as Markdown, for keeping elsewhere.
+ * @param {Conversation} conversation
+ */
+export function exported(conversation) {
+  const parts = [`# ${conversation.title}`];
+  if (conversation.system) parts.push(`> ${conversation.system.replaceAll("\n", "\n> ")}`);
+  for (const turn of conversation.turns) {
+    parts.push(`## You\n\n${turn.prompt}`);
+    for (const answer of turn.answers) {
+      const end = answer.failure ? `\n\n*Incomplete: ${answer.failure.message}*` : "";
+      parts.push(`## ${answerer(answer)}\n\n${answer.text}${end}`);
+    }
+  }
+  return parts.join("\n\n") + "\n";
+}
+
+/**
+ * Who answered: upstream and model where that is known, else what was asked for.
+ * @param {Answer} answer
+ */
+export function answerer(answer) {
+  const { upstream, model } = answer.receipt;
+  return upstream ? `${upstream}/${model ?? ""}` : answer.model || "Default model";
+}
+
+export function newId() {
+  return Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
+}
+
+/**
+ * @param {string} key
+ * @param {any} otherwise
+ */
+function read(key, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(key) ?? "null") ?? otherwise;
+  } catch {
+    return otherwise; // not ours to repair
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {any} value
+ */
+function write(key, value) {
+  localStorage.setItem(key, JSON.stringify(value));
+}

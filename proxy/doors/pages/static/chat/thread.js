@@ -1,0 +1,197 @@
+/** @file The conversation on screen: prompts, answers side by side, and what is known about each answer. */
+import { copy, h, icon, tool } from "/static/shared/dom.js";
+import { dollars, duration, plural } from "/static/shared/format.js";
+import { Prose } from "/static/chat/markdown.js";
+import { answerer } from "/static/chat/store.js";
+
+/** @typedef {import("/static/chat/store.js").Answer} Answer */
+/** @typedef {import("/static/chat/store.js").Turn} Turn */
+/** @typedef {{edit: (turn: Turn, prompt: string) => void, regenerate: (turn: Turn, answer: Answer) => void, keep: (turn: Turn, answer: Answer) => void, busy: () => boolean}} Actions */
+
+/**
+ * @param {HTMLElement} log
+ * @param {Actions} actions
+ */
+export function thread(log, actions) {
+  const scroller = /** @type {HTMLElement} */ (log.parentElement);
+  /** @type {Map<Answer, AnswerView>} */
+  const views = new Map();
+  let follows = true; // the end stays in sight until somebody scrolls up
+  scroller.addEventListener("scroll", () => (follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60), { passive: true });
+
+  /** @param {Turn[]} turns */
+  function show(turns) {
+    views.clear();
+    log.replaceChildren(...turns.map(turnNode));
+    toEnd();
+  }
+
+  /** @param {Turn} turn */
+  function add(turn) {
+    log.append(turnNode(turn));
+    toEnd();
+  }
+
+  /** @param {Turn} turn */
+  function turnNode(turn) {
+    const answers = turn.answers.map((answer) => {
+      const view = new AnswerView(turn, answer, actions, () => follows && toEnd());
+      views.set(answer, view);
+      return view.node;
+    });
+    return h("section", { class: "turn", "data-turn": turn.id, "aria-label": "Turn" }, promptNode(turn), h("div", { class: answers.length > 1 ? "answers side-by-side" : "answers" }, ...answers));
+  }
+
+  /** @param {Turn} turn */
+  function promptNode(turn) {
+    const bubble = h("div", { class: "bubble", "data-testid": "prompt-text" }, turn.prompt);
+    const tools = h("div", { class: "tools" }, tool("copy", "Copy prompt", (event) => copy(/** @type {any} */ (event.currentTarget), turn.prompt), { class: "tool small" }), tool("edit", "Edit prompt", () => edit(turn), { class: "tool small", "data-testid": "edit" }));
+    return h("div", { class: "prompt" }, bubble, tools);
+  }
+
+  /** @param {Turn} turn */
+  function edit(turn) {
+    if (actions.busy()) return;
+    const node = log.querySelector(`[data-turn="${turn.id}"] .prompt`);
+    if (!node) return;
+    const text = h("textarea", { class: "input", rows: 4, "aria-label": "Edited prompt", "data-testid": "edit-prompt", value: turn.prompt });
+    const cancel = () => node.replaceWith(promptNode(turn));
+    const send = () => text.value.trim() && actions.edit(turn, text.value.trim());
+    text.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
+      else if (event.key === "Escape") cancel();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    const buttons = h("div", { class: "actions" }, h("button", { type: "button", class: "button", onclick: cancel }, "Cancel"), h("button", { type: "button", class: "button main", onclick: send }, "Send"));
+    node.replaceChildren(h("div", { class: "editor" }, text, buttons));
+    text.focus();
+    text.setSelectionRange(text.value.length, text.value.length);
+  }
+
+  function toEnd() {
+    follows = true;
+    scroller.scrollTop = scroller.scrollHeight;
+  }
+
+  return { show, add, edit, update: (/** @type {Answer} */ answer) => views.get(answer)?.update() };
+}
+
+/** One answer. Redrawn at most once a frame, and less often where drawing takes long. */
+class AnswerView {
+  /**
+   * @param {Turn} turn
+   * @param {Answer} answer
+   * @param {Actions} actions
+   * @param {() => void} grown
+   */
+  constructor(turn, answer, actions, grown) {
+    this.turn = turn;
+    this.answer = answer;
+    this.actions = actions;
+    this.grown = grown;
+    this.due = false;
+    this.who = h("header", { class: "who" });
+    this.thoughts = h("div", { class: "thoughts" });
+    this.summary = h("summary", {}, "Reasoning");
+    this.reasoning = h("details", { class: "reasoning", hidden: true, "data-testid": "reasoning" }, this.summary, this.thoughts);
+    this.body = h("div", { class: "prose", "data-testid": "answer-text" });
+    this.calls = h("pre", { class: "calls", hidden: true, "aria-label": "Tool calls" });
+    this.end = h("div", { class: "end" });
+    this.prose = new Prose(this.body);
+    this.node = h("article", { class: "answer", "data-testid": "answer" }, this.who, this.reasoning, this.body, this.calls, this.end);
+    this.draw();
+  }
+
+  /** Asks for a redraw. */
+  update() {
+    if (this.ended()) return this.draw();
+    if (this.due) return;
+    this.due = true;
+    requestAnimationFrame(() => {
+      const began = performance.now();
+      this.draw();
+      const rest = Math.min(1000, (performance.now() - began) * 3);
+      setTimeout(() => {
+        this.due = false;
+        if (this.answer.text !== this.prose.text) this.update();
+      }, rest);
+    });
+  }
+
+  ended() {
+    return this.answer.state !== "waiting" && this.answer.state !== "streaming";
+  }
+
+  draw() {
+    const { answer } = this;
+    this.node.dataset.state = answer.state;
+    this.node.setAttribute("aria-busy", String(!this.ended()));
+    this.node.setAttribute("aria-label", `Answer of ${answerer(answer)}`);
+    this.who.textContent = answerer(answer);
+    this.prose.show(answer.text);
+    this.reasoning.hidden = !answer.reasoning;
+    if (this.thoughts.textContent !== answer.reasoning) this.thoughts.textContent = answer.reasoning;
+    this.summary.textContent = answer.reasoning && !answer.text && !this.ended() ? "Reasoning…" : "Reasoning";
+    this.calls.hidden = !answer.tools;
+    this.calls.textContent = answer.tools;
+    if (this.ended()) {
+      this.prose.finish();
+      this.end.replaceChildren(...this.ending());
+    } else if (!this.end.firstChild) this.end.append(h("span", { class: "waiting", role: "img", "aria-label": "Answering" }, h("i"), h("i"), h("i")));
+    this.grown();
+  }
+
+  /** What stands below an answer that has ended. */
+  ending() {
+    const { answer, actions, turn } = this;
+    const again = () => actions.busy() || actions.regenerate(turn, answer);
+    const tools = [
+      answer.text && tool("copy", "Copy answer", (event) => copy(/** @type {any} */ (event.currentTarget), answer.text), { class: "tool small", "data-testid": "copy-answer" }),
+      tool("retry", "Regenerate", again, { class: "tool small", "data-testid": "regenerate" }),
+      turn.answers.length > 1 && tool("check", "Go on with this one", () => actions.busy() || actions.keep(turn, answer), { class: "tool small", "data-testid": "keep" }),
+    ].filter(Boolean);
+    return [failureNode(answer), h("footer", { class: "facts", "data-testid": "facts" }, ...facts(answer), h("span", { class: "tools" }, ...tools))].filter((node) => node !== null);
+  }
+}
+
+/**
+ * @param {Answer} answer
+ * @returns {HTMLElement | null}
+ */
+function failureNode({ state, failure, text, finish }) {
+  if (state === "stopped") return h("p", { class: "notice", "data-testid": "stopped" }, "Stopped.");
+  if (failure) {
+    const what = text ? "This answer is incomplete. " : "";
+    const more = [failure.code, failure.requestId].filter(Boolean).join(" · ");
+    return h("div", { class: "notice bad", role: "alert", "data-testid": "failure" }, h("p", {}, what + failure.message), h("p", { class: "mono" }, more));
+  }
+  if (finish === "length") return h("p", { class: "notice warn" }, "The answer reached its length limit.");
+  if (finish === "content_filter") return h("p", { class: "notice warn" }, "The upstream's content filter ended the answer.");
+  return null;
+}
+
+/**
+ * Tokens, times, cost, who answered and what was rewritten; nothing where it is not known.
+ * @param {Answer} answer
+ * @returns {HTMLElement[]}
+ */
+function facts({ receipt, usage, firstToken, took, state }) {
+  const { input, output, reasoning, cached, cost } = usage ?? {};
+  const speed = output && output > 1 && took && firstToken !== undefined && took > firstToken ? ((output - 1) / (took - firstToken)) * 1000 : null;
+  const cacheWord = receipt.cache?.split(";")[0];
+  /** @type {[string, string | null | undefined | false | 0, string?][]} */
+  const known = [
+    ["upstream", receipt.upstream, "Upstream that answered"],
+    ["tokens", output !== undefined && plural(output, "token"), [input !== undefined && `${input} in`, cached && `${cached} of them cached`, `${output} out`, reasoning && `${reasoning} of them reasoning`].filter(Boolean).join(", ")],
+    ["first-token", firstToken !== undefined && `first after ${duration(firstToken)}`, "Time to the first token"],
+    ["speed", speed && `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} tokens/s`, took ? `Whole answer: ${duration(took)}` : ""],
+    ["cost", cost !== undefined && dollars(cost), "Cost that the upstream reports"],
+    ["proxy", receipt.proxyMs !== undefined && state === "done" && `proxy ${duration(receipt.proxyMs)}`, "Time inside Sluice"],
+    ["cache", cacheWord && cacheWord !== "off" && cacheWord !== "miss" && `cache ${receipt.cache}`],
+    ["attempts", receipt.attempts.length > 1 && receipt.attempts.join(" → "), "Attempts"],
+    ["changes", receipt.changes && `rewritten: ${receipt.changes}`, "What Sluice changed in the request or the answer"],
+  ];
+  return known.filter(([, text]) => text).map(([name, text, title]) => h("span", { "data-fact": name, class: name === "attempts" ? "tag warn" : null, title: title || null }, name === "upstream" ? icon("server") : null, text));
+}

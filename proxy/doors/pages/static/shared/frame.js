@@ -1,0 +1,31 @@
+/** @file What both pages share: the theme switch, and the side column on narrow screens. */
+import { byId } from "/static/shared/dom.js";
+
+/** Wires the buttons of the frame. */
+export function frame() {
+  byId("theme").addEventListener("click", () => {
+    const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    const now = document.documentElement.dataset.theme ?? system;
+    const next = now === "dark" ? "light" : "dark";
+    if (next === system) {
+      delete document.documentElement.dataset.theme;
+      localStorage.removeItem("sluice.theme");
+    } else {
+      document.documentElement.dataset.theme = next;
+      localStorage.setItem("sluice.theme", next);
+    }
+    document.dispatchEvent(new Event("themechange"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
+  byId("open-side").addEventListener("click", () => {
+    showSide(true);
+    byId("side").querySelector("a, button")?.focus();
+  });
+  byId("veil").addEventListener("click", () => showSide(false));
+}
+
+/** @param {boolean} open */
+export function showSide(open) {
+  document.body.classList.toggle("side-open", open);
+  byId("open-side").setAttribute("aria-expanded", String(open));
+}

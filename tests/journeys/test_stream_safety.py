@@ -1,0 +1,172 @@
+"""What becomes of a stream whose upstream breaks: an error event, a continuation, or an answer held until it is whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import orjson
+import pytest
+
+from tests.doubles.faults import (
+    CutAfter,
+    ErrorEvent,
+    FirstTokenAfter,
+    HoldAfter,
+    NoDone,
+    RejectPrefill,
+    StallAfter,
+    Status,
+)
+from tests.doubles.openai import OpenAIDouble
+from tests.running import Running, sluice, wait_for
+
+CONFIG = """
+server: {{ping: 200ms}}
+upstreams:
+  east: {{provider: openai, base_url: {east}, api_key: sk-east}}
+  west: {{provider: openai, base_url: {west}, api_key: sk-west, prefill: {prefill}}}
+defaults:
+  timeouts: {{connect: 1s, first_token: 2s, idle: 400ms, whole: 3s}}
+  retry: {{attempts: 2, backoff: 10ms, max_backoff: 100ms}}
+  breaker: {{failures: 3, open_for: 1s}}
+  stream_safety: {safety}
+routes:
+  - {{prefix: gpt-, to: [east, west]}}
+  - {{prefix: hedged-, to: [east/x, west/x], hedge: {{after: 100ms, budget: 100%}}}}
+"""
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "tell me"}], "stream": True}
+
+
+@contextmanager
+def running(safety: str, prefill: bool = False) -> Iterator[tuple[Running, OpenAIDouble, OpenAIDouble]]:
+    with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west:
+        east.strict = west.strict = False
+        west.prefill = prefill
+        config = CONFIG.format(east=east.url, west=west.url, safety=safety, prefill=str(prefill).lower())
+        with sluice(config) as proxy:
+            yield proxy, east, west
+
+
+def text_of(stream: str) -> str:
+    """The words of a stream; checks that it is one well-formed stream."""
+    chunks = [orjson.loads(line[6:]) for line in stream.split("\n") if line.startswith("data: {")]
+    deltas = [chunk["choices"][0] for chunk in chunks if chunk.get("choices")]
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert sum("role" in delta["delta"] for delta in deltas) == 1
+    assert [delta["finish_reason"] for delta in deltas if delta["finish_reason"]] == ["stop"]
+    assert stream.count("data: [DONE]") == 1 and stream.rstrip().endswith("data: [DONE]")
+    return "".join(delta["delta"].get("content") or "" for delta in deltas)
+
+
+BREAKS = [
+    CutAfter(40),
+    CutAfter(1),
+    CutAfter(40, "reset"),
+    StallAfter(20, 30),
+    ErrorEvent(30),
+    CutAfter(30, "chunk-eof"),
+]
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=str)
+@pytest.mark.parametrize("prefill", [False, True])
+def test_resume_goes_on_where_the_first_upstream_broke(broken: CutAfter, prefill: bool) -> None:
+    with running("resume", prefill) as (proxy, east, west):
+        right = text_of(proxy.chat(BODY).text)
+        east.script(broken)
+        answer = proxy.chat(BODY)
+        assert text_of(answer.text) == right
+        if broken == CutAfter(1):
+            assert not west.calls  # nothing but the role had come, so the first target could simply be asked again
+        else:
+            assert [(call.json["messages"][-1]["role"] == "assistant") for call in west.calls] == [prefill]
+
+
+def test_resume_asks_afresh_where_a_prefill_is_refused() -> None:
+    with running("resume", True) as (proxy, east, west):
+        right = text_of(proxy.chat(BODY).text)
+        east.script(CutAfter(40))
+        west.always = RejectPrefill()
+        assert text_of(proxy.chat(BODY).text) == right
+        assert len(west.calls) == 2
+
+
+def test_resume_does_not_join_answers_that_disagree() -> None:
+    with running("resume") as (proxy, east, west):
+        from tests.doubles.words import Said
+
+        west.said = Said("something else entirely")
+        east.script(CutAfter(40), CutAfter(40), CutAfter(40))
+        answer = proxy.chat(BODY).text
+        assert "upstream_truncated" in answer and "[DONE]" not in answer and "something else" not in answer
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=str)
+def test_whole_holds_the_answer_back_until_it_is_complete(broken: CutAfter) -> None:
+    with running("whole") as (proxy, east, west):
+        right = text_of(proxy.chat(BODY).text)
+        east.script(broken, broken)
+        answer = proxy.chat(BODY)
+        assert text_of(answer.text) == right
+        assert len(west.calls) == 1
+
+
+def test_a_stream_without_done_is_complete_and_gets_it() -> None:
+    with running("live") as (proxy, east, _):
+        east.script(NoDone())
+        assert text_of(proxy.chat(BODY).text)
+
+
+def test_a_breaker_opens_and_a_single_probe_closes_it() -> None:
+    with running("live") as (proxy, east, west):
+        east.always = Status(500)
+        for _ in range(3):
+            assert proxy.chat(BODY | {"stream": False}).headers["x-sluice-upstream"] == "west"
+        seen = len(east.calls)
+        assert proxy.metric("sluice_breaker_open", upstream="east") == 1
+        assert proxy.chat(BODY | {"stream": False}).headers["x-sluice-attempts"] == "west:200"
+        assert len(east.calls) == seen
+        east.always = None
+
+        def back() -> bool:
+            return proxy.chat(BODY | {"stream": False}).headers["x-sluice-upstream"] == "east"
+
+        wait_for(back)
+        assert proxy.metric("sluice_breaker_open", upstream="east") == 0
+
+
+def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
+    with running("live") as (proxy, east, west):
+        east.script(FirstTokenAfter(5))
+        answer = proxy.chat(BODY | {"model": "hedged-x"})
+        assert answer.headers["x-sluice-upstream"] == "west"
+        assert text_of(answer.text)
+        wait_for(lambda: east.disconnects)
+        fast = proxy.chat(BODY | {"model": "hedged-x"})
+        assert fast.headers["x-sluice-attempts"] == "east:200"
+        assert sum(proxy.app.sent.values()) == sum(proxy.app.upstreams.sent.values())
+        assert proxy.metric("sluice_in_flight") == 0
+
+
+def test_a_full_upstream_lets_others_wait_and_refuses_the_rest() -> None:
+    import threading
+
+    with OpenAIDouble(key="k") as east:
+        east.strict = False
+        config = f"""
+upstreams:
+  east: {{provider: openai, base_url: {east.url}, api_key: k, max_in_flight: 1, max_wait: 300ms}}
+"""
+        with sluice(config) as proxy:
+            east.script(HoldAfter(1))
+            codes: list[int] = []
+            first = threading.Thread(target=lambda: codes.append(proxy.chat(BODY).status_code))
+            first.start()
+            wait_for(lambda: east.calls)
+            refused = proxy.chat(BODY | {"stream": False})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "policy_concurrency")
+            later = threading.Thread(target=lambda: codes.append(proxy.chat(BODY).status_code))
+            later.start()
+            east.release()
+            first.join()
+            later.join()
+            assert codes == [200, 200]
