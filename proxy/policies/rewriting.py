@@ -1,221 +1,286 @@
-"""A route's rewriting rules, compiled once at load: calls on the way out, answers and events on the way back."""
+"""Rewrites calls on the way out and answers on the way back, by rules that are compiled once at load."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal
 
 import orjson
 
-from proxy import jsonedit
 from proxy.call import Headers
-from proxy.jsonedit import Edit, Path
+from proxy.jsonedit import (
+    Edit,
+    Path,
+    children,
+    compile_default,
+    compile_remove,
+    compile_rename,
+    compile_set,
+    find,
+    model_spans,
+    put,
+)
 from proxy.sse import events, payload
 
+How = Literal["replace", "prepend", "append"]
+
 _MESSAGES: Final = Path.of("messages")
+_CONTENT: Final = Path.of("content")
 _INSTRUCTIONS: Final = Path.of("instructions")
-_INCLUDE_USAGE: Final = jsonedit.compile_set("stream_options.include_usage", True)
-_SYSTEM_ROLES: Final = ("system", "developer")
-_WITH_SYSTEM: Final = ("chat/completions", "responses")
+_NESTED_MODEL: Final = Path.of("response.model")  # where events of the Responses API have it
+_ASK_USAGE: Final = compile_set("stream_options.include_usage", True)
+_ASK_USAGE_AFRESH: Final = compile_set("stream_options", {"include_usage": True})
+_USAGE_ASKED: Final = b'{"stream_options":{"include_usage":true},'
+_DATA_LINE: Final = re.compile(
+    rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))data(?::\x20?([^\r\n]*+))?+(?:\r\n|\r|\n|\Z)"
+)  # as `sse.payload` reads them
 
 
-class SystemRule(Protocol):
-    """Texts for the system prompt; None: nothing."""
+@dataclass(frozen=True, slots=True)
+class SystemText:
+    """Texts that join the client's system text, or stand in its place; None: nothing."""
 
-    @property
-    def prepend(self) -> str | None: ...
-    @property
-    def append(self) -> str | None: ...
-    @property
-    def replace(self) -> str | None: ...
+    prepend: str | None = None
+    append: str | None = None
+    replace: str | None = None
 
 
-class HeaderRule(Protocol):
-    """Header lines to put in place and to take out, names in lower case."""
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """Header lines to put in place and to take out; values are Latin-1."""
 
-    @property
-    def set(self) -> Mapping[str, str]: ...
-    @property
-    def remove(self) -> tuple[str, ...]: ...
-
-
-class RequestRule(Protocol):
-    """`request:` of a route, as the settings have it; paths are dotted."""
-
-    @property
-    def rename(self) -> Mapping[str, str]: ...
-    @property
-    def default(self) -> Mapping[str, Any]: ...
-    @property
-    def set(self) -> Mapping[str, Any]: ...
-    @property
-    def remove(self) -> tuple[str, ...]: ...
-    @property
-    def system(self) -> SystemRule: ...
-    @property
-    def headers(self) -> HeaderRule: ...
+    set: Mapping[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
 
 
-class ResponseRule(Protocol):
+@dataclass(frozen=True, slots=True)
+class RequestRewrite:
+    """`request:` of a route; paths are dotted, `\\.` is a dot in a name, numbers index lists."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    default: Mapping[str, Any] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    system: SystemText = SystemText()
+    headers: HeaderChanges = field(default_factory=HeaderChanges)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRewrite:
     """`response:` of a route."""
 
-    @property
-    def set(self) -> Mapping[str, Any]: ...
-    @property
-    def remove(self) -> tuple[str, ...]: ...
-    @property
-    def model(self) -> str: ...
+    set: Mapping[str, Any] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    model: Literal["upstream", "asked"] = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One change to the system text, with the JSON that it puts in."""
+
+    how: How
+    text: bytes  # a JSON string
+    joint: bytes  # what stands between the quotes: the text and the blank line
+    part: bytes  # the text as a part of a message
+    message: bytes  # the text as a message
+
+    @classmethod
+    def of(cls, how: How, text: str) -> "System":
+        """The change that `how` says, with this text."""
+        joint = f"{text}\n\n" if how == "prepend" else f"\n\n{text}"
+        part, message = {"type": "text", "text": text}, {"role": "system", "content": text}
+        return cls(how, orjson.dumps(text), orjson.dumps(joint)[1:-1], orjson.dumps(part), orjson.dumps(message))
+
+    def in_messages(self, body: bytes, messages: Any) -> bytes:
+        """The body of a chat, whose `messages` are parsed, with the change; a message is put first if none has it."""
+        if not isinstance(messages, list) or (span := find(body, _MESSAGES)) is None:
+            return body
+        for index, message in enumerate(messages):
+            if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+                item = children(body, span[0], index + 1)[index]
+                had = body[item.start : item.end]
+                new = self._joined(had, _CONTENT, message.get("content"))
+                return body if new is had else body[: item.start] + new + body[item.end :]
+        start = span[0] + 1
+        return body[:start] + self.message + (b"," if messages else b"") + body[start:]
+
+    def in_instructions(self, body: bytes, instructions: Any) -> bytes:
+        """The body of a Responses API call, whose `instructions` are parsed, with the change."""
+        return self._joined(body, _INSTRUCTIONS, instructions)
+
+    def _joined(self, raw: bytes, path: Path, content: Any) -> bytes:
+        """Joins the text to the (parsed) content at `path`; what is there keeps its bytes."""
+        span = find(raw, path)
+        if span is None or self.how == "replace" or not content or not isinstance(content, str | list):
+            if content == [] and self.how != "replace":
+                return put(raw, path, b"[" + self.part + b"]")
+            return put(raw, path, self.text)
+        first = self.how == "prepend"
+        at = span[0] + 1 if first else span[1] - 1
+        if isinstance(content, str):
+            return raw[:at] + self.joint + raw[at:]
+        return raw[:at] + (self.part + b"," if first else b"," + self.part) + raw[at:]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """Rules for the way out, in order: (receipt, edit) pairs, then the system text, then headers."""
+    """A route's rules for the way out: edits with their receipts in order, then the system text, then headers."""
 
     edits: tuple[tuple[str, Edit], ...] = ()
-    system: tuple[tuple[str, str], ...] = ()  # (prepend | append | replace, text)
+    systems: tuple[System, ...] = ()
     set_headers: tuple[tuple[bytes, bytes], ...] = ()
     remove_headers: tuple[bytes, ...] = ()
 
     @classmethod
-    def of(cls, rule: RequestRule) -> "RequestRules":
-        """Compiles the settings' rules: rename, default, set, remove, system, headers."""
-        edits = [(f"rename {old}->{new}", jsonedit.compile_rename(old, new)) for old, new in rule.rename.items()]
-        edits += [(f"default {path}", jsonedit.compile_default(path, value)) for path, value in rule.default.items()]
-        edits += [(f"set {path}", jsonedit.compile_set(path, value)) for path, value in rule.set.items()]
-        edits += [(f"remove {path}", jsonedit.compile_remove(path)) for path in rule.remove]
-        texts = (("replace", rule.system.replace), ("prepend", rule.system.prepend), ("append", rule.system.append))
+    def of(cls, rewrite: RequestRewrite) -> "RequestRules":
+        """The rules, compiled. Raises ValueError for what no header can hold and renames into themselves."""
+        edits = [(f"rename {old}->{new}", compile_rename(old, new)) for old, new in rewrite.rename.items()]
+        edits += [(f"default {path}", compile_default(path, value)) for path, value in rewrite.default.items()]
+        edits += [(f"set {path}", compile_set(path, value)) for path, value in rewrite.set.items()]
+        edits += [(f"remove {path}", compile_remove(path)) for path in rewrite.remove]
+        texts: tuple[tuple[How, str | None], ...] = (
+            ("replace", rewrite.system.replace),
+            ("prepend", rewrite.system.prepend),
+            ("append", rewrite.system.append),
+        )
         return cls(
             tuple(edits),
-            tuple((how, text) for how, text in texts if text),
-            tuple((name.encode(), value.encode()) for name, value in rule.headers.set.items()),
-            tuple(name.encode() for name in rule.headers.remove),
+            tuple(System.of(how, text) for how, text in texts if text),
+            tuple((_header(name), _header(value, lower=False)) for name, value in rewrite.headers.set.items()),
+            tuple(_header(name) for name in rewrite.headers.remove),
         )
-
-    @classmethod
-    def of_preset(cls, system: str | None, values: Mapping[str, Any]) -> "RequestRules":
-        """The rules of a persona: its parameters are set, its system text goes before the client's own."""
-        edits = [(f"set {path}", jsonedit.compile_set(path, value)) for path, value in values.items()]
-        return cls(tuple(edits), (("prepend", system),) if system else ())
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is ever changed."""
-        return not (self.edits or self.system or self.set_headers or self.remove_headers)
+        """Whether no call is ever changed, so that `apply` need not be called."""
+        return not (self.edits or self.systems or self.set_headers or self.remove_headers)
 
-    def apply(self, body: bytes, headers: Headers, endpoint: str) -> tuple[bytes, Headers, tuple[str, ...]]:
-        """Body and headers after the rules, and a receipt for each that changed something."""
-        changes = []
-        for receipt, change in self.edits:
-            edited = change(body)
-            if edited is not body and edited != body:
+    def apply(
+        self, body: bytes, fields: Mapping[str, Any], headers: Headers, endpoint: str = "chat/completions"
+    ) -> tuple[bytes, Headers, tuple[str, ...]]:
+        """Body and headers after the rules (the same objects where nothing changed), and what changed.
+
+        `fields` is `body`, parsed; `endpoint` says where a system text goes: only `responses` has `instructions`.
+        """
+        changes: list[str] = []
+        edited = body
+        for receipt, edit in self.edits:
+            before, edited = edited, edit(edited)
+            if edited is not before:
                 changes.append(receipt)
-            body = edited
-        for how, text in self.system if endpoint in _WITH_SYSTEM else ():
-            edited = with_system(body, how, text)
-            if edited != body:
-                changes.append(f"system {how}")
-            body = edited
+        for system in self.systems:
+            before, edited = edited, _with_system(system, edited, fields if edited is body else None, endpoint)
+            if edited is not before:
+                changes.append(f"system {system.how}")
         if self.set_headers or self.remove_headers:
-            headers, more = self._headers(headers)
-            changes += more
-        return body, headers, tuple(changes)
+            headers = self._headers(headers, changes)
+        return edited, headers, tuple(changes)
 
-    def _headers(self, headers: Headers) -> tuple[Headers, list[str]]:
-        had, put = dict(headers), dict(self.set_headers)
-        changes = [f"header set {name.decode()}" for name, value in self.set_headers if had.get(name) != value]
-        changes += [f"header remove {name.decode()}" for name in self.remove_headers if name in had]
-        gone = {*put, *self.remove_headers}
-        kept = [line for line in headers if line[0] not in gone]
-        return [*kept, *((name, value) for name, value in put.items() if name not in self.remove_headers)], changes
-
-
-def with_system(body: bytes, how: str, text: str) -> bytes:
-    """The body with `text` before, behind or in place of its system text; no other byte changes."""
-    span = jsonedit.find(body, _MESSAGES)
-    if span is None:
-        return _with_instructions(body, how, text)
-    raw = body[span[0] : span[1]]
-    messages = orjson.loads(raw)
-    if not isinstance(messages, list):
-        return body
-    for at, message in enumerate(messages):
-        if isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES:
-            content = orjson.dumps(_joined(message.get("content"), how, text))
-            return jsonedit.put(body, Path.of(f"messages.{at}.content"), content)
-    first = orjson.dumps({"role": "system", "content": text}) + (b"," if messages else b"")
-    start = span[0] + 1
-    return body[:start] + first + body[start:]
+    def _headers(self, headers: Headers, changes: list[str]) -> Headers:
+        for name, value in self.set_headers:
+            if [line for line in headers if line[0] == name] != [(name, value)]:
+                headers = [*(line for line in headers if line[0] != name), (name, value)]
+                changes.append(f"header set {name.decode('latin-1')}")
+        for name in self.remove_headers:
+            if any(line[0] == name for line in headers):
+                headers = [line for line in headers if line[0] != name]
+                changes.append(f"header remove {name.decode('latin-1')}")
+        return headers
 
 
-def _with_instructions(body: bytes, how: str, text: str) -> bytes:
-    """The same for a body of the Responses API."""
-    had = orjson.loads(body).get("instructions")
-    return jsonedit.put(body, _INSTRUCTIONS, orjson.dumps(_joined(had, how, text)))
+def _with_system(system: System, body: bytes, fields: Mapping[str, Any] | None, endpoint: str) -> bytes:
+    """The body with the system text; `fields`: None where rules before it changed the body."""
+    known = orjson.loads(body) if fields is None else fields
+    if endpoint == "responses":
+        return system.in_instructions(body, known.get("instructions"))
+    return system.in_messages(body, known.get("messages"))
 
 
-def _joined(content: Any, how: str, text: str) -> Any:
-    """A message's content with the text added: a string with a blank line between, or one more text part."""
-    if isinstance(content, list) and how != "replace":
-        part = {"type": "text", "text": text}
-        return [part, *content] if how == "prepend" else [*content, part]
-    if how == "replace" or not isinstance(content, str) or not content:
-        return text
-    return f"{text}\n\n{content}" if how == "prepend" else f"{content}\n\n{text}"
+def _header(text: str, lower: bool = True) -> bytes:
+    if any(mark in text for mark in "\r\n\0"):
+        raise ValueError("a header holds neither line breaks nor NUL")
+    return (text.lower() if lower else text).encode("latin-1")
 
 
-def ask_usage(body: bytes) -> bytes:
-    """The body with `stream_options.include_usage` true."""
-    return _INCLUDE_USAGE(body)
+def ask_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """The body with `stream_options.include_usage` true; `fields` is this very body, parsed."""
+    if "stream_options" in fields:
+        return _ASK_USAGE_AFRESH(body) if fields["stream_options"] is None else _ASK_USAGE(body)
+    if body[:1] == b"{" and fields:
+        return _USAGE_ASKED + body[1:]
+    return _ASK_USAGE(body)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRules:
-    """Rules for the way back, in order: set, remove, then the model's name."""
+    """A route's rules for the way back, for whole answers and for events alike: set, remove, then the model's name."""
 
     edits: tuple[Edit, ...] = ()
-    asked: bool = False  # the client's own name for the model is shown
-    _model: Path = field(default=Path.of("model"))
+    asked: bool = False  # the model is shown by the client's name for it
 
     @classmethod
-    def of(cls, rule: ResponseRule) -> "ResponseRules":
-        """Compiles the settings' rules."""
-        edits = [jsonedit.compile_set(path, value) for path, value in rule.set.items()]
-        edits += [jsonedit.compile_remove(path) for path in rule.remove]
-        return cls(tuple(edits), rule.model == "asked")
+    def of(cls, rewrite: ResponseRewrite) -> "ResponseRules":
+        """The rules, compiled."""
+        edits = [compile_set(path, value) for path, value in rewrite.set.items()]
+        edits += [compile_remove(path) for path in rewrite.remove]
+        return cls(tuple(edits), rewrite.model == "asked" and "model" not in rewrite.remove)
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is ever changed."""
+        """Whether no answer is ever changed, so that neither `whole` nor `events` need be called."""
         return not (self.edits or self.asked)
 
     def whole(self, body: bytes, asked: str) -> bytes:
-        """A whole answer after the rules; what is no JSON object passes as it is."""
-        if not body.lstrip()[:1] == b"{":
+        """A whole answer after the rules; what is no JSON object passes as it came."""
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError:
             return body
-        return self._edited(body, orjson.dumps(asked))
+        return self._edited(body, fields, asked) if isinstance(fields, dict) else body
 
     def events(self, batch: bytes, asked: str) -> bytes:
-        """Whole events after the rules; comments, `[DONE]` and what is no JSON object pass as they are."""
-        name = orjson.dumps(asked)
-        return b"".join([self._event(event, name) for event in events(batch)])
+        """Whole server-sent events after the rules; comments, `[DONE]` and what is no JSON object pass as they came."""
+        return b"".join([self._event(event, asked) for event in events(batch)])
 
-    def _event(self, event: bytes, name: bytes) -> bytes:
+    def _event(self, event: bytes, asked: str) -> bytes:
         data = payload(event)
-        if data is None or data[:1] != b"{":
+        if data is None or data == b"[DONE]":
             return event
-        edited = self._edited(data, name)
+        edited = self.whole(data, asked)
         if edited is data:
             return event
-        if event.startswith(b"data: ") and event[6:-2] == data:
-            return b"data: " + edited + event[-2:]
-        kept = [line for line in event.splitlines(keepends=True) if line.strip() and not line.startswith(b"data")]
-        return b"".join(kept) + b"data: " + edited.replace(b"\n", b"") + b"\n\n"
+        if len(event) == len(data) + 8 and event.startswith(b"data: "):
+            return b"data: " + edited + b"\n\n"
+        return _with_data(event, edited)
 
-    def _edited(self, data: bytes, name: bytes) -> bytes:
-        try:
-            for change in self.edits:
-                data = change(data)
-            if self.asked:
-                data = jsonedit.put(data, self._model, name, make=False)
-        except (ValueError, IndexError):
-            return data  # no JSON: it passes as it came, and whoever watches the stream has counted it
+    def _edited(self, data: bytes, fields: dict[str, Any], asked: str) -> bytes:
+        for edit in self.edits:
+            data = edit(data)
+        if self.asked:
+            if isinstance(fields.get("model"), str) and fields["model"] != asked:
+                data = _renamed(data, asked)
+            if isinstance(nested := fields.get("response"), dict) and isinstance(nested.get("model"), str):
+                data = put(data, _NESTED_MODEL, orjson.dumps(asked), make=False)
         return data
+
+
+def _renamed(data: bytes, asked: str) -> bytes:
+    """The answer, which has a model, with `asked` in its place."""
+    name = orjson.dumps(asked)
+    for start, end in reversed(model_spans(data)):
+        data = data[:start] + name + data[end:]
+    return data
+
+
+def _with_data(event: bytes, data: bytes) -> bytes:
+    """The event with other data: in the place of its first `data` line, the others gone, all other lines kept."""
+    parts = []
+    at = 0
+    for line in _DATA_LINE.finditer(event):
+        if data and line[1] is not None:
+            parts += [event[at : line.start(1)], data.replace(b"\n", b"\ndata: ")]
+            at, data = line.end(1), b""
+        else:
+            parts.append(event[at : line.start()])
+            at = line.end()
+    return b"".join((*parts, event[at:]))

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from proxy.policies import routes as rules
-from proxy.policies.rewriting import RequestRules, ResponseRules
+from proxy.policies.rewriting import (
+    HeaderChanges,
+    RequestRewrite,
+    RequestRules,
+    ResponseRewrite,
+    ResponseRules,
+    SystemText,
+)
 from proxy.policies.routes import Route
 from proxy.providers.contract import Model, Provider, Target
 from proxy.settings import Settings
@@ -65,9 +72,9 @@ class Chart:
 
     def persona(self, name: str, preset: Preset) -> Route:
         """The route of `persona/NAME`: one target of one upstream, the preset's system text and parameters over it."""
-        rules_of_it = RequestRules.of_preset(preset.system, preset.set)
+        rewrite = RequestRewrite(set=preset.set, system=SystemText(prepend=preset.system))
         plain = self._plain(f"persona/{name}", self.target(preset.upstream, preset.model))
-        return replace(plain, exact=True, request=rules_of_it, written=True)
+        return replace(plain, exact=True, request=RequestRules.of(rewrite), written=True)
 
     def default(self, name: str) -> Route:
         """The route of names that nothing else takes."""
@@ -88,8 +95,8 @@ class Chart:
             match=match,
             exact=route.model is not None,
             to=tuple(self._to(target) for target in route.to),
-            request=RequestRules.of(route.request),
-            response=ResponseRules.of(route.response),
+            request=RequestRules.of(_request_of(route)),
+            response=ResponseRules.of(ResponseRewrite(route.response.set, route.response.remove, route.response.model)),
             policies=policies,
             weighted=any(target.weight is not None for target in route.to),
         )
@@ -107,6 +114,18 @@ class Chart:
         nothing, untouched = RequestRules(), ResponseRules()
         name = match or "default"
         return Route(name, match, False, (target,), nothing, untouched, policies, written=False)
+
+
+def _request_of(route: RouteSettings) -> RequestRewrite:
+    said = route.request
+    return RequestRewrite(
+        rename=said.rename,
+        default=said.default,
+        set=said.set,
+        remove=said.remove,
+        system=SystemText(said.system.prepend, said.system.append, said.system.replace),
+        headers=HeaderChanges(said.headers.set, said.headers.remove),
+    )
 
 
 def _prefills(upstream: UpstreamSettings, model: str) -> bool:

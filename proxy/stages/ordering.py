@@ -33,7 +33,7 @@ class Draft:
             if not call.stream:
                 body = jsonedit.edit(body, (_STREAMED,))
             if provider.usage == "asked" and not call.wants_usage:
-                body = ask_usage(body)
+                body = ask_usage(body, call.fields if body is call.body else parsed(body))
         body = self._named(body, target.model)
         return Order(call.endpoint, body, stream, self.headers, target, limits, need)
 
@@ -53,7 +53,7 @@ def drafted(call: Call, route: Route) -> Draft:
     headers = to_upstream(call.headers)
     if route.request.is_identity:
         return Draft(call, call.body, headers, ())
-    return Draft(call, *route.request.apply(call.body, headers, call.endpoint))
+    return Draft(call, *route.request.apply(call.body, call.fields, headers, call.endpoint))
 
 
 def parsed(body: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,6 @@ def place(deaf: int) -> Iterator[Place]:
 def everything_works(place: Place) -> Iterator[None]:
     yield
     place.east.always = None
-    place.east.release()
 
 
 def check(answer: httpx.Response, status: int, code: str) -> None:
@@ -249,9 +249,13 @@ def test_a_prompt_that_does_not_fit_is_not_sent(place: Place) -> None:
 
 def test_calls_beyond_what_an_upstream_takes_wait_and_are_refused(place: Place) -> None:
     place.east.script(Held())
-    with place.proxy.client() as client:
-        with client.stream("POST", "/v1/chat/completions", json=HELLO | {"model": "narrow/x", "stream": True}) if False else _held(place):
-            check(place.ask("narrow/x"), 429, "policy_concurrency")
+    calls = len(place.east.calls)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(place.ask, "narrow/x")
+        place.east.wait_for(lambda: len(place.east.calls) > calls)
+        check(place.ask("narrow/x"), 429, "policy_concurrency")
+        place.east.release()
+        assert first.result().status_code in (200, 504)
 
 
 # What breaks in mid-stream is an error event, and no invented end.
@@ -279,3 +283,173 @@ def test_a_stream_that_breaks_ends_with_its_error(place: Place, fault: Fault, co
     assert envelope(last.removeprefix(b"data: "))["code"] == code
     assert before and b"[DONE]" not in answer.content and b'"finish_reason":"stop"' not in answer.content
     assert place.proxy.metric("sluice_requests_total", code=code, status="200") >= 1
+
+
+# What clients do wrong, the server's own refusals included.
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer canary-client-key\r\n"
+JSON = b"Content-Type: application/json\r\n"
+MISTAKES = {
+    "no such path": (b"GET /v2/nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, "client_invalid_request"),
+    "encoded slash": (b"GET /v1%2fmodels HTTP/1.1\r\nHost: a\r\n\r\n", 404, "client_invalid_request"),
+    "other method": (b"DELETE /v1/models HTTP/1.1\r\nHost: a\r\n\r\n", 405, "client_invalid_request"),
+    "invented method": (b"BREW /v1/models HTTP/1.1\r\nHost: a\r\n\r\n", 400, "client_invalid_request"),
+    "text": (POST + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415, "client_invalid_request"),
+    "a form": (
+        POST + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 2\r\n\r\n{}",
+        415,
+        "client_invalid_request",
+    ),
+    "no type": (POST + b"Content-Length: 2\r\n\r\n{}", 415, "client_invalid_request"),
+    "no body": (POST + JSON + b"Content-Length: 0\r\n\r\n", 400, "client_invalid_json"),
+    "no JSON": (POST + JSON + b"Content-Length: 3\r\n\r\n{,}", 400, "client_invalid_json"),
+    "no UTF-8": (POST + JSON + b'Content-Length: 12\r\n\r\n{"model":"\xff', 400, "client_invalid_json"),
+    "no object": (POST + JSON + b"Content-Length: 2\r\n\r\n[]", 400, "client_invalid_request"),
+    "a body over the limit": (POST + JSON + b"Content-Length: 5000\r\n\r\n", 413, "client_too_large"),
+    "chunks over the limit": (
+        POST + JSON + b"Transfer-Encoding: chunked\r\n\r\n1388\r\n" + b" " * 5000 + b"\r\n0\r\n\r\n",
+        413,
+        "client_too_large",
+    ),
+    "many headers": (POST + b"X: y\r\n" * 200 + b"\r\n", 431, "client_invalid_request"),
+    "a large header": (POST + b"X: " + b"y" * 70_000 + b"\r\n\r\n", 431, "client_invalid_request"),
+    "a long path": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431, "client_invalid_request"),
+    "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400, "client_invalid_request"),
+    "length and chunks": (
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        400,
+        "client_invalid_request",
+    ),
+    "a bad chunk": (POST + JSON + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "client_invalid_request"),
+    "no host": (b"GET /livez HTTP/1.1\r\n\r\n", 400, "client_invalid_request"),
+    "a poisoned host": (b"GET /livez HTTP/1.1\r\nHost: a/admin?\r\n\r\n", 400, "client_invalid_request"),
+    "bare line ends": (b"GET /livez HTTP/1.1\nHost: a\n\n", 400, "client_invalid_request"),
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01", 400, "client_invalid_request"),
+}
+
+
+@pytest.mark.parametrize(("sent", "status", "code"), MISTAKES.values(), ids=MISTAKES)
+def test_what_clients_do_wrong_is_told_in_the_same_form(place: Place, sent: bytes, status: int, code: str) -> None:
+    calls = len(place.east.calls)
+    check(raw_answer(place.proxy.url, sent), status, code)
+    assert len(place.east.calls) == calls
+
+
+def test_a_body_that_stops_coming_is_a_timeout() -> None:
+    quick = Limits(header=0.2, body=0.2)
+    with sluice("upstreams: {gone: {provider: openai, base_url: 'http://127.0.0.1:1/v1'}}", limits=quick) as proxy:
+        check(raw_answer(proxy.url, POST + JSON + b"Content-Length: 9\r\n\r\n{"), 408, "client_timeout")
+
+
+def raw_answer(url: str, sent: bytes) -> httpx.Response:
+    """The first answer to these bytes, read until it is whole."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(sent)
+        got = b""
+        while b"\r\n\r\n" not in got or len(got.partition(b"\r\n\r\n")[2]) < _length(got):
+            piece = sock.recv(65_536)
+            assert piece, f"the connection ended after {got!r}"
+            got += piece
+    head, _, body = got.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
+def _length(got: bytes) -> int:
+    lines = [line for line in got.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return int(lines[0].partition(b":")[2])
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("trace-1", True), ("a b", False), ("x" * 200, False)])
+def test_a_sane_request_id_is_kept_and_another_made_otherwise(place: Place, sent: str, kept: bool) -> None:
+    answers = [place.proxy.chat(HELLO | {"model": model}, x_request_id=sent) for model in ("east/gpt-4o", "nobody")]
+    for answer in answers:
+        assert (answer.headers["x-request-id"] == sent) is kept and answer.headers["x-request-id"]
+
+
+# When to come again.
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"), [(7, "7"), (60, "60"), (3600, "60"), ("Fri, 31 Dec 2100 23:59:59 GMT", "60"), ("soon", None)]
+)
+def test_retry_after_is_passed_on_and_cut_to_a_minute(place: Place, asked: float | str, passed: str | None) -> None:
+    place.east.always = Status(429, retry_after=asked)
+    answer = place.ask()
+    check(answer, 429, "upstream_rate_limited")
+    assert answer.headers.get("retry-after") == passed
+
+
+@pytest.mark.parametrize("fault", [Status(500), Status(503), Status(401), ResetBeforeHeaders()])
+def test_clients_are_told_not_to_repeat_what_was_repeated_already(place: Place, fault: Fault) -> None:
+    place.east.always = fault
+    assert place.ask().headers["x-should-retry"] == "false"
+
+
+# Secrets: none in an answer, a metric or a log line.
+
+SECRETS = (UPSTREAM_KEY, HEADER_SECRET, CLIENT_KEY, ADMIN_TOKEN)
+LEAKS: dict[str, Fault] = {
+    "error text": Status(500, f"Key {UPSTREAM_KEY} with {HEADER_SECRET} is broken"),
+    "client's mistake": Status(400, f"{UPSTREAM_KEY} and {HEADER_SECRET} were sent", "invalid_value"),
+    "credentials refused": Status(401, f"Incorrect API key provided: {UPSTREAM_KEY}"),
+    "page": Status(502, body=f"<pre>authorization: Bearer {UPSTREAM_KEY}</pre>".encode()),
+    "200": ErrorIn200(orjson.dumps({"error": {"message": f"bad {UPSTREAM_KEY} {HEADER_SECRET}", "code": 500}})),
+    "mid-stream": ErrorEvent(5, message=f"lost {UPSTREAM_KEY} {HEADER_SECRET}"),
+    "redirect": Redirect(f"http://127.0.0.1:1/?key={UPSTREAM_KEY}"),
+    "error code": Status(400, "Bad.", UPSTREAM_KEY),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("leak", LEAKS)
+def test_secrets_in_an_upstreams_words_are_blanked(
+    place: Place, leak: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="sluice")
+    place.east.script(LEAKS[leak], LEAKS[leak])
+    answer = place.ask(stream=stream)
+    shown = answer.text + str(answer.headers) + metrics(place.proxy) + logged(caplog)
+    assert [secret for secret in SECRETS if secret in shown] == []
+    place.east._scripts.clear()
+
+
+def test_secrets_and_prompts_are_in_no_error_metric_or_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="sluice")
+    shown = ""
+    for model in ("nobody", "off/x", "gone/x", "listed/x", "east/small"):
+        answer = place.ask(model, max_tokens=50)
+        assert answer.status_code >= 400
+        shown += answer.text + str(answer.headers)
+    with place.proxy.client() as client:
+        broken = b'{"model": "east/gpt-4o", "messages": [{"content": "' + PROMPT.encode() + b'"'
+        for body in (broken, b'{"messages": "%b"}' % PROMPT.encode(), b'"%b"' % PROMPT.encode()):
+            answer = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+            shown += answer.text + str(answer.headers)
+        for path in ("/health", "/readyz", "/livez", "/"):
+            shown += client.get(path).text
+    assert place.ask().status_code == 200
+    place.ask(stream=True)
+    shown += metrics(place.proxy) + logged(caplog)
+    assert [secret for secret in (*SECRETS, PROMPT, "Ada") if secret in shown] == []
+
+
+def test_no_secret_is_in_what_objects_show_of_themselves(place: Place) -> None:
+    """What a traceback or a debugger would print."""
+    app = place.proxy.app
+    shown = f"{app.settings!r} {app.plant!r} {app.control!r} {app.upstreams!r}"
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+def metrics(proxy: Running) -> str:
+    with proxy.client() as client:
+        return client.get("/metrics").text
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Every record in both forms, with all that it carries."""
+    return "".join(f"{JsonLines().format(each)} {Readable().format(each)} {each.__dict__}" for each in caplog.records)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.sse import DONE, events, payload
-from proxy.stages.rewriting import (
+from proxy.policies.rewriting import (
     HeaderChanges,
     RequestRewrite,
     RequestRules,
