@@ -21,6 +21,7 @@ from proxy.doors.sessions import Sessions
 from proxy.doors.table import Table
 from proxy.exposing import exposition
 from proxy.gateway import Gateway, Stages
+from proxy.instruments import Instruments
 from proxy.personas import Personas
 from proxy.policies.breakers import Breakers, Tripping
 from proxy.policies.queues import Gate
@@ -32,7 +33,7 @@ from proxy.stages.catalog import Catalog, Shelf
 from proxy.stages.charting import Chart, configured
 from proxy.stages.dispatch import Dispatch, Helpers
 from proxy.stages.history import History
-from proxy.stages.metering import Instruments, Meter
+from proxy.stages.metering import Meter, Metrics
 from proxy.stages.routing import Router, explained_test
 from proxy.stages.screening import Screen
 from proxy.store.contract import Store, StoreError
@@ -133,14 +134,17 @@ class Sluice:
     personas: Personas = field(default_factory=Personas)
     store: Store = field(init=False)
     control: Control = field(init=False)
-    instruments: Instruments = field(init=False)
+    instruments: Instruments = field(default_factory=Instruments)
+    metrics: Metrics = field(init=False)
     plant: Plant = field(init=False)
     sent: dict[str, int] = field(default_factory=dict)  # attempts by upstream, as dispatch counts them
+    _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
     _embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.instruments = Instruments(self.registry)
+        self.metrics = Metrics(self.instruments)
+        self.registry.register(self.instruments)
         self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
         self._recall()
@@ -170,16 +174,16 @@ class Sluice:
             settings = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
         except ConfigError as error:
             self.problem = str(error)
-            self.instruments.config_valid.set(0)
-            self.instruments.reloads.labels("failed").inc()
+            self.metrics.config_valid.set(0)
+            self.metrics.reloads.labels("failed").inc()
             log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
             raise
         before, self.plant = self.plant, self._built(settings)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             _keep_models(before.plan.catalog.shelves.get(name), shelf)
         self.settings, self.problem = settings, ""
-        self.instruments.config_valid.set(1)
-        self.instruments.reloads.labels("ok").inc()
+        self.metrics.config_valid.set(1)
+        self.metrics.reloads.labels("ok").inc()
         await self._restart()
         log.info("config.yaml is reloaded")
 
@@ -192,7 +196,7 @@ class Sluice:
         )
         made.catalog.changed = self._note_standing
         self.personas.join(made)
-        meter = Meter(self.instruments, made.catalog.known, self.history.note)
+        meter = Meter(self.metrics, made.catalog.known, self.history.note)
         blank = blanking(settings.secrets())
         helpers = Helpers(made.screen.prepare, meter.began, meter.attempted, blank)
         dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
@@ -207,8 +211,12 @@ class Sluice:
         return Breakers(trippings, self._note_breaker)
 
     def _note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
-        label = model if self.plant.plan.catalog.known(upstream, model) else "other"
-        self.instruments.breaker.labels(upstream, label).set(1 if is_open else 0)
+        # The catalogue may come to know the model while the breaker is open: the label stays what it was.
+        known = self.plant.plan.catalog.known(upstream, model)
+        label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
+        self.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
+        if not is_open:
+            del self._breaker_labels[upstream, model]
         log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
 
     def _front(self, settings: Settings, made: Plan, gateway: Gateway) -> Front:
@@ -234,7 +242,7 @@ class Sluice:
         return "" if model is None or model.state == "ready" else model.state
 
     def _note_standing(self, shelf: Shelf) -> None:
-        self.instruments.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
+        self.metrics.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan: what runs beside the calls."""

@@ -15,14 +15,15 @@ Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
 
 
-@dataclass(slots=True)
 class Trace:
-    """What was chosen and done for a call, as it happens: read off by headers, metrics, log and admin page."""
+    """What was chosen and done for a call, as it happens: read off by headers, metrics, log and admin page.
+
+    Defaults stand on the class, so that making one costs next to nothing.
+    """
 
     route: str = ""
     upstream: str = ""  # that answered, or was asked last
     model: str = ""  # its name there
-    attempts: list[str] = field(default_factory=list)  # "openrouter:429"
     changes: tuple[str, ...] = ()  # what rewriting did
     cache: str = "off"
     waited: float = 0.0  # seconds spent waiting for upstreams
@@ -32,7 +33,10 @@ class Trace:
     malformed: int = 0  # events of the upstream that were no JSON, and were dropped
     status: int = 0
     failure: SluiceError | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()  # exchanged whole, never changed in place
+
+    def __init__(self) -> None:
+        self.attempts: list[str] = []  # "openrouter:429"
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Call:
     body: bytes
     fields: Mapping[str, Any]
     headers: Headers = field(default_factory=list)  # the client's, all of them
+    own: Headers = field(default_factory=list)  # those of them that are for Sluice
     credential: str | None = field(default=None, repr=False)  # the client key it showed
     content_type: bytes | None = None
     tenant: str | None = None  # set by admission: whose call it is

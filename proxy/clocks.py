@@ -1,56 +1,90 @@
-"""The clocks of a call: one timer that ends a wait when its deadline passes, and says which deadline that was."""
+"""The clocks of a call: each ends a wait when its deadline passes, and says which deadline that was."""
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from proxy.errors import SluiceError
 
 T = TypeVar("T")
+TICK: Final = 0.01  # seconds between two looks at the clocks
 
 ClockName = Literal["connect", "first_token", "idle", "whole", "total", "queue"]
+
+
+class Watchdog:
+    """Looks at the clocks of one event loop every few milliseconds, while there are any.
+
+    So a deadline costs an assignment, not a timer of the loop; it is kept to the tick.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clocks: set[Clock] = set()
+        self._ticking = False
+
+    def clock(self, total: float, ends_as: ClockName = "total") -> "Clock":
+        """A clock. `total`: seconds until every wait is over, `ends_as`: what that deadline is called."""
+        clock = Clock(self, self._loop, total, ends_as)
+        self._clocks.add(clock)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK, self._tick)
+        return clock
+
+    def forget(self, clock: "Clock") -> None:
+        """A call is over."""
+        self._clocks.discard(clock)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for clock in [clock for clock in self._clocks if clock.at is not None and clock.at <= now]:
+            clock.expire()
+        if self._clocks:
+            self._loop.call_later(TICK, self._tick)
+        else:
+            self._ticking = False
 
 
 class Clock:
     """Deadlines for the waits of a call.
 
     `set` before a wait, `clear` after it; a wait whose deadline passes is cancelled, and `caught` then tells a deadline
-    from a caller who left. Setting is an assignment: the timer behind it moves only when it fires or must fire earlier.
+    from a caller who left.
     """
 
-    __slots__ = ("_at", "_ends", "_ends_as", "_expired", "_loop", "_name", "_task", "_timer", "_timer_at")
+    __slots__ = ("_ends", "_ends_as", "_expired", "_loop", "_name", "_task", "_watchdog", "at")
 
-    def __init__(self, total: float, ends_as: ClockName = "total") -> None:
-        """`total`: seconds until every wait is over, `ends_as`: what that deadline is called."""
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, watchdog: Watchdog, loop: asyncio.AbstractEventLoop, total: float, ends_as: ClockName) -> None:
+        self._watchdog, self._loop = watchdog, loop
+        self._ends, self._ends_as = loop.time() + total, ends_as
         self._task: asyncio.Task[object] | None = None
-        self._ends = self._loop.time() + total
-        self._ends_as = ends_as
-        self._at: float | None = None
-        self._name: ClockName = "total"
+        self._name = ends_as
         self._expired = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self.at: float | None = None  # when the wait that runs now is over, by the loop's time
 
     @property
     def left(self) -> float:
         """Seconds until every wait is over."""
         return self._ends - self._loop.time()
 
+    def beside(self, total: float, ends_as: ClockName = "total") -> "Clock":
+        """Another clock for the same call, which ends no later than this one."""
+        left = self.left
+        return self._watchdog.clock(*((total, ends_as) if total < left else (left, self._ends_as)))
+
     def set(self, name: ClockName, seconds: float) -> None:
         """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
         self._task = asyncio.current_task()
         at = self._loop.time() + seconds
         if at < self._ends:
-            self._at, self._name = at, name
+            self.at, self._name = at, name
         else:
-            self._at, self._name = self._ends, self._ends_as
-        if self._timer is None or self._at < self._timer_at:
-            self._arm(self._at)
+            self.at, self._name = self._ends, self._ends_as
 
     def clear(self) -> None:
         """No wait of ours is running."""
-        self._at = None
+        self.at = None
 
     def caught(self) -> ClockName | None:
         """To be asked on CancelledError: the deadline that caused it, or None where the task itself is to end."""
@@ -59,30 +93,17 @@ class Clock:
         self._expired = False
         return None if self._task is None or self._task.uncancel() > 0 else self._name
 
+    def expire(self) -> None:
+        """The deadline has passed: ends the wait."""
+        self.at = None
+        if self._task is not None:
+            self._expired = True
+            self._task.cancel()
+
     def close(self) -> None:
         """The call is over."""
-        self._at = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _arm(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._fire)
-        self._timer_at = at
-
-    def _fire(self) -> None:
-        self._timer = None
-        if self._at is None:
-            return
-        if self._loop.time() + 0.0005 < self._at:
-            self._arm(self._at)
-        else:
-            self._at = None
-            if self._task is not None:
-                self._expired = True
-                self._task.cancel()
+        self.at = None
+        self._watchdog.forget(self)
 
 
 _WAITED = {

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from proxy.call import Headers
@@ -33,41 +34,64 @@ _NEVER_OUT: Final = _HOP_BY_HOP | {
     b"origin",
     b"referer",
 }
-_NEVER_BACK: Final = _HOP_BY_HOP | {b"set-cookie", b"server", b"alt-svc", b"date", b"via", b"forwarded", b"x-real-ip"}
+_NEVER_BACK: Final = _HOP_BY_HOP | {
+    b"set-cookie",
+    b"server-timing",
+    b"server",
+    b"alt-svc",
+    b"date",
+    b"via",
+    b"forwarded",
+    b"x-real-ip",
+}
 _NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_REMEMBERED: Final = 1024
 _ADDRESS: Final = re.compile(
     rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-fA-F:.]+\]|\blocalhost\b|\.internal\b"
 )
 
 
+class _Rule(dict[bytes, bool]):
+    """Whether lines of a name pass, decided once per name; names that clients make up are not remembered for ever."""
+
+    def __init__(self, never: frozenset[bytes], prefixes: tuple[bytes, ...]) -> None:
+        super().__init__()
+        self._never, self._prefixes = never, prefixes
+
+    def __missing__(self, name: bytes) -> bool:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[name] = passes = name not in self._never and not name.startswith(self._prefixes)
+        return passes
+
+
+_OUT: Final = _Rule(frozenset(_NEVER_OUT), (b"x-forwarded-", b"x-sluice-", b"sec-"))
+_BACK: Final = _Rule(frozenset(_NEVER_BACK), _NEVER_BACK_PREFIXES)
+_OWN_NAMES: Final = {b"x-request-id": b"x-upstream-request-id", b"request-id": b"x-upstream-request-id"}
+
+
 def to_upstream(headers: Headers) -> Headers:
     """The client's lines that an upstream may see: no framing, credentials, cookies or traces of where it came from."""
-    named = _named_by_connection(headers)
-    return [
-        (name, value)
-        for name, value in headers
-        if name not in _NEVER_OUT
-        and not name.startswith((b"x-forwarded-", b"x-sluice-", b"sec-"))
-        and name not in named
-    ]
+    passes = _OUT
+    passed = [line for line in headers if passes[line[0]]]
+    if any(line[0] == b"connection" for line in headers):
+        named = _named_by_connection(headers)
+        return [line for line in passed if line[0] not in named]
+    return passed
 
 
 def to_client(headers: Headers) -> Headers:
     """The upstream's lines that a client may see; its request id comes back as x-upstream-request-id."""
-    named = _named_by_connection(headers)
-    passed = []
-    for name, value in headers:
-        if name in _NEVER_BACK or name in named or name.startswith(_NEVER_BACK_PREFIXES):
-            continue
-        if name in (b"x-request-id", b"request-id"):
-            name = b"x-upstream-request-id"
-        elif name == b"server-timing" or _names_an_internal_address(value):
-            continue
-        passed.append((name, value))
-    return passed
+    passes, named = _BACK, _named_by_connection(headers)
+    return [
+        (_OWN_NAMES.get(line[0], line[0]), line[1])
+        for line in headers
+        if passes[line[0]] and line[0] not in named and not _names_an_internal_address(line[1])
+    ]
 
 
-def _named_by_connection(headers: Headers) -> set[bytes]:
+def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:
     return {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
 
 

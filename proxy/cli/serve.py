@@ -43,6 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100000, 50, 100)
     hooks = Hooks(
         on_listening=announced, on_drain=lambda: log.info("draining: no new calls are taken"), on_reload=reload
     )

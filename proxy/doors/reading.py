@@ -12,6 +12,7 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import model_span
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
+_NO_FIELDS: Final[dict[str, Any]] = {}
 _DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS: Final = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0}
 
@@ -71,30 +72,32 @@ def require_json(content_type: bytes | None) -> None:
 def begun(scope: Scope, door: Door, endpoint: str) -> Call:
     """A call of which only the head is known."""
     headers = scope["headers"]
-    call = Call(id="", door=door, endpoint=endpoint, model="", body=b"", fields={}, headers=headers)
-    own_id = key = content_type = None
+    call = Call("", door, endpoint, "", b"", _NO_FIELDS, headers)
+    own_id = key = None
     for name, value in headers:
         if name == b"authorization":
             call.credential = bearer(value)
-        elif name in (b"x-api-key", b"api-key"):
-            key = key or value
         elif name == b"content-type":
-            content_type = value
-        elif name == b"x-request-id":
-            own_id = value
+            call.content_type = value
+        elif name[:2] == b"x-" or name == b"api-key":
+            if name == b"x-request-id":
+                own_id = value
+            elif name == b"x-api-key" or name == b"api-key":
+                key = key or value
+            elif name == b"x-session-id" or name.startswith(b"x-sluice-"):
+                call.own.append((name, value))
     call.id = request_id(own_id)
     if call.credential is None and key is not None:
         call.credential = key.decode("latin-1")
-    call.content_type = content_type
     return call
 
 
 def fill(call: Call, body: bytes) -> None:
     """Adds the body. Raises client errors for what is no JSON object with one `model`."""
-    require_json(call.content_type)
-    for name, value in call.headers:
-        if name.startswith(b"x-s"):
-            _note_own(call, name, value)
+    if call.content_type != b"application/json":
+        require_json(call.content_type)
+    for name, value in call.own:
+        _note_own(call, name, value)
     fields = json_object(body)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
@@ -105,7 +108,7 @@ def fill(call: Call, body: bytes) -> None:
     if stream is not None and not isinstance(stream, bool):
         raise SluiceError("client_invalid_request", "`stream` must be true or false.", param="stream")
     call.model, call.body, call.fields, call.stream = model, body, fields, stream is True
-    if call.chat and not isinstance(fields.get("messages"), list):
+    if call.endpoint == "chat/completions" and not isinstance(fields.get("messages"), list):
         raise SluiceError("client_invalid_request", "`messages` must be a list.", param="messages")
     if call.session is None:
         cache_key = fields.get("prompt_cache_key")
@@ -114,6 +117,8 @@ def fill(call: Call, body: bytes) -> None:
 
 def bearer(value: bytes) -> str | None:
     """The credential of an Authorization header; None for another scheme."""
+    if value[:7] == b"Bearer ":
+        return value[7:].strip().decode("latin-1") or None
     scheme, _, credential = value.partition(b" ")
     return credential.strip().decode("latin-1") if scheme.lower() == b"bearer" and credential.strip() else None
 

@@ -21,6 +21,7 @@ class Azure(OpenAICompatible):
     key_variable = "AZURE_OPENAI_API_KEY"
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__()
         version = str(options.get("api_version") or "")
         self._query = f"?api-version={quote(version, safe='')}" if version else ""
 

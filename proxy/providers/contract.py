@@ -44,7 +44,7 @@ class Target:
     off: str = ""  # why it cannot be called: "OPENROUTER_API_KEY is not set"; "": it can
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost half a microsecond per call
 class Order:
     """One call as one target is to get it: rewritten, with the target's model name in place."""
 
@@ -57,7 +57,7 @@ class Order:
     need: int = 0  # tokens that prompt and answer are estimated to take together
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost half a microsecond per call
 class Request:
     """One HTTP request to the target's address."""
 

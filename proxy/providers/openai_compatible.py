@@ -17,6 +17,7 @@ __all__ = ["OpenAICompatible", "error_in_event"]
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
+_KEPT: Final = 64
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -27,12 +28,26 @@ class OpenAICompatible(Provider):
     name = "openai"
     usual_path = "/v1"
 
+    def __init__(self) -> None:
+        self._own: dict[tuple[object, ...], tuple[Headers, frozenset[bytes]]] = {}
+
     def request(self, order: Order) -> Request:
         """The order as it is, with the target's credentials and the headers of the config over the client's."""
         accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
-        own = {b"content-type": _JSON, b"accept": accepted, **self.headers(order.target)}
-        passed = [line for line in order.headers if line[0] not in own]
-        return Request("/" + order.endpoint, order.body, "POST", [*own.items(), *passed])
+        target = order.target
+        key = (target.key, target.headers, accepted)
+        own, names = self._own.get(key) or self._own_lines(key, target)
+        passed = [line for line in order.headers if line[0] not in names]
+        return Request("/" + order.endpoint, order.body, "POST", own + passed)
+
+    def _own_lines(self, key: tuple[object, ...], target: Target) -> tuple[Headers, frozenset[bytes]]:
+        """The lines that are the same for every request like this one, kept, and their names."""
+        lines = {b"content-type": _JSON, b"accept": key[-1], **self.headers(target)}
+        if len(self._own) >= _KEPT:
+            self._own.clear()
+        own = [(name, value) for name, value in lines.items() if isinstance(value, bytes)]
+        self._own[key] = own, frozenset(lines)
+        return self._own[key]
 
     def headers(self, target: Target) -> dict[bytes, bytes]:
         """Credentials, and what the config adds to or puts in place of them."""

@@ -31,6 +31,7 @@ class OpenRouter(OpenAICompatible):
     usage = "unasked"  # always sent; stream_options has no effect
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__()
         self._referer = str(options.get("referer") or "").encode()
 
     def request(self, order: Order) -> Request:

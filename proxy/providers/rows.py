@@ -73,6 +73,7 @@ class Tabled(OpenAICompatible):
     """An OpenAI-compatible provider made from its row."""
 
     def __init__(self, row: Row) -> None:
+        super().__init__()
         self.name = row.name
         self.base_url = row.base_url
         self.usual_path = row.usual_path

@@ -36,6 +36,7 @@ class RunPod(OpenAICompatible):
     endpoints: frozenset[str] | None = frozenset({"completions", "responses"})
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__()
         self._endpoint = "/" + quote(str(options.get("endpoint_id") or ""), safe="")
         self._extract = str(options.get("extract") or "")
 

@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 
 from proxy.call import Call
-from proxy.clocks import Clock
+from proxy.clocks import Clock, Watchdog
 from proxy.errors import SluiceError
 from proxy.policies.breakers import Breakers
 from proxy.policies.queues import Gate
@@ -43,11 +43,13 @@ class Dispatch:
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
     sent: dict[str, int] = field(default_factory=dict)  # attempts per upstream: must equal what `upstreams` counts
+    _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
         """The answer of the first target that gives one, to be used as `async with`, which lets go of it at the end."""
         policies = choice.route.policies
-        clock = Clock(min(policies.timeouts.total, call.timeout) if call.timeout else policies.timeouts.total)
+        total = policies.timeouts.total
+        clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
         budget = self.budgets.get(choice.route.name)
         if budget is None:
             budget = self.budgets[choice.route.name] = Budget(policies.retry.budget)
@@ -65,6 +67,11 @@ class Dispatch:
         else:
             clock.close()  # the answer won a race by a clock of its own
         return wire
+
+    def _clocks(self) -> Watchdog:
+        if self._watchdog is None:
+            self._watchdog = Watchdog()
+        return self._watchdog
 
     async def _first(self, run: Run) -> Wire:
         while order := run.next_order():
@@ -94,7 +101,7 @@ class Dispatch:
 
     async def _race(self, run: Run, order: Order) -> Outcome:
         """The tries at one target by a clock of their own, since another target is waited for at the same time."""
-        clock = Clock(run.clock.left)
+        clock = run.clock.beside(run.clock.left)
         outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
         if isinstance(outcome, Wire):
             outcome.clock = clock

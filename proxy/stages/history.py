@@ -3,11 +3,14 @@
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import time
 from typing import Any, Final
 
-from proxy.call import Call
+from proxy.call import Call, Headers
 from proxy.errors import metric_code
 
+_NO_FIELDS: Final[dict[str, Any]] = {}
+_NO_HEADERS: Final[Headers] = []
 _KEPT: Final = 500
 _STEP: Final = 5  # seconds
 _STEPS: Final = 120
@@ -19,29 +22,34 @@ class History:
     """A ring of the calls that ended, newest last. Formatting waits until somebody looks."""
 
     _tallies: dict[int, dict[str, "Tally"]] = field(default_factory=dict)
-    _ended: deque[tuple[Call, float, datetime]] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    _tallies_now: dict[str, "Tally"] = field(default_factory=dict)
+    _step_ends: float = 0.0
+    _ended: deque[tuple[Call, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, call: Call, seconds: float) -> None:
         """A call ended after so many seconds. Its body and headers are let go."""
-        call.body, call.fields, call.headers, call.credential = b"", {}, [], None
-        now = datetime.now(UTC)
+        call.body, call.fields, call.headers, call.credential = b"", _NO_FIELDS, _NO_HEADERS, None
+        now = time()
         self._ended.append((call, seconds, now))
-        step = int(now.timestamp()) // _STEP * _STEP
-        tallies = self._tallies.get(step)
-        if tallies is None:
-            tallies = self._tallies[step] = {}
-            while len(self._tallies) > _STEPS:
-                del self._tallies[next(iter(self._tallies))]
-        name = call.trace.upstream or "none"
-        tally = tallies.get(name)
+        if now >= self._step_ends:
+            self._begin_step(now)
+        name = call.trace.upstream
+        tally = self._tallies_now.get(name)
         if tally is None:
-            tally = tallies[name] = Tally()
+            tally = self._tallies_now[name] = Tally()
         tally.note(call, seconds)
+
+    def _begin_step(self, now: float) -> None:
+        begins = int(now) // _STEP * _STEP
+        self._step_ends = begins + _STEP
+        self._tallies_now = self._tallies[begins] = {}
+        while len(self._tallies) > _STEPS:
+            del self._tallies[next(iter(self._tallies))]
 
     def traffic(self) -> dict[str, Any]:
         """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`."""
         points = [
-            {"t": second, "upstreams": {name: tally.said() for name, tally in tallies.items()}}
+            {"t": second, "upstreams": {name or "none": tally.said() for name, tally in tallies.items()}}
             for second, tallies in self._tallies.items()
         ]
         return {"step": _STEP, "points": points}
@@ -64,7 +72,8 @@ class Tally:
         """A call ended."""
         self.calls += 1
         self.errors += call.trace.failure is not None
-        self.tokens += (call.trace.usage.input or 0) + (call.trace.usage.output or 0)
+        usage = call.trace.usage
+        self.tokens += (usage.input or 0) + (usage.output or 0)
         if len(self._times) < _TIMES:
             self._times.append(seconds * 1000)
 
@@ -80,11 +89,11 @@ class Tally:
         }
 
 
-def _line(call: Call, seconds: float, time: datetime) -> dict[str, Any]:
+def _line(call: Call, seconds: float, ended: float) -> dict[str, Any]:
     trace = call.trace
     return {
         "id": call.id,
-        "time": time.isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(ended, UTC).isoformat(timespec="milliseconds"),
         "door": call.door,
         "route": trace.route or None,
         "upstream": trace.upstream or None,

@@ -7,11 +7,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from proxy import __version__
 from proxy.call import Call
 from proxy.errors import SluiceError, metric_code
+from proxy.instruments import Instruments, Number, Spread
 from proxy.providers.contract import Target
 
 OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
@@ -27,54 +27,46 @@ DURATION: Final = (
 MOST_SERIES: Final = 9_000  # of all that carry a label a client has a hand in
 
 
-class Instruments:
-    """The metrics of contract 5, in one registry."""
+class Metrics:
+    """The metrics of contract 5."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, says: str, *labels: str) -> Counter:
-            return Counter(f"sluice_{name}", says, labels, registry=registry)
-
-        def gauge(name: str, says: str, *labels: str) -> Gauge:
-            return Gauge(f"sluice_{name}", says, labels, registry=registry, multiprocess_mode="livesum")
-
-        def histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"sluice_{name}", says, labels, registry=registry, buckets=buckets)
-
-        self.requests = counter(
-            "requests_total", "Calls ended.", "door", "route", "upstream", "model", "status", "code"
+    def __init__(self, made: Instruments) -> None:
+        self.requests = made.counter(
+            "sluice_requests_total", "Calls ended.", "door", "route", "upstream", "model", "status", "code"
         )
-        self.duration = histogram(
-            "request_duration_seconds",
-            "From a call's first byte in to its last byte out.",
-            DURATION,
-            "route",
-            "upstream",
+        self.duration = made.histogram(
+            "sluice_request_duration_seconds", "From a call's start to its last byte.", DURATION, "route", "upstream"
         )
-        self.overhead = histogram(
-            "overhead_seconds", "Time inside Sluice that was not waiting for an upstream.", OVERHEAD, "door"
+        self.overhead = made.histogram(
+            "sluice_overhead_seconds", "Time inside Sluice that was not waiting for an upstream.", OVERHEAD, "door"
         )
-        self.first_token = histogram(
-            "time_to_first_token_seconds", "From a call's start to its first token.", FIRST_TOKEN,
+        self.first_token = made.histogram(
+            "sluice_time_to_first_token_seconds", "From a call's start to its first token.", FIRST_TOKEN,
             "route", "upstream", "model",
         )  # fmt: skip
-        self.per_token = histogram(
-            "time_per_output_token_seconds", "Time between tokens of a stream.", PER_TOKEN, "upstream", "model"
+        self.per_token = made.histogram(
+            "sluice_time_per_output_token_seconds", "Time between tokens of a stream.", PER_TOKEN, "upstream", "model"
         )
-        self.attempts = counter("attempts_total", "Tries at targets.", "upstream", "model", "outcome")
-        self.tokens = counter("tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind")
-        self.cost = counter("cost_usd_total", "Cost in USD where the price is known.", "upstream", "model")
-        self.in_flight = gauge("in_flight", "Calls under way.", "upstream")
-        self.streams = gauge("streams_open", "Streams under way.")
-        self.cache = counter("cache_total", "What the cache said.", "route", "result")
-        self.breaker = gauge("breaker_open", "1 while a breaker keeps calls away.", "upstream", "model")
-        self.up = gauge("upstream_up", "1 while an upstream answers.", "upstream")
-        self.disconnects = counter("client_disconnects_total", "Clients that left before the end.", "phase")
-        self.config_valid = gauge("config_valid", "1 while config.yaml is what runs.")
-        self.reloads = counter("config_reloads_total", "Reloads of the configuration.", "result")
-        self.malformed = counter("malformed_events_total", "Events that were no JSON, dropped.", "upstream")
-        self.sent = counter("upstream_sent_total", "Attempts as the upstream side counted them.", "upstream")
-        info = gauge("build_info", "Always 1.", "version", "python")
-        info.labels(__version__, platform.python_version()).set(1)
+        self.attempts = made.counter("sluice_attempts_total", "Tries at targets.", "upstream", "model", "outcome")
+        self.tokens = made.counter(
+            "sluice_tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind"
+        )
+        self.cost = made.counter("sluice_cost_usd_total", "Cost in USD, where it is known.", "upstream", "model")
+        self.in_flight = made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream")
+        self.streams = made.gauge("sluice_streams_open", "Streams under way.").labels()
+        self.cache = made.counter("sluice_cache_total", "What the cache said.", "route", "result")
+        self.breaker = made.gauge("sluice_breaker_open", "1 while a breaker keeps calls away.", "upstream", "model")
+        self.up = made.gauge("sluice_upstream_up", "1 while an upstream answers.", "upstream")
+        self.disconnects = made.counter("sluice_client_disconnects_total", "Clients that left before the end.", "phase")
+        self.config_valid = made.gauge("sluice_config_valid", "1 while config.yaml is what runs.").labels()
+        self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
+        self.malformed = made.counter("sluice_malformed_events_total", "Events dropped, being no JSON.", "upstream")
+        self.sent = made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream")
+        self.dispatched = made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream")
+        self.vapi = made.counter("sluice_vapi_events_total", "Messages of Vapi's webhook.", "type")
+        made.gauge("sluice_build_info", "Always 1.", "version", "python").labels(
+            __version__, platform.python_version()
+        ).set(1)
         self.config_valid.set(1)
 
 
@@ -83,17 +75,17 @@ class Bound:
     """The children for one (door, route, upstream, model), so that counting a call looks nothing up."""
 
     labels: tuple[str, str, str, str]
-    instruments: Instruments
-    ended: dict[tuple[int, str], Counter] = field(default_factory=dict)
-    duration: Histogram = field(init=False)
-    overhead: Histogram = field(init=False)
-    first_token: Histogram = field(init=False)
-    per_token: Histogram = field(init=False)
-    tokens: dict[str, Counter] = field(default_factory=dict)
+    metrics: Metrics
+    ended: dict[tuple[int, str], Number] = field(default_factory=dict)
+    duration: Spread = field(init=False)
+    overhead: Spread = field(init=False)
+    first_token: Spread = field(init=False)
+    per_token: Spread = field(init=False)
+    tokens: dict[str, Number] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         door, route, upstream, model = self.labels
-        made = self.instruments
+        made = self.metrics
         self.duration = made.duration.labels(route, upstream)
         self.overhead = made.overhead.labels(door)
         self.first_token = made.first_token.labels(route, upstream, model)
@@ -103,7 +95,7 @@ class Bound:
         """One call ended."""
         child = self.ended.get((status, code))
         if child is None:
-            child = self.ended[status, code] = self.instruments.requests.labels(*self.labels, str(status), code)
+            child = self.ended[status, code] = self.metrics.requests.labels(*self.labels, str(status), code)
         child.inc()
 
     def spent(self, kind: str, tokens: int | None) -> None:
@@ -112,7 +104,7 @@ class Bound:
             child = self.tokens.get(kind)
             if child is None:
                 _, _, upstream, model = self.labels
-                child = self.tokens[kind] = self.instruments.tokens.labels(upstream, model, kind)
+                child = self.tokens[kind] = self.metrics.tokens.labels(upstream, model, kind)
             child.inc(tokens)
 
 
@@ -123,13 +115,13 @@ SERIES_OF_A_BOUND: Final = len(DURATION) + len(FIRST_TOKEN) + len(PER_TOKEN) + 3
 class Meter:
     """Watches calls. `known` tells whether a model of an upstream may stand as a label."""
 
-    instruments: Instruments
+    metrics: Metrics
     known: Callable[[str, str], bool]
     ended: Callable[[Call, float], None] = lambda call, seconds: None  # told of every call that ended
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
     _under_way: dict[str, int] = field(default_factory=dict)
-    _gauges: dict[str, Gauge] = field(default_factory=dict)
-    _outcomes: dict[tuple[str, str, str], Counter] = field(default_factory=dict)
+    _gauges: dict[str, Number] = field(default_factory=dict)
+    _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
     def watch(self, call: Call) -> "Exchange":
         """Counts and times what happens to the call within the block."""
@@ -146,7 +138,7 @@ class Meter:
         child = self._outcomes.get(key)
         if child is None:
             model = self.model_label(target.upstream, target.model)
-            child = self.instruments.attempts.labels(target.upstream, model, outcome)
+            child = self.metrics.attempts.labels(target.upstream, model, outcome)
             if len(self._outcomes) < 2_000:
                 self._outcomes[key] = child
         child.inc()
@@ -169,9 +161,9 @@ class Meter:
             if usage.output and usage.output > 1 and trace.content_at and trace.last_at and call.stream:
                 bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
         if usage.cost:
-            self.instruments.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
+            self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
         if trace.malformed:
-            self.instruments.malformed.labels(bound.labels[2]).inc(trace.malformed)
+            self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
         self.ended(call, seconds)
 
     def under_way(self, upstream: str) -> int:
@@ -182,7 +174,7 @@ class Meter:
         self._under_way[upstream] = now = self._under_way.get(upstream, 0) + change
         gauge = self._gauges.get(upstream)
         if gauge is None:
-            gauge = self._gauges[upstream] = self.instruments.in_flight.labels(upstream)
+            gauge = self._gauges[upstream] = self.metrics.in_flight.labels(upstream)
         gauge.set(now)
 
     def model_label(self, upstream: str, model: str) -> str:
@@ -197,7 +189,7 @@ class Meter:
         if bound is None:
             if len(self._bound) * SERIES_OF_A_BOUND > MOST_SERIES:
                 labels = (call.door, "other", "other", "other")
-            bound = self._bound.get(labels) or Bound(labels, self.instruments)
+            bound = self._bound.get(labels) or Bound(labels, self.metrics)
             self._bound[labels] = bound
         return bound
 
@@ -209,7 +201,7 @@ class Exchange:
 
     def __init__(self, meter: Meter, call: Call) -> None:
         self._meter, self._call = meter, call
-        self._streams = meter.instruments.streams if call.stream else None
+        self._streams = meter.metrics.streams if call.stream else None
 
     def __enter__(self) -> "Exchange":
         if self._streams is not None:
@@ -228,7 +220,7 @@ class Exchange:
         elif error is not None and not isinstance(error, Exception):  # cancelled: the client left
             trace.failure = trace.failure or SluiceError("client_cancelled", "The client left.")
             trace.status = 499
-            self._meter.instruments.disconnects.labels(phase(call)).inc()
+            self._meter.metrics.disconnects.labels(phase(call)).inc()
         elif error is not None:
             trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), 500
         self._meter.count(call)

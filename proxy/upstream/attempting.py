@@ -86,7 +86,7 @@ class Attempt:
             if not self.call.chat and not carries_json(headers):
                 body = await self._read(response.stream)
             elif carries_events(headers) and self.call.endpoint in _CHAT_LIKE:
-                body = await self._gathered(response.stream, Clock(self.timeouts.whole, "whole"))
+                body = await self._gathered(response.stream, self.clock.beside(self.timeouts.whole, "whole"))
             else:
                 body = self.order.target.provider.whole(self.order, await self._read(response.stream))
         finally:
@@ -95,7 +95,7 @@ class Attempt:
 
     async def _assembled(self) -> Wire:
         """A whole answer from an upstream that is always asked by stream."""
-        clock = Clock(min(self.timeouts.whole, self.clock.left), "whole")
+        clock = self.clock.beside(self.timeouts.whole, "whole")
         source, headers = await self._opened()
         try:
             body = await self._gathered(source, clock)

@@ -1,4 +1,4 @@
-"""The fourth lock: whichever door a call comes in by, only the upstream that its model names is asked, whatever fails."""
+"""The fourth lock: whichever door a call comes in by, only the upstream that its model names is ever asked."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack

@@ -11,7 +11,7 @@ import { count } from "/static/shared/format.js";
  * @param {{label: string, load: (upstream?: string) => Promise<Model[]>, chosen: (model: string) => void}} how
  */
 export function picker(place, { label, load, chosen }) {
-  const id = `models-${++made}`;
+  const id = `${place.id}-list`;
   /** @type {Model[]} */
   let models = [];
   let upstream = ""; // "" shows all
@@ -70,7 +70,7 @@ export function picker(place, { label, load, chosen }) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = models.filter((model) => words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word)));
     const rows = grouped(found).map(group);
-    if (!words.length && !upstream) rows.unshift(option("", "Default model", "the gateway's default upstream"));
+    if (!words.length && !upstream) rows.unshift(option("", "Default model", "of the default upstream"));
     if (!rows.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : "No model is live here."));
     options.replaceChildren(...rows);
     mark(options.querySelector(words.length ? "[role=option]" : "[aria-selected=true]") ?? options.querySelector("[role=option]"));
@@ -125,8 +125,6 @@ export function picker(place, { label, load, chosen }) {
 
   return { set, open };
 }
-
-let made = 0;
 
 /**
  * Upstreams as the gateway lists them; a persona of a known upstream behind its models, the other names first.

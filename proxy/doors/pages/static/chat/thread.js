@@ -185,7 +185,7 @@ function facts({ receipt, usage, firstToken, took, state }) {
   const known = [
     ["upstream", receipt.upstream, "Upstream that answered"],
     ["tokens", output !== undefined && plural(output, "token"), [input !== undefined && `${input} in`, cached && `${cached} of them cached`, `${output} out`, reasoning && `${reasoning} of them reasoning`].filter(Boolean).join(", ")],
-    ["first-token", firstToken !== undefined && `first after ${duration(firstToken)}`, "Time to the first token"],
+    ["first-token", firstToken !== undefined && `first token ${duration(firstToken)}`, "Time to the first token"],
     ["speed", speed && `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} tokens/s`, took ? `Whole answer: ${duration(took)}` : ""],
     ["cost", cost !== undefined && dollars(cost), "Cost that the upstream reports"],
     ["proxy", receipt.proxyMs !== undefined && state === "done" && `proxy ${duration(receipt.proxyMs)}`, "Time inside Sluice"],

@@ -26,7 +26,7 @@ export function h(tag, properties = {}, ...children) {
  * @param {string} name
  */
 export function icon(name) {
-  const space = "http:" + "//www.w3.org/2000/svg"; // a name, not an address
+  const space = "http://www.w3.org/2000/svg"; // a name, not an address
   const svg = document.createElementNS(space, "svg");
   const use = document.createElementNS(space, "use");
   use.setAttribute("href", `/static/icons.svg#${name}`);

@@ -1,0 +1,47 @@
+"""The tables of docs/operations.md that follow from the code: metrics and alerts."""
+
+import re
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from grafana.rules import ALERTS
+from proxy.stages.metering import Instruments
+
+
+def metrics_table() -> str:
+    """Every metric with its type and labels, in Markdown."""
+    registry = CollectorRegistry()
+    instruments = [made for made in vars(Instruments(registry)).values() if isinstance(made, MetricWrapperBase)]
+    labels = {made.describe()[0].name: tuple(made._labelnames) for made in instruments}
+    rows = []
+    for family in registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        named = labels.get(family.name) or (tuple(family.samples[0].labels) if family.samples else ())
+        shown = ", ".join(f"`{label}`" for label in named) or "none"
+        rows.append(f"| `{name}` | {family.type} | {shown} | {family.documentation} |")
+    return _table("metric | type | labels | what it counts", 4, rows)
+
+
+def alerts_table() -> str:
+    """Every alert with its condition, in Markdown; each name leads to its runbook."""
+    rows = (
+        f"| [{alert.name}](#{alert.name.lower()}) | {alert.severity} | {alert.description} | {alert.lasting} |"
+        for alert in ALERTS
+    )
+    return _table("alert | severity | what it means | after", 4, rows)
+
+
+def filled(document: str) -> str:
+    """The document with what stands between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
+    for name, table in (("metrics", metrics_table()), ("alerts", alerts_table())):
+        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        document, found = between.subn(lambda match, table=table: f"{match[1]}{table}{match[2]}", document)  # type: ignore[misc]
+        if found != 1:
+            raise ValueError(f"expected one place for {name} in the document, found {found}")
+    return document
+
+
+def _table(head: str, columns: int, rows: Iterable[str]) -> str:
+    return "\n".join((f"| {head} |", "|---" * columns + "|", *rows)) + "\n"

@@ -1,0 +1,114 @@
+"""`sluice selftest`: runs a configuration against a wall of upstream faults on loopback and prints the card."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import get_args
+
+import orjson
+import uvloop
+
+from proxy.cli.check import planned
+from proxy.errors import SluiceError
+from proxy.selftest.card import as_json, entry, heading, totals
+from proxy.selftest.exchanging import Wish, subject
+from proxy.selftest.running import Row, run_wall
+from proxy.selftest.wall import WALL
+from proxy.settings.policies import StreamSafety
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("selftest", help="run your routes against a wall of upstream faults")
+    parser.add_argument("config", nargs="?", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    parser.add_argument("--route", default="", metavar="MODEL", help="the model to ask for; else the widest route's")
+    parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="over the route's stream_safety")
+    parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: all clocks 20 times faster")
+    parser.add_argument("--only", type=_numbers, default=(), metavar="N,N", help="these faults alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the card as JSON too; -: instead, on stdout")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 unless every fault is a pass")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the card; 1 where a fault was not survived, 2 where the configuration or an option is bad."""
+    wish = Wish(arguments.route, arguments.safety, arguments.clock_scale)
+    faults = [fault for fault in WALL if not arguments.only or fault.number in arguments.only]
+    if unknown := set(arguments.only) - {fault.number for fault in WALL}:
+        print(f"There are faults 1 to {len(WALL)}, not {', '.join(map(str, sorted(unknown)))}.", file=sys.stderr)
+        return 2
+    try:
+        chosen = subject(planned(arguments.config), wish)
+    except SluiceError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    plain = str(arguments.json) != "-"
+    colour = plain and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if plain:
+        print("\n".join(heading(chosen, colour)), flush=True)
+    counter = _Counter(len(faults))
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # every fault makes Sluice complain, and rightly so
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            rows = runner.run(run_wall(chosen, faults, counter.count))
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        counter.wipe()
+        logging.disable(disabled)
+    if plain:
+        for row in rows:
+            print("\n".join(entry(row, colour)))
+        print("\n".join(totals(rows, colour)))
+    if arguments.json:
+        text = orjson.dumps(as_json(chosen, rows), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        _write(arguments.json, text)
+    return int(not all(_fine(row, arguments.strict) for row in rows))
+
+
+def _fine(row: Row, strict: bool) -> bool:
+    if row.judgement is None:
+        return True
+    return row.judgement.verdict == "pass" if strict else row.judgement.verdict != "fail"
+
+
+def _write(path: Path, text: bytes) -> None:
+    if str(path) == "-":
+        sys.stdout.write(text.decode())
+    else:
+        path.write_bytes(text)
+
+
+class _Counter:
+    """Says on a terminal how far it is, since the slowest faults take a minute."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._done = 0
+        self._shown = sys.stderr.isatty()
+
+    def count(self, row: Row) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._shown:
+            print(f"\r  {self._done} of {self._most} faults", end="", file=sys.stderr, flush=True)
+
+    def wipe(self) -> None:
+        """Takes the line away."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 1:
+        raise argparse.ArgumentTypeError("expected a number from 0.01 to 1")
+    return value
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))

@@ -1,0 +1,72 @@
+/** @file Talks to the gateway's admin API; without a login it leads to the login page. */
+
+/**
+ * @typedef {{name: string, provider: string, live: boolean, healthy: boolean, reason: string | null, catalog: string, models: number, in_flight: number, breakers: {model: string, cause: string, retry_in: number}[]}} Upstream
+ * @typedef {{upstream: string, model: string, weight: number | null}} Target
+ * @typedef {{name: string, match: string, exact: boolean, written: boolean, targets: Target[], stream_safety: string, cache: {exact: number | null, similar: number | null} | null}} Route
+ * @typedef {{calls: number, errors: number, tokens: number, ms_p50: number | null, ms_p95: number | null}} Tally
+ * @typedef {{t: number, upstreams: Record<string, Tally>}} Point
+ * @typedef {{entries: number, bytes: number, max_bytes: number, hits: number, misses: number, shared: number, by_route: {route: string, entries: number, hits: number, misses: number}[]}} Cache
+ * @typedef {{events: Record<string, number>, last: {time: string, type: string, call: string | null, status: number | string}[]}} Vapi
+ */
+/**
+ * @typedef {object} Overview
+ * @property {string} version
+ * @property {number} started Unix seconds, as `now` is
+ * @property {number} now
+ * @property {{file: string, valid: boolean, problem: string | null}} config
+ * @property {string | null} default_upstream
+ * @property {string | null} configured_default
+ * @property {Upstream[]} upstreams
+ * @property {Route[]} routes
+ * @property {{step: number, points: Point[]}} traffic
+ * @property {Cache | null} cache
+ * @property {Vapi | null} vapi
+ */
+/** @typedef {{draw: (root: HTMLElement) => void, update: (overview: Overview) => void}} View */
+
+/** @param {string} path */
+export const get = (path) => call("GET", path);
+
+/**
+ * Changes something; throws an Error in the gateway's words.
+ * @param {"POST" | "PUT" | "DELETE"} method
+ * @param {string} path
+ * @param {unknown} [body]
+ */
+export const change = (method, path, body) => call(method, path, body ?? (method === "DELETE" ? undefined : {}));
+
+/**
+ * The models of one upstream. Where clients need a key, /v1/models takes the one that the chat page keeps in this tab.
+ * @param {string} upstream
+ * @returns {Promise<{id: string, context_length: number | null, max_output_tokens: number | null, prices?: Record<string, number> | null}[]>}
+ */
+export async function models(upstream) {
+  const key = sessionStorage.getItem("sluice.key");
+  const response = await fetch(`/v1/models?upstream=${encodeURIComponent(upstream)}`, { headers: key ? { authorization: `Bearer ${key}` } : {} });
+  if (!response.ok) throw await problem(response);
+  return (await response.json()).data;
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} [body]
+ * @returns {Promise<any>}
+ */
+async function call(method, path, body) {
+  const sent = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const response = await fetch(path, { method, ...sent });
+  if (response.status === 401) {
+    location.assign("/admin/login");
+    return new Promise(() => {}); // the page is on its way out
+  }
+  if (!response.ok) throw await problem(response);
+  return response.status === 204 ? null : response.json();
+}
+
+/** @param {Response} response */
+async function problem(response) {
+  const { error } = await response.json().catch(() => ({ error: null }));
+  return new Error(error?.message ?? `The gateway answered ${response.status}.`);
+}

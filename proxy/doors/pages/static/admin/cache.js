@@ -1,0 +1,53 @@
+/** @file The cache: what it holds, how often it answers, and emptying it. */
+import { h, icon, toast } from "/static/shared/dom.js";
+import { bytes, count } from "/static/shared/format.js";
+import { change } from "/static/admin/api.js";
+
+/**
+ * @param {() => Promise<void>} refresh asks for the overview at once
+ * @returns {import("/static/admin/api.js").View}
+ */
+export function cache(refresh) {
+  let before = "";
+  const place = h("div", { class: "stack" });
+
+  /** @param {string} [route] only this route's answers */
+  async function clear(route) {
+    try {
+      await change("DELETE", `/admin/cache${route === undefined ? "" : `?route=${encodeURIComponent(route)}`}`);
+      toast(route === undefined ? "The cache is empty." : `Nothing of ${route} is kept any more.`);
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error));
+    }
+    await refresh();
+  }
+
+  /** @param {import("/static/admin/api.js").Cache} cache */
+  function filled({ entries, bytes: size, max_bytes: room, hits, misses, shared, by_route: routes }) {
+    const numbers = [["Answers kept", count(entries)], ["Size", `${bytes(size)} of ${bytes(room)}`], ["Answered from it", rate(hits, misses)], ["Shared in flight", count(shared)]];
+    const head = h("tr", {}, ...["Route", "Answers", "Hits", "Misses", ""].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)));
+    const rows = routes.map((each) => h("tr", { "data-route": each.route }, h("td", { class: "wrap" }, h("code", {}, each.route)), ...[each.entries, each.hits, each.misses].map((value) => h("td", { class: "num right" }, count(value))), h("td", { class: "right" }, h("button", { type: "button", class: "button", onclick: () => clear(each.route), "aria-label": `Empty the cache of ${each.route}` }, "Empty"))));
+    return [
+      h("dl", { class: "stats card" }, ...numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, value)))),
+      h("div", { class: "card flush" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows))),
+      h("div", { class: "actions" }, h("button", { type: "button", class: "button bad", onclick: () => clear(), "data-testid": "clear-cache" }, "Empty the whole cache")),
+    ];
+  }
+
+  return {
+    draw: (root) => root.append(place),
+    update({ cache: now }) {
+      if (JSON.stringify(now) === before) return;
+      before = JSON.stringify(now);
+      place.replaceChildren(...(now ? filled(now) : [h("div", { class: "empty card" }, icon("stack"), h("strong", {}, "No route keeps answers"), "Give a route `cache: {exact: 1h}` in config.yaml.")]));
+    },
+  };
+}
+
+/**
+ * @param {number} hits
+ * @param {number} misses
+ */
+function rate(hits, misses) {
+  return hits + misses ? `${((100 * hits) / (hits + misses)).toFixed(1)} %` : "–";
+}

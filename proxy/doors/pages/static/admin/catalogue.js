@@ -1,0 +1,54 @@
+/** @file Models: what each upstream has, with limits and prices. */
+import { h } from "/static/shared/dom.js";
+import { count, dollars } from "/static/shared/format.js";
+import { models } from "/static/admin/api.js";
+
+const SHOWN = 500; // rows; a search narrows it down
+
+/** @returns {import("/static/admin/api.js").View} */
+export function catalogue() {
+  let chosen = "";
+  /** @type {Awaited<ReturnType<typeof models>>} */
+  let found = [];
+  let problem = "";
+  const tabs = h("div", { class: "tabs", role: "group", "aria-label": "Upstream" });
+  const search = h("input", { class: "input", type: "search", placeholder: "Search models", "aria-label": "Search models", oninput: fill, "data-testid": "catalogue-search" });
+  const place = h("div", { class: "card flush" });
+
+  /** @param {string} upstream */
+  async function show(upstream) {
+    chosen = upstream;
+    for (const tab of tabs.children) tab.setAttribute("aria-pressed", String(tab.textContent === upstream));
+    try {
+      problem = "";
+      found = await models(upstream);
+    } catch (error) {
+      found = [];
+      problem = error instanceof Error ? error.message : String(error);
+    }
+    if (upstream === chosen) fill();
+  }
+
+  function fill() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = found.filter((model) => words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word)));
+    if (!rows.length) return place.replaceChildren(h("p", { class: "empty" }, problem || (found.length ? "No model has this in its name." : `${chosen} lists no models.`)));
+    const number = (/** @type {number | null | undefined} */ value) => h("td", { class: "num right" }, value ? count(value) : "–");
+    const price = (/** @type {number | undefined} */ value) => h("td", { class: "num right" }, value === undefined ? "–" : dollars(value));
+    const head = h("tr", {}, ...["Model", "Context", "Max. output", "Input $/M", "Output $/M"].map((title, index) => h("th", { class: index ? "right" : null, scope: "col" }, title)));
+    const body = rows.slice(0, SHOWN).map((model) => h("tr", { "data-model": model.id }, h("td", { class: "wrap" }, model.id), number(model.context_length), number(model.max_output_tokens), price(model.prices?.input), price(model.prices?.output)));
+    const more = rows.length > SHOWN ? h("p", { class: "empty" }, `and ${rows.length - SHOWN} more`) : "";
+    place.replaceChildren(h("table", { "data-testid": "catalogue" }, h("thead", {}, head), h("tbody", {}, ...body)), more);
+  }
+
+  return {
+    draw: (root) => root.append(h("div", { class: "row" }, tabs, search), place),
+    update({ upstreams }) {
+      const names = upstreams.filter((upstream) => upstream.live).map((upstream) => upstream.name);
+      if (names.join() === [...tabs.children].map((tab) => tab.textContent).join()) return;
+      tabs.replaceChildren(...names.map((name) => h("button", { type: "button", class: "tab", "aria-pressed": "false", onclick: () => show(name) }, name)));
+      if (names.length) show(names.includes(chosen) ? chosen : names[0]);
+      else place.replaceChildren(h("p", { class: "empty" }, "No upstream is switched on."));
+    },
+  };
+}

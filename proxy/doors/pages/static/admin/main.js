@@ -1,0 +1,90 @@
+/** @file The admin page: its views by the address's #name, and the overview that they all draw from. */
+import { byId } from "/static/shared/dom.js";
+import { frame, showSide } from "/static/shared/frame.js";
+import { get } from "/static/admin/api.js";
+import { cache } from "/static/admin/cache.js";
+import { calls } from "/static/admin/calls.js";
+import { catalogue } from "/static/admin/catalogue.js";
+import { configuration } from "/static/admin/configuration.js";
+import { overview } from "/static/admin/overview.js";
+import { personas } from "/static/admin/personas.js";
+import { routes } from "/static/admin/routes.js";
+import { upstreams } from "/static/admin/upstreams.js";
+import { vapi } from "/static/admin/vapi.js";
+
+const EVERY = 2000; // milliseconds between two looks; none while the page is hidden
+
+/** @type {Record<string, import("/static/admin/api.js").View>} */
+const views = {
+  overview: overview(),
+  upstreams: upstreams(refresh),
+  models: catalogue(),
+  personas: personas(),
+  routes: routes(),
+  calls: calls(),
+  cache: cache(refresh),
+  vapi: vapi(),
+  configuration: configuration(refresh),
+};
+
+let view = views.overview;
+/** @type {import("/static/admin/api.js").Overview | null} */
+let latest = null;
+
+function show() {
+  const name = location.hash.slice(1) in views ? location.hash.slice(1) : "overview";
+  const root = byId("view");
+  for (const link of document.querySelectorAll(".side nav a")) {
+    if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const title = document.querySelector(`.side nav a[href="#${name}"]`)?.textContent?.trim() ?? name;
+  byId("title").textContent = title;
+  document.title = `${title} · Sluice`;
+  root.replaceChildren();
+  root.dataset.view = name;
+  view = views[name];
+  view.draw(root);
+  if (latest) tell(latest);
+  showSide(false);
+}
+
+async function refresh() {
+  try {
+    latest = /** @type {import("/static/admin/api.js").Overview} */ (await get("/admin/overview"));
+    byId("trouble").hidden = true;
+  } catch (error) {
+    trouble(error);
+    return;
+  }
+  tell(latest);
+}
+
+/** @param {import("/static/admin/api.js").Overview} now */
+async function tell(now) {
+  const warning = byId("config-warning");
+  warning.hidden = now.config.valid || location.hash === "#configuration";
+  byId("version").textContent = now.version;
+  try {
+    await view.update(now);
+  } catch (error) {
+    trouble(error);
+  }
+}
+
+/** @param {unknown} error */
+function trouble(error) {
+  byId("trouble").textContent = error instanceof TypeError ? "The gateway cannot be reached. Trying again." : error instanceof Error ? error.message : String(error);
+  byId("trouble").hidden = false;
+}
+
+async function poll() {
+  if (!document.hidden) await refresh();
+  setTimeout(poll, EVERY);
+}
+
+frame();
+addEventListener("hashchange", show);
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+show();
+poll();

@@ -1,0 +1,29 @@
+/** @file Vapi: what the voice platform has told this gateway. */
+import { h, icon } from "/static/shared/dom.js";
+import { count } from "/static/shared/format.js";
+
+/** @returns {import("/static/admin/api.js").View} */
+export function vapi() {
+  let before = "";
+  const place = h("div", { class: "stack" });
+
+  /** @param {import("/static/admin/api.js").Vapi} vapi */
+  function filled({ events, last }) {
+    const head = h("tr", {}, ...["Time", "Event", "Call", "Answer"].map((title) => h("th", { scope: "col" }, title)));
+    const rows = last.map((event) => h("tr", {}, h("td", { class: "num" }, new Date(event.time).toLocaleTimeString()), h("td", {}, event.type), h("td", { class: "mono wrap" }, event.call ?? "–"), h("td", { class: "num" }, event.status)));
+    return [
+      h("dl", { class: "stats card" }, ...Object.entries(events).map(([type, number]) => h("div", {}, h("dt", {}, type), h("dd", { class: "num" }, count(number))))),
+      h("div", { class: "card flush" }, h("table", { "data-testid": "vapi-events" }, h("thead", {}, head), h("tbody", {}, ...rows))),
+    ];
+  }
+
+  return {
+    draw: (root) => root.append(place),
+    update({ vapi: now }) {
+      if (JSON.stringify(now) === before) return;
+      before = JSON.stringify(now);
+      const any = now && Object.keys(now.events).length;
+      place.replaceChildren(...(any ? filled(now) : [h("div", { class: "empty card" }, icon("phone"), h("strong", {}, "Vapi has not called"), "Its server messages go to /vapi/webhook, its model calls to /vapi/chat/completions.")]));
+    },
+  };
+}

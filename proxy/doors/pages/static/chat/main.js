@@ -1,0 +1,327 @@
+/** @file The chat page: puts its parts together, and sends what is asked. */
+import { byId, toast } from "/static/shared/dom.js";
+import { frame, showSide } from "/static/shared/frame.js";
+import { Refused, ask, keepKey, models } from "/static/chat/asking.js";
+import { picker } from "/static/chat/picker.js";
+import { sidebar } from "/static/chat/sidebar.js";
+import { exported, fresh, load, newId, save } from "/static/chat/store.js";
+import { thread } from "/static/chat/thread.js";
+
+/** @typedef {import("/static/chat/store.js").Answer} Answer */
+/** @typedef {import("/static/chat/store.js").Turn} Turn */
+
+const prompt = byId("prompt");
+const PARAMETERS = /** @type {const} */ (["temperature", "max_tokens", "top_p"]);
+
+let conversation = fresh();
+/** @type {AbortController | null} */
+let running = null;
+
+const view = thread(byId("log"), {
+  busy: () => running !== null,
+  edit: (turn, text) => resend(turn, text),
+  regenerate: (turn, answer) => regenerate(turn, turn.answers.indexOf(answer)),
+  keep,
+});
+const side = sidebar({ open, current: () => conversation.id, gone: (id) => id === conversation.id && start() });
+const pickers = ["first-model", "second-model"].map((place, column) =>
+  picker(byId(place), { label: column ? "Second model" : "Model", load: live, chosen: (model) => ((conversation.models[column] = model), keepIt()) }),
+);
+
+/** Shows the conversation in hand, from the top. */
+function show() {
+  const { models: chosen, turns, system, parameters } = conversation;
+  chosen.forEach((model, column) => pickers[column].set(model));
+  byId("second-model").hidden = chosen.length < 2;
+  byId("compare").setAttribute("aria-pressed", String(chosen.length > 1));
+  byId("system").value = system;
+  for (const name of PARAMETERS) byId(name).value = parameters[name] ?? "";
+  byId("tuned").hidden = !system && !Object.keys(parameters).length;
+  document.title = turns.length ? `${conversation.title} · Sluice` : "Sluice";
+  byId("welcome").hidden = turns.length > 0;
+  byId("export").disabled = !turns.length;
+  view.show(turns);
+  side.draw();
+}
+
+function start() {
+  stop();
+  conversation = fresh();
+  show();
+  showSide(false);
+  prompt.focus();
+}
+
+/** @param {string} id */
+function open(id) {
+  if (id !== conversation.id) stop();
+  const found = load(id);
+  if (!found || (id === conversation.id && running)) return;
+  conversation = found;
+  show();
+}
+
+function send() {
+  const text = prompt.value.trim();
+  if (!text || running) return;
+  prompt.value = "";
+  if (!conversation.turns.length) conversation.title = text.split("\n", 1)[0].slice(0, 60);
+  push(text);
+}
+
+/**
+ * Another turn at the end, answered by every chosen model at once.
+ * @param {string} text
+ */
+function push(text) {
+  const turn = { id: newId(), prompt: text, answers: conversation.models.map(blank) };
+  conversation.turns.push(turn);
+  conversation.updated = Date.now();
+  byId("welcome").hidden = true;
+  byId("export").disabled = false;
+  view.add(turn);
+  return run(turn, turn.answers);
+}
+
+/**
+ * @param {Turn} turn
+ * @param {string} text
+ */
+function resend(turn, text) {
+  cutAt(turn);
+  view.show(conversation.turns);
+  return push(text);
+}
+
+/**
+ * Asks one column again; later turns, which answered to the old answer, go.
+ * @param {Turn} turn
+ * @param {number} column
+ */
+function regenerate(turn, column) {
+  cutAt(turn);
+  turn.answers[column] = blank(conversation.models[column] ?? turn.answers[column].model);
+  conversation.turns.push(turn);
+  view.show(conversation.turns);
+  return run(turn, [turn.answers[column]]);
+}
+
+/** @param {Turn} turn */
+function cutAt(turn) {
+  conversation.turns.length = conversation.turns.indexOf(turn);
+}
+
+/**
+ * Ends a comparison: the conversation goes on with this answer and its model alone.
+ * @param {Turn} turn
+ * @param {Answer} answer
+ */
+function keep(turn, answer) {
+  const column = turn.answers.indexOf(answer);
+  for (const each of conversation.turns) each.answers = [each.answers[column] ?? each.answers[0]];
+  conversation.models = [conversation.models[column] ?? answer.model];
+  keepIt();
+  show();
+}
+
+/**
+ * @param {string} model
+ * @returns {Answer}
+ */
+function blank(model) {
+  return { model, text: "", reasoning: "", tools: "", state: "waiting", receipt: { attempts: [] } };
+}
+
+/**
+ * @param {Turn} turn
+ * @param {Answer[]} answers
+ */
+async function run(turn, answers) {
+  const control = (running = new AbortController());
+  const asked = conversation;
+  setBusy(true);
+  keepIt();
+  const saving = setInterval(() => keepIt(asked), 3000); // so that a page that is left keeps what there is
+  await Promise.all(answers.map((answer) => fill(turn, answer, asked, control.signal)));
+  clearInterval(saving);
+  keepIt(asked);
+  if (running === control) {
+    running = null;
+    setBusy(false);
+  }
+  side.draw();
+}
+
+/**
+ * @param {Turn} turn
+ * @param {Answer} answer
+ * @param {import("/static/chat/store.js").Conversation} asked
+ * @param {AbortSignal} signal
+ */
+async function fill(turn, answer, asked, signal) {
+  const changed = () => {
+    answer.state = "streaming";
+    view.update(answer);
+  };
+  try {
+    const messages = history(asked, turn, turn.answers.indexOf(answer));
+    await retrying(() => ask(answer, messages, { parameters: asked.parameters, signal, changed }));
+    answer.state = "done";
+  } catch (error) {
+    answer.state = signal.aborted ? "stopped" : "failed";
+    if (!signal.aborted) answer.failure = error instanceof Refused ? error.failure : { message: String(error), code: "page" };
+  }
+  view.update(answer);
+}
+
+/**
+ * The messages that lead to a turn's answer in one column. What failed without a word is left out.
+ * @param {import("/static/chat/store.js").Conversation} asked
+ * @param {Turn} turn
+ * @param {number} column
+ */
+function history(asked, turn, column) {
+  /** @type {import("/static/chat/asking.js").Message[]} */
+  const messages = asked.system ? [{ role: "system", content: asked.system }] : [];
+  for (const each of asked.turns.slice(0, asked.turns.indexOf(turn))) {
+    const answer = each.answers[column] ?? each.answers[0];
+    if (answer.text) messages.push({ role: "user", content: each.prompt }, { role: "assistant", content: answer.text });
+  }
+  return [...messages, { role: "user", content: turn.prompt }];
+}
+
+/**
+ * Does it, and asks for the client key where the gateway wants one.
+ * @template T
+ * @param {() => Promise<T>} act
+ * @returns {Promise<T>}
+ */
+async function retrying(act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 401 && error.failure.code === "invalid_api_key" && (await askForKey()))) throw error;
+    return act();
+  }
+}
+
+/** @type {Promise<boolean> | null} */
+let asking = null; // two columns ask once
+
+function askForKey() {
+  const dialog = byId("key-dialog");
+  asking ??= new Promise((answered) => {
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => {
+      asking = null;
+      const key = byId("key").value.trim();
+      if (dialog.returnValue === "keep" && key) keepKey(key);
+      byId("key").value = "";
+      answered(dialog.returnValue === "keep" && key !== "");
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** @param {string} [upstream] */
+async function live(upstream) {
+  try {
+    const all = await retrying(() => models(upstream));
+    byId("trouble").hidden = true;
+    return all;
+  } catch (error) {
+    byId("trouble").textContent = `The models cannot be listed: ${error instanceof Error ? error.message : error}`;
+    byId("trouble").hidden = false;
+    return [];
+  }
+}
+
+function keepIt(kept = conversation) {
+  try {
+    save(kept);
+  } catch {
+    toast("This browser has no room left. Delete or export some conversations.");
+  }
+}
+
+function stop() {
+  running?.abort();
+  running = null;
+  setBusy(false);
+}
+
+/** @param {boolean} busy */
+function setBusy(busy) {
+  byId("send").hidden = busy;
+  byId("stop").hidden = !busy;
+}
+
+function compare() {
+  conversation.models = conversation.models.length > 1 ? conversation.models.slice(0, 1) : [conversation.models[0], conversation.models[0]];
+  keepIt();
+  show();
+  if (conversation.models.length > 1) pickers[1].open();
+}
+
+/** @param {boolean} open */
+function tune(open) {
+  byId("tuning").hidden = !open;
+  byId("tune").setAttribute("aria-expanded", String(open));
+  if (open) byId("system").focus();
+}
+
+function tuned() {
+  conversation.system = byId("system").value.trim();
+  conversation.parameters = {};
+  for (const name of PARAMETERS) {
+    const value = byId(name).valueAsNumber;
+    if (!Number.isNaN(value) && byId(name).validity.valid) conversation.parameters[name] = value;
+  }
+  byId("tuned").hidden = !conversation.system && !Object.keys(conversation.parameters).length;
+  keepIt();
+}
+
+function download() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([exported(conversation)], { type: "text/markdown" }));
+  link.download = `${conversation.title.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 50) || "conversation"}.md`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** @param {KeyboardEvent} event */
+function keys(event) {
+  const typing = event.target instanceof Element && event.target.matches("input, textarea, select");
+  if (event.key === "Escape" && running) stop();
+  else if (event.key === "Escape") showSide(false);
+  else if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    prompt.focus();
+  }
+}
+
+/** @param {KeyboardEvent} event */
+function promptKeys(event) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    send();
+  } else if (event.key === "ArrowUp" && prompt.value === "" && conversation.turns.length) {
+    event.preventDefault();
+    view.edit(conversation.turns[conversation.turns.length - 1]);
+  }
+}
+
+frame();
+byId("composer").addEventListener("submit", (/** @type {Event} */ event) => (event.preventDefault(), send()));
+prompt.addEventListener("keydown", promptKeys);
+addEventListener("keydown", keys);
+byId("stop").addEventListener("click", stop);
+byId("new").addEventListener("click", start);
+byId("compare").addEventListener("click", () => running || compare());
+byId("tune").addEventListener("click", () => tune(byId("tuning").hidden));
+byId("tuning").addEventListener("input", tuned);
+byId("export").addEventListener("click", download);
+show();
+prompt.focus();
+live();

@@ -1,0 +1,88 @@
+"""The caller: a raw client on one connection per call, which sees every byte and can leave when it likes."""
+
+import asyncio
+import socket  # noqa: TID251 - for a small receive buffer: this client only ever asks Sluice on loopback
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+import orjson
+
+from proxy.selftest.exchanging import KEY
+from proxy.selftest.hearing import Heard, hear
+
+_SMALL: Final = 64 * 1024  # bytes; receive buffer of a slow reader
+_USAGE: Final = {"include_usage": True}
+
+
+@dataclass(slots=True, eq=False)
+class Caller(asyncio.Protocol):
+    """One call over a connection of its own, which the answer's end closes."""
+
+    model: str
+    question: str
+    streamed: bool = True
+    slow: bool = False  # takes nothing until `read` is called
+    raw: bytearray = field(default_factory=bytearray)
+    began: float = 0.0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended_at: float = 0.0
+    transport: asyncio.Transport = field(init=False)
+
+    async def ask(self, port: int) -> None:
+        """Connects and sends the request."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        sock.setblocking(False)
+        if self.slow:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL)
+        try:
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        await loop.create_connection(lambda: self, sock=sock)
+        if self.slow:
+            self.transport.pause_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Sends the request at once."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.began = asyncio.get_running_loop().time()
+        self.transport.write(self._request())
+
+    def data_received(self, data: bytes) -> None:
+        """A part of the answer."""
+        self.raw += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nothing more comes."""
+        if not self.ended.is_set():
+            self.ended_at = asyncio.get_running_loop().time()
+            self.ended.set()
+
+    def read(self) -> None:
+        """A slow reader reads on."""
+        self.transport.resume_reading()
+
+    def leave(self) -> float:
+        """Closes the connection, as a client does that has lost interest. Returns when, in the loop's seconds."""
+        self.transport.close()
+        return asyncio.get_running_loop().time()
+
+    async def answer(self, seconds: float) -> Heard:
+        """The answer; one that has not ended after so many seconds hangs."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ended.wait()
+        except TimeoutError:
+            self.transport.abort()
+            return hear(bytes(self.raw), asyncio.get_running_loop().time() - self.began, hung=True)
+        return hear(bytes(self.raw), self.ended_at - self.began, hung=False)
+
+    def _request(self) -> bytes:
+        fields = {"model": self.model, "messages": [{"role": "user", "content": self.question}]}
+        body = orjson.dumps(fields | ({"stream": True, "stream_options": _USAGE} if self.streamed else {}))
+        return (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+            b"authorization: Bearer %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        ) % (KEY.encode(), len(body), body)

@@ -1,0 +1,211 @@
+"""How providers put an answer into bytes: OpenAI (and everybody compatible), Ollama, Anthropic.
+
+Facts: OpenAI's SDK (`types/chat`), Ollama's docs/api.md, Anthropic's SDK (`types/raw_*.py`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from proxy.selftest.words import TOKENS, Said
+
+CREATED: Final = 1_741_569_952
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An honest stream, cut where faults strike; each item is one event."""
+
+    opening: tuple[bytes, ...]  # the role and what else comes before content
+    tokens: tuple[bytes, ...]
+    finish: tuple[bytes, ...]  # up to the finish reason
+    usage: tuple[bytes, ...]
+    end: tuple[bytes, ...]  # the mark that nothing follows
+
+    @property
+    def events(self) -> tuple[bytes, ...]:
+        """All of it."""
+        return (*self.opening, *self.tokens, *self.finish, *self.usage, *self.end)
+
+
+class Dialect(Protocol):
+    """One way to speak. `kind`: the content type of streams."""
+
+    name: str
+    kind: str
+
+    def stream(self, said: Said) -> Stream:
+        """The answer as a stream."""
+        ...
+
+    def whole(self, said: Said) -> bytes:
+        """The answer in one piece."""
+        ...
+
+    def error(self, status: int, message: str, code: str) -> bytes:
+        """The body of an HTTP error."""
+        ...
+
+    def error_event(self, message: str) -> bytes:
+        """An error in the middle of a stream."""
+        ...
+
+    def models(self, names: Iterable[str]) -> bytes:
+        """The list of models."""
+        ...
+
+
+def event(fields: object, name: str = "") -> bytes:
+    """One server-sent event."""
+    return (b"event: %b\n" % name.encode() if name else b"") + b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+class OpenAI:
+    """Chat completions."""
+
+    name = "openai"
+    kind = "text/event-stream"
+
+    def stream(self, said: Said) -> Stream:
+        """`chat.completion.chunk` events; usage where `stream_options` asks for it."""
+        return Stream(
+            (self._chunk(said, {"role": "assistant", "content": ""}),),
+            tuple(self._chunk(said, {"content": token}) for token in said.tokens),
+            (self._chunk(said, {}, "stop"),),
+            (event(self._base(said) | {"choices": [], "usage": _usage(said)}),) if said.usage else (),
+            (b"data: [DONE]\n\n",),
+        )
+
+    def whole(self, said: Said) -> bytes:
+        """A `chat.completion`."""
+        choice = {"index": 0, "message": {"role": "assistant", "content": said.text}, "finish_reason": "stop"}
+        base = self._base(said) | {"object": "chat.completion"}
+        return orjson.dumps(base | {"choices": [choice], "usage": _usage(said)})
+
+    def error(self, status: int, message: str, code: str) -> bytes:
+        """OpenAI's envelope."""
+        kind = "invalid_request_error" if status < 429 else "server_error"
+        return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code or None}})
+
+    def error_event(self, message: str) -> bytes:
+        """The envelope as an event."""
+        return b"data: " + self.error(500, message, "server_error") + b"\n\n"
+
+    def models(self, names: Iterable[str]) -> bytes:
+        """A `list`."""
+        return orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+    def _base(self, said: Said) -> dict[str, Any]:
+        made = f"chatcmpl-selftest{said.counted}"
+        return {"id": made, "object": "chat.completion.chunk", "created": CREATED, "model": said.model}
+
+    def _chunk(self, said: Said, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        return event(self._base(said) | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def _usage(said: Said) -> dict[str, int]:
+    return {"prompt_tokens": said.counted, "completion_tokens": TOKENS, "total_tokens": said.counted + TOKENS}
+
+
+class Ollama:
+    """/api/chat: a JSON object a line; the last one says done, and ends it."""
+
+    name = "ollama"
+    kind = "application/x-ndjson"
+
+    def stream(self, said: Said) -> Stream:
+        """Lines."""
+        tokens = tuple(self._line(said, token) + b"\n" for token in said.tokens)
+        return Stream((), tokens, (self._last(said, "") + b"\n",), (), ())
+
+    def whole(self, said: Said) -> bytes:
+        """The last line, with the whole text."""
+        return self._last(said, said.text)
+
+    def error(self, status: int, message: str, code: str) -> bytes:
+        """A text."""
+        return orjson.dumps({"error": message})
+
+    def error_event(self, message: str) -> bytes:
+        """The same as a line."""
+        return self.error(500, message, "") + b"\n"
+
+    def models(self, names: Iterable[str]) -> bytes:
+        """/api/tags."""
+        return orjson.dumps({"models": [{"name": name, "model": name} for name in names]})
+
+    def _fields(self, said: Said, text: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text}
+        return {"model": said.model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False}
+
+    def _line(self, said: Said, text: str) -> bytes:
+        return orjson.dumps(self._fields(said, text))
+
+    def _last(self, said: Said, text: str) -> bytes:
+        counts = {"done": True, "done_reason": "stop", "prompt_eval_count": said.counted, "eval_count": TOKENS}
+        return orjson.dumps(self._fields(said, text) | counts)
+
+
+class Anthropic:
+    """Messages."""
+
+    name = "anthropic"
+    kind = "text/event-stream"
+
+    def stream(self, said: Said) -> Stream:
+        """Named events."""
+        block: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
+        block["content_block"]["text"] = ""
+        message = self._message(said) | {"content": [], "stop_reason": None}
+        ends = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
+        return Stream(
+            (_named({"type": "message_start", "message": message}), _named(block)),
+            tuple(
+                _named({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": token}})
+                for token in said.tokens
+            ),
+            (
+                _named({"type": "content_block_stop", "index": 0}),
+                _named(ends | {"usage": {"output_tokens": TOKENS}}),
+            ),
+            (),
+            (_named({"type": "message_stop"}),),
+        )
+
+    def whole(self, said: Said) -> bytes:
+        """A `message`."""
+        content = [{"type": "text", "text": said.text}]
+        return orjson.dumps(self._message(said) | {"content": content, "stop_reason": "end_turn"})
+
+    def error(self, status: int, message: str, code: str) -> bytes:
+        """`{"type": "error", "error": {…}}`."""
+        kinds = {400: "invalid_request_error", 429: "rate_limit_error", 503: "overloaded_error"}
+        return orjson.dumps({"type": "error", "error": {"type": kinds.get(status, "api_error"), "message": message}})
+
+    def error_event(self, message: str) -> bytes:
+        """The same as an event."""
+        return b"event: error\ndata: " + self.error(500, message, "") + b"\n\n"
+
+    def models(self, names: Iterable[str]) -> bytes:
+        """One page."""
+        data = [{"type": "model", "id": name, "display_name": name} for name in names]
+        return orjson.dumps({"data": data, "has_more": False, "first_id": None, "last_id": None})
+
+    def _message(self, said: Said) -> dict[str, Any]:
+        usage = {"input_tokens": said.counted, "output_tokens": TOKENS}
+        return {"id": "msg_selftest", "type": "message", "role": "assistant", "model": said.model, "usage": usage}
+
+
+def _named(fields: dict[str, Any]) -> bytes:
+    return event(fields, str(fields["type"]))
+
+
+_OPENAI: Final = OpenAI()
+_OTHERS: Final[dict[str, Dialect]] = {"ollama": Ollama(), "anthropic": Anthropic()}
+
+
+def dialect(provider: str) -> Dialect:
+    """What a provider of this name is spoken to in; RunPod by its OpenAI side."""
+    return _OTHERS.get(provider, _OPENAI)

@@ -1,0 +1,167 @@
+"""What callers do while a fault lasts: ask once mostly, ask on, read slowly, or leave."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.selftest.hearing import Heard
+from proxy.selftest.judging import Expectation, Judgement, judge, patience, worst
+from proxy.selftest.staging import Stage
+from proxy.selftest.wire import Asked
+from proxy.selftest.words import tokens_for
+
+LEFT: Final = 0.2  # seconds within which an upstream must see that the client has left
+EVERY: Final = 2.0  # seconds between calls while an upstream is down, before scaling
+_BUFFERED: Final = 16 * 2**20  # bytes that may be on the way to a reader who takes nothing, kernel buffers included
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an episode ended. `heard`: the answer, or the last of several."""
+
+    judgement: Judgement
+    heard: Heard | None = None
+    told: str = ""  # what else the card shall say of the caller
+
+
+Episode = Callable[[Stage, Expectation], Awaitable[Outcome]]
+
+
+async def once(stage: Stage, expects: Expectation) -> Outcome:
+    """One call by stream."""
+    return await _judged(stage, expects, streamed=True)
+
+
+async def once_whole(stage: Stage, expects: Expectation) -> Outcome:
+    """One call for an answer in one piece."""
+    return await _judged(stage, expects, streamed=False)
+
+
+async def _judged(stage: Stage, expects: Expectation, streamed: bool) -> Outcome:
+    caller, heard = await stage.ask(0, patience(expects, stage.terms), streamed)
+    truth = "".join(tokens_for(caller.question))
+    return Outcome(judge(expects, truth, heard, stage.seen(), stage.terms), heard)
+
+
+def series(count: int) -> Episode:
+    """So many calls, one after the other."""
+
+    async def episode(stage: Stage, expects: Expectation) -> Outcome:
+        judgements, heard = [], None
+        for at in range(count):
+            judgement, heard = await _one_of_many(stage, expects, at)
+            judgements.append(judgement)
+        answered = sum(each.verdict == "pass" for each in judgements)
+        found = worst([*judgements, _amplified(stage, count)])
+        return Outcome(found, heard, f"{answered} of {count} calls answered")
+
+    return episode
+
+
+def back_after(down: float, within: float) -> Episode:
+    """Calls go on while the first target is down for `down` seconds, until it answers again."""
+
+    async def episode(stage: Stage, expects: Expectation) -> Outcome:
+        scale, loop, began = stage.terms.scale, asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        judgements: list[Judgement] = []
+        while True:
+            judgement, heard = await _one_of_many(stage, expects, len(judgements))
+            judgements.append(judgement)
+            past = (loop.time() - began) / scale
+            if any(asked.status == 200 for asked in stage.upstreams.at(0)):
+                break
+            if past > down + within + 0.5 / scale:
+                judgements.append(Judgement("fail", f"not back on the first target {within:.0f} s after it healed"))
+                break
+            await asyncio.sleep(EVERY * scale)
+        answered = sum(each.verdict == "pass" for each in judgements)
+        told = f"{answered} of {len(judgements)} calls answered, back {max(0.0, past - down):.0f} s after it healed"
+        return Outcome(worst([*judgements, _amplified(stage, len(judgements))]), heard, told)
+
+    return episode
+
+
+async def _one_of_many(stage: Stage, expects: Expectation, at: int) -> tuple[Judgement, Heard]:
+    """A call among others, judged by what it alone caused."""
+    before = len(stage.upstreams.asked)
+    caller, heard = await stage.ask(at, patience(expects, stage.terms))
+    truth = "".join(tokens_for(caller.question))
+    return judge(expects, truth, heard, stage.seen()[before:], stage.terms), heard
+
+
+def _amplified(stage: Stage, calls: int) -> Judgement:
+    """Whether the first target was asked more often than calls and the retry budget explain."""
+    asked = stage.upstreams.at(0)
+    seconds = asked[-1].at - asked[0].at if asked else 0.0
+    most = calls + max(stage.terms.policies.retry.budget * calls, 3 * math.ceil((seconds + 0.001) / 10))
+    if len(asked) > most:
+        return Judgement("fail", f"hammered: {calls} calls, and the faulty target was asked {len(asked)} times")
+    return Judgement("pass")
+
+
+async def slow_reader(stage: Stage, expects: Expectation) -> Outcome:
+    """A caller who takes nothing for a second: the upstream must be made to wait, and nothing be lost."""
+    caller = stage.caller(slow=True)
+    await caller.ask(stage.port)
+    await _until(lambda: bool(stage.upstreams.asked), 2.0)
+    await asyncio.sleep(1.0)
+    sent = sum(asked.sent for asked in stage.upstreams.asked)
+    caller.read()
+    heard = await caller.answer(patience(expects, stage.terms) + 5)
+    found = judge(expects, "".join(tokens_for(caller.question)), heard, stage.seen(), stage.terms)
+    if sent > _BUFFERED and stage.terms.policies.stream_safety != "whole":
+        found = Judgement("fail", f"the upstream could send {sent >> 20} MB to a reader who took nothing")
+    return Outcome(found, heard, f"{sent / 2**20:.1f} MB sent while the reader took nothing")
+
+
+def leaving(streamed: bool, after: Callable[[Sequence[Asked], bytes], bool]) -> Episode:
+    """A caller who leaves once `after` (what was asked, what came back) holds: upstreams must see it at once."""
+
+    async def episode(stage: Stage, expects: Expectation) -> Outcome:
+        caller = stage.caller(streamed=streamed)
+        await caller.ask(stage.port)
+        asked = stage.upstreams.asked
+        if not await _until(lambda: after(asked, bytes(caller.raw)), 3.0):
+            return Outcome(Judgement("fail", "the call did not come so far"))
+        left = caller.leave()
+        open_ones = [each for each in asked if each.answered_at is None]
+        await _until(lambda: all(each.gone_at is not None for each in open_ones), 2.0)
+        await asyncio.sleep(2 * LEFT)
+        return Outcome(_left(asked, open_ones, left), None, _when(open_ones, left))
+
+    return episode
+
+
+def _left(asked: Sequence[Asked], open_ones: Sequence[Asked], left: float) -> Judgement:
+    if any(each.gone_at is None for each in open_ones):
+        return Judgement("fail", "the upstream still works for a caller who left 2 s ago")
+    late = max((each.gone_at - left for each in open_ones if each.gone_at is not None), default=0.0)
+    if late > LEFT:
+        return Judgement("fail", f"the upstream saw it only after {late * 1e3:.0f} ms")
+    if any(each.at > left + LEFT for each in asked):
+        return Judgement("fail", "an upstream was asked for a caller who had left")
+    return Judgement("pass")
+
+
+def _when(open_ones: Sequence[Asked], left: float) -> str:
+    seen = [each.gone_at - left for each in open_ones if each.gone_at is not None]
+    return f"left; the upstream saw it after {max(seen) * 1e3:.0f} ms" if seen else "left; nothing was sent after that"
+
+
+async def backing_off(stage: Stage, expects: Expectation) -> Outcome:
+    """A caller who leaves while Sluice waits for its next try."""
+    if stage.terms.policies.retry.attempts < 2:
+        return Outcome(Judgement("pass"), None, "this route tries each target once: there is nothing to leave")
+    return await leaving(True, lambda asked, raw: bool(asked) and asked[-1].answered_at is not None)(stage, expects)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Waits for a condition; whether it came true in time."""
+    ends = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        if asyncio.get_running_loop().time() > ends:
+            return False
+        await asyncio.sleep(0.002)
+    return True

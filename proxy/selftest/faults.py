@@ -1,0 +1,198 @@
+"""What can go wrong with an upstream's answer: each is a script for the target that is asked first."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from proxy.selftest.dialects import Stream
+from proxy.selftest.upstream import Ask, Script, honest
+from proxy.selftest.wire import FOREVER, Act, Answer, Cut, Wait
+
+PAGE: Final = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+_JSON: Final = "application/json"
+_HTML: Final = "text/html; charset=utf-8"
+
+
+def refused(status: int, message: str, code: str = "", retry_after: float | None = None) -> Script:
+    """An HTTP error in the provider's words. `retry_after`: seconds, before scaling."""
+
+    def script(ask: Ask) -> Answer:
+        asks = () if retry_after is None else (("retry-after", f"{retry_after * ask.scale:g}"),)
+        return Answer(status, _JSON, (ask.dialect.error(status, message, code),), headers=asks)
+
+    return script
+
+
+def times(count: int, script: Script) -> Script:
+    """So many requests go wrong, later ones do not."""
+    return lambda ask: script(ask) if ask.nth <= count else honest(ask)
+
+
+def down_for(seconds: float, script: Script) -> Script:
+    """Everything goes wrong for so long, then nothing."""
+    return lambda ask: script(ask) if ask.since < seconds else honest(ask)
+
+
+def flapping(script: Script, period: int = 3) -> Script:
+    """One request in `period` is answered, the others go wrong."""
+    return lambda ask: honest(ask) if ask.nth % period == 0 else script(ask)
+
+
+def reset(ask: Ask) -> Answer:
+    """The connection is reset once the request was read."""
+    return Answer(200, _JSON, before=(Cut("reset"),))
+
+
+def silent(ask: Ask) -> Answer:
+    """The request is taken and never answered."""
+    return Answer(200, _JSON, before=(Wait(FOREVER), Cut()))
+
+
+def page(status: int) -> Script:
+    """Some middlebox answers with HTML."""
+    return lambda ask: Answer(status, _HTML, (PAGE,))
+
+
+def error_in_200(ask: Ask) -> Answer:
+    """An error as JSON, with status 200."""
+    return Answer(200, _JSON, (ask.dialect.error(503, "The model is overloaded.", "server_error"),))
+
+
+def empty(ask: Ask) -> Answer:
+    """200, and nothing in it."""
+    return Answer(200, ask.dialect.kind if ask.streamed else _JSON)
+
+
+def redirected(ask: Ask) -> Answer:
+    """Sent elsewhere."""
+    return Answer(307, _JSON, headers=(("location", "http://127.0.0.1:9/"),))
+
+
+def no_prefill(ask: Ask) -> Answer:
+    """400 where the last message is the assistant's."""
+    if not ask.continues:
+        return honest(ask)
+    return refused(400, "This model does not support assistant message prefill.", "invalid_value")(ask)
+
+
+def edited(edit: Callable[[Ask, Stream], tuple[Act, ...]]) -> Script:
+    """Other steps than those of the honest stream; an answer asked for in one piece is cut after two thirds."""
+
+    def script(ask: Ask) -> Answer:
+        answer = honest(ask)
+        if not ask.streamed:
+            body = ask.dialect.whole(ask.said())
+            return replace(answer, acts=(body[: len(body) * 2 // 3], Cut()))
+        return replace(answer, acts=edit(ask, ask.dialect.stream(ask.said())))
+
+    return script
+
+
+def late(seconds: float) -> Script:
+    """The head at once, the first event after so many seconds."""
+    return edited(lambda ask, stream: (Wait(seconds), *stream.events))
+
+
+def cut(tokens: int) -> Script:
+    """Closed after so many tokens, without an end."""
+    return edited(lambda ask, stream: (*stream.opening, *stream.tokens[:tokens], Cut()))
+
+
+def ended_early(tokens: int) -> Script:
+    """The body ends in good order after so many tokens; only the finish is missing."""
+    return edited(lambda ask, stream: (*stream.opening, *stream.tokens[:tokens]))
+
+
+def stalled(tokens: int, seconds: float) -> Script:
+    """Silent after so many tokens, then closed."""
+    return edited(lambda ask, stream: (*stream.opening, *stream.tokens[:tokens], Wait(seconds), Cut()))
+
+
+def error_event(tokens: int) -> Script:
+    """An error event after so many tokens."""
+
+    def edit(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+        opening = stream.opening if tokens else ()
+        return (*opening, *stream.tokens[:tokens], ask.dialect.error_event("The server had an error."))
+
+    return edited(edit)
+
+
+def rubbish(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """One event in the middle is no JSON."""
+    bad = stream.tokens[10].rstrip(b"\n")[:-20] + stream.tokens[10][len(stream.tokens[10].rstrip(b"\n")) :]
+    return (*stream.opening, *stream.tokens[:10], bad, *stream.tokens[10:], *stream.finish, *stream.usage, *stream.end)
+
+
+def no_end(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Complete, without the mark of the end."""
+    return (*stream.opening, *stream.tokens, *stream.finish, *stream.usage)
+
+
+def no_usage(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Complete, but usage never comes although it was asked for."""
+    return (*stream.opening, *stream.tokens, *stream.finish, *stream.end)
+
+
+def wrong_usage(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Counts that are none."""
+    bad = (event.replace(b":60", b':"many"').replace(b":11", b":-4") for event in stream.usage)
+    return (*stream.opening, *stream.tokens, *stream.finish, *bad, *stream.end)
+
+
+def only_a_role(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Comments and the role, then the end: nothing that a reader would miss."""
+    comments = (b": PROCESSING\n\n", b": PROCESSING\n\n") if ask.dialect.kind == "text/event-stream" else ()
+    return (*comments, *stream.opening, *comments, Cut())
+
+
+def finish_error(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """A finish reason that tells of a failure (OpenRouter's)."""
+    bad = stream.finish[0].replace(b'"finish_reason":"stop"', b'"finish_reason":"error"')
+    return (*stream.opening, *stream.tokens[:20], bad, *stream.end)
+
+
+def bytewise(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Every byte by itself."""
+    whole = b"".join(stream.events)
+    return tuple(whole[at : at + 1] for at in range(len(whole)))
+
+
+def crlf(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Windows line ends, cut between the two bytes of each."""
+    return tuple(b"".join(stream.events).replace(b"\n", b"\r\n").replace(b"\r", b"\r\0").split(b"\0"))
+
+
+def commented(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """A byte order mark, and comments between all events."""
+    return (b"\xef\xbb\xbf", *(b": keep-alive\n\n" + event for event in stream.events))
+
+
+def multi_line(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Each event's JSON over several `data` lines, with fields besides."""
+    return tuple(
+        event if b"[DONE]" in event else b"id: 7\nretry: 5\n" + event.replace(b',"', b',\ndata: "')
+        for event in stream.events
+    )
+
+
+def long_line(megabytes: int) -> Script:
+    """A line that never ends, before any content."""
+    block = b"x" * (1 << 18)
+    return edited(lambda ask, stream: (b"data: ", *(block for _ in range(megabytes * 4)), *stream.events))
+
+
+def padded(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """A complete answer with 30 MB of comments in it."""
+    padding = b": " + b"x" * (1 << 19) + b"\n\n"
+    return tuple(padding + event for event in stream.events)
+
+
+def paced(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+    """Half of the answer, then nothing for long."""
+    return (*stream.opening, *stream.tokens[:30], Wait(FOREVER), Cut())
+
+
+def trap(ask: Ask) -> Answer:
+    """Right, and promises keep-alive; the next request on that connection finds it closed."""
+    return replace(honest(ask), trap=ask.nth == 1)

@@ -1,0 +1,171 @@
+"""What the caller got, read off the raw bytes of the answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from proxy.sse import events, payload
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One answer as it arrived. `seconds` from the request's first byte to the answer's last."""
+
+    seconds: float
+    hung: bool = False  # it had not ended when the caller's time was over
+    status: int = 0  # 0: no head came
+    headers: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = False  # the body ended as its framing said
+    text: str = ""
+    finishes: tuple[str, ...] = ()
+    done: bool = False  # [DONE] came; of an answer in one piece: it was a completion
+    code: str | None = None  # of the error that it tells
+    message: str = ""
+    model: str = ""
+    counted: int | None = None  # input tokens as reported
+    ids: int = 0  # different ones
+    roles: int = 0
+    unreadable: int = 0  # events that are no JSON
+    oddities: tuple[str, ...] = ()  # what no well-formed answer has
+
+    @property
+    def attempts(self) -> str:
+        """`x-sluice-attempts`."""
+        return self.headers.get("x-sluice-attempts", "")
+
+
+def hear(raw: bytes, seconds: float, hung: bool) -> Heard:
+    """Reads an answer: a head, and a body of JSON or events."""
+    head, found, rest = raw.partition(_END_OF_HEAD)
+    if not found:
+        return Heard(seconds, hung, oddities=("half a head",) if raw else ())
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    body, whole = _unframed(rest, headers)
+    heard = Heard(seconds, hung, int(lines[0].split()[1]), headers, whole)
+    if headers.get("content-type", "").startswith("text/event-stream"):
+        return _streamed(heard, body)
+    return _in_one_piece(heard, body)
+
+
+def _unframed(rest: bytes, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+    """The body, and whether all of it came."""
+    if headers.get("transfer-encoding") != "chunked":
+        length = int(headers.get("content-length", "0"))
+        return rest[:length], len(rest) == length
+    pieces, at = [], 0
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        size = int(rest[at:end], 16)
+        pieces.append(rest[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+        if not size:
+            return b"".join(pieces), at == len(rest)
+    return b"".join(pieces), False
+
+
+def _in_one_piece(heard: Heard, body: bytes) -> Heard:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return replace(heard, oddities=("a body that is no JSON",))
+    if not isinstance(fields, dict):
+        return replace(heard, oddities=("a body that is no object",))
+    if "error" in fields:
+        return _failed(heard, fields["error"])
+    choice = _first(fields)
+    message = _dict(choice.get("message"))
+    finish = choice.get("finish_reason")
+    return replace(
+        heard,
+        text=str(message.get("content") or ""),
+        finishes=(str(finish),) if finish else (),
+        done=fields.get("object") == "chat.completion",
+        model=str(fields.get("model", "")),
+        counted=_dict(fields.get("usage")).get("prompt_tokens"),
+        ids=1,
+        roles=1,
+    )
+
+
+def _streamed(heard: Heard, body: bytes) -> Heard:
+    """Puts the events of a chat together."""
+    story = _Story()
+    for event in events(body):
+        data = payload(event)
+        if data is not None:
+            story.take(data)
+    heard = replace(heard, text="".join(story.text), finishes=tuple(story.finishes), done=story.done)
+    heard = replace(heard, model=story.model, counted=story.counted, ids=len(story.ids), roles=story.roles)
+    heard = replace(heard, unreadable=story.unreadable, oddities=tuple(story.oddities))
+    return heard if story.error is None else _failed(heard, story.error)
+
+
+@dataclass(slots=True)
+class _Story:
+    """A stream of chat events, one after the other."""
+
+    text: list[str] = field(default_factory=list)
+    finishes: list[str] = field(default_factory=list)
+    done: bool = False
+    error: object = None
+    model: str = ""
+    counted: int | None = None
+    ids: set[str] = field(default_factory=set)
+    roles: int = 0
+    unreadable: int = 0
+    oddities: list[str] = field(default_factory=list)
+
+    def take(self, data: bytes) -> None:
+        """One event's data."""
+        if self.done or self.error is not None:
+            self.oddities.append("an event after the end")
+        if data == b"[DONE]":
+            self.done = True
+            return
+        try:
+            fields = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            self.unreadable += 1
+            return
+        if not isinstance(fields, dict):
+            self.oddities.append("an event that is no object")
+        elif fields.get("error") is not None:
+            self.error = fields["error"]
+        else:
+            self._chunk(fields)
+
+    def _chunk(self, fields: dict[str, Any]) -> None:
+        self.model = str(fields.get("model") or self.model)
+        if isinstance(fields.get("id"), str):
+            self.ids.add(fields["id"])
+        usage = _dict(fields.get("usage"))
+        self.counted = usage.get("prompt_tokens", self.counted)
+        choice = _first(fields)
+        delta = _dict(choice.get("delta"))
+        content = delta.get("content")
+        if content and self.finishes:
+            self.oddities.append("text after the finish reason")
+        self.text.append(content if isinstance(content, str) else "")
+        self.roles += "role" in delta
+        if choice.get("finish_reason"):
+            self.finishes.append(str(choice["finish_reason"]))
+
+
+def _failed(heard: Heard, error: object) -> Heard:
+    said = _dict(error)
+    if not {"message", "type", "param", "code"} <= said.keys():
+        return replace(heard, code="", oddities=(*heard.oddities, "an error that is not in OpenAI's envelope"))
+    return replace(heard, code=str(said["code"]), message=str(said["message"]))
+
+
+def _first(fields: Mapping[str, Any]) -> dict[str, Any]:
+    choices = fields.get("choices")
+    return _dict(choices[0]) if isinstance(choices, list) and choices else {}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
