@@ -3,24 +3,16 @@
 import re
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
-
+from grafana.metrics import families
 from grafana.rules import ALERTS
-from proxy.stages.metering import Instruments
 
 
 def metrics_table() -> str:
     """Every metric with its type and labels, in Markdown."""
-    registry = CollectorRegistry()
-    instruments = [made for made in vars(Instruments(registry)).values() if isinstance(made, MetricWrapperBase)]
-    labels = {made.describe()[0].name: tuple(made._labelnames) for made in instruments}
     rows = []
-    for family in registry.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        named = labels.get(family.name) or (tuple(family.samples[0].labels) if family.samples else ())
-        shown = ", ".join(f"`{label}`" for label in named) or "none"
-        rows.append(f"| `{name}` | {family.type} | {shown} | {family.documentation} |")
+    for family in families().values():
+        labels = ", ".join(f"`{label}`" for label in family.label_names) or "none"
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.says} |")
     return _table("metric | type | labels | what it counts", 4, rows)
 
 

@@ -1,42 +1,43 @@
-"""The names that queries use, read off the instruments that count, so that neither can drift from the other."""
+"""The metrics that queries may name: what the code does not count is a KeyError before it can be an empty panel."""
 
-from typing import Final
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
+from collections.abc import Mapping
+from typing import Any, Final
 
 from proxy.errors import STATUS
-from proxy.stages.metering import Instruments
+from proxy.instruments import Family, Instruments
+from proxy.stages.metering import Metrics
 
 
-def series(instrument: MetricWrapperBase) -> str:
-    """The name of an instrument's samples; of a histogram the name before `_bucket`, `_sum` and `_count`."""
-    (family,) = instrument.describe()
-    return f"{family.name}_total" if family.type == "counter" else family.name
+def families() -> Mapping[str, Family[Any]]:
+    """Every metric of the code by its name."""
+    instruments = Instruments()
+    Metrics(instruments)
+    return instruments._families
 
 
-_MADE: Final = Instruments(CollectorRegistry())
+_FAMILIES: Final = families()
 
-REQUESTS: Final = series(_MADE.requests)
-DURATION: Final = series(_MADE.duration)
-OVERHEAD: Final = series(_MADE.overhead)
-FIRST_TOKEN: Final = series(_MADE.first_token)
-PER_TOKEN: Final = series(_MADE.per_token)
-ATTEMPTS: Final = series(_MADE.attempts)
-TOKENS: Final = series(_MADE.tokens)
-COST: Final = series(_MADE.cost)
-IN_FLIGHT: Final = series(_MADE.in_flight)
-STREAMS: Final = series(_MADE.streams)
-CACHE: Final = series(_MADE.cache)
-BREAKER: Final = series(_MADE.breaker)
-UP: Final = series(_MADE.up)
-DISCONNECTS: Final = series(_MADE.disconnects)
-CONFIG_VALID: Final = series(_MADE.config_valid)
-RELOADS: Final = series(_MADE.reloads)
-MALFORMED: Final = series(_MADE.malformed)
-UPSTREAM_SENT: Final = series(_MADE.sent)
-DISPATCH_SENT: Final = "sluice_dispatch_sent_total"
-BUILD: Final = "sluice_build_info"
+REQUESTS: Final = _FAMILIES["sluice_requests_total"].name
+DURATION: Final = _FAMILIES["sluice_request_duration_seconds"].name
+OVERHEAD: Final = _FAMILIES["sluice_overhead_seconds"].name
+FIRST_TOKEN: Final = _FAMILIES["sluice_time_to_first_token_seconds"].name
+PER_TOKEN: Final = _FAMILIES["sluice_time_per_output_token_seconds"].name
+ATTEMPTS: Final = _FAMILIES["sluice_attempts_total"].name
+TOKENS: Final = _FAMILIES["sluice_tokens_total"].name
+COST: Final = _FAMILIES["sluice_cost_usd_total"].name
+IN_FLIGHT: Final = _FAMILIES["sluice_in_flight"].name
+STREAMS: Final = _FAMILIES["sluice_streams_open"].name
+CACHE: Final = _FAMILIES["sluice_cache_total"].name
+BREAKER: Final = _FAMILIES["sluice_breaker_open"].name
+UP: Final = _FAMILIES["sluice_upstream_up"].name
+DISCONNECTS: Final = _FAMILIES["sluice_client_disconnects_total"].name
+CONFIG_VALID: Final = _FAMILIES["sluice_config_valid"].name
+RELOADS: Final = _FAMILIES["sluice_config_reloads_total"].name
+MALFORMED: Final = _FAMILIES["sluice_malformed_events_total"].name
+UPSTREAM_SENT: Final = _FAMILIES["sluice_upstream_sent_total"].name
+DISPATCH_SENT: Final = _FAMILIES["sluice_dispatch_sent_total"].name
+VAPI_EVENTS: Final = _FAMILIES["sluice_vapi_events_total"].name
+BUILD: Final = _FAMILIES["sluice_build_info"].name
 
 FAULTS: Final = ("client", "policy", "upstream", "proxy")
 """Who can be at fault, as the code of an error says."""

@@ -221,7 +221,9 @@ def _custom(kind: str, stacked: bool) -> Json:
 def _mappings(words: Mapping[str, tuple[str, str]]) -> list[Json]:
     if not words:
         return []
-    options = {value: {"text": text, "color": color, "index": at} for at, (value, (text, color)) in enumerate(words.items())}
+    options = {
+        value: {"text": text, "color": color, "index": at} for at, (value, (text, color)) in enumerate(words.items())
+    }
     return [{"type": "value", "options": options}]
 
 

@@ -91,9 +91,7 @@ RECORDINGS: Final = (
         )
         for fault in FAULTS
     ),
-    Recording(
-        "job:sluice_requests_failed:ratio_rate5m", f"({_FAILED_CALLS} or 0 * {_CALLS}) / ({_CALLS} > 0)"
-    ),
+    Recording("job:sluice_requests_failed:ratio_rate5m", f"({_FAILED_CALLS} or 0 * {_CALLS}) / ({_CALLS} > 0)"),
     Recording("upstream:sluice_attempts:rate5m", f"sum by (job, upstream) ({_rate(ATTEMPTS)})"),
     Recording("upstream:sluice_attempts_failed:ratio_rate5m", _failed_share("job, upstream")),
     Recording("route:sluice_time_to_first_token_seconds:p95_5m", f"histogram_quantile(0.95, {_FIRST_TOKENS})"),

@@ -198,7 +198,7 @@ class Sluice:
         self.personas.join(made)
         meter = Meter(self.metrics, made.catalog.known, self.history.note)
         blank = blanking(settings.secrets())
-        helpers = Helpers(made.screen.prepare, meter.began, meter.attempted, blank)
+        helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
         dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
         gateway = Gateway(Stages(meter, keyring, made.router, dispatch, blank))

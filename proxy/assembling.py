@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from proxy.errors import SluiceError
 from proxy.sse import DONE, events, payload
 
 
@@ -108,23 +109,36 @@ def _joined_logprobs(kept: Any, more: Any) -> Any:
 
 
 def as_stream(whole: bytes) -> bytes:
-    """A whole `chat.completion` as the events of a stream: role and content, finish, usage, `[DONE]`."""
+    """A whole `chat.completion` (or `text_completion`) as the events of a stream: content, finish, usage, `[DONE]`.
+
+    Raises upstream_malformed where it is none.
+    """
     answer = orjson.loads(whole)
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        raise SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
     head = {key: value for key, value in answer.items() if key not in ("choices", "usage", "object")}
-    head["object"] = "chat.completion.chunk"
-    chunks: list[dict[str, Any]] = []
-    for choice in answer.get("choices") or []:
-        chunks += _chunks_of(choice)
-    lines = [head | {"choices": [chunk]} for chunk in chunks]
+    head["object"] = "text_completion" if answer.get("object") == "text_completion" else "chat.completion.chunk"
+    lines = [head | {"choices": [chunk]} for choice in choices for chunk in _chunks_of(choice)]
     if answer.get("usage") is not None:
         lines.append(head | {"choices": [], "usage": answer["usage"]})
     return b"".join(b"data: " + orjson.dumps(line) + b"\n\n" for line in lines) + DONE
 
 
+def _is_choice(choice: Any) -> bool:
+    return isinstance(choice, dict) and (isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str))
+
+
 def _chunks_of(choice: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    message = dict(choice.get("message") or {})
-    if isinstance(message.get("tool_calls"), list):
-        message["tool_calls"] = [{"index": at} | call for at, call in enumerate(message["tool_calls"])]
     rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
+    index, finish = choice.get("index", 0), choice.get("finish_reason") or "stop"
+    if "message" not in choice:
+        yield rest | {"finish_reason": finish}
+        return
+    message = dict(choice["message"])
+    if isinstance(message.get("tool_calls"), list):
+        message["tool_calls"] = [
+            {"index": at} | call for at, call in enumerate(message["tool_calls"]) if isinstance(call, dict)
+        ]
     yield rest | {"delta": message, "finish_reason": None}
-    yield {"index": choice.get("index", 0), "delta": {}, "finish_reason": choice.get("finish_reason") or "stop"}
+    yield {"index": index, "delta": {}, "finish_reason": finish}

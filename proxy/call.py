@@ -31,6 +31,7 @@ class Trace:
     content_at: float | None = None  # perf_counter of the first token
     last_at: float | None = None  # and of the last
     malformed: int = 0  # events of the upstream that were no JSON, and were dropped
+    counted: bool = False  # among the open streams
     status: int = 0
     failure: SluiceError | None = None
     usage: Usage = Usage()  # exchanged whole, never changed in place

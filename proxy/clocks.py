@@ -1,12 +1,10 @@
 """The clocks of a call: each ends a wait when its deadline passes, and says which deadline that was."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 from proxy.errors import SluiceError
 
-T = TypeVar("T")
 TICK: Final = 0.01  # seconds between two looks at the clocks
 
 ClockName = Literal["connect", "first_token", "idle", "whole", "total", "queue"]
@@ -121,16 +119,3 @@ def timeout(name: ClockName) -> SluiceError:
     return SluiceError(
         f"upstream_timeout_{name}", f"The upstream {_WAITED[name]}.", again="never" if name == "total" else "next"
     )
-
-
-async def timed(clock: Clock, name: ClockName, seconds: float, waiting: Awaitable[T]) -> T:
-    """The result of a wait, or the error of the deadline that ended it."""
-    clock.set(name, seconds)
-    try:
-        return await waiting
-    except asyncio.CancelledError:
-        if passed := clock.caught():
-            raise timeout(passed) from None
-        raise
-    finally:
-        clock.clear()

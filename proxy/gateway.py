@@ -1,7 +1,6 @@
 """The one door: whatever page or API a call came in by, it is answered here."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -31,20 +30,13 @@ class Stages:
 
 @dataclass(slots=True)
 class Gateway:
-    """Answers calls. `stages` is exchanged whole on a reload; running calls finish with those they began with."""
+    """Answers calls. It is exchanged whole on a reload; running calls finish with the one they began with."""
 
     stages: Stages
 
-    @asynccontextmanager
-    async def answer(self, call: Call) -> AsyncIterator[Reply]:
-        """The reply to a call; what it holds open upstream is closed at the end of the block."""
-        stages = self.stages
-        with stages.meter.watch(call):
-            stages.keyring.admit(call)
-            choice = stages.router.choose(call)
-            call.trace.route = choice.route.name
-            async with await stages.dispatch.send(call, choice) as wire:
-                yield self._reply(call, choice, wire)
+    def answer(self, call: Call) -> "Answer":
+        """The reply to a call, as `async with`: what it holds open upstream is closed at the end of the block."""
+        return Answer(self.stages, call)
 
     def admit(self, call: Call) -> None:
         """Lets a caller in before more is read of it. Raises invalid_api_key."""
@@ -52,36 +44,62 @@ class Gateway:
 
     def refused(self, call: Call, failure: SluiceError) -> None:
         """Counts a call that was turned away at its door."""
-        call.trace.failure = failure
-        call.trace.status = failure.status
-        self.stages.meter.count(call)
+        self.stages.meter.ended(call, failure)
 
-    def _reply(self, call: Call, choice: Choice, wire: Wire) -> Reply:
-        trace, rules = call.trace, choice.route.response
+
+class Answer:
+    """The whole way of a call. (A class and not a generator: that would cost a twentieth of a call.)"""
+
+    __slots__ = ("_call", "_stages", "_wire")
+
+    def __init__(self, stages: Stages, call: Call) -> None:
+        self._stages, self._call = stages, call
+
+    async def __aenter__(self) -> Reply:
+        stages, call = self._stages, self._call
+        stages.meter.began(call)
+        try:
+            stages.keyring.admit(call)
+            choice = stages.router.choose(call)
+            call.trace.route = choice.route.name
+            wire = self._wire = await stages.dispatch.send(call, choice)
+        except BaseException as error:
+            stages.meter.ended(call, error)
+            raise
+        return self._reply(choice, wire)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            await self._wire.aclose()
+        finally:
+            self._stages.meter.ended(self._call, error)
+
+    def _reply(self, choice: Choice, wire: Wire) -> Reply:
+        call, rules = self._call, choice.route.response
+        trace = call.trace
         trace.status = wire.status
-        trace.overhead = max(0.0, perf_counter() - call.began - trace.waited)
+        trace.overhead = perf_counter() - call.began - trace.waited
         headers = to_client(wire.headers)
         if wire.body is not None:
-            body = wire.body if rules.is_identity else rules.whole(wire.body, call.model)
-            return Reply(wire.status, headers, body)
-        return Reply(wire.status, headers, stream=self._relay(call, choice, wire))
+            return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
+        return Reply(wire.status, headers, None, self._relay(choice, wire))
 
-    async def _relay(self, call: Call, choice: Choice, wire: Wire) -> AsyncIterator[bytes]:
+    async def _relay(self, choice: Choice, wire: Wire) -> AsyncIterator[bytes]:
         """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
-        rules = choice.route.response
-        stream = wire.stream
+        call, rules = self._call, choice.route.response
+        identity, stream = rules.is_identity, wire.stream
         try:
             if wire.head:
-                yield wire.head if rules.is_identity else rules.events(wire.head, call.model)
+                yield wire.head if identity else rules.events(wire.head, call.model)
             if stream is None:
                 return
             async for batch in stream:
-                if rules.is_identity:
+                if identity:
                     yield batch
                 elif rewritten := rules.events(batch, call.model):
                     yield rewritten
         except SluiceError as failure:
-            failure.message = self.stages.blank(failure.message)
+            failure.message = self._stages.blank(failure.message)
             call.trace.failure = failure
             raise
         finally:

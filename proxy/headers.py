@@ -45,6 +45,7 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
     b"x-real-ip",
 }
 _NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
+_HARMLESS: Final = {b"content-type", b"cache-control", b"x-request-id"}  # never hold an address
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _REMEMBERED: Final = 1024
 _ADDRESS: Final = re.compile(
@@ -87,7 +88,9 @@ def to_client(headers: Headers) -> Headers:
     return [
         (_OWN_NAMES.get(line[0], line[0]), line[1])
         for line in headers
-        if passes[line[0]] and line[0] not in named and not _names_an_internal_address(line[1])
+        if passes[line[0]]
+        and line[0] not in named
+        and (line[0] in _HARMLESS or not _names_an_internal_address(line[1]))
     ]
 
 

@@ -373,13 +373,20 @@ def model_span(raw: bytes, fields: Mapping[str, Any]) -> Span:
     Raises client_invalid_request where it is no string, is there twice (however escaped), or where another key is
     equal to it except for case: another parser could read another model there than the one that was routed.
     """
-    problem = ""
-    if not isinstance(fields.get("model"), str):
-        problem = "must be a string"
     for key in fields:
         if len(key) == 5 and key != "model" and key.lower() == "model":
-            problem = "is also there in other letters"
-    spans = [] if problem else model_spans(raw)
+            raise _no_one_model("is also there in other letters")
+    if not isinstance(fields.get("model"), str):
+        raise _no_one_model("must be a string")
+    at = raw.find(b'"model"')
+    if at >= 0 and raw.find(b'"model"', at + 7) < 0 and (b"\\" not in raw or not _escapes(raw)):
+        if value := _MODEL_VALUE.match(raw, at + 7):
+            return value.span(1)
+    spans = model_spans(raw)
     if len(spans) != 1:
-        raise SluiceError("client_invalid_request", f"`model` {problem or 'is there twice'}.", param="model")
+        raise _no_one_model("is there twice")
     return spans[0]
+
+
+def _no_one_model(problem: str) -> SluiceError:
+    return SluiceError("client_invalid_request", f"`model` {problem}.", param="model")

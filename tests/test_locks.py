@@ -23,7 +23,7 @@ from proxy.gateway import Gateway
 from proxy.providers.contract import Target
 from proxy.providers.registry import provider
 from proxy.upstream.sending import Upstreams
-from tests.doubles.faults import CutAfter, ErrorIn200, ResetBeforeHeaders, Status
+from tests.doubles.faults import CutAfter, ErrorIn200, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.runpod import RunPodDouble
 from tests.running import Running, sluice
@@ -34,14 +34,16 @@ FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.exposing", "proxy.instruments"],
     ["proxy.settings", "proxy.store", "proxy.serving"],
     ["proxy.providers"],
-    ["proxy.policies", "proxy.caches", "proxy.embedders"],
+    ["proxy.policies"],
+    ["proxy.caches", "proxy.embedders"],
     ["proxy.upstream"],
     ["proxy.stages"],
     ["proxy.gateway"],
     ["proxy.doors", "proxy.personas"],
     ["proxy.control"],
     ["proxy.app"],
-    ["proxy.cli", "proxy.selftest"],
+    ["proxy.selftest"],
+    ["proxy.cli"],
     ["proxy.__main__"],
 )
 """Floors from the ground up. A folder stands on one floor; imports go down, or stay within a folder or the words."""
@@ -312,7 +314,7 @@ def proxy(east: OpenAIDouble) -> Iterator[Running]:
 
 def mixed_traffic(proxy: Running, east: OpenAIDouble) -> None:
     """Good and bad calls, whole and as streams, to one upstream that works, one that is gone and a queue."""
-    east.script(Status(500), ResetBeforeHeaders(), Status(401), ErrorIn200(), Status(429), CutAfter(5))
+    east.script(Status(500), Status(503), Status(401), ErrorIn200(), Status(429), CutAfter(5))
     for at in range(10):
         for model in ("gpt-4o", "east/gpt-4o", "gone/gpt-4o", "nobody"):
             proxy.chat({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": at % 2 == 1})

@@ -28,7 +28,7 @@ class Guard:
 
     def checks(self) -> Mapping[Access, Check]:
         """A check for each access class that the front must look at before the endpoint."""
-        return {"metrics": self.metrics, "admin": self.admin, "page": self.page}
+        return {"metrics": self.metrics, "admin": self.admin, "page": self.page, "chat": self.page}
 
     def metrics(self, scope: Scope) -> None:
         """Open, or for holders of the admin token."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from time import perf_counter
 
 from starlette.types import Send
@@ -33,11 +34,10 @@ class Responder:
 
     async def reply(self, reply: Reply) -> None:
         """Sends a reply whole or as it streams; a break in a stream becomes an error event."""
-        if reply.body is not None:
-            await self._whole(reply.status, reply.headers, reply.body)
-        else:
-            assert reply.stream is not None
+        if reply.stream is not None:
             await self._stream(reply, reply.stream)
+        else:
+            await self._whole(reply.status, reply.headers, reply.body or b"")
 
     async def fail(self, failure: SluiceError) -> None:
         """Sends a failure: with its status, or as an event where the head has left."""
@@ -110,21 +110,26 @@ class Responder:
 def receipt(call: Call) -> Headers:
     """What was chosen and done for a call, as response headers."""
     trace = call.trace
-    lines = [(b"x-request-id", call.id.encode())]
     if not trace.route:
-        return lines
-    lines.append((b"x-sluice-route", _plain(trace.route).encode()))
-    if trace.upstream:
-        lines.append((b"x-sluice-upstream", trace.upstream.encode()))
-        lines.append((b"x-sluice-model", _plain(trace.model).encode()))
-    lines.append((b"x-sluice-attempts", ",".join(trace.attempts).encode()))
-    lines.append((b"x-sluice-cache", trace.cache.encode()))
-    lines.append((b"x-sluice-changes", _plain(", ".join(trace.changes)).encode()))
+        return [(b"x-request-id", call.id.encode())]
     overhead = trace.overhead if trace.overhead is not None else perf_counter() - call.began - trace.waited
-    lines.append(
-        (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3))
-    )
-    return lines
+    lines = [
+        (b"x-request-id", call.id.encode()),
+        (b"x-sluice-route", header(trace.route)),
+        (b"x-sluice-upstream", header(trace.upstream)),
+        (b"x-sluice-model", header(trace.model)),
+        (b"x-sluice-attempts", ",".join(trace.attempts).encode()),
+        (b"x-sluice-cache", trace.cache.encode()),
+        (b"x-sluice-changes", header(", ".join(trace.changes))),
+        (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3)),
+    ]
+    return lines if trace.upstream else [line for line in lines if line[1]]
+
+
+@lru_cache(maxsize=4096)
+def header(text: str) -> bytes:
+    """A text as a header line can hold it."""
+    return _plain(text).encode()
 
 
 def _plain(text: str) -> str:

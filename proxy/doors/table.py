@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from starlette.types import Receive, Scope, Send
 
-Access = Literal["open", "client", "metrics", "page", "admin", "vapi"]
-"""Who may use an endpoint: anybody · holders of a client key · see access.metrics · browsers on our own pages · holders
-of the admin token · Vapi."""
+Access = Literal["open", "client", "chat", "metrics", "page", "admin", "vapi"]
+"""Who may use an endpoint: anybody · holders of a client key · the same, but no foreign page · see access.metrics ·
+browsers on our own pages · holders of the admin token · Vapi."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")

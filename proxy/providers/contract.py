@@ -35,8 +35,8 @@ class Target:
     provider: "Provider"
     base: str  # "https://host[:port]/path", without a trailing slash
     key: str = field(repr=False)
-    headers: tuple[tuple[bytes, bytes], ...] = ()  # of the config, sent with every request
-    via: str = ""  # forward proxy URL, "h2", or "": our own HTTP/1.1 connection
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # of the config, sent with every request
+    via: str = field(default="", repr=False)  # forward proxy URL, "h2", or "": our own HTTP/1.1 connection
     weight: int = 1
     prefill: bool = False  # can go on from an assistant message
     limits: Model | None = None  # what config.yaml says, over what the catalogue says

@@ -47,8 +47,12 @@ def hear(raw: bytes, seconds: float, hung: bool) -> Heard:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     body, whole = _unframed(rest, headers)
     heard = Heard(seconds, hung, int(lines[0].split()[1]), headers, whole)
-    if headers.get("content-type", "").startswith("text/event-stream"):
+    kind = headers.get("content-type", "")
+    if kind.startswith("text/event-stream"):
         return _streamed(heard, body)
+    if body.lstrip()[:1] != b"{" and b"data:" in body:
+        heard = _streamed(heard, body)
+        return replace(heard, oddities=(*heard.oddities, f"events with the content type {kind}"))
     return _in_one_piece(heard, body)
 
 

@@ -96,7 +96,7 @@ def _asked(asked: Sequence[Asked], raw: bytes) -> bool:
 
 
 def _content_came(asked: Sequence[Asked], raw: bytes) -> bool:
-    return bool(asked) and (b'"content":"' in raw.replace(b'"content":""', b"") or asked[0].sent > 4000)
+    return bool(asked) and (b'"content":"' in raw.replace(b'"content":""', b"") or asked[0].sent > 2000)
 
 
 FURTHER: Final = (
@@ -123,7 +123,7 @@ FURTHER: Final = (
     Fault(36, "a line of 40 MB", f.long_line(40), _GARBLED, alone=True),
     Fault(37, "kept connection closed on reuse", f.trap, _NOTHING, series(3)),
     Fault(38, "a primary that flaps", f.flapping(_DOWN), replace(_OVERLOADED, heals=True), series(12)),
-    Fault(39, "a reader who takes nothing", f.edited(f.padded), _NOTHING, slow_reader, dialects=SSE, alone=True),
+    Fault(39, "a reader who takes nothing", f.edited(f.padded), _NOTHING, slow_reader, dialects=OPENAI, alone=True),
     Fault(40, "client leaves while a stream is awaited", f.silent, _NOTHING, leaving(True, _asked), alone=True),
     Fault(41, "client leaves while a whole answer is awaited", f.silent, _NOTHING, leaving(False, _asked), alone=True),
     Fault(42, "client leaves in mid-stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came), alone=True),

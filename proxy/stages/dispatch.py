@@ -8,11 +8,11 @@ from time import monotonic
 
 from proxy.call import Call
 from proxy.clocks import Clock, Watchdog
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, metric_code
 from proxy.policies.breakers import Breakers
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
-from proxy.policies.routes import Choice, Route
+from proxy.policies.routes import Choice, Hedge, Route
 from proxy.policies.runs import Prepared, Run
 from proxy.providers.contract import Order, Target
 from proxy.upstream.attempting import Attempt, Hold
@@ -46,7 +46,7 @@ class Dispatch:
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
-        """The answer of the first target that gives one, to be used as `async with`, which lets go of it at the end."""
+        """The answer of the first target that gives one, to be closed by whoever asked."""
         policies = choice.route.policies
         total = policies.timeouts.total
         clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
@@ -74,18 +74,19 @@ class Dispatch:
         return self._watchdog
 
     async def _first(self, run: Run) -> Wire:
+        hedge = run.policies.hedge
         while order := run.next_order():
-            outcome = await self._asked(run, order)
+            if hedge is None or not run.left:
+                outcome = await self._tries(run, order, run.clock, run.hold)
+            else:
+                outcome = await self._raced(run, order, hedge)
             if isinstance(outcome, Wire):
                 return outcome
             run.failed(outcome, order.target)
         raise run.given_up()
 
-    async def _asked(self, run: Run, order: Order) -> Outcome:
-        """One target, and a second beside it where the first is slow and the route hedges."""
-        hedge = run.policies.hedge
-        if hedge is None or not run.left:
-            return await self._tries(run, order, run.clock, run.hold)
+    async def _raced(self, run: Run, order: Order, hedge: Hedge) -> Outcome:
+        """One target, and a second beside it where the first is slow."""
         orders, racers = [order], [asyncio.create_task(self._race(run, order))]
         winner: Outcome | None = None
         try:
@@ -141,7 +142,7 @@ class Dispatch:
         try:
             wire = await attempt.answer(hold)
         except SluiceError as failure:
-            failure.message = self.helpers.blank(failure.message)
+            self._blank(failure)
             trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
             self._ended(target, gate, failure, True)
             return failure
@@ -171,7 +172,13 @@ class Dispatch:
             self.breakers.noted(target.upstream, target.model, failure, monotonic())
         else:
             self.breakers.of(target.upstream, target.model).abandoned()
-        self.helpers.ended(target, "cancelled" if not told else failure.code if failure else "ok")
+        self.helpers.ended(target, "cancelled" if not told else metric_code(failure) if failure else "ok")
+
+    def _blank(self, failure: SluiceError) -> None:
+        """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""
+        failure.message = self.helpers.blank(failure.message)
+        if self.helpers.blank(failure.code) != failure.code:
+            failure.code = "client_invalid_request"
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:
@@ -195,7 +202,7 @@ async def _let_go(racer: "asyncio.Task[Outcome]", winner: Outcome | None) -> Non
         racer.cancel()
         await asyncio.wait([racer])
     if not racer.cancelled() and isinstance(outcome := racer.result(), Wire) and outcome is not winner:
-        await outcome.__aexit__()
+        await outcome.aclose()
 
 
 def shortened(code: str) -> str:

@@ -4,7 +4,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from types import TracebackType
 from typing import Final
 
 
@@ -117,23 +116,44 @@ class Meter:
 
     metrics: Metrics
     known: Callable[[str, str], bool]
-    ended: Callable[[Call, float], None] = lambda call, seconds: None  # told of every call that ended
+    told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
-    _under_way: dict[str, int] = field(default_factory=dict)
     _gauges: dict[str, Number] = field(default_factory=dict)
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
-    def watch(self, call: Call) -> "Exchange":
-        """Counts and times what happens to the call within the block."""
-        return Exchange(self, call)
+    def began(self, call: Call) -> None:
+        """A call begins."""
+        if call.stream:
+            call.trace.counted = True
+            self.metrics.streams.value += 1
 
-    def began(self, upstream: str) -> None:
+    def ended(self, call: Call, error: BaseException | None) -> None:
+        """A call ended: well, by a failure, or because its client left. Counts and times it."""
+        trace = call.trace
+        if trace.counted:
+            self.metrics.streams.value -= 1
+        if error is not None:
+            self._note(call, error)
+        self.count(call)
+
+    def _note(self, call: Call, error: BaseException) -> None:
+        trace = call.trace
+        if isinstance(error, SluiceError):
+            trace.failure, trace.status = error, error.status
+        elif isinstance(error, Exception):
+            trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), 500
+        else:  # cancelled: the client left
+            trace.failure = trace.failure or SluiceError("client_cancelled", "The client left.")
+            trace.status = 499
+            self.metrics.disconnects.labels(phase(call)).inc()
+
+    def asks(self, upstream: str) -> None:
         """An attempt at an upstream begins."""
-        self._asked(upstream, 1)
+        self._gauge(upstream).value += 1
 
     def attempted(self, target: Target, outcome: str) -> None:
         """An attempt, or the answer that came of it, ended: "ok", the error's code, or "cancelled"."""
-        self._asked(target.upstream, -1)
+        self._gauge(target.upstream).value -= 1
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
         if child is None:
@@ -164,18 +184,17 @@ class Meter:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
         if trace.malformed:
             self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
-        self.ended(call, seconds)
+        self.told(call, seconds)
 
     def under_way(self, upstream: str) -> int:
         """Calls that wait for this upstream or stream from it now."""
-        return self._under_way.get(upstream, 0)
+        return int(self._gauge(upstream).value)
 
-    def _asked(self, upstream: str, change: int) -> None:
-        self._under_way[upstream] = now = self._under_way.get(upstream, 0) + change
+    def _gauge(self, upstream: str) -> Number:
         gauge = self._gauges.get(upstream)
         if gauge is None:
             gauge = self._gauges[upstream] = self.metrics.in_flight.labels(upstream)
-        gauge.set(now)
+        return gauge
 
     def model_label(self, upstream: str, model: str) -> str:
         """The model's name if configuration or catalogue know it, else "other"."""
@@ -184,7 +203,11 @@ class Meter:
     def bound(self, call: Call) -> Bound:
         """The children for where the call went."""
         trace = call.trace
-        labels = (call.door, trace.route, trace.upstream, self.model_label(trace.upstream, trace.model))
+        labels = (call.door, trace.route, trace.upstream, trace.model)
+        bound = self._bound.get(labels)  # by the model's own name: there where that may be a label
+        if bound is not None and bound.labels == labels:
+            return bound
+        labels = (*labels[:3], self.model_label(trace.upstream, trace.model))
         bound = self._bound.get(labels)
         if bound is None:
             if len(self._bound) * SERIES_OF_A_BOUND > MOST_SERIES:
@@ -192,38 +215,6 @@ class Meter:
             bound = self._bound.get(labels) or Bound(labels, self.metrics)
             self._bound[labels] = bound
         return bound
-
-
-class Exchange:
-    """One call under way."""
-
-    __slots__ = ("_call", "_meter", "_streams")
-
-    def __init__(self, meter: Meter, call: Call) -> None:
-        self._meter, self._call = meter, call
-        self._streams = meter.metrics.streams if call.stream else None
-
-    def __enter__(self) -> "Exchange":
-        if self._streams is not None:
-            self._streams.inc()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        call, trace = self._call, self._call.trace
-        if self._streams is not None:
-            self._streams.dec()
-        if isinstance(error, SluiceError):
-            trace.failure = error
-            trace.status = error.status
-        elif error is not None and not isinstance(error, Exception):  # cancelled: the client left
-            trace.failure = trace.failure or SluiceError("client_cancelled", "The client left.")
-            trace.status = 499
-            self._meter.metrics.disconnects.labels(phase(call)).inc()
-        elif error is not None:
-            trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), 500
-        self._meter.count(call)
 
 
 def phase(call: Call) -> str:

@@ -1,15 +1,17 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
 import httpx
+import orjson
 
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
-from proxy.clocks import Clock, timed
+from proxy.clocks import Clock, ClockName, timeout
 from proxy.errors import SluiceError
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
@@ -30,10 +32,13 @@ from proxy.upstream.wire import (
     carries_events,
     carries_json,
     read_whole,
+    says_event_stream,
 )
-from proxy.watch import ChatWatch, ResponsesWatch
+from proxy.watch import ChatWatch, ResponsesWatch, usage_of
 
 Hold = Literal["nothing", "content", "all"]
+_JSON = (b"content-type", b"application/json")
+_EVENTS = (b"content-type", b"text/event-stream")
 _CHAT_LIKE = ("chat/completions", "completions")
 
 
@@ -69,42 +74,64 @@ class Attempt:
         first with content, or all of them.
         Raises SluiceError with what may follow (`again`).
         """
-        if not self.call.stream:
-            if self.order.stream or isinstance(self.order.target.provider, Talker):
-                return await self._assembled()
-            return await timed(self.clock, "whole", self.timeouts.whole, self._whole())
-        source, headers = await self._opened()
         try:
-            return await self._streamed(source, headers, hold)
-        except BaseException:
-            await source.aclose()
+            if not self.call.stream:
+                if self.order.stream or isinstance(self.order.target.provider, Talker):
+                    return await self._assembled()
+                return await self._whole()
+            source, headers = await self._opened("first_token", self.timeouts.first_token)
+            try:
+                return await self._streamed(source, headers, hold)
+            except BaseException:
+                await source.aclose()
+                raise
+        except asyncio.CancelledError:
+            if passed := self.clock.caught():
+                raise timeout(passed) from None
             raise
+        finally:
+            self.clock.clear()
 
     async def _whole(self) -> Wire:
-        response, headers = await self._sent(self.order.target.provider.request(self.order))
+        provider = self.order.target.provider
+        self.clock.set("whole", self.timeouts.whole)
+        response, headers = await self._sent(provider.request(self.order))
         try:
-            if not self.call.chat and not carries_json(headers):
-                body = await self._read(response.stream)
+            if carries_json(headers):
+                body = provider.whole(self.order, await self._read(response.stream))
+                self._note_usage(body)
             elif carries_events(headers) and self.call.endpoint in _CHAT_LIKE:
-                body = await self._gathered(response.stream, self.clock.beside(self.timeouts.whole, "whole"))
+                body = await self._gathered(response.stream)
+                headers = [*_without_type(headers), _JSON]
+            elif self.call.chat:
+                body = provider.whole(self.order, await self._read(response.stream))
             else:
-                body = self.order.target.provider.whole(self.order, await self._read(response.stream))
+                body = await self._read(response.stream)
         finally:
             await response.stream.aclose()
         return self._wire(headers, body)
 
+    def _note_usage(self, body: bytes) -> None:
+        """Keeps what a whole answer says it took."""
+        at = body.rfind(b'"usage"')
+        if at < 0:
+            return
+        answer = orjson.loads(body)
+        if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):
+            self.call.trace.usage = usage_of(usage)
+
     async def _assembled(self) -> Wire:
         """A whole answer from an upstream that is always asked by stream."""
-        clock = self.clock.beside(self.timeouts.whole, "whole")
-        source, headers = await self._opened()
+        source, headers = await self._opened("whole", self.timeouts.whole)
         try:
-            body = await self._gathered(source, clock)
+            body = await self._gathered(source)
         finally:
             await source.aclose()
-        json = (b"content-type", b"application/json")
-        return self._wire([*_without_type(headers), json], body)
+        return self._wire([*_without_type(headers), _JSON], body)
 
-    async def _gathered(self, source: Pieces, clock: Clock) -> bytes:
+    async def _gathered(self, source: Pieces) -> bytes:
+        """The events of a stream as one whole answer, within the time for whole answers."""
+        clock = self.clock.beside(self.timeouts.whole, "whole")
         never = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock's own end comes first
         stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, never)
         gathered, asked = Assembler(), perf_counter()
@@ -117,18 +144,18 @@ class Attempt:
         note(self.call, stream.watch)
         return gathered.whole()
 
-    async def _opened(self) -> tuple[Pieces, Headers]:
-        """The body of an answer that is to be streamed, once its head is there."""
+    async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
+        """The body of an answer that comes as a stream, once its head is there."""
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             self.status = 200
             self.count(self.order.target.upstream)
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
-            talk.timed(self.clock, Patience(wait, self.timeouts.first_token))
-            return talk, [(b"content-type", b"text/event-stream")]
-        request = provider.request(self.order)
-        response, headers = await timed(self.clock, "first_token", self.timeouts.first_token, self._sent(request))
+            talk.timed(self.clock, Patience(wait, seconds))
+            return talk, [_EVENTS]
+        self.clock.set(name, seconds)
+        response, headers = await self._sent(provider.request(self.order))
         return response.stream, headers
 
     async def _streamed(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
@@ -136,13 +163,16 @@ class Attempt:
         if carries_events(headers):
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
+            if not says_event_stream(headers):  # another dialect's, and translated now
+                headers = [*_without_type(headers), _EVENTS]
         elif self.call.chat or carries_json(headers):
-            body = provider.whole(self.order, await timed(self.clock, "whole", self.timeouts.whole, self._read(source)))
+            self.clock.set("whole", self.timeouts.whole)
+            body = provider.whole(self.order, await self._read(source))
             await source.aclose()
-            if not self.call.chat:
+            self._note_usage(body)
+            if self.call.endpoint not in _CHAT_LIKE:
                 return self._wire(headers, body)
-            events = (b"content-type", b"text/event-stream")
-            return self._wire([*_without_type(headers), events], None, as_stream(body))
+            return self._wire([*_without_type(headers), _EVENTS], None, as_stream(body))
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
         return self._wire(headers, None, await self._head(stream, hold), stream)

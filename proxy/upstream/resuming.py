@@ -94,7 +94,7 @@ class Resumption:
                 if isinstance(outcome, Wire) and self._take(outcome, continues):
                     return
                 if isinstance(outcome, Wire):
-                    await outcome.__aexit__()
+                    await outcome.aclose()
         raise failure
 
     def _ask_again_later(self, failure: SluiceError) -> None:
@@ -132,7 +132,7 @@ class Resumption:
     async def _drop_second(self) -> None:
         second, self._second = self._second, None
         if second is not None:
-            await second.__aexit__()
+            await second.aclose()
 
 
 def broken() -> SluiceError:

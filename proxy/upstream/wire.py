@@ -11,6 +11,7 @@ import httpx
 from proxy.call import Headers
 from proxy.clocks import Clock, timeout
 from proxy.errors import SluiceError
+from proxy.headers import value
 from proxy.providers.contract import Reader, Target
 from proxy.sse import DONE
 from proxy.upstream.border import translated
@@ -199,10 +200,7 @@ class Wire:
     clock: Clock | None = None  # to be closed with it
     after: Callable[[Stream | None], None] | None = None  # told when it is let go of
 
-    async def __aenter__(self) -> "Wire":
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
+    async def aclose(self) -> None:
         """Gives back or closes the connection behind it."""
         if self.clock is not None:
             self.clock.close()
@@ -228,9 +226,15 @@ _EVENT_TYPES = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
 
 def carries_events(headers: Headers) -> bool:
     """Whether a body of this content type is a stream of events (some servers call theirs plain text)."""
-    return any(name == b"content-type" and content.lower().startswith(_EVENT_TYPES) for name, content in headers)
+    return (value(headers, b"content-type") or b"").lower().startswith(_EVENT_TYPES)
+
+
+def says_event_stream(headers: Headers) -> bool:
+    """Whether the content type is the one of server-sent events."""
+    return (value(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
 
 
 def carries_json(headers: Headers) -> bool:
     """Whether a body of this content type is to be looked into."""
-    return any(name == b"content-type" and b"json" in content.lower() for name, content in headers)
+    kind = value(headers, b"content-type") or b""
+    return kind == b"application/json" or b"json" in kind.lower()

@@ -83,7 +83,7 @@ def test_a_stream_passes_event_by_event_and_usage_only_if_asked(proxy: Running, 
     assert events(silent.text)[-1] == events(asked.text)[-1] == "data: [DONE]"
     assert '"choices":[]' not in silent.text
     assert '"choices":[]' in asked.text and '"total_tokens"' in asked.text
-    assert proxy.metric("sluice_tokens_total", kind="output", upstream="east") > 0
+    wait_for(lambda: proxy.metric("sluice_tokens_total", kind="output", upstream="east") > 0)
 
 
 def test_the_next_target_answers_where_the_first_fails(proxy: Running, east: OpenAIDouble, west: OpenAIDouble) -> None:
@@ -107,7 +107,7 @@ def test_a_broken_stream_ends_with_an_error_event_and_no_done(proxy: Running, ea
     answer = proxy.chat(HELLO | {"model": "gpt-4o", "stream": True})
     last = events(answer.text)[-1]
     assert '"upstream_truncated"' in last and "[DONE]" not in answer.text
-    assert proxy.metric("sluice_requests_total", code="upstream_truncated") == 1
+    wait_for(lambda: proxy.metric("sluice_requests_total", code="upstream_truncated") == 1)
 
 
 def test_a_client_error_of_the_upstream_is_the_clients(proxy: Running, east: OpenAIDouble, west: OpenAIDouble) -> None:
@@ -177,7 +177,7 @@ def test_bad_bodies_are_answered_in_openais_form(proxy: Running, content: bytes,
         answer = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.headers["x-request-id"]
-    assert proxy.metric("sluice_requests_total", code=code) == 1
+    wait_for(lambda: proxy.metric("sluice_requests_total", code=code) == 1)
 
 
 def test_other_content_types_paths_and_methods(proxy: Running) -> None:

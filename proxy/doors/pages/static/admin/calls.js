@@ -1,6 +1,6 @@
 /** @file Recent calls: who answered, after which attempts, how long it took. Never a prompt. */
 import { h, icon } from "/static/shared/dom.js";
-import { count, dollars, duration } from "/static/shared/format.js";
+import { clock, count, dollars, duration } from "/static/shared/format.js";
 import { get } from "/static/admin/api.js";
 
 /** @typedef {{id: string, time: string, door: string, route: string | null, upstream: string | null, model: string | null, status: number | null, code: string, attempts: string[], tokens: {input: number | null, output: number | null, cached: number | null}, cost: number | null, ms: number, first_token_ms?: number | null, overhead_ms?: number | null, cache?: string, changes?: string[]}} Call */
@@ -39,7 +39,7 @@ export function calls() {
       if (details.hidden) open.delete(call.id);
       else open.add(call.id);
     };
-    const button = h("button", { type: "button", class: "link num", "aria-expanded": String(open.has(call.id)), title: "Details", onclick: (/** @type {Event} */ event) => (event.stopPropagation(), toggle()) }, new Date(call.time).toLocaleTimeString());
+    const button = h("button", { type: "button", class: "link num", "aria-expanded": String(open.has(call.id)), title: "Details", onclick: (/** @type {Event} */ event) => (event.stopPropagation(), toggle()) }, clock(call.time));
     const tokens = call.tokens.input === null && call.tokens.output === null ? "–" : `${count(call.tokens.input ?? 0)} → ${count(call.tokens.output ?? 0)}`;
     const good = call.code === "ok";
     const main = h("tr", { class: "call", "data-call": call.id, onclick: toggle },
@@ -67,6 +67,7 @@ function more(call) {
     ["Route", call.route],
     ["Attempts", call.attempts.join(" → ")],
     ["Status", `${call.status ?? "none"}, ${call.code}`],
+    ["Took", call.first_token_ms ? `${duration(call.ms)}, first token after ${duration(call.first_token_ms)}` : duration(call.ms)],
     ["Rewritten", call.changes?.join(", ")],
     ["Cache", call.cache],
     ["Inside Sluice", call.overhead_ms === null || call.overhead_ms === undefined ? null : duration(call.overhead_ms)],

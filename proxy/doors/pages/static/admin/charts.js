@@ -1,5 +1,6 @@
 /** @file Small charts of the last ten minutes: a line per upstream, and their values in the legend. */
 import { h } from "/static/shared/dom.js";
+import { clock } from "/static/shared/format.js";
 
 /** @typedef {import("/static/admin/api.js").Tally} Tally */
 /** @typedef {import("/static/admin/api.js").Overview} Overview */
@@ -61,10 +62,10 @@ export class Chart {
         cursor: { sync: { key: "traffic" }, y: false, points: { size: 6 } },
         scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ _low, /** @type {number | null} */ high) => [0, Math.max(1, (high ?? 0) * 1.12)] } },
         axes: [
-          { ...axis, size: 24, space: 70, grid: { show: false }, values: (/** @type {any} */ _, /** @type {number[]} */ times) => times.map((time) => new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })) },
-          { ...axis, size: 46, space: 34, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => this.format(value)) },
+          { ...axis, size: 24, space: 70, grid: { show: false }, values: (/** @type {any} */ _, /** @type {number[]} */ times) => times.map((time) => clock(time * 1000, false)) },
+          { ...axis, size: 52, space: 34, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => this.format(value)) },
         ],
-        series: [{}, ...colours.map((stroke) => ({ stroke, width: 1.6, spanGaps: false, points: { show: false } }))],
+        series: [{}, ...colours.map((stroke) => ({ stroke, width: 1.6, spanGaps: false, points: { size: 4, width: 0, fill: stroke } }))],
         hooks: { setCursor: [(/** @type {any} */ plot) => this.read(plot.cursor.idx)] },
       },
       this.data,

@@ -1,6 +1,6 @@
 /** @file The configuration: whether the file on disk is in force, what is wrong with it, and taking it over now. */
 import { h, icon, say } from "/static/shared/dom.js";
-import { span } from "/static/shared/format.js";
+import { clock, span } from "/static/shared/format.js";
 import { change } from "/static/admin/api.js";
 
 /**
@@ -17,7 +17,7 @@ export function configuration(refresh) {
     button.disabled = true;
     try {
       await change("POST", "/admin/reload");
-      said.textContent = `Taken over at ${new Date().toLocaleTimeString()}.`;
+      said.textContent = `Taken over at ${clock(Date.now())}.`;
     } catch {
       said.textContent = "Not taken over; the last good configuration stays in force."; // why: in the overview, above
     }

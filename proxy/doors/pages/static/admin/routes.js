@@ -34,7 +34,7 @@ export function routes() {
   }
 
   return {
-    draw: (root) => (root.append(form, h("h2", {}, "Routes, in the order of the file"), table), byId("explain-input").focus({ preventScroll: true })),
+    draw: (root) => (root.append(form, h("h2", {}, "Routes"), table), byId("explain-input").focus({ preventScroll: true })),
     update(overview) {
       const now = JSON.stringify(overview.routes);
       if (now === before) return;
@@ -69,7 +69,7 @@ function explained({ route, beaten, targets }) {
  * @param {boolean} first
  */
 function weighed(target, first) {
-  const limits = [target.limits?.context && `context ${target.limits.context}`, target.limits?.output && `output ${target.limits.output}`].filter(Boolean).join(", ");
+  const limits = [target.limits?.context && `context ${target.limits.context.toLocaleString("en")}`, target.limits?.output && `output ${target.limits.output.toLocaleString("en")}`].filter(Boolean).join(", ");
   const facts = [limits, target.changes.length ? `rewritten: ${target.changes.join(", ")}` : target.usable && "passed as it is"].filter(Boolean).join(" · ");
   return h(
     "li",

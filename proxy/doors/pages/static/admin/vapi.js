@@ -1,6 +1,6 @@
 /** @file Vapi: what the voice platform has told this gateway. */
 import { h, icon } from "/static/shared/dom.js";
-import { count } from "/static/shared/format.js";
+import { clock, count } from "/static/shared/format.js";
 
 /** @returns {import("/static/admin/api.js").View} */
 export function vapi() {
@@ -10,7 +10,7 @@ export function vapi() {
   /** @param {import("/static/admin/api.js").Vapi} vapi */
   function filled({ events, last }) {
     const head = h("tr", {}, ...["Time", "Event", "Call", "Answer"].map((title) => h("th", { scope: "col" }, title)));
-    const rows = last.map((event) => h("tr", {}, h("td", { class: "num" }, new Date(event.time).toLocaleTimeString()), h("td", {}, event.type), h("td", { class: "mono wrap" }, event.call ?? "–"), h("td", { class: "num" }, event.status)));
+    const rows = last.map((event) => h("tr", {}, h("td", { class: "num" }, clock(event.time)), h("td", {}, event.type), h("td", { class: "mono wrap" }, event.call ?? "–"), h("td", { class: "num" }, event.status)));
     return [
       h("dl", { class: "stats card" }, ...Object.entries(events).map(([type, number]) => h("div", {}, h("dt", {}, type), h("dd", { class: "num" }, count(number))))),
       h("div", { class: "card flush" }, h("table", { "data-testid": "vapi-events" }, h("thead", {}, head), h("tbody", {}, ...rows))),

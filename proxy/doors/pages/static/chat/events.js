@@ -6,7 +6,7 @@
  * @returns {AsyncGenerator<{data?: string, comment?: string}>}
  */
 export async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
   let rest = "";
   /** @type {string[]} */
   let data = [];

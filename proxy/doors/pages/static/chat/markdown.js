@@ -52,7 +52,7 @@ export class Prose {
     if (done.length) {
       this.replaceTail(rendered(done, tokens.links));
       this.tail = [];
-      this.settled += done.reduce((sum, token) => sum + token.raw.length, 0);
+      this.settled += done.reduce((/** @type {number} */ sum, /** @type {any} */ token) => sum + token.raw.length, 0);
     }
     const growing = tokens.slice(Math.max(0, last));
     if (growing[0]?.type === "code" && this.growCode(growing[0].text)) return;
@@ -123,6 +123,7 @@ function rendered(tokens, links) {
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
+    if (!link.hasAttribute("href")) link.replaceWith(...link.childNodes); // javascript: and the like: only the words
   }
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre));
   return fragment;

@@ -161,7 +161,7 @@ class AnswerView {
  * @returns {HTMLElement | null}
  */
 function failureNode({ state, failure, text, finish }) {
-  if (state === "stopped") return h("p", { class: "notice", "data-testid": "stopped" }, "Stopped.");
+  if (state === "stopped") return h("p", { class: "muted", "data-testid": "stopped" }, "Stopped.");
   if (failure) {
     const what = text ? "This answer is incomplete. " : "";
     const more = [failure.code, failure.requestId].filter(Boolean).join(" · ");

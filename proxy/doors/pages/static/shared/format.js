@@ -8,6 +8,7 @@ export const count = (value) => (Math.abs(value) < 10000 ? plain.format(value) :
 
 /** Milliseconds. @param {number} value */
 export function duration(value) {
+  if (value === 0) return "0 ms";
   if (value < 1) return `${value.toFixed(2)} ms`;
   if (value < 1000) return `${Math.round(value)} ms`;
   return value < 60000 ? `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} s` : `${Math.floor(value / 60000)} min ${Math.round((value % 60000) / 1000)} s`;
@@ -25,6 +26,9 @@ export function span(seconds) {
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 129600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} days`;
 }
+
+/** A time of day. @param {string | number} time as Date takes it @param {boolean} [seconds] */
+export const clock = (time, seconds = true) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined, hourCycle: "h23" });
 
 /** @param {string} word @param {number} n */
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;

@@ -1,0 +1,51 @@
+"""What every place for kept answers is, and the form in which an answer is kept."""
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+ROUTE: Final = slice(0, 8)  # the part of a key that stands for its route
+MODEL: Final = slice(8, 16)  # and for the model asked
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A whole answer in OpenAI's form, as it was before the route's response rules."""
+
+    data: bytes
+    kept_at: float  # Unix seconds
+    upstream: str  # that gave it
+    model: str  # its name there
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a store holds now. None: it cannot tell."""
+
+    entries: int | None
+    bytes: int | None
+    max_bytes: int | None
+    by_route: dict[bytes, int] = field(default_factory=dict)  # entries, by the `ROUTE` part of their keys
+
+
+class Store(Protocol):
+    """Keeps entries by key (see `keys.Key`). It never raises: what it cannot do is a miss, or is left undone."""
+
+    async def get(self, key: bytes) -> Entry | None:
+        """The entry, if it is there and has not expired."""
+        ...
+
+    async def put(self, key: bytes, entry: Entry, ttl: float) -> None:
+        """Keeps an entry for `ttl` seconds, in place of an earlier one."""
+        ...
+
+    async def clear(self, route: bytes | None, model: bytes | None) -> int | None:
+        """Forgets the entries whose keys have these `ROUTE` and `MODEL` parts (None: any). How many; None: unknown."""
+        ...
+
+    async def holding(self) -> Holding:
+        """How full it is."""
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of connections."""
+        ...

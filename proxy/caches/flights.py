@@ -1,0 +1,219 @@
+"""One upstream's answer on its way to everybody who asked the same while it was under way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import Final
+
+from proxy.assembling import Assembler, as_stream
+from proxy.caches.serving import Answered, Copy, typed
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.watch import ChatWatch
+
+WINDOW: Final = 256 * 1024  # bytes that are read ahead of the fastest reader
+LONGEST: Final = 8 * 1024 * 1024  # bytes of a stream that are held for those who join late
+_BATCH: Final = 64 * 1024  # bytes that a reader who lags behind gets at once
+
+Send = Callable[[Call], Awaitable[Answered]]
+
+
+class Flight:
+    """Asks once, in a task of its own that ends with its last reader, and holds what comes for all of them.
+
+    `call` is the flight's own: its trace says what was done, and each reader's call gets a copy of that.
+    """
+
+    def __init__(self, call: Call, send: Send, landed: Callable[["Flight"], Awaitable[None]]) -> None:
+        self.call = call
+        self.joinable = True
+        self.answer: Answered | None = None  # once its head is there
+        self.whole: bytes | None = None  # once it is complete
+        self._failure: SluiceError | None = None
+        self._over = False  # nothing more will come for the readers
+        self._batches: list[bytes] = []
+        self._first = 0  # number of the first batch that is still held
+        self._size = 0  # bytes that came
+        self._read = 0  # bytes that the fastest reader has
+        self._readers: list[Reading] = []
+        self._waiting = 0  # readers that want the whole
+        self._paid = False
+        self._assembler = Assembler()
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._task = asyncio.create_task(self._fly(send, landed))
+
+    # for readers
+
+    async def join(self, call: Call) -> Copy:
+        """The answer from its beginning, as `call` wants it. Raises the failure where there is none."""
+        self._waiting += 1
+        asked, waited_before = perf_counter(), self.call.trace.waited
+        try:
+            while self.answer is None or (not call.stream and self.whole is None and self._failure is None):
+                if self._over and self.whole is None:
+                    break
+                await self._news.wait()
+            self._told(call)
+            call.trace.waited += max(perf_counter() - asked, self.call.trace.waited - waited_before)
+            if self.answer is None or (self._failure is not None and not call.stream):
+                raise self._broken()
+            return self._copy(call, self.answer)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _copy(self, call: Call, answer: Answered) -> Copy:
+        kind = b"text/event-stream" if call.stream else b"application/json"
+        headers = answer.headers if call.stream is self.call.stream else typed(answer.headers, kind)
+        if not call.stream:
+            assert self.whole is not None
+            return Copy(answer.status, headers, self.whole, leave=self._leave)
+        if not self.call.stream:
+            assert self.whole is not None
+            return Copy(answer.status, headers, stream=Reading(self, [as_stream(self.whole)], call), leave=self._leave)
+        reading = Reading(self, None, call)
+        self._waiting -= 1
+        self._readers.append(reading)
+        return Copy(answer.status, headers, stream=reading, leave=lambda: self._leave(reading))
+
+    def _told(self, call: Call) -> None:
+        mine, theirs = self.call.trace, call.trace
+        theirs.upstream, theirs.model, theirs.changes = mine.upstream, mine.model, mine.changes
+        theirs.attempts = list(mine.attempts)
+
+    def _broken(self) -> SluiceError:
+        """Each reader's own error."""
+        if self._failure is None:
+            return SluiceError("proxy_internal", "The call that this one had joined did not end as it should.")
+        return replace(self._failure)
+
+    async def batch(self, reading: "Reading") -> bytes:
+        """What came since the reader last asked; b"": the end. Raises how it broke."""
+        while reading.at >= self._first + len(self._batches):
+            if self._over:
+                if self.whole is None:
+                    raise self._broken()
+                return b""
+            await self._news.wait()
+        held = self._batches
+        start = end = reading.at - self._first
+        size = 0
+        while end < len(held) and (size == 0 or size + len(held[end]) <= _BATCH):
+            size += len(held[end])
+            end += 1
+        reading.at += end - start
+        reading.read += size
+        if reading.read > self._read:
+            self._read = reading.read
+            self._room.set()
+        return held[start] if end == start + 1 else b"".join(held[start:end])
+
+    def pays(self) -> bool:
+        """Whether the asker is the one reader whose call counts what the answer cost."""
+        paid, self._paid = self._paid, True
+        return not paid
+
+    def _leave(self, reading: "Reading | None" = None) -> None:
+        if reading is None:
+            self._waiting -= 1
+        elif reading in self._readers:
+            self._readers.remove(reading)
+        if not self._readers and not self._waiting and not self._over:
+            self.joinable = False
+            self._task.cancel()
+
+    # for the upstream
+
+    async def _fly(self, send: Send, landed: Callable[["Flight"], Awaitable[None]]) -> None:
+        try:
+            async with await send(self.call) as answer:
+                self.answer = answer
+                if answer.body is not None:
+                    self._complete(answer.body)
+                else:
+                    await self._stream(answer)
+                await landed(self)
+        except SluiceError as failure:
+            self._failure = failure
+        finally:
+            self._end()
+
+    async def _stream(self, answer: Answered) -> None:
+        self._tell()
+        if answer.head:
+            await self._take(answer.head)
+        if answer.stream is not None:
+            async for batch in answer.stream:
+                if not self._over:
+                    await self._take(batch)
+                    if answer.stream.watch.done:  # what follows is only the end of the connection
+                        self._complete(self._assembler.whole())
+        if not self._over:
+            self._complete(self._assembler.whole())
+
+    async def _take(self, batch: bytes) -> None:
+        self._batches.append(batch)
+        self._size += len(batch)
+        if self.joinable or self._waiting:
+            self._assembler.add(batch)
+        if self._size > LONGEST:
+            self.joinable = False
+            self._trim()
+        self._tell()
+        while self._size - self._read > WINDOW and not self._waiting:
+            self._room.clear()
+            await self._room.wait()
+
+    def _trim(self) -> None:
+        """Lets go of what every reader has had."""
+        had = min((reading.at for reading in self._readers), default=self._first)
+        if not self._waiting:
+            del self._batches[: had - self._first]
+            self._first = had
+
+    def _complete(self, whole: bytes) -> None:
+        self.whole = whole
+        self._over = True
+        self._tell()
+
+    def _end(self) -> None:
+        self._over, self.joinable = True, False
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+class Reading:
+    """One client's way through a flight's events, at its own pace; an error if it breaks."""
+
+    def __init__(self, flight: Flight, events: list[bytes] | None, call: Call) -> None:
+        assert flight.answer is not None
+        self.at = 0  # number of the next batch
+        self.read = 0  # bytes it has had
+        self._flight = flight
+        self._events = events
+        unasked = flight.answer.target.provider.usage == "unasked"
+        self.watch = ChatWatch(lambda fields: None, own_usage=not unasked and not call.wants_usage)
+        self._pays = False
+
+    def __aiter__(self) -> "Reading":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while batch := await self._batch():
+            seen = self.watch.see(batch)
+            if self.watch.usage is not None and not self._pays:
+                self._pays = self._flight.pays()
+                if not self._pays:
+                    self.watch.usage = None
+            if seen:
+                return seen
+        raise StopAsyncIteration
+
+    async def _batch(self) -> bytes:
+        if self._events is None:
+            return await self._flight.batch(self)
+        return self._events.pop() if self._events else b""

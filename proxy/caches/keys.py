@@ -1,0 +1,114 @@
+"""What makes two calls the same: tenant, route, first target, what is asked, and the headers that could matter."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.call import Call, Headers
+from proxy.headers import to_upstream
+from proxy.policies.routes import Choice
+
+_NOISE: Final = frozenset(
+    (b"accept", b"accept-language", b"baggage", b"cache-control", b"content-type", b"dnt", b"idempotency-key")
+    + (b"pragma", b"priority", b"traceparent", b"tracestate", b"user-agent", b"x-request-id", b"x-session-id")
+)  # headers that no upstream lets have a say in its answer; one that is not known counts
+_NOISE_PREFIXES: Final = (b"x-stainless-", b"sec-", b"x-b3-", b"cf-")
+_FORM: Final = ("stream", "stream_options", "model")  # how the answer comes, and the name that the target exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asks, after its route's rules."""
+
+    place: bytes  # tenant, route, target and headers
+    fields: Mapping[str, Any]  # the body, parsed, without its form
+    changes: tuple[str, ...]  # what the rules did
+    tags: bytes  # the `ROUTE` and `MODEL` parts of its key
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the answer is drawn by chance: temperature above 0, or not given."""
+        temperature = self.fields.get("temperature")
+        return not (isinstance(temperature, int | float) and temperature <= 0)
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the answer could be a tool call."""
+        return bool(self.fields.get("tools") or self.fields.get("functions"))
+
+    def key(self) -> bytes | None:
+        """32 bytes: the tags, then a hash of everything; None: the body is nested too deeply to be compared."""
+        return self._hashed(self.fields)
+
+    def question(self, longest: int) -> "Question | None":
+        """Its last user message apart from all the rest; None where that is not one text of at most `longest` signs."""
+        messages = self.fields.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        if not isinstance(last, dict) or last.get("role") != "user":
+            return None
+        text = _text(last.get("content"))
+        if not text or len(text) > longest or not isinstance(messages, list):
+            return None
+        rest = {**self.fields, "messages": [*messages[:-1], {**last, "content": None}]}
+        scope = self._hashed(rest)
+        return None if scope is None else Question(text, scope)
+
+    def _hashed(self, fields: Mapping[str, Any]) -> bytes | None:
+        try:
+            body = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:
+            return None
+        digest = hashlib.blake2b(self.place, digest_size=16)
+        digest.update(body)
+        return self.tags + digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text to be compared by its meaning, within a scope where everything else is equal."""
+
+    text: str
+    scope: bytes
+
+
+def asked(call: Call, choice: Choice) -> Asked:
+    """What the call asks of the first target that is switched on."""
+    route, headers = choice.route, call.headers
+    body, changes = call.body, ()
+    if not route.request.is_identity:
+        body, headers, changes = route.request.apply(call.body, call.fields, to_upstream(headers), call.endpoint)
+    fields = dict(call.fields if body is call.body else orjson.loads(body))
+    for name in _FORM:
+        fields.pop(name, None)
+    target = next((each for each in choice.targets if not each.off), choice.targets[0])
+    place = (call.tenant or "", route.name, call.endpoint, target.upstream, target.base, target.model)
+    parts = [part.encode("utf-8", "surrogatepass") for part in place]
+    parts += _that_matter(headers)
+    parts += [b"%b:%b" % line for line in target.headers]
+    return Asked(_framed(parts), fields, changes, tag(route.name) + tag(target.model))
+
+
+def tag(name: str) -> bytes:
+    """The part of a key that stands for a route's or a model's name."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _that_matter(headers: Headers) -> list[bytes]:
+    odd = [line for line in headers if line[0] not in _NOISE and not line[0].startswith(_NOISE_PREFIXES)]
+    return [b"%b:%b" % line for line in to_upstream(odd)] if odd else []
+
+
+def _framed(parts: list[bytes]) -> bytes:
+    """The parts with their lengths, so that no two lists of them read alike."""
+    return b"".join([b"%d:%b," % (len(part), part) for part in parts])
+
+
+def _text(content: Any) -> str:
+    """A message's content, if it is nothing but one text."""
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        part = content[0]
+        content = part.get("text") if part.keys() == {"type", "text"} and part["type"] == "text" else None
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,90 @@
+"""An answer as a call gets it from the cache: the same shape as one that comes straight from an upstream."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.assembling import as_stream
+from proxy.call import Call, Headers
+from proxy.providers.contract import Target
+from proxy.watch import ChatWatch
+
+
+class Watching(Protocol):
+    """What has been seen of a stream."""
+
+    @property
+    def done(self) -> bool:
+        """Whether its last event has come."""
+        ...
+
+
+class Events(Protocol):
+    """A stream that raises where it breaks."""
+
+    @property
+    def watch(self) -> Watching: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Answered(Protocol):
+    """An upstream's answer: `body`, or `head` (events already there) and the rest of `stream`."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes | None: ...
+    @property
+    def head(self) -> bytes: ...
+    @property
+    def stream(self) -> Events | None: ...
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+class Followed(Protocol):
+    """A stream of a copy: its watch says what the metrics want to know."""
+
+    @property
+    def watch(self) -> ChatWatch: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(slots=True)
+class Copy:
+    """An answer out of the cache, to be used as `async with`, like the upstream's own."""
+
+    status: int
+    headers: Headers
+    body: bytes | None = None
+    head: bytes = b""
+    stream: Followed | None = None
+    leave: Callable[[], None] | None = None  # told when it is let go of
+
+    async def __aenter__(self) -> "Copy":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Lets go of it."""
+        if self.leave is not None:
+            self.leave()
+
+
+def replayed(data: bytes, age: float, call: Call) -> Copy:
+    """A kept answer in the form that the call asks for."""
+    lines = [(b"age", b"%d" % max(0, int(age)))]
+    if not call.stream:
+        return Copy(200, [(b"content-type", b"application/json"), *lines], data)
+    events = as_stream(data)
+    if not call.wants_usage:
+        events = ChatWatch(lambda fields: None, own_usage=True).see(events)
+    return Copy(200, [(b"content-type", b"text/event-stream"), *lines], head=events)
+
+
+def typed(headers: Headers, kind: bytes) -> Headers:
+    """The headers with another content type."""
+    return [*(line for line in headers if line[0] != b"content-type"), (b"content-type", kind)]

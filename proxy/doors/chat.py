@@ -1,0 +1,102 @@
+"""The chat page's door: a chat-completions body, or one message in a short form, answered like chat completions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from proxy.call import Call, Headers
+from proxy.doors.openai import Manners, answer
+from proxy.doors.reading import begun, body_of, fill, json_object, require_json
+from proxy.doors.replying import Responder
+from proxy.doors.reshaping import items, list_of, members, object_of
+from proxy.doors.table import Endpoint
+from proxy.errors import SluiceError
+from proxy.gateway import Gateway
+from proxy.jsonedit import model_span
+
+_SHORT: Final = frozenset({"message", "conversation", "persona", "model"})
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDoor:
+    """POST /chat. `first_model`: what answers where nobody chose; None where no model is known."""
+
+    gateway: Gateway
+    manners: Manners
+    first_model: Callable[[], str | None]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door adds to the table."""
+        return [Endpoint("/chat", frozenset({"POST"}), "chat", self.chat)]
+
+    async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers as /v1/chat/completions does."""
+        call = begun(scope, "chat", "chat/completions")
+        extra: Headers = scope.get("sluice.extra", [])
+        try:
+            self.gateway.admit(call)
+            require_json(call.content_type)
+            fill(call, spelled_out(await body_of(scope, receive, self.manners.max_body), self.first_model))
+        except SluiceError as failure:
+            await turn_away(self.gateway, call, failure, send, extra)
+        else:
+            await answer(self.gateway, call, Responder(send, call, extra, self.manners.ping))
+
+
+async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, send: Send, extra: Headers) -> None:
+    """Counts and answers a call that got no further than its door."""
+    gateway.refused(call, failure)
+    call.stream = False
+    await Responder(send, call, extra, 0.0).fail(failure)
+
+
+def spelled_out(body: bytes, first_model: Callable[[], str | None]) -> bytes:
+    """A chat-completions body: the very same, or what the short form stands for.
+
+    Short: `{"message", "model"?, "persona"?, "conversation"?: [messages]}` and any field of a chat-completions body.
+    The message follows the conversation; the persona goes before the model; without both it is `first_model`.
+    """
+    fields = json_object(body)
+    if "messages" in fields:
+        return body
+    message = fields.get("message")
+    if not isinstance(message, str) or not message:
+        raise _wrong("message", "must be a text that is not empty (or send `messages`, as for chat completions)")
+    if fields.get("model") is not None:
+        model_span(body, fields)
+    found = dict(members(body))
+    said = orjson.dumps({"role": "user", "content": message})
+    before = items(found["conversation"]) if _conversation(fields) else ()
+    rest = [member for member in members(body) if member[0] not in _SHORT]
+    model = orjson.dumps(_model(fields, first_model))
+    return object_of([("model", model), ("messages", list_of([*before, said])), *rest])
+
+
+def _conversation(fields: dict[str, Any]) -> bool:
+    """Whether messages come before this one."""
+    before = fields.get("conversation")
+    if before is None:
+        return False
+    if not isinstance(before, list) or not all(isinstance(message, dict) for message in before):
+        raise _wrong("conversation", "must be a list of messages")
+    return True
+
+
+def _model(fields: dict[str, Any], first_model: Callable[[], str | None]) -> str:
+    for name, prefix in (("persona", "persona/"), ("model", "")):
+        chosen = fields.get(name)
+        if chosen is not None and not isinstance(chosen, str):
+            raise _wrong(name, "must be a text")
+        if chosen:
+            return prefix + chosen
+    usual = first_model()
+    if usual is None:
+        raise _wrong("model", "is missing, and the default upstream has no model that is known")
+    return usual
+
+
+def _wrong(param: str, problem: str) -> SluiceError:
+    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)

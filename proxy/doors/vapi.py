@@ -1,0 +1,91 @@
+"""The door for Vapi's voice assistants: their custom LLM, and the webhook that Vapi tells of its calls."""
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import Receive, Scope, Send
+
+from proxy.call import Call, Headers
+from proxy.doors.chat import turn_away
+from proxy.doors.front import respond_json
+from proxy.doors.openai import Manners, answer
+from proxy.doors.reading import begun, body_of, fill, json_object, require_json
+from proxy.doors.table import Endpoint
+from proxy.doors.vapi_calls import chat_body, session_of, without_vapis
+from proxy.doors.vapi_signing import Signing, shows_secret
+from proxy.doors.vapi_speaking import VoiceResponder
+from proxy.doors.vapi_webhook import Webhook
+from proxy.errors import SluiceError
+from proxy.gateway import Gateway
+from proxy.headers import value
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What voice calls are answered by. `secret` empty: the door is closed; None: no usual model, no apology."""
+
+    secret: str = field(repr=False)
+    model: str | None = None
+    apology: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VapiDoor:
+    """`/vapi/…`. The secret stands for a client key here; `signing` checks webhooks that are signed instead."""
+
+    gateway: Gateway
+    manners: Manners
+    voice: Voice
+    hook: Webhook
+    signing: Signing | None = None
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door adds to the table: nothing while it is closed, as if there were no such paths."""
+        if not self.voice.secret:
+            return []
+        post = frozenset({"POST"})
+        return [
+            Endpoint("/vapi/chat/completions", post, "vapi", self.chat),
+            Endpoint("/vapi/v1/chat/completions", post, "vapi", self.chat),
+            Endpoint("/vapi/webhook", post, "vapi", self.webhook),
+        ]
+
+    async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A turn of a voice call, answered as a stream unless a whole answer is asked for."""
+        call = begun(scope, "vapi", "chat/completions")
+        extra: Headers = scope.get("sluice.extra", [])
+        try:
+            self._admit(call)
+            body = await body_of(scope, receive, self.manners.max_body)
+            require_json(call.content_type)
+            fields = json_object(body)
+            call.session = session_of(fields)
+            fill(call, chat_body(body, fields, self.voice.model))
+        except SluiceError as failure:
+            await turn_away(self.gateway, call, failure, send, extra)
+        else:
+            responder = VoiceResponder(send, call, extra, self.manners.ping, self.voice.apology)
+            await answer(self.gateway, call, responder)
+
+    def _admit(self, call: Call) -> None:
+        """Lets Vapi in, as a tenant of its own."""
+        if not shows_secret(call.headers, self.voice.secret):
+            raise _unknown()
+        call.tenant, call.credential = "vapi", None
+        call.headers = without_vapis(call.headers)
+
+    async def webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A server message of Vapi's."""
+        headers: Headers = scope["headers"]
+        signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
+        if signing is None and not shows_secret(headers, self.voice.secret):
+            raise _unknown()
+        body = await body_of(scope, receive, self.manners.max_body)
+        if signing is not None:
+            signing.check(headers, body, time.time())
+        require_json(value(headers, b"content-type"))
+        await respond_json(scope, send, await self.hook.answer(json_object(body)))
+
+
+def _unknown() -> SluiceError:
+    return SluiceError("invalid_api_key", "Vapi's secret is missing or wrong.")

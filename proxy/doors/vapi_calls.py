@@ -1,0 +1,71 @@
+"""Vapi's custom-LLM requests as chat calls: what Vapi adds for itself is taken off, and goes no further.
+
+Besides OpenAI's fields a request holds the call, phone number, customer, metadata and, in Vapi's mode "destructured",
+any key of the assistant's metadata; secrets of the telephone provider can be among them. So what passes is listed here
+(docs.vapi.ai, "Custom LLM"; the chat fields are those of OpenAI's API).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from proxy.call import Headers
+from proxy.doors.reshaping import Member, items, list_of, members, object_of
+
+_FIELDS: Final = frozenset(
+    "messages stream_options max_completion_tokens max_tokens temperature top_p n stop presence_penalty "
+    "frequency_penalty logit_bias logprobs top_logprobs seed user safety_identifier response_format tools tool_choice "
+    "parallel_tool_calls functions function_call reasoning_effort verbosity service_tier store modalities audio "
+    "prediction prompt_cache_key prompt_cache_options prompt_cache_retention web_search_options".split()
+)  # all but `metadata`, which is Vapi's here; `model` and `stream` are looked at one by one
+_OF_A_MESSAGE: Final = frozenset("role content name tool_calls tool_call_id refusal function_call".split())
+
+
+def session_of(fields: Mapping[str, Any]) -> str | None:
+    """What the turns of one telephone call have in common: its id."""
+    call = fields.get("call")
+    if not isinstance(call, dict):
+        return None
+    found = call.get("id") or call.get("callId")
+    return found if isinstance(found, str) else None
+
+
+def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> bytes:
+    """The chat-completions body in a request of Vapi's; `fields` is the same, parsed.
+
+    `model` is asked where Vapi names none; a stream is asked for unless `stream` is there and says otherwise.
+    """
+    found = [_message_fields(member) for member in members(body) if _passes(member[0], fields)]
+    if not fields.get("model") and model:
+        found.insert(0, ("model", orjson.dumps(model)))
+    if fields.get("stream") is None:
+        found.append(("stream", b"true"))
+    return object_of(found)
+
+
+def _passes(name: str, fields: Mapping[str, Any]) -> bool:
+    if name.lower() == "model":  # in other letters too: that is refused where the model is read
+        return bool(fields.get(name))
+    if name == "stream":
+        return fields[name] is not None
+    return name in _FIELDS
+
+
+def _message_fields(member: Member) -> Member:
+    """Messages without Vapi's own fields, such as times."""
+    name, value = member
+    if name != "messages" or not value.startswith(b"["):
+        return member
+    return name, list_of([_stripped(message) for message in items(value)])
+
+
+def _stripped(message: bytes) -> bytes:
+    if not message.startswith(b"{"):
+        return message
+    return object_of([member for member in members(message) if member[0] in _OF_A_MESSAGE])
+
+
+def without_vapis(headers: Headers) -> Headers:
+    """The request's header lines without those that are between Vapi and us."""
+    return [line for line in headers if not line[0].startswith(b"x-vapi-")]

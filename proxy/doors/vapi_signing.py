@@ -1,0 +1,99 @@
+"""Who may speak as Vapi: holders of the secret, or whoever signed this very body with it just now.
+
+Vapi signs with an HMAC in hex over "{timestamp}.{body}", or over the body alone; the names of both headers, the hash
+and a prefix such as `sha256=` are the operator's choice there (docs.vapi.ai, "Server authentication").
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from proxy.call import Headers
+from proxy.doors.reading import bearer
+from proxy.errors import SluiceError
+from proxy.headers import value
+from proxy.secrecy import same_secret
+
+_FRESH: Final = 300.0  # seconds that the signed time may be off, either way
+_MOST: Final = 65_536  # signatures remembered; the oldest make room
+_MILLISECONDS: Final = 100_000_000_000  # from here on a timestamp is in milliseconds: as seconds, the year 5138
+_DIGITS: Final = re.compile(rb"[0-9]{1,16}")
+
+
+def shows_secret(headers: Headers, secret: str) -> bool:
+    """Whether the secret is there, as `Authorization: Bearer` or `x-vapi-secret`."""
+    authorization = value(headers, b"authorization")
+    shown = [(bearer(authorization) if authorization else None) or ""]
+    shown.append((value(headers, b"x-vapi-secret") or b"").decode("latin-1"))
+    return any([same_secret(each, secret) for each in shown])
+
+
+class Replays:
+    """The signatures that were taken, for as long as their time could pass for fresh. Outlives reloads."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: dict[bytes, float] = {}  # until when each is kept; the oldest first
+
+    def first(self, signature: bytes, now: float) -> bool:
+        """Whether it was not taken before. `now`: Unix seconds."""
+        while self._taken and (oldest := next(iter(self._taken))):
+            if self._taken[oldest] > now and len(self._taken) < _MOST:
+                break
+            del self._taken[oldest]
+        if signature in self._taken:
+            return False
+        self._taken[signature] = now + 2 * _FRESH
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How Vapi was told to sign; `timestamp_header` None: the body alone is signed, and no time is checked."""
+
+    header: str
+    timestamp_header: str | None
+    algorithm: Literal["sha256", "sha512", "sha1"]
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Checks signatures made with one secret."""
+
+    secret: str = field(repr=False)
+    scheme: Scheme
+    replays: Replays = field(default_factory=Replays)
+
+    def is_signed(self, headers: Headers) -> bool:
+        """Whether there is a signature, right or wrong."""
+        return value(headers, self.scheme.header.lower().encode()) is not None
+
+    def check(self, headers: Headers, body: bytes, now: float) -> None:
+        """Raises invalid_api_key for a signature that is wrong, not of these minutes (`now`: Unix seconds), or used."""
+        scheme = self.scheme
+        payload = body
+        stamp = None
+        if scheme.timestamp_header is not None:
+            stamp = value(headers, scheme.timestamp_header.lower().encode()) or b""
+            payload = stamp + b"." + body
+        right = hmac.new(self.secret.encode(), payload, getattr(hashlib, scheme.algorithm)).hexdigest().encode()
+        shown = value(headers, scheme.header.lower().encode()) or b""
+        prefix = scheme.prefix.encode()
+        if not shown.startswith(prefix) or not hmac.compare_digest(shown[len(prefix) :].strip().lower(), right):
+            raise SluiceError("invalid_api_key", "The webhook's signature is wrong.")
+        if stamp is not None and not is_fresh(stamp, now):
+            raise SluiceError("invalid_api_key", "The webhook's signature is not of the last five minutes.")
+        if not self.replays.first(right, now):
+            raise SluiceError("invalid_api_key", "This webhook was received before.")
+
+
+def is_fresh(stamp: bytes, now: float) -> bool:
+    """Whether a timestamp, in seconds or milliseconds, is within five minutes of now."""
+    if not _DIGITS.fullmatch(stamp):
+        return False
+    time = int(stamp)
+    return abs((time / 1000 if time >= _MILLISECONDS else time) - now) <= _FRESH

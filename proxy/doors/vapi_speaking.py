@@ -1,0 +1,105 @@
+"""Answers for ears: where an upstream fails, the caller hears an apology instead of the line going dead."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from starlette.types import Send
+
+from proxy.call import Call, Headers
+from proxy.doors.replying import Responder
+from proxy.errors import SluiceError, metric_code
+from proxy.reply import Reply
+from proxy.sse import DONE
+
+_STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class VoiceResponder(Responder):
+    """A responder that speaks `apology` in place of failures that are not the caller's; None: failures stay failures.
+
+    Vapi ends the telephone call on a 5xx or a broken stream. Metrics and log still know the failure.
+    """
+
+    __slots__ = ("_apology",)
+
+    def __init__(self, send: Send, call: Call, extra: Headers, ping: float, apology: str | None) -> None:
+        super().__init__(send, call, extra, ping)
+        self._apology = apology
+
+    async def reply(self, reply: Reply) -> None:
+        """Sends a reply; a break in its stream is spoken."""
+        if self._apology and reply.stream is not None and self._call.chat:
+            reply.stream = Apologising(reply.stream, self._call, self._apology)
+        await super().reply(reply)
+
+    async def fail(self, failure: SluiceError) -> None:
+        """Sends a failure, or the apology as an answer of status 200."""
+        if self._apology is None or not excusable(failure):
+            await super().fail(failure)
+        elif self._call.stream:
+            events = spoken_events(self._call, self._apology, False, failure)
+            await super().reply(Reply(200, [_STREAM], stream=_once(events)))
+        else:
+            await super().reply(Reply(200, [_JSON], body=spoken_whole(self._call, self._apology)))
+
+
+class Apologising(AsyncIterator[bytes]):
+    """A stream that ends with the apology where it would break; no generator, so nothing of it has to be closed."""
+
+    __slots__ = ("_apology", "_begun", "_call", "_over", "_stream")
+
+    def __init__(self, stream: AsyncIterator[bytes], call: Call, apology: str) -> None:
+        self._stream, self._call, self._apology = stream, call, apology
+        self._begun = self._over = False
+
+    async def __anext__(self) -> bytes:
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            batch = await self._stream.__anext__()
+        except SluiceError as failure:
+            if not excusable(failure):
+                raise
+            self._over = True
+            return spoken_events(self._call, self._apology, self._begun, failure)
+        self._begun = True
+        return batch
+
+
+async def _once(events: bytes) -> AsyncIterator[bytes]:
+    yield events
+
+
+def excusable(failure: SluiceError) -> bool:
+    """Whether it was an upstream's fault or ours, not the caller's."""
+    return metric_code(failure).startswith(("upstream_", "proxy_"))
+
+
+def spoken_events(call: Call, apology: str, within: bool, failure: SluiceError) -> bytes:
+    """The apology as the end of a stream; `within`: text came before it. A comment tells whose fault it was."""
+    delta = {"content": f" {apology}"} if within else {"role": "assistant", "content": apology}
+    chunks = [
+        _completion(call, "chat.completion.chunk", {"delta": delta, "finish_reason": None}),
+        _completion(call, "chat.completion.chunk", {"delta": {}, "finish_reason": "stop"}),
+    ]
+    told = f": sluice apology for={metric_code(failure)}\n\n".encode()
+    return told + b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + DONE
+
+
+def spoken_whole(call: Call, apology: str) -> bytes:
+    """The apology as a whole answer."""
+    message = {"role": "assistant", "content": apology, "refusal": None}
+    return orjson.dumps(_completion(call, "chat.completion", {"message": message, "finish_reason": "stop"}))
+
+
+def _completion(call: Call, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{call.id}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": call.model,
+        "choices": [{"index": 0, **choice, "logprobs": None}],
+    }

@@ -1,0 +1,73 @@
+"""Answers Vapi's server messages: which assistant picks up, what a tool says, and thanks for all news.
+
+Shapes are those of docs.vapi.ai, "Server events". Every answer is a 200: Vapi takes an `error` in it as text to speak.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.doors.vapi_calls import session_of
+from proxy.doors.vapi_events import VapiEvents, kind_of
+from proxy.doors.vapi_tools import Tool, results, tool_calls
+from proxy.errors import SluiceError
+
+_WHOLE_REPLIES: Final = frozenset(
+    "assistantId assistant squadId squad workflowId workflow destination error".split()
+)  # that an assistant-request can be answered with; anything else is the assistant itself
+_NO_ASSISTANT: Final = "I am sorry, there is no assistant here to take your call."
+_NO_DESTINATION: Final = "There is nobody configured that this call could be transferred to."
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """The answers of one configuration. `count` is told each type, out of a closed list."""
+
+    assistant: Mapping[str, Any] | None
+    tools: Mapping[str, Tool]
+    events: VapiEvents
+    count: Callable[[str], None]
+
+    async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to `{"message": {"type", …}}`. Raises client_invalid_request for what is no such thing."""
+        message = body.get("message")
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            raise SluiceError(
+                "client_invalid_request", "The body must be a message of Vapi's, with a type.", param="message"
+            )
+        kind = kind_of(message["type"])
+        self.count(kind)
+        call_id = session_of(message)
+        reply = await self._reply(kind, message, call_id)
+        self.events.note(kind, call_id, _status(message, reply))
+        return reply
+
+    async def _reply(self, kind: str, message: Mapping[str, Any], call_id: str | None) -> dict[str, Any]:
+        match kind:
+            case "assistant-request":
+                return self._picked_up()
+            case "tool-calls":
+                return {"results": await results(tool_calls(message), self.tools, call_id)}
+            case "transfer-destination-request" | "handoff-destination-request":
+                destination = (self.assistant or {}).get("destination")
+                return {"error": _NO_DESTINATION} if destination is None else {"destination": destination}
+            case "knowledge-base-request":
+                return {"documents": []}
+            case _:
+                return {}
+
+    def _picked_up(self) -> dict[str, Any]:
+        if not self.assistant:
+            return {"error": _NO_ASSISTANT}
+        if _WHOLE_REPLIES.isdisjoint(self.assistant):
+            return {"assistant": dict(self.assistant)}
+        return dict(self.assistant)
+
+
+def _status(message: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
+    """What the event says of its call, or else whether it could be answered."""
+    for name in ("endedReason", "status"):
+        if isinstance(said := message.get(name), str) and said:
+            return said
+    failed = "error" in reply or any("error" in result for result in reply.get("results", ()))
+    return "error" if failed else "ok"

@@ -1,0 +1,49 @@
+"""Asks the HTTP tools that voice assistants may call."""
+
+import asyncio
+import ssl
+from typing import Final
+
+import httpx
+
+from proxy.errors import SluiceError
+from proxy.upstream.dialing import trust
+
+_LARGEST: Final = 256 * 1024  # bytes of an answer: it is spoken, or read by a model
+_HEADERS: Final = {"content-type": "application/json", "accept-encoding": "identity"}
+
+
+class Tools:
+    """A way out that holds nothing but the certificates it trusts: tools are asked rarely, each by a new connection."""
+
+    __slots__ = ("_tls",)
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls or trust()
+
+    async def ask(self, url: str, timeout: float, body: bytes) -> bytes:
+        """The answer to this JSON, all within `timeout` seconds. Raises SluiceError; redirects are not followed."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._asked(url, body)
+        except TimeoutError:
+            raise SluiceError("upstream_timeout", "It did not answer in time.") from None
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise SluiceError("upstream_unreachable", "It could not be asked.") from None
+
+    async def _asked(self, url: str, body: bytes) -> bytes:
+        # The only clock is the caller's.
+        async with (
+            httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=None) as client,
+            client.stream("POST", url, content=body, headers=_HEADERS) as response,
+        ):
+            if not response.is_success:
+                raise SluiceError("upstream_error", f"It answered with the status {response.status_code}.")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise SluiceError("upstream_malformed", "It sent an encoded answer although none was asked for.")
+            answer = bytearray()
+            async for piece in response.aiter_raw():
+                answer += piece
+                if len(answer) > _LARGEST:
+                    raise SluiceError("upstream_malformed", f"Its answer is larger than {_LARGEST} bytes.")
+            return bytes(answer)
