@@ -5,29 +5,38 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from proxy.call import Call
 from proxy.control import Control
 from proxy.doors.admin import AdminDoor
+from proxy.doors.chat import ChatDoor
 from proxy.doors.front import Front
 from proxy.doors.guard import Guard
 from proxy.doors.openai import Manners, OpenAIDoor
 from proxy.doors.operations import Operations, Standing
 from proxy.doors.sessions import Sessions
 from proxy.doors.table import Table
+from proxy.doors.vapi import VapiDoor, Voice
+from proxy.doors.vapi_events import VapiEvents
+from proxy.doors.vapi_signing import Replays, Scheme, Signing
+from proxy.doors.vapi_webhook import Webhook
 from proxy.exposing import exposition
 from proxy.gateway import Gateway, Stages
 from proxy.instruments import Instruments
+from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.policies.breakers import Breakers, Tripping
 from proxy.policies.queues import Gate
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
 from proxy.settings import ConfigError, Problem, Settings, Watcher, load
+from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring
 from proxy.stages.catalog import Catalog, Shelf
 from proxy.stages.charting import Chart, configured
@@ -40,6 +49,7 @@ from proxy.store.contract import Store, StoreError
 from proxy.store.sqlite import SqliteStore
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
+from proxy.upstream.tools import Tools
 
 log = logging.getLogger("sluice")
 
@@ -97,6 +107,13 @@ def default_upstream(settings: Settings, choices: Choices) -> str | None:
     return next(iter(settings.upstreams)) if len(settings.upstreams) == 1 else None
 
 
+def first_model(catalog: Catalog, upstream: str | None) -> str | None:
+    """The first model of an upstream, as it can be called; None where none is known."""
+    shelf = catalog.shelves.get(upstream or "")
+    model = next(iter(shelf.models), None) if shelf else None
+    return None if model is None else f"{upstream}/{model}"
+
+
 def _shelf(chart: Chart, name: str) -> Shelf:
     upstream = chart.settings.upstreams[name]
     said = {model: configured(upstream, model) for model in {*upstream.limits, *upstream.prices}}
@@ -126,10 +143,13 @@ class Sluice:
     settings: Settings
     server: Mapping[str, object] = field(default_factory=dict)  # the command line's, over the file's
     draining: Callable[[], bool] = lambda: False
+    writer: Writer | None = None  # of the log
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
     choices: Choices = field(default_factory=Choices)
     history: History = field(default_factory=History)
+    vapi_events: VapiEvents = field(default_factory=VapiEvents)
+    vapi_replays: Replays = field(default_factory=Replays)
     problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
     store: Store = field(init=False)
@@ -196,13 +216,25 @@ class Sluice:
         )
         made.catalog.changed = self._note_standing
         self.personas.join(made)
-        meter = Meter(self.metrics, made.catalog.known, self.history.note)
+        meter = Meter(self.metrics, made.catalog.known, self._told(settings))
         blank = blanking(settings.secrets())
         helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
         dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
-        gateway = Gateway(Stages(meter, keyring, made.router, dispatch, blank))
+        gateway = Gateway(Stages(meter, keyring, made.router, dispatch, blank, settings.log.content))
         return Plant(made, gateway, self._front(settings, made, gateway))
+
+    def _told(self, settings: Settings) -> Callable[[Call, float], None]:
+        """Who is told of calls that ended: the history, and the log where its level asks for calls."""
+        writer, note = self.writer, self.history.note
+        if writer is None or settings.log.level not in ("debug", "info"):
+            return note
+
+        def both(call: Call, seconds: float) -> None:
+            writer.note(call, seconds)
+            note(call, seconds)
+
+        return both
 
     def _breakers(self, settings: Settings) -> Breakers:
         usual = settings.defaults.breaker
@@ -225,9 +257,22 @@ class Sluice:
         openai = OpenAIDoor(gateway, made.catalog, manners)
         sessions = Sessions(settings.access.admin_token)
         admin = AdminDoor(self.control, sessions)
-        table = Table([*openai.endpoints(), *operations.endpoints(), *admin.endpoints()])
+        chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, self.choices)))
+        vapi = self._vapi(settings.vapi, gateway, manners)
+        doors = (openai, chat, vapi, operations, admin)
+        table = Table([endpoint for door in doors for endpoint in door.endpoints()])
         guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions)
         return Front(table, guard.checks(), frozenset(settings.server.cors))
+
+    def _vapi(self, vapi: Vapi, gateway: Gateway, manners: Manners) -> VapiDoor:
+        ask = Tools().ask
+        tools = {name: partial(ask, tool.url, tool.timeout) for name, tool in vapi.tools.items()}
+        hook = Webhook(vapi.assistant, tools, self.vapi_events, lambda kind: self.metrics.vapi.labels(kind).inc())
+        signing = None
+        if signed := vapi.hmac:
+            scheme = Scheme(signed.header, signed.timestamp_header, signed.algorithm, signed.prefix)
+            signing = Signing(vapi.secret, scheme, self.vapi_replays)
+        return VapiDoor(gateway, manners, Voice(vapi.secret, vapi.model, vapi.apology), hook, signing)
 
     def _standings(self) -> list[Standing]:
         return [

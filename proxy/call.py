@@ -34,6 +34,7 @@ class Trace:
     counted: bool = False  # among the open streams
     status: int = 0
     failure: SluiceError | None = None
+    kept: list[bytes] | None = None  # the prompt, then the answer, where `log.content` wants them
     usage: Usage = Usage()  # exchanged whole, never changed in place
 
     def __init__(self) -> None:

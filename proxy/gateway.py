@@ -26,6 +26,7 @@ class Stages:
     router: Router
     dispatch: Dispatch
     blank: Callable[[str], str]  # takes every configured secret out of a text
+    content: bool = False  # prompts and answers are kept for the log
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ class Answer:
             stages.keyring.admit(call)
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
+            if stages.content:
+                call.trace.kept = [call.body]
             wire = self._wire = await stages.dispatch.send(call, choice)
         except BaseException as error:
             stages.meter.ended(call, error)
@@ -81,6 +84,8 @@ class Answer:
         trace.overhead = perf_counter() - call.began - trace.waited
         headers = to_client(wire.headers)
         if wire.body is not None:
+            if trace.kept is not None:
+                trace.kept.append(wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
         return Reply(wire.status, headers, None, self._relay(choice, wire))
 
@@ -94,6 +99,8 @@ class Answer:
             if stream is None:
                 return
             async for batch in stream:
+                if call.trace.kept is not None:
+                    call.trace.kept.append(batch)
                 if identity:
                     yield batch
                 elif rewritten := rules.events(batch, call.model):

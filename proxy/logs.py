@@ -1,11 +1,24 @@
-"""Logging: readable lines on a terminal, JSON lines elsewhere."""
+"""Logging: readable lines on a terminal, JSON lines elsewhere, written by a thread so that no call waits for a pipe."""
 
 import logging
 import sys
+import threading
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal, TextIO
 
 import orjson
+
+from proxy.call import Call
+from proxy.errors import metric_code
+
+_WAITING: Final = 10_000  # lines that may wait to be written; more are dropped, and counted
+_PAUSE: Final = 0.05  # seconds between two rounds of writing, so that a busy proxy wakes the writer seldom
+_LONGEST: Final = 64 * 1024  # characters of a prompt or an answer in the log
+
+Line = Callable[[], str]
+"""A line that is made when it is written."""
 
 
 class JsonLines(logging.Formatter):
@@ -14,17 +27,17 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         said: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": _utc(record.created),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
-        fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            said |= fields
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
-        # Non-ASCII line separators would end a line for some readers.
-        return orjson.dumps(said, default=str).decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+        return one_line(said)
+
+    def call(self, fields: dict[str, Any]) -> str:
+        """The line of a call that ended."""
+        return one_line(fields)
 
 
 class Readable(logging.Formatter):
@@ -32,20 +45,134 @@ class Readable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        text = "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in record.getMessage())
-        fields = getattr(record, "fields", None)
-        extra = "".join(f" {key}={value!r}" for key, value in fields.items()) if isinstance(fields, dict) else ""
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{time} {record.levelname.lower():<7} {text}{extra}{trace}"
+        return f"{_clock(record.created)} {record.levelname.lower():<7} {harmless(record.getMessage())}{trace}"
+
+    def call(self, fields: dict[str, Any]) -> str:
+        """The line of a call that ended."""
+        tokens = f"{fields['tokens_input'] or '?'}+{fields['tokens_output'] or '?'} tokens"
+        where = f"{fields['route']} -> {fields['upstream']}/{fields['model']}" if fields["upstream"] else "-"
+        text = (
+            f"{datetime.now().strftime('%H:%M:%S')} {fields['status']} {fields['code']:<8} {fields['door']:<6} {where}"
+            f"  {fields['ms']:.0f} ms  {tokens}  [{','.join(fields['attempts'])}]  {fields['id']}"
+        )
+        return harmless(text)
 
 
-def configure(form: Literal["auto", "text", "json"], level: str) -> None:
+class Writer(logging.Handler):
+    """Takes records and calls without waiting, and writes them from a thread of its own."""
+
+    def __init__(self, stream: TextIO, form: JsonLines | Readable) -> None:
+        super().__init__()
+        self.form = form
+        self.dropped = 0  # lines that were not written, the stream being stuck
+        self._stream = stream
+        self._lines: deque[Line] = deque()
+        self._wake = threading.Event()
+        self._ends = False
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a record; its arguments are formatted now, since they may change."""
+        line = self.form.format(record)
+        self._put(lambda: line)
+
+    def note(self, call: Call, seconds: float) -> None:
+        """Takes a call that ended."""
+        self._put(lambda: self.form.call(fields_of(call, seconds)))
+
+    def close(self) -> None:
+        """Writes what is left, for a second at most."""
+        self._ends = True
+        self._wake.set()
+        self._thread.join(1.0)
+        super().close()
+
+    def _put(self, line: Line) -> None:
+        if len(self._lines) >= _WAITING:
+            self.dropped += 1
+            return
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _write(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            pieces = []
+            while self._lines:
+                pieces.append(self._lines.popleft()())
+            if pieces:
+                try:
+                    self._stream.write("\n".join(pieces) + "\n")
+                    self._stream.flush()
+                except (OSError, ValueError):
+                    self.dropped += len(pieces)
+            if self._ends and not self._lines:
+                return
+            if not self._ends:
+                threading.Event().wait(_PAUSE)
+
+
+def configure(form: Literal["auto", "text", "json"], level: str) -> Writer:
     """Sends Sluice's log to standard error in the given form."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Readable() if readable else JsonLines())
+    writer = Writer(sys.stderr, Readable() if readable else JsonLines())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [writer]
     root.setLevel(logging.WARNING)
     logging.getLogger("sluice").setLevel(level.upper())
+    return writer
+
+
+def fields_of(call: Call, seconds: float) -> dict[str, Any]:
+    """What the log says of a call: no prompt and no answer, unless they were kept for it."""
+    trace = call.trace
+    said: dict[str, Any] = {
+        "time": _utc(None),
+        "level": "info" if trace.failure is None else "warning",
+        "message": "call",
+        "id": call.id,
+        "door": call.door,
+        "endpoint": call.endpoint,
+        "route": trace.route or None,
+        "upstream": trace.upstream or None,
+        "model": trace.model or call.model or None,
+        "attempts": trace.attempts,
+        "status": trace.status,
+        "code": metric_code(trace.failure) if trace.failure else "ok",
+        "tokens_input": trace.usage.input,
+        "tokens_output": trace.usage.output,
+        "cost": trace.usage.cost,
+        "ms": round(seconds * 1000, 2),
+        "first_token_ms": round((trace.content_at - call.began) * 1000, 2) if trace.content_at else None,
+        "overhead_ms": round(trace.overhead * 1000, 3) if trace.overhead is not None else None,
+        "stream": call.stream,
+        "cache": trace.cache,
+        "tenant": call.tenant,
+    }
+    if trace.kept is not None:
+        said["prompt"] = trace.kept[0][:_LONGEST].decode("utf-8", "replace")
+        said["answer"] = b"".join(trace.kept[1:])[:_LONGEST].decode("utf-8", "replace")
+    return said
+
+
+def one_line(said: dict[str, Any]) -> str:
+    """JSON on one line for every reader: the separators of other alphabets' lines are escaped too."""
+    return orjson.dumps(said, default=str).decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def harmless(text: str) -> str:
+    """A text without control characters, which are shown as escapes."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
+def _utc(created: float | None) -> str:
+    now = datetime.now(UTC) if created is None else datetime.fromtimestamp(created, UTC)
+    return now.isoformat(timespec="milliseconds")
+
+
+def _clock(created: float) -> str:
+    return datetime.fromtimestamp(created).strftime("%H:%M:%S")

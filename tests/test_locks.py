@@ -141,7 +141,7 @@ def test_every_class_that_answers_clients_takes_the_gateway() -> None:
 def _declares_endpoints_for_clients(node: ast.ClassDef) -> bool:
     calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and ast.unparse(part.func) == "Endpoint"]
     return any(
-        isinstance(argument, ast.Constant) and argument.value in ("client", "vapi")
+        isinstance(argument, ast.Constant) and argument.value in ("client", "chat", "vapi")
         for call in calls
         for argument in [*call.args, *(keyword.value for keyword in call.keywords)]
     )

@@ -22,8 +22,8 @@ class Holding:
     """What a store holds now. None: it cannot tell."""
 
     entries: int | None
-    bytes: int | None
-    max_bytes: int | None
+    size: int | None  # bytes
+    max_size: int | None
     by_route: dict[bytes, int] = field(default_factory=dict)  # entries, by the `ROUTE` part of their keys
 
 

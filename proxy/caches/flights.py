@@ -7,9 +7,10 @@ from time import perf_counter
 from typing import Final
 
 from proxy.assembling import Assembler, as_stream
-from proxy.caches.serving import Answered, Copy, typed
+from proxy.caches.serving import Answered, Copy, Events, typed
 from proxy.call import Call
 from proxy.errors import SluiceError
+from proxy.reply import Usage
 from proxy.watch import ChatWatch
 
 WINDOW: Final = 256 * 1024  # bytes that are read ahead of the fastest reader
@@ -17,6 +18,8 @@ LONGEST: Final = 8 * 1024 * 1024  # bytes of a stream that are held for those wh
 _BATCH: Final = 64 * 1024  # bytes that a reader who lags behind gets at once
 
 Send = Callable[[Call], Awaitable[Answered]]
+Landed = Callable[["Flight"], Awaitable[None]]
+"""Told of an answer that is complete and held as a whole; until it is done, others may still join."""
 
 
 class Flight:
@@ -25,7 +28,7 @@ class Flight:
     `call` is the flight's own: its trace says what was done, and each reader's call gets a copy of that.
     """
 
-    def __init__(self, call: Call, send: Send, landed: Callable[["Flight"], Awaitable[None]]) -> None:
+    def __init__(self, call: Call, send: Send, landed: Landed) -> None:
         self.call = call
         self.joinable = True
         self.answer: Answered | None = None  # once its head is there
@@ -41,33 +44,37 @@ class Flight:
         self._paid = False
         self._assembler = Assembler()
         self._news, self._room = asyncio.Event(), asyncio.Event()
-        self._task = asyncio.create_task(self._fly(send, landed))
+        self.task = asyncio.create_task(self._fly(send, landed))
 
     # for readers
 
     async def join(self, call: Call) -> Copy:
         """The answer from its beginning, as `call` wants it. Raises the failure where there is none."""
         self._waiting += 1
-        asked, waited_before = perf_counter(), self.call.trace.waited
+        self._room.set()
+        asked, waited = perf_counter(), self.call.trace.waited
         try:
-            while self.answer is None or (not call.stream and self.whole is None and self._failure is None):
-                if self._over and self.whole is None:
-                    break
+            while not self._over and not self._ready(call):
                 await self._news.wait()
             self._told(call)
-            call.trace.waited += max(perf_counter() - asked, self.call.trace.waited - waited_before)
-            if self.answer is None or (self._failure is not None and not call.stream):
+            call.trace.waited += min(perf_counter() - asked, self.call.trace.waited - waited)
+            if self.answer is None or not self._ready(call):
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
             self._leave()
             raise
 
+    def _ready(self, call: Call) -> bool:
+        """Whether there is what this call's answer can begin with."""
+        return self.answer is not None and (self.whole is not None or (call.stream and self.call.stream))
+
     def _copy(self, call: Call, answer: Answered) -> Copy:
         kind = b"text/event-stream" if call.stream else b"application/json"
         headers = answer.headers if call.stream is self.call.stream else typed(answer.headers, kind)
         if not call.stream:
-            assert self.whole is not None
+            if self.pays():
+                call.trace.usage = self.call.trace.usage
             return Copy(answer.status, headers, self.whole, leave=self._leave)
         if not self.call.stream:
             assert self.whole is not None
@@ -110,7 +117,7 @@ class Flight:
         return held[start] if end == start + 1 else b"".join(held[start:end])
 
     def pays(self) -> bool:
-        """Whether the asker is the one reader whose call counts what the answer cost."""
+        """Whether the asker is the one reader whose call counts what the answer took."""
         paid, self._paid = self._paid, True
         return not paid
 
@@ -121,36 +128,43 @@ class Flight:
             self._readers.remove(reading)
         if not self._readers and not self._waiting and not self._over:
             self.joinable = False
-            self._task.cancel()
+            self.task.cancel()
 
     # for the upstream
 
-    async def _fly(self, send: Send, landed: Callable[["Flight"], Awaitable[None]]) -> None:
+    async def _fly(self, send: Send, landed: Landed) -> None:
         try:
-            async with await send(self.call) as answer:
-                self.answer = answer
+            self.answer = answer = await send(self.call)
+            try:
                 if answer.body is not None:
-                    self._complete(answer.body)
+                    await self._complete(answer.body, landed)
                 else:
-                    await self._stream(answer)
-                await landed(self)
+                    await self._stream(answer, landed)
+            finally:
+                await answer.aclose()
         except SluiceError as failure:
             self._failure = failure
         finally:
-            self._end()
+            self._over, self.joinable = True, False
+            self._tell()
 
-    async def _stream(self, answer: Answered) -> None:
+    async def _stream(self, answer: Answered, landed: Landed) -> None:
         self._tell()
         if answer.head:
             await self._take(answer.head)
         if answer.stream is not None:
+            await self._end_at_done(answer.stream, landed)
             async for batch in answer.stream:
                 if not self._over:
                     await self._take(batch)
-                    if answer.stream.watch.done:  # what follows is only the end of the connection
-                        self._complete(self._assembler.whole())
+                    await self._end_at_done(answer.stream, landed)
         if not self._over:
-            self._complete(self._assembler.whole())
+            await self._complete(self._assembler.whole(), landed)
+
+    async def _end_at_done(self, stream: Events, landed: Landed) -> None:
+        """What follows the last event is only the end of the connection, and no reader waits for that."""
+        if stream.watch.done and not self._over:
+            await self._complete(self._assembler.whole(), landed)
 
     async def _take(self, batch: bytes) -> None:
         self._batches.append(batch)
@@ -172,14 +186,13 @@ class Flight:
             del self._batches[: had - self._first]
             self._first = had
 
-    def _complete(self, whole: bytes) -> None:
+    async def _complete(self, whole: bytes, landed: Landed) -> None:
         self.whole = whole
         self._over = True
         self._tell()
-
-    def _end(self) -> None:
-        self._over, self.joinable = True, False
-        self._tell()
+        if self.joinable:
+            await landed(self)
+            self.joinable = False
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -206,12 +219,19 @@ class Reading:
         while batch := await self._batch():
             seen = self.watch.see(batch)
             if self.watch.usage is not None and not self._pays:
-                self._pays = self._flight.pays()
-                if not self._pays:
-                    self.watch.usage = None
+                self._settle(self.watch.usage)
             if seen:
                 return seen
         raise StopAsyncIteration
+
+    def _settle(self, usage: Usage) -> None:
+        """What the answer took is counted with the call of the first reader who sees it, and no other's."""
+        self._pays = self._flight.pays()
+        self.watch.usage = None
+        if self._pays:
+            self.watch.usage = usage.and_also(self._flight.call.trace.usage)
+            stream = self._flight.answer.stream if self._flight.answer else None
+            self.watch.malformed = stream.watch.malformed if stream else 0
 
     async def _batch(self) -> bytes:
         if self._events is None:

@@ -77,7 +77,8 @@ class Question:
 def asked(call: Call, choice: Choice) -> Asked:
     """What the call asks of the first target that is switched on."""
     route, headers = choice.route, call.headers
-    body, changes = call.body, ()
+    body = call.body
+    changes: tuple[str, ...] = ()
     if not route.request.is_identity:
         body, headers, changes = route.request.apply(call.body, call.fields, to_upstream(headers), call.endpoint)
     fields = dict(call.fields if body is call.body else orjson.loads(body))

@@ -18,6 +18,11 @@ class Watching(Protocol):
         """Whether its last event has come."""
         ...
 
+    @property
+    def malformed(self) -> int:
+        """Events that were no JSON, and were dropped."""
+        ...
+
 
 class Events(Protocol):
     """A stream that raises where it breaks."""
@@ -42,8 +47,7 @@ class Answered(Protocol):
     def head(self) -> bytes: ...
     @property
     def stream(self) -> Events | None: ...
-    async def __aenter__(self) -> object: ...
-    async def __aexit__(self, *error: object) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 class Followed(Protocol):
@@ -56,7 +60,7 @@ class Followed(Protocol):
 
 @dataclass(slots=True)
 class Copy:
-    """An answer out of the cache, to be used as `async with`, like the upstream's own."""
+    """An answer out of the cache, to be closed after use like the upstream's own."""
 
     status: int
     headers: Headers
@@ -65,13 +69,11 @@ class Copy:
     stream: Followed | None = None
     leave: Callable[[], None] | None = None  # told when it is let go of
 
-    async def __aenter__(self) -> "Copy":
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
+    async def aclose(self) -> None:
         """Lets go of it."""
         if self.leave is not None:
             self.leave()
+            self.leave = None
 
 
 def replayed(data: bytes, age: float, call: Call) -> Copy:

@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
     over = {key: value for key, value in said.items() if value is not None}
     settings = loaded(arguments.config, os.environ, over)
-    configure(settings.log.format, settings.log.level)
+    writer = configure(settings.log.format, settings.log.level)
     drain = Drain()
-    app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining)
+    app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining, writer)
     server = settings.server
     timeouts = server.timeouts
     limits = Limits(timeouts.header, timeouts.body, timeouts.write, max_body=server.max_body)
@@ -43,15 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100000, 50, 100)
     hooks = Hooks(
         on_listening=announced, on_drain=lambda: log.info("draining: no new calls are taken"), on_reload=reload
     )
-    return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks)
+    try:
+        return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks)
+    finally:
+        writer.close()
 
 
 def announced(host: str, port: int) -> None:

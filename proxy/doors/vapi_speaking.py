@@ -37,7 +37,7 @@ class VoiceResponder(Responder):
 
     async def fail(self, failure: SluiceError) -> None:
         """Sends a failure, or the apology as an answer of status 200."""
-        if self._apology is None or not excusable(failure):
+        if not self._apology or not excusable(failure):
             await super().fail(failure)
         elif self._call.stream:
             events = spoken_events(self._call, self._apology, False, failure)

@@ -40,7 +40,7 @@ def entry(row: Row, colour: bool) -> Iterator[str]:
     plain = len(f"{row.fault.number:>3}  {verdict:<7}  {row.fault.title}")
     yield (title + " " * max(1, WIDTH - plain - len(seconds)) + seconds).rstrip()
     if row.judgement is None:
-        yield f"{_INDENT}not covered: the first target's dialect has no such thing"
+        yield f"{_INDENT}not covered: {row.told}"
         return
     got = row.told or (caller(row.heard) if row.heard else "")
     saw = upstreams(row.seen)

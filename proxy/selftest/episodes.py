@@ -13,15 +13,16 @@ from proxy.selftest.wire import Asked
 from proxy.selftest.words import tokens_for
 
 LEFT: Final = 0.2  # seconds within which an upstream must see that the client has left
+PAUSE: Final = 0.3  # seconds between two tries that a caller leaves in, whatever the scale; more than LEFT
 EVERY: Final = 2.0  # seconds between calls while an upstream is down, before scaling
 _BUFFERED: Final = 16 * 2**20  # bytes that may be on the way to a reader who takes nothing, kernel buffers included
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an episode ended. `heard`: the answer, or the last of several."""
+    """How an episode ended. `heard`: the answer, or the last of several; `judgement` None: it could not be played."""
 
-    judgement: Judgement
+    judgement: Judgement | None
     heard: Heard | None = None
     told: str = ""  # what else the card shall say of the caller
 
@@ -152,8 +153,9 @@ def _when(open_ones: Sequence[Asked], left: float) -> str:
 
 async def backing_off(stage: Stage, expects: Expectation) -> Outcome:
     """A caller who leaves while Sluice waits for its next try."""
-    if stage.terms.policies.retry.attempts < 2:
-        return Outcome(Judgement("pass"), None, "this route tries each target once: there is nothing to leave")
+    retry = stage.terms.policies.retry
+    if retry.attempts < 2 or retry.max_backoff < PAUSE:
+        return Outcome(None, None, "this route does not wait between tries for so long")
     return await leaving(True, lambda asked, raw: bool(asked) and asked[-1].answered_at is not None)(stage, expects)
 
 

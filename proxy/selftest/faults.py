@@ -9,6 +9,8 @@ from proxy.selftest.upstream import Ask, Script, honest
 from proxy.selftest.wire import FOREVER, Act, Answer, Cut, Wait
 
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+Edit = Callable[[Ask, Stream], tuple[Act, ...]]
+"""Other steps in the place of a stream's events."""
 _JSON: Final = "application/json"
 _HTML: Final = "text/html; charset=utf-8"
 
@@ -75,7 +77,7 @@ def no_prefill(ask: Ask) -> Answer:
     return refused(400, "This model does not support assistant message prefill.", "invalid_value")(ask)
 
 
-def edited(edit: Callable[[Ask, Stream], tuple[Act, ...]]) -> Script:
+def edited(edit: Edit) -> Script:
     """Other steps than those of the honest stream; an answer asked for in one piece is cut after two thirds."""
 
     def script(ask: Ask) -> Answer:

@@ -32,11 +32,6 @@ class Heard:
     unreadable: int = 0  # events that are no JSON
     oddities: tuple[str, ...] = ()  # what no well-formed answer has
 
-    @property
-    def attempts(self) -> str:
-        """`x-sluice-attempts`."""
-        return self.headers.get("x-sluice-attempts", "")
-
 
 def hear(raw: bytes, seconds: float, hung: bool) -> Heard:
     """Reads an answer: a head, and a body of JSON or events."""

@@ -143,12 +143,13 @@ def _untrue_error(expects: Expectation, heard: Heard) -> Iterator[str]:
 def hammering(expects: Expectation, seen: Sequence[Seen], terms: Terms) -> Iterator[str]:
     """How the upstreams were asked more than does them good."""
     tries = terms.policies.retry.attempts if expects.again else 1
-    rounds = 2 if expects.midway and terms.policies.stream_safety == "resume" else 1  # one to begin, one to go on
+    resumes = terms.policies.stream_safety == "resume" and (expects.midway or terms.targets == 1)
+    rounds = 2 if resumes else 1  # one to begin, one to go on
     asked = _times(seen, 0)
     races = any(each.reused and not each.status for each in seen)  # a kept connection that breaks is tried once more
     if len(asked) > tries * (rounds if expects.again else 1) + races:
-        after = "" if expects.again else " although it had not answered, or answered for good"
-        yield f"hammered: the faulty target was asked {len(asked)} times{after}"
+        why = "" if expects.again else ", and more than once does not help"
+        yield f"hammered: the faulty target was asked {len(asked)} times{why}"
     for place in {each.place for each in seen} - {0}:
         most = terms.policies.retry.attempts * rounds
         if (count := len(_times(seen, place))) > most:

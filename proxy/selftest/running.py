@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.selftest.dialects import dialect
-from proxy.selftest.episodes import Outcome
 from proxy.selftest.exchanging import Subject
 from proxy.selftest.hearing import Heard
 from proxy.selftest.judging import Judgement, Seen, Verdict, best, patience
@@ -18,7 +17,7 @@ ABREAST: Final = 12  # scenarios at a time: more, and the machine's own slowness
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one fault. `judgement` None: it cannot be spoken in the first target's dialect."""
+    """What came of one fault. `judgement` None: it could not be played, as `told` says."""
 
     fault: Fault
     judgement: Judgement | None
@@ -63,7 +62,7 @@ async def run_fault(subject: Subject, fault: Fault) -> Row:
     providers = [subject.settings.upstreams[target.upstream].provider for target in subject.targets]
     spoken = providers if subject.route.weighted else providers[:1]
     if not all(dialect(provider).name in fault.dialects for provider in spoken):
-        return Row(fault, None, expected)
+        return Row(fault, None, expected, None, "the first target's dialect has no such thing")
     async with staged(subject, f"fault {fault.number}", fault.first, fault.others) as stage:
-        outcome: Outcome = await fault.episode(stage, fault.expects)
+        outcome = await fault.episode(stage, fault.expects)
         return Row(fault, outcome.judgement, expected, outcome.heard, outcome.told, tuple(stage.seen()))

@@ -6,6 +6,7 @@ from typing import Final
 
 from proxy.selftest import faults as f
 from proxy.selftest.episodes import (
+    PAUSE,
     Episode,
     back_after,
     backing_off,
@@ -16,8 +17,8 @@ from proxy.selftest.episodes import (
     slow_reader,
 )
 from proxy.selftest.judging import Expectation
-from proxy.selftest.upstream import Script, honest
-from proxy.selftest.wire import FOREVER, Asked
+from proxy.selftest.upstream import Ask, Script, honest
+from proxy.selftest.wire import FOREVER, Answer, Asked
 
 ALL: Final = frozenset({"openai", "ollama", "anthropic"})
 SSE: Final = frozenset({"openai", "anthropic"})
@@ -57,6 +58,12 @@ _REPORTED: Final = Expectation(_codes("error", "overloaded"))
 
 _DOWN = f.refused(503, "The server is down.", "service_unavailable")
 _LIMIT: Final = "Rate limit reached."
+
+
+def _pause(ask: Ask) -> Answer:
+    return f.refused(429, _LIMIT, "", PAUSE / ask.scale)(ask)
+
+
 _TOO_LONG = f.refused(
     400,
     "This model's maximum context length is 10 tokens. However, your messages resulted in 99 tokens: prompt is too "
@@ -127,7 +134,7 @@ FURTHER: Final = (
     Fault(40, "client leaves while a stream is awaited", f.silent, _NOTHING, leaving(True, _asked), alone=True),
     Fault(41, "client leaves while a whole answer is awaited", f.silent, _NOTHING, leaving(False, _asked), alone=True),
     Fault(42, "client leaves in mid-stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came), alone=True),
-    Fault(43, "client leaves between two tries", f.refused(429, _LIMIT, "", 8), _NOTHING, backing_off, alone=True),
+    Fault(43, "client leaves between two tries", _pause, _NOTHING, backing_off, alone=True),
 )  # fmt: skip
 """Every other fault that reliability.md names and that can be made from outside."""
 

@@ -20,7 +20,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "routes.*.cache": "the cache",
     "cache": "the cache",
     "vapi": "the Vapi door",
-    "log.content": "prompts in the log",
 }
 """Keys that parse but whose feature is not built: any value but the default is refused. `*`: every name or number."""
 

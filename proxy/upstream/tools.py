@@ -14,12 +14,12 @@ _HEADERS: Final = {"content-type": "application/json", "accept-encoding": "ident
 
 
 class Tools:
-    """A way out that holds nothing but the certificates it trusts: tools are asked rarely, each by a new connection."""
+    """A way out that keeps nothing but the certificates it trusts: tools are asked rarely, each by a new connection."""
 
     __slots__ = ("_tls",)
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls or trust()
+        self._tls = tls
 
     async def ask(self, url: str, timeout: float, body: bytes) -> bytes:
         """The answer to this JSON, all within `timeout` seconds. Raises SluiceError; redirects are not followed."""
@@ -32,8 +32,9 @@ class Tools:
             raise SluiceError("upstream_unreachable", "It could not be asked.") from None
 
     async def _asked(self, url: str, body: bytes) -> bytes:
-        # The only clock is the caller's.
-        async with (
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(trust)  # reads a long file
+        async with (  # without a clock: the caller has one
             httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=None) as client,
             client.stream("POST", url, content=body, headers=_HEADERS) as response,
         ):

@@ -1,11 +1,14 @@
 """A real Prometheus, as Debian packages it, for tests: found on PATH, or fetched once by scripts/install-prometheus."""
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,6 @@ import httpx
 import pytest
 
 from tests.running import wait_for
-from tests.upstream.rawserver import free_port
 
 ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / "build/prometheus/usr/bin"
@@ -40,11 +42,11 @@ def promtool(*arguments: str | Path) -> str:
 class Prometheus:
     """A running server."""
 
-    url: str
+    client: httpx.Client
 
     def get(self, path: str, **asked: str) -> Any:
         """The data of an answer of its HTTP API."""
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=asked, trust_env=False, timeout=10)
+        answer = self.client.get(f"/api/v1/{path}", params=asked)
         assert answer.status_code == 200, f"{asked}: {answer.text}"
         return answer.json()["data"]
 
@@ -58,7 +60,11 @@ class Prometheus:
         now = time.time()
         wait_for(lambda: any(at > now for _, at in self.query("timestamp(sluice_config_valid)")))
         scraped = time.time()
-        wait_for(lambda: all(at > scraped for _, at in self.query("prometheus_rule_group_last_evaluation_timestamp_seconds")))
+        wait_for(lambda: all(at > scraped for at in self._evaluated()))
+
+    def _evaluated(self) -> list[float]:
+        groups = self.get("rules")["groups"]
+        return [datetime.fromisoformat(group["lastEvaluation"]).timestamp() for group in groups]
 
 
 @contextmanager
@@ -67,25 +73,34 @@ def prometheus(config: str, folder: Path) -> Iterator[Prometheus]:
     file = folder / "prometheus.yml"
     file.write_text(config)
     for _ in range(3):  # another program may take the port before Prometheus does
-        address = f"127.0.0.1:{free_port()}"
-        text = config.replace("PROMETHEUS", address)
-        file.write_text(text)
+        address = f"127.0.0.1:{_free_port()}"
         command = [program("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
         process = subprocess.Popen(
             [*command, f"--web.listen-address={address}", "--log.level=warn"], stderr=subprocess.DEVNULL
         )
-        try:
-            if wait_for(lambda: process.poll() is not None or _ready(address), 20) and process.poll() is None:
-                yield Prometheus(f"http://{address}")
-                return
-        finally:
-            process.terminate()
-            process.wait(20)
+        with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+            try:
+                if wait_for(partial(_ready_or_gone, client, process), 20) == "ready":
+                    yield Prometheus(client)
+                    return
+            finally:
+                process.terminate()
+                process.wait(20)
     raise AssertionError("prometheus does not start")
 
 
-def _ready(address: str) -> bool:
+def _ready_or_gone(client: httpx.Client, process: "subprocess.Popen[bytes]") -> str:
+    """What became of it so far; "": nothing yet."""
+    if process.poll() is not None:
+        return "gone"
     try:
-        return httpx.get(f"http://{address}/-/ready", trust_env=False).status_code == 200
+        return "ready" if client.get("/-/ready").status_code == 200 else ""
     except httpx.TransportError:
-        return False
+        return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

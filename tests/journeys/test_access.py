@@ -94,9 +94,9 @@ def test_every_endpoint_declares_who_may_use_it(closed: Running) -> None:
     """The front checks what is declared; for clients and Vapi the door itself does, through the gateway."""
     front = closed.app.plant.front
     for endpoint in front.table.endpoints:
-        known = {"open", "client", "metrics", "page", "admin", "vapi"}
+        known = {"open", "client", "chat", "metrics", "page", "admin", "vapi"}
         assert endpoint.access in known and endpoint.methods, endpoint.path
-        if endpoint.access in ("metrics", "page", "admin"):
+        if endpoint.access in ("metrics", "page", "admin", "chat"):
             assert endpoint.access in front.checks, f"nobody checks {endpoint.access}"
         if endpoint.path.startswith("/admin"):
             assert endpoint.access in ("admin", "page"), endpoint.path

@@ -35,7 +35,7 @@ def _published() -> Mapping[str, Asset]:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages, read and hashed once when this is made. The HTML holds no secrets: data comes from /chat and /admin/…"""
+    """The pages, read and hashed once, when this is made. The HTML holds no secrets: the data has its own checks."""
 
     assets: Mapping[str, Asset] = field(default_factory=_published)
 

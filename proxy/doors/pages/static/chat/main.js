@@ -197,18 +197,22 @@ function history(asked, turn, column) {
  * @returns {Promise<T>}
  */
 async function retrying(act) {
-  try {
-    return await act();
-  } catch (error) {
-    if (!(error instanceof Refused && error.status === 401 && error.failure.code === "invalid_api_key" && (await askForKey()))) throw error;
-    return act();
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      const locked = error instanceof Refused && error.status === 401 && error.failure.code === "invalid_api_key";
+      if (!locked || !(await askForKey(error.message))) throw error;
+    }
   }
 }
 
 /** @type {Promise<boolean> | null} */
 let asking = null; // two columns ask once
 
-function askForKey() {
+/** @param {string} why */
+function askForKey(why) {
+  byId("key-problem").textContent = why;
   const dialog = byId("key-dialog");
   asking ??= new Promise((answered) => {
     dialog.returnValue = "";
@@ -321,6 +325,7 @@ byId("new").addEventListener("click", start);
 byId("compare").addEventListener("click", () => running || compare());
 byId("tune").addEventListener("click", () => tune(byId("tuning").hidden));
 byId("tuning").addEventListener("input", tuned);
+byId("key-cancel").addEventListener("click", () => byId("key-dialog").close(""));
 byId("export").addEventListener("click", download);
 show();
 prompt.focus();

@@ -70,7 +70,7 @@ export function picker(place, { label, load, chosen }) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = models.filter((model) => words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word)));
     const rows = grouped(found).map(group);
-    if (!words.length && !upstream) rows.unshift(option("", "Default model", "of the default upstream"));
+    if (!upstream && words.every((/** @type {string} */ word) => "default model".includes(word))) rows.unshift(option("", "Default model", "of the default upstream"));
     if (!rows.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : "No model is live here."));
     options.replaceChildren(...rows);
     mark(options.querySelector(words.length ? "[role=option]" : "[aria-selected=true]") ?? options.querySelector("[role=option]"));

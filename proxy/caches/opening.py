@@ -1,0 +1,19 @@
+"""The store of kept answers that config.yaml names."""
+
+from proxy.caches.contract import Store
+from proxy.caches.memory import Memory
+
+
+class MissingExtra(Exception):
+    """A package is needed that is not installed; the text says which extra brings it."""
+
+
+def opened(address: str, max_size: int) -> Store:
+    """`memory`, bounded by `max_size` bytes, or a Redis by its URL. Nothing is connected yet. Raises MissingExtra."""
+    if address == "memory":
+        return Memory(max_size)
+    try:
+        from proxy.caches.redis import RedisStore
+    except ImportError as missing:
+        raise MissingExtra('cache.store: redis://… needs the extra "redis" (pip install "sluice[redis]").') from missing
+    return RedisStore(address)

@@ -1,0 +1,39 @@
+"""`sluice import litellm FILE`: another gateway's configuration as ours on stdout, the findings on stderr."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from proxy.importing.litellm import BadInput, convert
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("import", help="turn LiteLLM's configuration into Sluice's")
+    parser.add_argument("source", choices=("litellm",), help="whose configuration it is")
+    parser.add_argument("file", type=Path, help="LiteLLM's config.yaml; - reads stdin")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if anything was unsupported")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 done, 1 nothing could be brought over (or, with --strict, not everything), 2 no such configuration."""
+    try:
+        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8-sig")
+        imported = convert(text)
+    except OSError as error:
+        print(f"{arguments.file}: cannot be read: {error.strerror}", file=sys.stderr)
+        return 2
+    except UnicodeDecodeError:
+        print(f"{arguments.file}: is not UTF-8", file=sys.stderr)
+        return 2
+    except BadInput as error:
+        print(f"{arguments.file}: {error}", file=sys.stderr)
+        return 2
+    for finding in imported.findings:
+        print(finding, file=sys.stderr)
+    if not imported.text:
+        print(f"{arguments.file}: no model of it can be brought over", file=sys.stderr)
+        return 1
+    print(imported.text, end="")
+    return 1 if arguments.strict and imported.findings.count("unsupported") else 0

@@ -1,0 +1,1 @@
+"""Other gateways' configurations as ours, with a verdict on every field."""

@@ -1,0 +1,49 @@
+"""What became of each field of a foreign configuration. Values never stand in a finding: they may be secrets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["exact", "approximate", "unsupported"]
+"""Means the same here · means nearly the same, the text says how not · has no counterpart and is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One field and its verdict."""
+
+    verdict: Verdict
+    path: str  # "model_list[0].litellm_params.rpm"
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<11}  {self.path}: {self.says}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """Every finding of one import, each once."""
+
+    found: dict[Finding, None] = field(default_factory=dict)
+
+    def exact(self, path: str, says: str) -> None:
+        """The field means the same here."""
+        self._add(Finding("exact", path, says))
+
+    def approximate(self, path: str, says: str) -> None:
+        """The field means nearly the same."""
+        self._add(Finding("approximate", path, says))
+
+    def unsupported(self, path: str, says: str = "has no counterpart in Sluice, and is left out") -> None:
+        """The field is left out."""
+        self._add(Finding("unsupported", path, says))
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.found)
+
+    def _add(self, finding: Finding) -> None:
+        self.found[finding] = None
+
+    def count(self, verdict: Verdict) -> int:
+        """How many fields got this verdict."""
+        return sum(finding.verdict == verdict for finding in self.found)

@@ -1,0 +1,99 @@
+"""LiteLLM's config.yaml as ours (docs.litellm.ai, "Config.yaml" and "All settings")."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from proxy.importing.findings import Findings
+from proxy.importing.litellm_models import Models
+from proxy.importing.litellm_routes import Groups, routing_tests
+from proxy.importing.litellm_settings import Sections, environment
+from proxy.importing.variables import Variables
+
+_SECTIONS: Final = ("litellm_settings", "router_settings", "general_settings")  # the router's word comes after
+_PORT: Final = 4000  # LiteLLM's own
+
+
+class Dumper(yaml.SafeDumper):
+    """YAML without anchors: what is alike is written twice, as people write it."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+class BadInput(Exception):
+    """What was given is no configuration of LiteLLM's. The text never repeats what stands in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Our configuration as YAML, "" where nothing could be brought over, and what became of each field."""
+
+    text: str
+    findings: Findings
+
+
+def convert(text: str) -> Imported:
+    """LiteLLM's configuration as ours. Raises BadInput."""
+    given = _read(text)
+    findings = Findings()
+    variables = Variables(findings, set(re.findall(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)", text)))
+    models = Models(findings, variables)
+    models.read(given["model_list"])
+    sections = Sections(findings, variables, Groups(findings, models.deployments))
+    for section in _SECTIONS:
+        sections.read(section, given.get(section))
+    environment(findings, given.get("environment_variables"))
+    for key in given.keys() - {*_SECTIONS, "model_list", "environment_variables"}:
+        findings.unsupported(str(key))
+    if not models.deployments:
+        return Imported("", findings)
+    return Imported(_written(_document(models, sections), findings), findings)
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    try:
+        given = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise BadInput(f"{place}is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise BadInput("is not valid YAML") from None
+    if not isinstance(given, dict):
+        raise BadInput("is not a mapping")
+    if not isinstance(given.get("model_list"), list):
+        raise BadInput("has no model_list, so it is no LiteLLM configuration that holds its models")
+    return given
+
+
+def _document(models: Models, sections: Sections) -> dict[str, Any]:
+    """config.yaml as a mapping, in the order in which people read it."""
+    routes, default = sections.groups.routes()
+    if sections.kept and "exact" in sections.kept:
+        for route in routes:
+            route["cache"] = dict(sections.kept)
+    access = sections.access or {"keys": "open"}
+    found: dict[str, Any] = {
+        "server": {"host": "0.0.0.0" if sections.access else "127.0.0.1", "port": _PORT},
+        "access": access,
+        "upstreams": models.upstreams,
+        "default_upstream": default,
+        "defaults": sections.defaults(),
+        "routes": routes,
+        "cache": sections.cache if sections.kept else {},
+        "log": sections.log,
+        "tests": routing_tests(routes),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _written(document: Mapping[str, Any], findings: Findings) -> str:
+    counts = ", ".join(f"{findings.count(verdict)} {verdict}" for verdict in ("exact", "approximate", "unsupported"))
+    head = f"# Imported from LiteLLM's configuration by `sluice import litellm`: {counts}.\n"
+    note = "# Without a master key anybody may call, so it listens on this machine only.\n"
+    body = yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return head + (note if document["access"]["keys"] == "open" else "") + body

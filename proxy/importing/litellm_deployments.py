@@ -1,0 +1,96 @@
+"""How LiteLLM asks a deployment: the parameters, clocks and shares that our route for it is to say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.importing.findings import Findings
+from proxy.importing.litellm_places import PLACED
+from proxy.importing.variables import plain
+from proxy.settings.units import written_duration
+
+DEFAULTS: Final = frozenset(
+    "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed n user frequency_penalty "
+    "presence_penalty repetition_penalty logit_bias logprobs top_logprobs response_format tool_choice "
+    "parallel_tool_calls reasoning_effort verbosity service_tier thinking dimensions encoding_format provider "
+    "transforms models keep_alive num_ctx".split()
+)
+"""Parameters of a call that LiteLLM sends where the client says nothing."""
+
+DROPPING: Final = (
+    "always so: a parameter the provider cannot take is dropped and named in x-sluice-changes, but what would change "
+    "the meaning is a 400"
+)
+
+
+@dataclass(slots=True)
+class Deployment:
+    """One entry of `model_list`, with what our route for it is to say."""
+
+    path: str  # "model_list[0]"
+    group: str  # model_name, as clients ask
+    upstream: str
+    model: str  # the template of the model name there
+    prefix: bool = False  # model_name ends in `*`
+    shares: dict[str, int] = field(default_factory=dict)  # weight, rpm, tpm
+    timeouts: dict[str, str] = field(default_factory=dict)
+    attempts: int | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)  # request.default
+    remove: list[str] = field(default_factory=list)  # request.remove
+
+    @property
+    def target(self) -> str:
+        """`upstream/model`, as `to` takes it."""
+        return f"{self.upstream}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How one deployment is asked: what its route is to say."""
+
+    findings: Findings
+    found: Deployment
+
+    def read(self, params: Mapping[str, Any]) -> None:
+        """Every member of `litellm_params` that `Place` does not read."""
+        for key, value in params.items():
+            if key not in PLACED:
+                self._one(key, value, f"{self.found.path}.litellm_params.{key}")
+
+    def _one(self, key: str, value: Any, at: str) -> None:
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+        if key in ("weight", "rpm", "tpm") and number:
+            self.found.shares[key] = max(1, round(number))  # judged with the whole group
+        elif key in ("timeout", "stream_timeout") and number:
+            self._timeout(key, number, at)
+        elif key in ("num_retries", "max_retries") and number is not None:
+            self.found.attempts = min(100, int(number) + 1)
+            self.findings.approximate(at, "counted per target: attempts is one more")
+        elif key in DEFAULTS:
+            self.found.defaults[key] = variables_in(value)
+            self.findings.exact(at, "request.default: sent where the client says nothing")
+        elif key == "additional_drop_params" and isinstance(value, list):
+            self.found.remove += [name for name in value if isinstance(name, str)]
+            self.findings.exact(at, "request.remove")
+        elif key == "drop_params":
+            self.findings.approximate(at, DROPPING)
+        else:
+            self.findings.unsupported(at)
+
+    def _timeout(self, key: str, seconds: float, at: str) -> None:
+        said = written_duration(seconds)
+        if key == "stream_timeout":
+            self.found.timeouts["first_token"] = said
+            self.findings.approximate(at, "the time until the first token of a stream")
+        else:
+            self.found.timeouts = {"first_token": said, "whole": said} | self.found.timeouts
+            self.findings.approximate(at, "the time for a whole answer, and until the first token of a stream")
+
+
+def variables_in(value: Any) -> Any:
+    """A JSON value with its texts as config.yaml has them."""
+    if isinstance(value, dict):
+        return {key: variables_in(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [variables_in(item) for item in value]
+    return plain(value) if isinstance(value, str) else value

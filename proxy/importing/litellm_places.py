@@ -1,0 +1,157 @@
+"""Where LiteLLM asks a deployment, as one of our upstreams: provider, address, key, headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.importing.findings import Findings
+from proxy.importing.variables import Variables, literal, named, plain
+
+PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
+    "openai": ("openai", ""),
+    "custom_openai": ("openai", ""),
+    "openai_like": ("openai", ""),
+    "litellm_proxy": ("openai", ""),
+    "llamafile": ("openai", ""),
+    "xinference": ("openai", ""),
+    "azure": ("azure", ""),
+    "azure_ai": ("openai", "asked by its OpenAI-compatible API"),
+    "anthropic": ("anthropic", ""),
+    "openrouter": ("openrouter", ""),
+    "ollama": ("ollama", "asked by /api/chat, where LiteLLM's `ollama/` asks /api/generate"),
+    "ollama_chat": ("ollama", ""),
+    "groq": ("groq", ""),
+    "mistral": ("mistral", ""),
+    "deepseek": ("deepseek", ""),
+    "together_ai": ("together", ""),
+    "fireworks_ai": ("fireworks", ""),
+    "xai": ("xai", ""),
+    "gemini": ("gemini", "asked by Google's OpenAI-compatible API instead of its own"),
+    "hosted_vllm": ("vllm", ""),
+    "vllm": ("vllm", ""),
+    "lm_studio": ("lmstudio", ""),
+}
+"""LiteLLM's provider -> ours, and what differs ("": nothing)."""
+
+KEY_VARIABLES: Final[Mapping[str, str]] = {
+    "together": "TOGETHERAI_API_KEY",
+    "fireworks": "FIREWORKS_AI_API_KEY",
+    "azure": "AZURE_API_KEY",
+}
+"""Where LiteLLM looks for a key that the file does not name, if that is not where we look."""
+
+ADDRESSED: Final = frozenset({"openai", "vllm", "lmstudio"})  # providers of servers of one's own
+GUESSES: Final = (
+    ("claude", "anthropic"),
+    *((start, "openai") for start in ("gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "dall-e", "tts-")),
+)
+"""Beginnings of model names that stand without a provider."""
+
+NO_KEYS: Final = frozenset({"", "none", "empty", "null"})  # what people write where a server needs none
+
+PLACED: Final = frozenset(
+    {"model", "custom_llm_provider", "api_base", "base_url", "api_key", "api_version", "organization", "extra_headers",
+     "headers", "max_parallel_requests", "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost"}
+)  # fmt: skip
+"""Members of `litellm_params` that say where, not how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one deployment is asked: address, key, headers."""
+
+    findings: Findings
+    variables: Variables
+    path: str
+    provider: str
+    name: str  # of the upstream, if it is a new one
+
+    def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The upstream that config.yaml gets."""
+        found: dict[str, Any] = {"provider": self.provider}
+        self._address(params, found)
+        self._key(params, found)
+        if version := params.get("api_version"):
+            self._version(version, found)
+        elif self.provider == "azure":
+            self.findings.approximate(f"{self.path}.model", "no api_version: asked by Azure's v1 API")
+        if headers := self._headers(params):
+            found["headers"] = headers
+        most = params.get("max_parallel_requests")
+        if isinstance(most, int) and most > 0:
+            found["max_in_flight"] = most
+            self.findings.approximate(
+                f"{self.path}.max_parallel_requests", "counted for the upstream: more calls wait up to max_wait"
+            )
+        return found
+
+    def _address(self, params: Mapping[str, Any], found: dict[str, Any]) -> None:
+        key = "api_base" if params.get("api_base") else "base_url"
+        base, path = params.get(key), f"{self.path}.{key}"
+        if not isinstance(base, str) or not base:
+            if self.provider == "azure":
+                found["base_url"] = "${AZURE_API_BASE}"
+                self.findings.exact(path, "not given, read from the variable AZURE_API_BASE")
+            return
+        if named(base):
+            found["base_url"] = plain(base)
+            self.findings.exact(path, f"read from the variable {named(base)}")
+            return
+        if "@" in base or "?" in base or "#" in base:
+            found["base_url"] = self.variables.secret(base, path, f"{self.name}_BASE_URL")
+            self.findings.unsupported(path, "an address with a password or a query; write it without, in that variable")
+            return
+        found["base_url"] = literal(base.rstrip("/"))
+        if self.provider in ADDRESSED and base.rstrip("/").count("/") == 2:
+            self.findings.approximate(path, "has no path, so /v1 is added to it")
+        else:
+            self.findings.exact(path, "base_url")
+
+    def _key(self, params: Mapping[str, Any], found: dict[str, Any]) -> None:
+        key, path = params.get("api_key"), f"{self.path}.api_key"
+        if isinstance(key, str) and key.lower() in NO_KEYS:
+            found["api_key"] = ""
+            self.findings.exact(path, "no key")
+        elif isinstance(key, str):
+            found["api_key"] = self.variables.secret(key, path, f"{self.name}_API_KEY")
+        elif usual := KEY_VARIABLES.get(self.provider):
+            found["api_key"] = f"${{{usual}}}"
+            self.findings.exact(path, f"not given, read from the variable {usual}")
+        elif "base_url" in found and self.provider == "openai":
+            found["api_key"] = "${OPENAI_API_KEY:-}"
+            self.findings.exact(path, "not given, read from the variable OPENAI_API_KEY")
+
+    def _version(self, version: Any, found: dict[str, Any]) -> None:
+        path = f"{self.path}.api_version"
+        if self.provider in ("azure", "anthropic"):
+            found["api_version"] = plain(str(version))
+            self.findings.exact(path, "api_version")
+        else:
+            self.findings.unsupported(path)
+
+    def _headers(self, params: Mapping[str, Any]) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        if isinstance(organization := params.get("organization"), str):
+            headers["openai-organization"] = plain(organization)
+            self.findings.exact(f"{self.path}.organization", "the header openai-organization")
+        for key in ("extra_headers", "headers"):
+            given = params.get(key)
+            for name, value in given.items() if isinstance(given, dict) else ():
+                at = f"{self.path}.{key}.{name}"
+                if isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum():
+                    headers[name.lower()] = self.variables.secret(str(value), at, f"{self.name}_{name}")
+                else:
+                    self.findings.unsupported(at, "is no header name HTTP knows, and is left out")
+        return headers
+
+
+def split(params: Mapping[str, Any]) -> tuple[str, str]:
+    """LiteLLM's provider ("": none can be told) and the model name behind it."""
+    model = str(params["model"])
+    if isinstance(provider := params.get("custom_llm_provider"), str):
+        return provider, model.removeprefix(f"{provider}/")
+    provider, slash, rest = model.partition("/")
+    if slash and (provider in PROVIDERS or not params.get("api_base")):
+        return provider, rest
+    guess = next((guess for start, guess in GUESSES if model.startswith(start)), "")
+    return guess or ("openai" if params.get("api_base") else ""), model

@@ -1,0 +1,152 @@
+"""LiteLLM's model groups, with their fallbacks and aliases, as our routes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from math import gcd
+from typing import Any
+
+from proxy.importing.findings import Findings
+from proxy.importing.litellm_deployments import Deployment
+from proxy.importing.variables import literal
+
+
+@dataclass(slots=True)
+class Groups:
+    """Deployments by the name that clients ask for, and what follows where a group fails."""
+
+    findings: Findings
+    deployments: list[Deployment]
+    fallbacks: dict[str, list[str]] = field(default_factory=dict)
+    larger: dict[str, list[str]] = field(default_factory=dict)  # context_window_fallbacks
+    usual: list[str] = field(default_factory=list)  # default_fallbacks
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def of(self, group: str) -> list[Deployment]:
+        """The deployments of one group."""
+        return [each for each in self.deployments if each.group == group and not each.prefix]
+
+    def routes(self) -> tuple[list[dict[str, Any]], str | None]:
+        """The routes, and the default upstream where the file has one for every name."""
+        routes, default = [], None
+        for key in dict.fromkeys((each.group, each.prefix) for each in self.deployments):
+            members = [each for each in self.deployments if (each.group, each.prefix) == key]
+            if key == ("", True) and self._is_plain(members):
+                default = members[0].upstream
+                self.findings.exact(members[0].path, f"default_upstream: {default}")
+            else:
+                routes.append(self._route(members))
+        for alias, group in self.aliases.items():
+            if members := self.of(group):
+                routes.append(self._route(members) | {"model": literal(alias)})
+        return routes, default
+
+    def _is_plain(self, members: list[Deployment]) -> bool:
+        only = members[0]
+        return len(members) == 1 and only.model == "{rest}" and not (only.defaults or only.remove or only.timeouts)
+
+    def _route(self, members: list[Deployment]) -> dict[str, Any]:
+        first = members[0]
+        route: dict[str, Any] = {"prefix" if first.prefix else "model": literal(first.group)}
+        route["to"] = self._targets(members)
+        route |= self._policies(members)
+        return route
+
+    def _targets(self, members: list[Deployment]) -> Any:
+        """In order where something follows, else by share."""
+        own = list(dict.fromkeys(each.target for each in members))
+        following = [target for target in self._following(members[0]) if target not in own]
+        if len(own) == 1 or following:
+            if len(own) > 1:
+                self.findings.approximate(
+                    members[0].path, f"{len(own)} deployments and fallbacks: asked in order, the load is not split"
+                )
+            self._shares_unused(members)
+            return own[0] if not following and len(own) == 1 else [*own, *following]
+        weights = self._weights(members)
+        targets: dict[str, dict[str, Any]] = {}
+        for each, weight in zip(members, weights, strict=True):
+            known = targets.setdefault(each.target, {"upstream": each.upstream, "model": each.model, "weight": 0})
+            known["weight"] += weight
+        return list(targets.values())
+
+    def _following(self, first: Deployment) -> Iterator[str]:
+        """The targets that fallbacks name, each once."""
+        group = first.group + ("*" if first.prefix else "")
+        named = [*self.fallbacks.get(group, ()), *self.larger.get(group, ()), *self.usual]
+        for name in dict.fromkeys(named):
+            for deployment in self.of(self.aliases.get(name, name)) if name != group else ():
+                yield deployment.target
+
+    def _weights(self, members: list[Deployment]) -> list[int]:
+        for key in ("weight", "rpm", "tpm"):
+            found = [each.shares.get(key, 0) for each in members]
+            if all(found):
+                for each in members:
+                    self._share_told(each, key)
+                step = reduce(gcd, found)
+                return [share // step for share in found]
+        self._shares_unused(members)
+        return [1] * len(members)
+
+    def _share_told(self, each: Deployment, used: str) -> None:
+        for key in each.shares:
+            at = f"{each.path}.litellm_params.{key}"
+            if key != used:
+                self.findings.unsupported(at, f"{used} decides the share; a rate limit is not kept by Sluice")
+            elif key == "weight":
+                self.findings.exact(at, "weight")
+            else:
+                self.findings.approximate(at, "taken for the share of the calls; the rate limit itself is not kept")
+
+    def _shares_unused(self, members: list[Deployment]) -> None:
+        for each in members:
+            for key in each.shares:
+                at = f"{each.path}.litellm_params.{key}"
+                if key == "weight":
+                    self.findings.approximate(at, "not used: there is nothing to split here, or not all have a weight")
+                else:
+                    self.findings.unsupported(at, "a rate limit per deployment is not kept by Sluice")
+
+    def _policies(self, members: list[Deployment]) -> dict[str, Any]:
+        """What all members agree on; where they do not, the first one's word, and a finding."""
+        for what in ("timeouts", "attempts", "defaults", "remove"):
+            if any(getattr(each, what) != getattr(members[0], what) for each in members):
+                self.findings.approximate(
+                    members[0].path,
+                    f"the deployments of this group differ in {what}: the first one's are taken for all",
+                )
+        first = members[0]
+        if (first.defaults or first.remove) and any(self._following(first)):
+            self.findings.approximate(first.path, "its parameters go to the fallbacks of its route too")
+        request: dict[str, Any] = {}
+        if first.defaults:
+            request["default"] = {key.replace(".", "\\."): value for key, value in first.defaults.items()}
+        if first.remove:
+            request["remove"] = list(dict.fromkeys(first.remove))
+        found: dict[str, Any] = {"timeouts": first.timeouts} if first.timeouts else {}
+        if first.attempts is not None:
+            found["retry"] = {"attempts": first.attempts}
+        return found | ({"request": request} if request else {})
+
+
+def routing_tests(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A routing test for each route, so that the file proves itself."""
+    tests = []
+    for route in routes:
+        name = route["model"] if "model" in route else f"{route['prefix']}example"
+        rest = name if "model" in route else "example"
+        to = route["to"] if isinstance(route["to"], list) else [route["to"]]
+        expect = [each if isinstance(each, str) else f"{each['upstream']}/{each['model']}" for each in to]
+        tests.append({"model": name, "expect": [target.replace("{rest}", rest) for target in expect]})
+    return tests
+
+
+def names_of(value: Any) -> Mapping[str, list[str]]:
+    """LiteLLM's `[{"group": ["other", …]}, …]`; what has another shape is passed over."""
+    found: dict[str, list[str]] = {}
+    for entry in value if isinstance(value, list) else [value]:
+        for group, others in entry.items() if isinstance(entry, dict) else ():
+            names = [others] if isinstance(others, str) else others if isinstance(others, list) else []
+            found.setdefault(str(group), []).extend(name for name in names if isinstance(name, str))
+    return found

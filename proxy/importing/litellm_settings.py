@@ -1,0 +1,266 @@
+"""LiteLLM's `router_settings`, `litellm_settings` and `general_settings` as our policies."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+from proxy.importing.findings import Findings
+from proxy.importing.litellm_deployments import DROPPING
+from proxy.importing.litellm_routes import Groups, names_of
+from proxy.importing.variables import Variables, named, plain
+from proxy.settings.units import written_duration
+
+Rule = Callable[["Sections", str, Any], None]
+
+_USUAL_TTL: Final = "1h"  # where the file gives none
+
+
+@dataclass(slots=True)
+class Sections:
+    """What the three sections say, as parts of config.yaml."""
+
+    findings: Findings
+    variables: Variables
+    groups: Groups
+    access: dict[str, Any] = field(default_factory=dict)
+    timeouts: dict[str, str] = field(default_factory=dict)
+    retry: dict[str, Any] = field(default_factory=dict)
+    breaker: dict[str, Any] = field(default_factory=dict)
+    log: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] | None = None  # `cache` of every route
+
+    def read(self, section: str, values: Any) -> None:
+        """One section; what no rule knows is unsupported."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            at, rule = f"{section}.{key}", RULES.get((section, key)) or RULES.get(("", str(key)))
+            if rule is None or value is None:
+                self.findings.unsupported(at)
+            else:
+                rule(self, at, value)
+
+    def defaults(self) -> dict[str, Any]:
+        """`defaults` of config.yaml."""
+        parts = {"timeouts": self.timeouts, "retry": self.retry, "breaker": self.breaker}
+        return {key: part for key, part in parts.items() if part}
+
+
+def _timeout(sections: Sections, at: str, value: Any) -> None:
+    if (seconds := _seconds(sections, at, value)) is not None:
+        said = written_duration(seconds)
+        sections.timeouts |= {"first_token": said, "whole": said}
+        sections.findings.approximate(at, "the time for a whole answer, and until the first token of a stream")
+
+
+def _stream_timeout(sections: Sections, at: str, value: Any) -> None:
+    if (seconds := _seconds(sections, at, value)) is not None:
+        sections.timeouts["first_token"] = written_duration(seconds)
+        sections.findings.approximate(at, "the time until the first token of a stream")
+
+
+def _retries(sections: Sections, at: str, value: Any) -> None:
+    if isinstance(value, int) and 0 <= value < 100:
+        sections.retry["attempts"] = value + 1
+        sections.findings.approximate(at, "counted per target: attempts is one more")
+    else:
+        sections.findings.unsupported(at, "is no number of retries")
+
+
+def _retry_after(sections: Sections, at: str, value: Any) -> None:
+    if (seconds := _seconds(sections, at, value)) is not None:
+        sections.retry["backoff"] = written_duration(seconds)
+        sections.findings.approximate(at, "the first wait; later ones double")
+
+
+def _allowed_fails(sections: Sections, at: str, value: Any) -> None:
+    if isinstance(value, int) and value >= 0:
+        sections.breaker["failures"] = value + 1
+        sections.findings.approximate(at, "counted in a row, instead of within a minute")
+    else:
+        sections.findings.unsupported(at, "is no number of failures")
+
+
+def _cooldown(sections: Sections, at: str, value: Any) -> None:
+    if (seconds := _seconds(sections, at, value)) is not None:
+        sections.breaker["open_for"] = written_duration(seconds)
+        sections.findings.approximate(at, "then one call probes, instead of all coming back at once")
+
+
+def _strategy(sections: Sections, at: str, value: Any) -> None:
+    if value == "simple-shuffle":
+        sections.findings.exact(at, "targets by weight")
+    else:
+        sections.findings.unsupported(at, "only weights split the load: equal ones are written instead")
+
+
+def _fallbacks(sections: Sections, at: str, value: Any) -> None:
+    named_groups = names_of(value)
+    sections.groups.fallbacks.update(named_groups)
+    if any(name in named_groups for names in named_groups.values() for name in names):
+        sections.findings.approximate(at, "further targets of the route; fallbacks of a fallback are not followed")
+    else:
+        sections.findings.exact(at, "further targets of the route")
+    _unknown(sections, at, named_groups)
+
+
+def _larger(sections: Sections, at: str, value: Any) -> None:
+    sections.groups.larger.update(names_of(value))
+    sections.findings.approximate(
+        at, "further targets: asked after any failure, and after one of length only where their context is larger"
+    )
+    _unknown(sections, at, names_of(value))
+
+
+def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
+    sections.groups.usual = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+    sections.findings.approximate(at, "last targets of every route")
+
+
+def _unknown(sections: Sections, at: str, named_groups: Mapping[str, list[str]]) -> None:
+    for group, names in named_groups.items():
+        for name in (group, *names):
+            if not any(each.group in (name, name.removesuffix("*")) for each in sections.groups.deployments):
+                sections.findings.unsupported(f"{at}.{group}", f"the model group {name} is not in this file")
+
+
+def _aliases(sections: Sections, at: str, value: Any) -> None:
+    for alias, group in value.items() if isinstance(value, dict) else ():
+        hidden = isinstance(group, dict) and bool(group.get("hidden"))
+        name = group.get("model") if isinstance(group, dict) else group
+        if not isinstance(name, str) or not sections.groups.of(name):
+            sections.findings.unsupported(f"{at}.{alias}", "names a model group that is not in this file")
+            continue
+        sections.groups.aliases[str(alias)] = name
+        if hidden:
+            sections.findings.approximate(f"{at}.{alias}", "a route; it is listed in /v1/models, hidden or not")
+        else:
+            sections.findings.exact(f"{at}.{alias}", "a route")
+
+
+def _cached(sections: Sections, at: str, value: Any) -> None:
+    if value is True:
+        sections.kept = {"exact": _USUAL_TTL, "sampled": True} | (sections.kept or {})
+        sections.findings.approximate(at, "cache of every route; answers with tool calls are not kept")
+
+
+def _cache_params(sections: Sections, at: str, value: Any) -> None:
+    """Only of effect beside `cache: true`, which may come later in the file."""
+    params = value if isinstance(value, dict) else {}
+    kind = str(params.get("type", "redis"))
+    if kind not in ("local", "redis", "redis-semantic"):
+        sections.findings.unsupported(f"{at}.type", "answers are kept in memory or in Redis: memory is taken")
+    else:
+        sections.findings.exact(f"{at}.type", "cache.store")
+    if kind.startswith("redis"):
+        sections.cache["store"] = _redis(sections, at, params)
+    read = {"type", "host", "port", "password", "username", "url"} if kind.startswith("redis") else {"type"}
+    if (ttl := params.get("ttl")) is not None and (seconds := _seconds(sections, f"{at}.ttl", ttl)):
+        sections.kept = (sections.kept or {}) | {"exact": written_duration(seconds)}
+        sections.findings.exact(f"{at}.ttl", "how long an answer serves")
+    threshold = params.get("similarity_threshold")
+    if kind.endswith("semantic") and isinstance(threshold, int | float) and 0 <= threshold <= 1:
+        sections.cache["similar"] = {"threshold": threshold, "embedder": "local"}
+        sections.kept = (sections.kept or {}) | {"similar": (sections.kept or {}).get("exact", _USUAL_TTL)}
+        sections.findings.approximate(f"{at}.similarity_threshold", "by a local embedder; measure it before use")
+        read.add("similarity_threshold")
+    for key in params.keys() - read - {"ttl"}:
+        sections.findings.unsupported(f"{at}.{key}")
+
+
+def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
+    if isinstance(url := params.get("url"), str):
+        return sections.variables.secret(url, f"{at}.url", "REDIS_URL")
+    host = plain(str(params.get("host") or "os.environ/REDIS_HOST"))
+    port = plain(str(params.get("port") or "6379"))
+    user, password = str(params.get("username") or ""), params.get("password")
+    sections.findings.exact(f"{at}.host", "cache.store")
+    who = ""
+    if isinstance(password, str) and password:
+        who = f"{quote(user, safe='')}:{sections.variables.secret(password, f'{at}.password', 'REDIS_PASSWORD')}@"
+    return f"redis://{who}{host}:{port}/0"
+
+
+def _master_key(sections: Sections, at: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        sections.findings.unsupported(at, "is no key")
+        return
+    key = sections.variables.secret(value, at, "LITELLM_MASTER_KEY")
+    sections.access = {"keys": "required", "client_keys": [key], "admin_token": key}
+
+
+def _callbacks(sections: Sections, at: str, value: Any) -> None:
+    for name in value if isinstance(value, list) else [value]:
+        if name == "prometheus":
+            sections.findings.approximate(f"{at}.prometheus", "/metrics is always there, under other names")
+        else:
+            sections.findings.unsupported(f"{at}.{name}" if isinstance(name, str) else at)
+
+
+def _told(verdict: str, says: str) -> Rule:
+    """A rule that only says something."""
+
+    def tell(sections: Sections, at: str, value: Any) -> None:
+        if verdict == "exact":
+            sections.findings.exact(at, says)
+        else:
+            sections.findings.approximate(at, says)
+
+    return tell
+
+
+def _json_logs(sections: Sections, at: str, value: Any) -> None:
+    sections.log |= {"format": "json"} if value is True else {}
+    sections.findings.exact(at, "log.format")
+
+
+def _verbose(sections: Sections, at: str, value: Any) -> None:
+    sections.log |= {"level": "debug"} if value is True else {}
+    sections.findings.approximate(at, "log.level")
+
+
+def _seconds(sections: Sections, at: str, value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return value
+    sections.findings.unsupported(at, "is no number of seconds, and is left out")
+    return None
+
+
+RULES: Final[Mapping[tuple[str, str], Rule]] = {
+    ("", "num_retries"): _retries,
+    ("", "fallbacks"): _fallbacks,
+    ("", "context_window_fallbacks"): _larger,
+    ("", "default_fallbacks"): _usual_fallbacks,
+    ("", "allowed_fails"): _allowed_fails,
+    ("", "cooldown_time"): _cooldown,
+    ("router_settings", "timeout"): _timeout,
+    ("router_settings", "stream_timeout"): _stream_timeout,
+    ("router_settings", "retry_after"): _retry_after,
+    ("router_settings", "routing_strategy"): _strategy,
+    ("router_settings", "model_group_alias"): _aliases,
+    ("router_settings", "enable_pre_call_checks"): _told("exact", "always so where a model's limits are known"),
+    ("router_settings", "set_verbose"): _verbose,
+    ("litellm_settings", "request_timeout"): _timeout,
+    ("litellm_settings", "drop_params"): _told("approximate", DROPPING),
+    ("litellm_settings", "cache"): _cached,
+    ("litellm_settings", "cache_params"): _cache_params,
+    ("litellm_settings", "callbacks"): _callbacks,
+    ("litellm_settings", "success_callback"): _callbacks,
+    ("litellm_settings", "failure_callback"): _callbacks,
+    ("litellm_settings", "service_callback"): _callbacks,
+    ("litellm_settings", "json_logs"): _json_logs,
+    ("litellm_settings", "set_verbose"): _verbose,
+    ("litellm_settings", "telemetry"): _told("exact", "Sluice sends none"),
+    ("litellm_settings", "turn_off_message_logging"): _told("exact", "prompts are not logged unless log.content"),
+    ("general_settings", "master_key"): _master_key,
+}
+"""By section and key; "" stands for any section."""
+
+
+def environment(findings: Findings, values: Any) -> None:
+    """`environment_variables`: their names are told, their values are not."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if named(value):
+            findings.exact(f"environment_variables.{name}", f"comes from {named(value)}")
+        else:
+            findings.approximate(f"environment_variables.{name}", "put it into .env beside config.yaml")

@@ -1,0 +1,274 @@
+"""Answers a call from what is kept or on its way already, and keeps what comes of it otherwise."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+
+from proxy.caches.contract import MODEL, ROUTE, Entry, Store
+from proxy.caches.flights import Flight
+from proxy.caches.keys import Asked, Question, asked, tag
+from proxy.caches.serving import Answered, Copy, replayed
+from proxy.call import Call, Trace
+from proxy.errors import SluiceError
+from proxy.jsonedit import model_span
+from proxy.policies.rewriting import ask_usage
+from proxy.policies.routes import Choice, Keeping
+
+Send = Callable[[Call, Choice], Awaitable[Answered]]
+Result = Literal["hit", "similar", "shared", "miss", "off"]
+
+KEPT: Final = frozenset(("chat/completions", "embeddings"))
+_FORM: Final = {False: b"whole", True: b"stream"}  # what is added to a key for calls under way
+_NO_ANSWER: Final = (None, "content_filter", "error")  # finish reasons of what is not a finished answer
+
+
+class Similar(Protocol):
+    """Finds kept answers to questions that mean the same."""
+
+    longest: int  # signs that a question may have
+
+    async def find(self, question: Question, keeping: Keeping) -> "Found":
+        """The best one, if any is good enough; never raises."""
+        ...
+
+    def note(self, found: "Found", key: bytes) -> None:
+        """An answer to the question that `found` came of is kept under this key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The key of an answer to a question that means the same (None: there is none), and how alike they are."""
+
+    key: bytes | None
+    score: float = 0.0
+    looked_for: object = None  # what `find` made of the question, for `note`
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the cache said on one route."""
+
+    hits: int = 0
+    misses: int = 0
+    shared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A call that may be answered by the cache."""
+
+    call: Call
+    choice: Choice
+    keeping: Keeping
+    asked: Asked
+    key: bytes
+
+
+@dataclass(slots=True)
+class Cache:
+    """Kept answers, and calls under way that others may join. It outlives reloads; routes bring their own policies."""
+
+    store: Store
+    count: Callable[[str, str], None]  # (route, result): one call
+    similar: Similar | None = None
+    clock: Callable[[], float] = time.time  # Unix seconds
+    _flights: dict[bytes, Flight] = field(default_factory=dict, init=False)
+    _tallies: dict[str, Tally] = field(default_factory=dict, init=False)
+
+    async def answer(self, call: Call, choice: Choice, send: Send) -> Answered | Copy:
+        """The answer: kept, shared with others who wait for it, or sent for. To be closed after use.
+
+        Raises cache_miss where the call wants nothing but what is kept, and what `send` raises.
+        """
+        wanted = self._wanted(call, choice)
+        if wanted is None:
+            if call.cache == "only":
+                raise nothing_kept()
+            return await send(call, choice)
+        found = None
+        if call.cache != "refresh":
+            if kept := await self._kept(wanted, wanted.key, wanted.keeping.exact):
+                return self._hit(wanted, kept, "hit", "hit")
+            found = await self._found(wanted)
+            if found and found.key and (kept := await self._kept(wanted, found.key, wanted.keeping.similar)):
+                return self._hit(wanted, kept, "similar", f"similar;score={found.score:.2f}")
+            if flight := self._under_way(wanted):
+                self._say(wanted, "shared")
+                return await flight.join(call)
+        self._say(wanted, "miss")
+        if call.cache == "only":
+            raise nothing_kept()
+        return await self._begun(wanted, send, found).join(call)
+
+    async def stats(self) -> dict[str, Any]:
+        """`{entries, bytes, max_bytes, hits, misses, shared, by_route: [{route, entries, hits, misses}]}`.
+
+        Similar hits count as hits. None for what the store cannot tell.
+        """
+        holding, tallies = await self.store.holding(), self._tallies
+        return {
+            "entries": holding.entries,
+            "bytes": holding.size,
+            "max_bytes": holding.max_size,
+            "hits": sum(tally.hits for tally in tallies.values()),
+            "misses": sum(tally.misses for tally in tallies.values()),
+            "shared": sum(tally.shared for tally in tallies.values()),
+            "by_route": [
+                {
+                    "route": route,
+                    "entries": holding.by_route.get(tag(route), 0),
+                    "hits": tally.hits,
+                    "misses": tally.misses,
+                }
+                for route, tally in tallies.items()
+            ],
+        }
+
+    async def clear(self, route: str | None = None, model: str | None = None) -> int | None:
+        """Forgets what is kept of a route and of an upstream's model (None: of any). How many; None: unknown.
+
+        What is under way is no longer shared or kept either.
+        """
+        tags = tuple(None if name is None else tag(name) for name in (route, model))
+        for key, flight in list(self._flights.items()):
+            if tags[0] in (None, key[ROUTE]) and tags[1] in (None, key[MODEL]):
+                flight.joinable = False
+                del self._flights[key]
+        return await self.store.clear(*tags)
+
+    async def aclose(self) -> None:
+        """Lets go of the store's connections."""
+        await self.store.aclose()
+
+    def _wanted(self, call: Call, choice: Choice) -> Wanted | None:
+        """The call as the cache sees it; None where its route keeps nothing of its kind, or it wants none of it."""
+        keeping = choice.route.policies.cache
+        if keeping is None or not (keeping.exact or keeping.similar):
+            return None
+        if call.endpoint in KEPT and call.cache != "off":
+            question = asked(call, choice)
+            by_chance = call.chat and question.sampled and not keeping.sampled
+            key = None if by_chance or "audio" in question.fields else question.key()
+            if key is not None:
+                return Wanted(call, choice, keeping, question, key)
+        self.count(choice.route.name, "off")
+        return None
+
+    async def _kept(self, wanted: Wanted, key: bytes, longest: float) -> Entry | None:
+        """The entry, if it is not older than this route allows."""
+        entry = await self.store.get(key) if longest else None
+        return entry if entry is not None and self.clock() - entry.kept_at < longest else None
+
+    async def _found(self, wanted: Wanted) -> Found | None:
+        """An answer to a question that means the same, where the route allows one."""
+        if self.similar is None or not wanted.keeping.similar or not wanted.call.chat:
+            return None
+        question = wanted.asked.question(self.similar.longest)
+        return None if question is None else await self.similar.find(question, wanted.keeping)
+
+    def _under_way(self, wanted: Wanted) -> Flight | None:
+        """An identical call that can be joined: a stream for whoever asks, a whole answer not for one who streams."""
+        call = wanted.call
+        if call.timeout is not None or not _shareable(wanted):
+            return None
+        forms = (call.stream,) if call.stream and call.cache != "only" else (call.stream, not call.stream)
+        flights = (self._flights.get(wanted.key + _FORM[stream]) for stream in forms)
+        return next((flight for flight in flights if flight is not None and flight.joinable), None)
+
+    def _begun(self, wanted: Wanted, send: Send, found: Found | None) -> Flight:
+        """A flight for this call; others may join it unless it has a clock of its own."""
+
+        async def landed(flight: Flight) -> None:
+            whole = flight.whole
+            if whole is not None and is_finished(whole, wanted.keeping.tools, wanted.call.chat):
+                await self._keep(wanted, flight, whole)
+                if found is not None and self.similar is not None:
+                    self.similar.note(found, wanted.key)
+            forget()
+
+        def forget(task: object = None) -> None:
+            if self._flights.get(place) is flight:
+                del self._flights[place]
+
+        place = wanted.key + _FORM[wanted.call.stream]
+        flight = Flight(own(wanted.call), lambda call: send(call, wanted.choice), landed)
+        flight.task.add_done_callback(forget)
+        if wanted.call.timeout is None and _shareable(wanted):
+            self._flights[place] = flight
+        return flight
+
+    async def _keep(self, wanted: Wanted, flight: Flight, whole: bytes) -> None:
+        trace, keeping = flight.call.trace, wanted.keeping
+        entry = Entry(whole, self.clock(), trace.upstream, trace.model)
+        await self.store.put(wanted.key, entry, max(keeping.exact, keeping.similar))
+
+    def _hit(self, wanted: Wanted, entry: Entry, result: Result, shown: str) -> Copy:
+        trace = wanted.call.trace
+        self._say(wanted, result)
+        trace.cache, trace.upstream, trace.model = shown, entry.upstream, entry.model
+        trace.changes = wanted.asked.changes
+        return replayed(entry.data, self.clock() - entry.kept_at, wanted.call)
+
+    def _say(self, wanted: Wanted, result: Result) -> None:
+        route = wanted.choice.route.name
+        wanted.call.trace.cache = result
+        self.count(route, result)
+        tally = self._tallies.get(route)
+        if tally is None:
+            tally = self._tallies[route] = Tally()
+        if result == "miss":
+            tally.misses += 1
+        elif result == "shared":
+            tally.shared += 1
+        else:
+            tally.hits += 1
+
+
+def nothing_kept() -> SluiceError:
+    """The error of a call that wants nothing but a kept answer."""
+    return SluiceError("cache_miss", "No answer to this call is kept, and x-sluice-cache: only forbids asking for one.")
+
+
+def own(call: Call) -> Call:
+    """The call as a flight makes it: with a trace of its own, and asking for the usage that some reader may want."""
+    trace = Trace()
+    trace.route = call.trace.route
+    if not call.stream or call.wants_usage:
+        return replace(call, trace=trace)
+    options = call.fields.get("stream_options")
+    asking = {**options} if isinstance(options, dict) else {}
+    fields = {**call.fields, "stream_options": {**asking, "include_usage": True}}
+    body = ask_usage(call.body, call.fields)
+    return replace(call, trace=trace, body=body, fields=fields, model_at=model_span(body, fields))
+
+
+def is_finished(whole: bytes, tools: bool, chat: bool) -> bool:
+    """Whether an answer is complete and may be given again; `tools`: also one that calls tools."""
+    try:
+        answer = orjson.loads(whole)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(answer, dict) or answer.get("error"):
+        return False
+    if not chat:
+        return bool(answer.get("data"))
+    choices = answer.get("choices")
+    return isinstance(choices, list) and bool(choices) and all(_is_finished(choice, tools) for choice in choices)
+
+
+def _is_finished(choice: Any, tools: bool) -> bool:
+    if not isinstance(choice, dict) or choice.get("finish_reason") in _NO_ANSWER:
+        return False
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return False
+    return tools or not (message.get("tool_calls") or message.get("function_call"))
+
+
+def _shareable(wanted: Wanted) -> bool:
+    """A tool call is given to one client alone, unless the route says otherwise."""
+    return wanted.keeping.tools or not wanted.asked.has_tools

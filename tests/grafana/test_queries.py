@@ -1,0 +1,99 @@
+"""Every query of every panel, variable and rule gives data, asked of a real Prometheus that scrapes a real Sluice."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from grafana.metrics import BUILD, CACHE, DISPATCH_SENT, UPSTREAM_SENT, codes, families
+from grafana.queries import ZERO
+from grafana.rules import ALERTS, RECORDINGS
+from tests.grafana.prometheus import ROOT
+from tests.grafana.traffic import Observed, observed
+
+EMPTY = {
+    f'code=~"{codes("proxy")}"': "a Sluice that is well has no errors of its own",
+    "proxy_internal": "the same",
+    CACHE: "routes cannot have a cache yet",
+    UPSTREAM_SENT: "not counted yet",
+    DISPATCH_SENT: "not counted yet",
+}
+"""Parts of queries that have no data here, and why. One that has data after all must leave this table."""
+
+DASHBOARDS = [json.loads(path.read_text()) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))]
+PANELS = [
+    pytest.param(target["expr"], id=f"{dashboard['uid']} {panel['title']} {target['refId']}")
+    for dashboard in DASHBOARDS
+    for panel in dashboard["panels"]
+    for target in panel.get("targets", ())
+]
+VARIABLES = [
+    pytest.param(variable["query"]["query"], id=f"{dashboard['uid']} {variable['name']}")
+    for dashboard in DASHBOARDS
+    for variable in dashboard["templating"]["list"]
+    if variable["type"] == "query"
+]
+SUBSTITUTES = {"$__rate_interval": "30s", "$__range": "1h", "$instance": ".*", '="$upstream"': '=~".+"'}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with observed(tmp_path_factory.mktemp("prometheus")) as found:
+        yield found
+
+
+def substituted(expr: str) -> str:
+    """The query as Grafana sends it, without the zero that stands in where nothing was counted."""
+    for variable, value in SUBSTITUTES.items():
+        expr = expr.replace(variable, value)
+    assert "$" not in expr, "a variable that this test does not know"
+    return expr.replace(ZERO, "")
+
+
+def check(seen: Observed, expr: str) -> None:
+    found = seen.prometheus.query(substituted(expr))
+    if any(part in expr for part in EMPTY):
+        assert not found, "this has data now: take it out of EMPTY"
+    else:
+        assert found, "no data"
+
+
+@pytest.mark.parametrize("expr", PANELS)
+def test_each_panels_query_gives_data(seen: Observed, expr: str) -> None:
+    check(seen, expr)
+
+
+@pytest.mark.parametrize("query", VARIABLES)
+def test_each_variable_has_values(seen: Observed, query: str) -> None:
+    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
+    assert match
+    assert seen.prometheus.get(f"label/{match[2]}/values", **{"match[]": match[1]})
+
+
+@pytest.mark.parametrize("record", sorted({recording.record for recording in RECORDINGS}))
+def test_each_recorded_series_is_there(seen: Observed, record: str) -> None:
+    assert seen.prometheus.query(record)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert.name))
+def test_what_each_alert_looks_at_is_there(seen: Observed, alert: Any) -> None:
+    check(seen, alert.value)
+
+
+def test_the_rules_run_without_fault_and_see_what_is_wrong(seen: Observed) -> None:
+    rules = [rule for group in seen.prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert len(rules) == len(RECORDINGS) + len(ALERTS)
+    alarming = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"}
+    assert {"SluiceUpstreamDown", "SluiceUpstreamFailing", "SluiceUpstreamAuthFailed", "SluiceBreakerOpen"} <= alarming
+    assert not alarming & {"SluiceDown", "SluiceInstanceDown", "SluiceOneDoorBroken", "SluiceConfigInvalid"}
+
+
+def test_metrics_are_there_by_the_names_that_queries_use(seen: Observed) -> None:
+    known = {family.name for family in families().values()}
+    live = set(seen.prometheus.get("label/__name__/values"))
+    scraped = {re.sub(r"_(bucket|sum|count)$", "", name) for name in live if re.match("sluice_", name)}
+    assert scraped <= known
+    assert BUILD in scraped and len(scraped) > 15

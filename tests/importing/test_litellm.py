@@ -1,0 +1,106 @@
+"""LiteLLM's configurations, brought over whole."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.cli.check import run as check
+from proxy.importing.litellm import BadInput, convert
+from tests.importing.running import CONFIGS, imported, planned, targets, written
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CONFIGS) >= 10
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_passes_every_check_and_its_own_routing_tests(path: Path, tmp_path: Path) -> None:
+    made = planned(tmp_path, convert(path.read_text("utf-8")).text)
+    assert made.settings.tests
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_secret_is_printed(path: Path) -> None:
+    found = convert(path.read_text("utf-8"))
+    assert "canary" not in found.text
+    assert not [finding for finding in found.findings if "canary" in str(finding)]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_verdict_names_its_field_once(path: Path) -> None:
+    said = [str(finding) for finding in convert(path.read_text("utf-8")).findings]
+    assert said and len(said) == len(set(said))
+
+
+def test_the_command_check_takes_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, imported("01").text)
+
+    class Arguments:
+        config = path
+
+    assert check(Arguments()) == 0  # type: ignore[arg-type]
+    assert "tests: 2 passed" in capsys.readouterr().out
+
+
+def test_a_wildcard_for_everything_is_the_default_upstream(tmp_path: Path) -> None:
+    made = planned(tmp_path, imported("05").text)
+    assert targets(made, "anything") == ["openrouter/anything"]
+    assert targets(made, "openai/gpt-4o") == ["openai/gpt-4o"]
+    assert targets(made, "fast-3.1") == ["groq/llama-3.1"]
+
+
+def test_without_a_master_key_it_stays_on_this_machine_and_with_one_it_is_locked(tmp_path: Path) -> None:
+    opened = planned(tmp_path, imported("01").text).settings
+    assert (opened.server.host, opened.access.keys) == ("127.0.0.1", "open")
+    locked = planned(tmp_path, imported("06").text).settings
+    assert (locked.server.host, locked.access.keys) == ("0.0.0.0", "required")
+    assert locked.access.client_keys == ("value-of-LITELLM_MASTER_KEY",)
+
+
+def test_literal_dollars_stay_what_they_are(tmp_path: Path) -> None:
+    made = planned(tmp_path, imported("12").text)
+    assert targets(made, "100% ${not a variable} $$") == ["openai/house"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model_list: [", "line 1, column 14: is not valid YAML"),
+        ("- a", "is not a mapping"),
+        ("", "is not a mapping"),
+        ("general_settings: {master_key: canary}", "has no model_list"),
+        ("model_list: canary", "has no model_list"),
+        ("a: !!python/object:os.system canary", "is not valid YAML"),
+        ("a: canary\x00", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_without_repeating_it(text: str, says: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        convert(text)
+    assert says in str(raised.value) and "canary" not in str(raised.value)
+
+
+def test_nothing_to_bring_over_is_an_empty_text() -> None:
+    found = convert("model_list: [{model_name: a, litellm_params: {model: bedrock/x}}, 3, null]")
+    assert found.text == "" and found.findings.count("unsupported") == 3
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PARAMETERS = "api_key api_base rpm weight timeout stream_timeout num_retries temperature extra_headers api_version".split()
+SETTINGS = "num_retries timeout fallbacks model_group_alias cache cache_params request_timeout callbacks".split()
+
+
+@given(st.dictionaries(st.sampled_from(PARAMETERS), values), st.dictionaries(st.sampled_from(SETTINGS), values), values)
+def test_no_value_however_odd_breaks_the_import(
+    params: dict[str, object], settings: dict[str, object], info: object
+) -> None:
+    import yaml
+
+    entry = {"model_name": "a", "litellm_params": {"model": "openai/b", **params}, "model_info": info}
+    convert(yaml.safe_dump({"model_list": [entry], "router_settings": settings, "litellm_settings": settings}))

@@ -1,0 +1,28 @@
+"""The words of the fault upstreams: the same for everybody, and to be gone on with from anywhere."""
+
+import pytest
+
+from proxy.selftest.words import TOKENS, handed_over, left_of, question_in, tokens_for
+
+
+def test_every_question_has_its_own_answer_of_sixty_tokens() -> None:
+    assert len(tokens_for("a")) == TOKENS
+    assert tokens_for("a") == tokens_for("a") != tokens_for("b")
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 8, 9, 100, 10_000])
+def test_what_is_left_continues_what_was_begun(at: int) -> None:
+    text = "".join(tokens_for("a"))
+    assert text[:at] + "".join(left_of(tokens_for("a"), text[:at])) == text
+
+
+def test_another_beginning_is_not_gone_on_with() -> None:
+    assert left_of(tokens_for("a"), "Once upon") == tokens_for("a")
+
+
+def test_question_and_beginning_are_found_in_either_form() -> None:
+    asked = [{"role": "user", "content": [{"type": "text", "text": "why"}, {"type": "text", "text": "?"}]}]
+    assert (question_in(asked), handed_over(asked)) == ("why?", "")
+    begun = [*asked, {"role": "assistant", "content": "[ab"}]
+    assert (question_in(begun), handed_over(begun)) == ("why?", "[ab")
+    assert (question_in([]), handed_over([])) == ("", "")
