@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from proxy.instruments import Instruments
 from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.policies.breakers import Breakers, Tripping
+from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.queues import Gate
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
@@ -50,6 +52,8 @@ from proxy.store.sqlite import SqliteStore
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.tools import Tools
+
+_FEEL = 0.5  # seconds between two looks at how the process stands
 
 log = logging.getLogger("sluice")
 
@@ -79,6 +83,7 @@ class Choices:
     """What operators decided while it runs, over what config.yaml says."""
 
     default_upstream: str | None = None
+    instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # of this process
 
 
 def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], choices: Choices) -> Plan:
@@ -94,7 +99,9 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
 
     router = Router(chart.routes(), default, catalog.names)
     catalog.aliases = router.exact_names
-    screen = Screen(catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model))
+    screen = Screen(
+        catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model), instance=choices.instance
+    )
     return Plan(settings, chart, catalog, router, screen)
 
 
@@ -147,6 +154,7 @@ class Sluice:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
     choices: Choices = field(default_factory=Choices)
+    pressure: Pressure = field(default_factory=lambda: Pressure(memory_limit()))
     history: History = field(default_factory=History)
     vapi_events: VapiEvents = field(default_factory=VapiEvents)
     vapi_replays: Replays = field(default_factory=Replays)
@@ -221,7 +229,11 @@ class Sluice:
         helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
         dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
-        gateway = Gateway(Stages(meter, keyring, made.router, dispatch, blank, settings.log.content))
+        gateway = Gateway(
+            Stages(
+                meter, keyring, made.router, dispatch, blank, self.pressure, self.choices.instance, settings.log.content
+            )
+        )
         return Plant(made, gateway, self._front(settings, made, gateway))
 
     def _told(self, settings: Settings) -> Callable[[Call, float], None]:
@@ -294,7 +306,11 @@ class Sluice:
         await receive()
         for model in self._embedded.values():
             await model.start()
-        self._tasks = [asyncio.create_task(self.plant.plan.catalog.run()), asyncio.create_task(self._watch())]
+        self._tasks = [
+            asyncio.create_task(self.plant.plan.catalog.run()),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._feel()),
+        ]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -305,6 +321,14 @@ class Sluice:
         await self.upstreams.aclose()
         self.store.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _feel(self) -> None:
+        """Looks after how late the event loop is, and how much memory is taken."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _FEEL
+            await asyncio.sleep(_FEEL)
+            self.pressure.note(loop.time() - due, resident())
 
     async def _watch(self) -> None:
         async for _ in Watcher(self.path, (self.path.parent / ".env",)).changes():

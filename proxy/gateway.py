@@ -7,6 +7,7 @@ from time import perf_counter
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.headers import to_client
+from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
 from proxy.reply import Reply
 from proxy.stages.admission import Keyring
@@ -26,6 +27,8 @@ class Stages:
     router: Router
     dispatch: Dispatch
     blank: Callable[[str], str]  # takes every configured secret out of a text
+    pressure: Pressure
+    instance: bytes  # names this process in cdn-loop
     content: bool = False  # prompts and answers are kept for the log
 
 
@@ -61,6 +64,12 @@ class Answer:
         stages.meter.began(call)
         try:
             stages.keyring.admit(call)
+            if stages.pressure.refusal is not None:
+                raise stages.pressure.refusal
+            if call.passed is not None and stages.instance in call.passed:
+                raise SluiceError(
+                    "proxy_loop", "The call has come through this proxy already: a route leads back to it."
+                )
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
             if stages.content:

@@ -79,6 +79,8 @@ def begun(scope: Scope, door: Door, endpoint: str) -> Call:
             call.credential = bearer(value)
         elif name == b"content-type":
             call.content_type = value
+        elif name == b"cdn-loop":
+            call.passed = value
         elif name[:2] == b"x-" or name == b"api-key":
             if name == b"x-request-id":
                 own_id = value

@@ -48,9 +48,14 @@ class Draft:
         return b"".join((body[:start], orjson.dumps(model), body[end:]))
 
 
-def drafted(call: Call, route: Route) -> Draft:
-    """Applies the route's rules once, whatever number of targets is asked."""
+def drafted(call: Call, route: Route, instance: bytes) -> Draft:
+    """Applies the route's rules once, whatever number of targets is asked. `instance` names this proxy in cdn-loop."""
     headers = to_upstream(call.headers)
+    if call.passed is None:
+        headers.append((b"cdn-loop", instance))
+    else:
+        headers = [line for line in headers if line[0] != b"cdn-loop"]
+        headers.append((b"cdn-loop", call.passed + b", " + instance))
     if route.request.is_identity:
         return Draft(call, call.body, headers, ())
     return Draft(call, *route.request.apply(call.body, call.fields, headers, call.endpoint))

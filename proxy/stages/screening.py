@@ -18,11 +18,12 @@ class Screen:
 
     look_up: Callable[[Target], Model | None]
     refusal: Callable[[Target], SluiceError | None]  # by the upstream's catalogue
+    instance: bytes = b"sluice"  # names this proxy in cdn-loop
     counter: Callable[[str], Counter | None] = lambda model: None  # the tokenizer of a model, where there is one
 
     def prepare(self, call: Call, route: Route) -> "Prepared":
         """The call after its route's rules, ready to be ordered from each target."""
-        return Prepared(self, drafted(call, route))
+        return Prepared(self, drafted(call, route, self.instance))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,6 @@ class ToolsDouble(Double):
             "/packed": Answer(200, (("content-encoding", "gzip"),), (gzip.compress(b"x" * 1000),)),
             "/cut": text_answer("21 degrees").with_acts(b"21 deg", Cut()),
             "/silent": Answer(before=(Wait(FOREVER),)),
-            "/slow": text_answer("21 degrees").with_acts(b"21", Wait(FOREVER)),
+            "/slow": Answer(200, (), (b"21", Wait(FOREVER)), "chunked"),
         }
         return ways.get(request.route, text_answer("There is no such tool.", 404))

@@ -17,7 +17,7 @@ FOLDER = ROOT / "grafana/prometheus"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Series of an hour, a value a minute: such that an alert fires at the end, with these labels; and such that not."""
+    """Series of an hour, a value a minute: such that an alert fires at the end; and such that not."""
 
     fires: Series
     labels: dict[str, str]

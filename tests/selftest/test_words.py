@@ -1,5 +1,7 @@
 """The words of the fault upstreams: the same for everybody, and to be gone on with from anywhere."""
 
+from typing import Any
+
 import pytest
 
 from proxy.selftest.words import TOKENS, handed_over, left_of, question_in, tokens_for
@@ -21,7 +23,9 @@ def test_another_beginning_is_not_gone_on_with() -> None:
 
 
 def test_question_and_beginning_are_found_in_either_form() -> None:
-    asked = [{"role": "user", "content": [{"type": "text", "text": "why"}, {"type": "text", "text": "?"}]}]
+    asked: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "why"}, {"type": "text", "text": "?"}]}
+    ]
     assert (question_in(asked), handed_over(asked)) == ("why?", "")
     begun = [*asked, {"role": "assistant", "content": "[ab"}]
     assert (question_in(begun), handed_over(begun)) == ("why?", "[ab")

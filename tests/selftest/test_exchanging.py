@@ -1,0 +1,119 @@
+"""Routes and policies stay the user's; addresses, keys and, if wished, the clocks are exchanged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.app import Choices, Plan, plan
+from proxy.errors import SluiceError
+from proxy.providers.registry import FACTS
+from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
+from proxy.settings import load
+from proxy.upstream.sending import Upstreams
+
+CONFIG = """
+access: {keys: required, client_keys: [sk-mine]}
+upstreams:
+  east:
+    provider: openai
+    base_url: https://east.example.com/v1
+    api_key: sk-east
+    proxy: http://proxy.example.com:3128
+    models: [gpt-4o, gpt-4o-mini]
+  router: {provider: openrouter, api_key: ""}
+  pods: {provider: runpod, api_key: rp, endpoint_id: mine}
+  local: {provider: llamacpp}
+defaults:
+  timeouts: {connect: 3s, first_token: 40s}
+  retry: {backoff: 1s, max_backoff: 4s}
+  breaker: {open_for: 20s}
+routes:
+  - prefix: solo-
+    to: router
+  - prefix: gpt-
+    to: [east, "router/openai/{model}", pods]
+    timeouts: {idle: 10s}
+    hedge: {after: 2s}
+    response: {model: asked}
+  - model: house
+    to: local
+"""
+Planned = Callable[[str], Plan]
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Planned:
+    def made(text: str) -> Plan:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return plan(load(path, {}, FACTS, None, {}), Upstreams(), {}, Choices())
+
+    return made
+
+
+def test_the_route_with_the_most_targets_is_asked_by_a_name_that_all_of_them_take(planned: Planned) -> None:
+    chosen = subject(planned(CONFIG), Wish())
+    assert (chosen.route.match, chosen.model) == ("gpt-", "gpt-4o")
+    assert [target.upstream for target in chosen.targets] == ["east", "router", "pods"]
+    assert chosen.terms.targets == 3 and chosen.terms.told == "gpt-4o"
+    assert chosen.models_of("router") == ["openai/gpt-4o"]
+
+
+def test_another_route_can_be_wished(planned: Planned) -> None:
+    chosen = subject(planned(CONFIG), Wish("house", "resume"))
+    assert (chosen.route.match, chosen.terms.targets, chosen.terms.policies.stream_safety) == ("house", 1, "resume")
+    assert chosen.terms.told == ""
+    with pytest.raises(SluiceError):
+        subject(planned(CONFIG), Wish("nobody"))
+
+
+def test_a_config_without_routes_is_tested_by_its_upstream(planned: Planned) -> None:
+    chosen = subject(planned("upstreams:\n  local: {provider: llamacpp}\n"), Wish())
+    assert (chosen.route.match, chosen.model) == ("local/", "local/selftest")
+
+
+def test_what_is_not_as_it_will_be_is_said(planned: Planned) -> None:
+    said = "\n".join(subject(planned(CONFIG), Wish()).notes())
+    assert "router is off (OPENROUTER_API_KEY is not set)" in said
+    assert "pods is asked by RunPod's OpenAI side" in said and "proxy and h2 are not covered" in said
+    assert "one target" in "\n".join(subject(planned(CONFIG), Wish("house")).notes())
+
+
+def test_every_upstream_is_on_and_on_loopback(planned: Planned, tmp_path: Path) -> None:
+    settings = planned(CONFIG).settings
+    there = addressed(settings, {"east": 1001, "router": 1002, "pods": 1003, "local": 1004}, tmp_path)
+    for name, port in (("east", 1001), ("router", 1002), ("pods", 1003), ("local", 1004)):
+        upstream = there.upstreams[name]
+        assert upstream.live and f"http://127.0.0.1:{port}" in upstream.base_url
+        assert (upstream.api_key, upstream.proxy, upstream.http) == (KEY, "", "h1")
+    assert there.upstreams["pods"].mode == "openai"
+    assert "sk-east" not in there.secrets() and "sk-mine" not in there.secrets()
+    assert there.store.endswith("selftest.db") and there.server.host == "127.0.0.1"
+
+
+def test_one_that_no_target_uses_leads_nowhere(planned: Planned, tmp_path: Path) -> None:
+    there = addressed(planned(CONFIG).settings, {}, tmp_path)
+    assert all(upstream.base_url.startswith("http://127.0.0.1:9") for upstream in there.upstreams.values())
+
+
+def test_routes_and_policies_stay(planned: Planned, tmp_path: Path) -> None:
+    settings = planned(CONFIG).settings
+    there = addressed(scaled(settings, 1.0), {}, tmp_path)
+    assert (there.routes, there.defaults, there.default_upstream) == (
+        settings.routes,
+        settings.defaults,
+        settings.default_upstream,
+    )
+
+
+def test_clocks_are_scaled_but_for_connect(planned: Planned) -> None:
+    settings = scaled(planned(CONFIG).settings, 0.1)
+    defaults, route = settings.defaults, settings.routes[1]
+    assert (defaults.timeouts.connect, defaults.timeouts.first_token) == (3.0, pytest.approx(4.0))
+    assert (defaults.retry.backoff, defaults.retry.max_backoff) == (pytest.approx(0.1), pytest.approx(0.4))
+    assert defaults.breaker.open_for == pytest.approx(2.0)
+    assert route.timeouts.idle == pytest.approx(1.0) and route.timeouts.first_token is None
+    assert route.hedge and route.hedge.after == pytest.approx(0.2)
+    assert settings.server.ping == pytest.approx(1.5)
+    assert scaled(settings, 0.01).defaults.timeouts.first_token == 0.25, "no clock is so short that it tells nothing"
