@@ -63,8 +63,10 @@ class Running:
 
 
 @contextmanager
-def sluice(config: str, environ: Mapping[str, str] | None = None, limits: Limits | None = None) -> Iterator[Running]:
-    """Runs a proxy with this config.yaml; `environ` is all of its environment."""
+def sluice(
+    config: str, environ: Mapping[str, str] | None = None, limits: Limits | None = None, port: int = 0
+) -> Iterator[Running]:
+    """Runs a proxy with this config.yaml; `environ` is all of its environment. `port`: 0 for a free one."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(config)
@@ -72,7 +74,7 @@ def sluice(config: str, environ: Mapping[str, str] | None = None, limits: Limits
         settings = loaded(path, environ)
         drain = Drain()
         app = Sluice(path, environ, settings, draining=lambda: drain.draining)
-        sockets = listen("127.0.0.1", 0)
+        sockets = listen("127.0.0.1", port)
         serving = Serving(drain=1.0, limits=limits or Limits(max_body=settings.server.max_body))
         server = ThreadedServer(app, serving, drain, Hooks())
         started: list[asyncio.AbstractEventLoop] = []
@@ -103,3 +105,11 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
             raise AssertionError("the condition did not come true in time")
         time.sleep(0.005)
     return value
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    (sock,) = listen("127.0.0.1", 0)
+    port: int = sock.getsockname()[1]
+    sock.close()
+    return port

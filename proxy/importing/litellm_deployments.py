@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_places import PLACED
+from proxy.importing.reading import count, number, seconds
 from proxy.importing.variables import plain
 from proxy.settings.units import written_duration
 
@@ -58,13 +59,12 @@ class Parameters:
                 self._one(key, value, f"{self.found.path}.litellm_params.{key}")
 
     def _one(self, key: str, value: Any, at: str) -> None:
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
-        if key in ("weight", "rpm", "tpm") and number:
-            self.found.shares[key] = max(1, round(number))  # judged with the whole group
-        elif key in ("timeout", "stream_timeout") and number:
-            self._timeout(key, number, at)
-        elif key in ("num_retries", "max_retries") and number is not None:
-            self.found.attempts = min(100, int(number) + 1)
+        if key in ("weight", "rpm", "tpm") and (share := number(value)):
+            self.found.shares[key] = max(1, round(share))  # judged with the whole group
+        elif key in ("timeout", "stream_timeout") and (wait := seconds(value)):
+            self._timeout(key, wait, at)
+        elif key in ("num_retries", "max_retries") and (retries := count(value)) is not None:
+            self.found.attempts = min(100, retries + 1)
             self.findings.approximate(at, "counted per target: attempts is one more")
         elif key in DEFAULTS:
             self.found.defaults[key] = variables_in(value)
@@ -77,8 +77,8 @@ class Parameters:
         else:
             self.findings.unsupported(at)
 
-    def _timeout(self, key: str, seconds: float, at: str) -> None:
-        said = written_duration(seconds)
+    def _timeout(self, key: str, wait: float, at: str) -> None:
+        said = written_duration(wait)
         if key == "stream_timeout":
             self.found.timeouts["first_token"] = said
             self.findings.approximate(at, "the time until the first token of a stream")

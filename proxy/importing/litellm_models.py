@@ -7,6 +7,7 @@ from typing import Any, Final
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import Deployment, Parameters
 from proxy.importing.litellm_places import PROVIDERS, Place, split
+from proxy.importing.reading import count, number
 from proxy.importing.variables import Variables, literal
 
 IDLE: Final = frozenset({"id", "mode", "db_model", "created_at", "updated_at", "created_by", "updated_by", "team_id"})
@@ -39,7 +40,8 @@ class Models:
     def _entry(self, path: str, entry: Any) -> None:
         params = entry.get("litellm_params") if isinstance(entry, dict) else None
         name = entry.get("model_name") if isinstance(entry, dict) else None
-        if not isinstance(params, dict) or not isinstance(name, str) or not isinstance(params.get("model"), str):
+        whole = isinstance(params, dict) and isinstance(params.get("model"), str)
+        if not whole or not isinstance(name, str) or not name:
             self.findings.unsupported(path, "has no model_name and litellm_params.model, and is left out")
             return
         provider, model = split(params)
@@ -70,7 +72,7 @@ class Models:
         """The model name as `to` has it; None: it cannot be said."""
         asked, there = name.removesuffix("*"), model.removesuffix("*")
         wild = name.endswith("*")
-        if "*" in asked or "*" in there or set("{}") & set(there) or (model.endswith("*") and not wild):
+        if "*" in asked + there or set("{}") & set(there) or (not wild if model.endswith("*") else not there):
             self.findings.unsupported(f"{path}.model_name", "this pattern has no counterpart; only a last * has")
             return None
         self.findings.exact(f"{path}.model_name", f"a route with {'this prefix' if wild else 'this model name'}")
@@ -105,15 +107,15 @@ class Models:
         for place, values in (("litellm_params", params), ("model_info", info if isinstance(info, dict) else {})):
             for key, value in values.items():
                 at = f"{found.path}.{place}.{key}"
-                if key in COSTS and isinstance(value, int | float):
-                    prices[COSTS[key]] = round(value * 1_000_000, 9)
+                if key in COSTS and (cost := number(value)) is not None:
+                    prices[COSTS[key]] = round(cost * 1_000_000, 9)
                     self.findings.exact(at, "USD per million tokens instead of per token")
                 elif place == "litellm_params":
                     continue
-                elif key in SIZES and isinstance(value, int) and value > 0:
-                    limits.setdefault(SIZES[key], value)
+                elif key in SIZES and (size := count(value)):
+                    limits.setdefault(SIZES[key], size)
                     self._size_told(at, key)
-                elif key in IDLE or key.startswith("supports_"):
+                elif key in IDLE or str(key).startswith("supports_"):
                     self.findings.exact(at, "labels the deployment only; nothing is needed here")
                 else:
                     self.findings.unsupported(at)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.importing.findings import Findings
+from proxy.importing.reading import address, count, header_name
 from proxy.importing.variables import Variables, literal, named, plain
 
 PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -77,8 +78,7 @@ class Place:
             self.findings.approximate(f"{self.path}.model", "no api_version: asked by Azure's v1 API")
         if headers := self._headers(params):
             found["headers"] = headers
-        most = params.get("max_parallel_requests")
-        if isinstance(most, int) and most > 0:
+        if most := count(params.get("max_parallel_requests")):
             found["max_in_flight"] = most
             self.findings.approximate(
                 f"{self.path}.max_parallel_requests", "counted for the upstream: more calls wait up to max_wait"
@@ -93,13 +93,13 @@ class Place:
                 found["base_url"] = "${AZURE_API_BASE}"
                 self.findings.exact(path, "not given, read from the variable AZURE_API_BASE")
             return
-        if named(base):
+        if named(base) is not None:
             found["base_url"] = plain(base)
             self.findings.exact(path, f"read from the variable {named(base)}")
             return
-        if "@" in base or "?" in base or "#" in base:
+        if not address(base):
             found["base_url"] = self.variables.secret(base, path, f"{self.name}_BASE_URL")
-            self.findings.unsupported(path, "an address with a password or a query; write it without, in that variable")
+            self.findings.unsupported(path, "is no plain address; write one, without password and query, there")
             return
         found["base_url"] = literal(base.rstrip("/"))
         if self.provider in ADDRESSED and base.rstrip("/").count("/") == 2:
@@ -131,14 +131,17 @@ class Place:
 
     def _headers(self, params: Mapping[str, Any]) -> dict[str, str]:
         headers: dict[str, str] = {}
-        if isinstance(organization := params.get("organization"), str):
+        organization, at = params.get("organization"), f"{self.path}.organization"
+        if isinstance(organization, str) and organization.isascii() and organization.isprintable():
             headers["openai-organization"] = plain(organization)
-            self.findings.exact(f"{self.path}.organization", "the header openai-organization")
+            self.findings.exact(at, "the header openai-organization")
+        elif organization is not None:
+            self.findings.unsupported(at)
         for key in ("extra_headers", "headers"):
             given = params.get(key)
             for name, value in given.items() if isinstance(given, dict) else ():
                 at = f"{self.path}.{key}.{name}"
-                if isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum():
+                if header_name(name):
                     headers[name.lower()] = self.variables.secret(str(value), at, f"{self.name}_{name}")
                 else:
                     self.findings.unsupported(at, "is no header name HTTP knows, and is left out")

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import DROPPING
 from proxy.importing.litellm_routes import Groups, names_of
+from proxy.importing.reading import address, count, number, seconds
 from proxy.importing.variables import Variables, named, plain
 from proxy.settings.units import written_duration
 
@@ -60,8 +61,8 @@ def _stream_timeout(sections: Sections, at: str, value: Any) -> None:
 
 
 def _retries(sections: Sections, at: str, value: Any) -> None:
-    if isinstance(value, int) and 0 <= value < 100:
-        sections.retry["attempts"] = value + 1
+    if (retries := count(value)) is not None:
+        sections.retry["attempts"] = min(100, retries + 1)
         sections.findings.approximate(at, "counted per target: attempts is one more")
     else:
         sections.findings.unsupported(at, "is no number of retries")
@@ -74,8 +75,8 @@ def _retry_after(sections: Sections, at: str, value: Any) -> None:
 
 
 def _allowed_fails(sections: Sections, at: str, value: Any) -> None:
-    if isinstance(value, int) and value >= 0:
-        sections.breaker["failures"] = value + 1
+    if (failures := count(value)) is not None:
+        sections.breaker["failures"] = failures + 1
         sections.findings.approximate(at, "counted in a row, instead of within a minute")
     else:
         sections.findings.unsupported(at, "is no number of failures")
@@ -131,6 +132,9 @@ def _aliases(sections: Sections, at: str, value: Any) -> None:
         if not isinstance(name, str) or not sections.groups.of(name):
             sections.findings.unsupported(f"{at}.{alias}", "names a model group that is not in this file")
             continue
+        if not alias or sections.groups.of(str(alias)):
+            sections.findings.unsupported(f"{at}.{alias}", "is a model group itself")
+            continue
         sections.groups.aliases[str(alias)] = name
         if hidden:
             sections.findings.approximate(f"{at}.{alias}", "a route; it is listed in /v1/models, hidden or not")
@@ -158,8 +162,8 @@ def _cache_params(sections: Sections, at: str, value: Any) -> None:
     if (ttl := params.get("ttl")) is not None and (seconds := _seconds(sections, f"{at}.ttl", ttl)):
         sections.kept = (sections.kept or {}) | {"exact": written_duration(seconds)}
         sections.findings.exact(f"{at}.ttl", "how long an answer serves")
-    threshold = params.get("similarity_threshold")
-    if kind.endswith("semantic") and isinstance(threshold, int | float) and 0 <= threshold <= 1:
+    threshold = number(params.get("similarity_threshold"))
+    if kind.endswith("semantic") and threshold is not None and threshold <= 1:
         sections.cache["similar"] = {"threshold": threshold, "embedder": "local"}
         sections.kept = (sections.kept or {}) | {"similar": (sections.kept or {}).get("exact", _USUAL_TTL)}
         sections.findings.approximate(f"{at}.similarity_threshold", "by a local embedder; measure it before use")
@@ -171,14 +175,16 @@ def _cache_params(sections: Sections, at: str, value: Any) -> None:
 def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
     if isinstance(url := params.get("url"), str):
         return sections.variables.secret(url, f"{at}.url", "REDIS_URL")
-    host = plain(str(params.get("host") or "os.environ/REDIS_HOST"))
-    port = plain(str(params.get("port") or "6379"))
+    host, port = str(params.get("host") or "os.environ/REDIS_HOST"), str(params.get("port") or "6379")
+    if not (named(host) or address(f"http://{host}")) or not (named(port) or port.isdecimal()):
+        sections.findings.unsupported(f"{at}.host", "is no host and port; memory is taken")
+        return "memory"
     user, password = str(params.get("username") or ""), params.get("password")
     sections.findings.exact(f"{at}.host", "cache.store")
     who = ""
     if isinstance(password, str) and password:
         who = f"{quote(user, safe='')}:{sections.variables.secret(password, f'{at}.password', 'REDIS_PASSWORD')}@"
-    return f"redis://{who}{host}:{port}/0"
+    return f"redis://{who}{plain(host)}:{plain(port)}/0"
 
 
 def _master_key(sections: Sections, at: str, value: Any) -> None:
@@ -220,8 +226,8 @@ def _verbose(sections: Sections, at: str, value: Any) -> None:
 
 
 def _seconds(sections: Sections, at: str, value: Any) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return value
+    if wait := seconds(value):
+        return wait
     sections.findings.unsupported(at, "is no number of seconds, and is left out")
     return None
 

@@ -93,6 +93,8 @@ _NO_MODEL: Final = re.compile(r"\b(?:models?|deployment)\b", re.I)
 
 def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
     """The error that a report of this status is for our caller. `status` 0: the report came inside a 200."""
+    if status == 508:
+        return SluiceError("proxy_loop", "The call came back to a proxy that it had passed already.")
     unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
     client_s = _client_s_own(status, report)

@@ -76,10 +76,13 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
 
 
-def serve(app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> int:
-    """Serves until a signal ends it. Returns the process's exit code: 0, or 1 where it could not start."""
+def serve(app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks, sockets: list[socket.socket] | None = None) -> int:
+    """Serves until a signal ends it. Returns the process's exit code: 0, or 1 where it could not start.
+
+    `sockets`: listening ones that another process has opened for this one.
+    """
     try:
-        sockets = listen(serving.host, serving.port, serving.shared)
+        sockets = sockets or listen(serving.host, serving.port, serving.shared)
     except CannotListen as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1

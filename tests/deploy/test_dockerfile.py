@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,14 @@ from tests.running import wait_for
 ROOT = Path(__file__).parents[2]
 BUILD, IMAGE = parse((ROOT / "Dockerfile").read_text())
 KEY = "sk-of-a-client"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The entry point of the image, serving."""
+
+    process: "subprocess.Popen[str]"
+    url: str
 
 
 def health(stage: Stage) -> list[str]:
@@ -69,13 +78,13 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
 
 
 @pytest.fixture
-def served(replay: Replay) -> Iterator["subprocess.Popen[str]"]:
-    environ = replay.environment({"SLUICE_HOST": "127.0.0.1", "PORT": str(free_port()), "SLUICE_KEY": KEY})
+def served(replay: Replay) -> Iterator[Served]:
+    port = free_port()
+    environ = replay.environment({"SLUICE_HOST": "127.0.0.1", "PORT": str(port), "SLUICE_KEY": KEY})
     process = started(replay, IMAGE.last("ENTRYPOINT").words() + IMAGE.last("CMD").words(), environ)
-    process.args = environ["PORT"]
     try:
         wait_for(lambda: process.poll() is not None or checked(replay, environ) == 0, 30)
-        yield process
+        yield Served(process, f"http://127.0.0.1:{port}")
     finally:
         process.kill()
         process.communicate()
@@ -118,15 +127,15 @@ def test_it_does_not_start_without_a_client_key(replay: Replay) -> None:
     assert "access.client_keys" in said
 
 
-def test_it_serves_says_so_and_drains(replay: Replay, served: "subprocess.Popen[str]") -> None:
+def test_it_serves_says_so_and_drains(replay: Replay, served: Served) -> None:
     before = written(replay)
-    with httpx.Client(base_url=f"http://127.0.0.1:{served.args}", trust_env=False) as client:
+    with httpx.Client(base_url=served.url, trust_env=False) as client:
         assert client.get("/v1/models").status_code == 401
         assert client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
         assert "sluice_config_valid 1.0" in client.get("/metrics").text
     assert written(replay) == before, "the image's file system is to be read-only"
-    served.send_signal(signal.SIGTERM)
-    assert served.wait(20) == 0
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(20) == 0
 
 
 def test_the_health_check_fails_where_nothing_listens(replay: Replay) -> None:

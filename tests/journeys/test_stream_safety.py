@@ -170,3 +170,16 @@ upstreams:
             first.join()
             later.join()
             assert codes == [200, 200]
+
+
+def test_a_route_that_leads_back_to_the_proxy_is_a_loop() -> None:
+    from tests.running import free_port
+
+    port = free_port()
+    config = f"""
+upstreams:
+  self: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", api_key: k}}
+"""
+    with sluice(config, port=port) as proxy:
+        answer = proxy.chat(BODY | {"stream": False, "model": "round"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (508, "proxy_loop")

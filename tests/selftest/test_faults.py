@@ -82,7 +82,7 @@ def test_a_finish_reason_can_tell_of_a_failure() -> None:
     assert (got.finishes, got.done) == (("error",), True) and got.text != TRUTH
 
 
-@pytest.mark.parametrize("edit", [faults.bytewise, faults.crlf, faults.commented, faults.multi_line, faults.padded])
+@pytest.mark.parametrize("edit", [faults.bytewise, faults.crlf, faults.commented, faults.multi_line])
 def test_odd_spelling_says_the_same(edit: faults.Edit) -> None:
     got, there = heard(faults.edited(edit))
     assert (got.text, got.finishes, got.done, got.counted, got.oddities) == (TRUTH, ("stop",), True, 11, ())

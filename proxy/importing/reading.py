@@ -1,0 +1,41 @@
+"""Reads values of a foreign configuration with care: what is not usable is None."""
+
+from math import isfinite
+from typing import Any
+
+from proxy.settings.addresses import web_address
+
+_FRAMING = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
+
+
+def number(value: Any) -> float | int | None:
+    """A number from 0 to what a configuration can hold."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return value if usable and 0 <= value < 10**9 else None
+
+
+def count(value: Any) -> int | None:
+    """A whole number from 0."""
+    return value if isinstance(value, int) and number(value) is not None else None
+
+
+def seconds(value: Any) -> float | int | None:
+    """A time that is worth waiting for: a millisecond and more."""
+    found = number(value)
+    return round(found, 3) if found and found >= 0.001 else None
+
+
+def address(text: str) -> bool:
+    """Whether this is an address that an upstream can have: without password, query and fragment."""
+    try:
+        web_address(text)
+    except ValueError:
+        return False
+    return not set("?#") & set(text)
+
+
+def header_name(name: object) -> bool:
+    """Whether HTTP can carry a header of this name, and an upstream may set it."""
+    if not isinstance(name, str) or not name.isascii() or name.lower() in _FRAMING:
+        return False
+    return bool(name) and name.replace("-", "").replace("_", "").isalnum()

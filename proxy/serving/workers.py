@@ -1,0 +1,143 @@
+"""Several processes behind one listening socket: started, watched, reloaded and ended by one that does nothing else."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from proxy.serving.listening import CannotListen, listen
+
+ENVIRONMENT: Final = "SLUICE_WORKER"
+"""What a worker finds in its environment: "INDEX:FD,FD:FOLDER" (its number, the listening sockets, the shared folder)."""
+_SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
+_LONGEST_PAUSE: Final = 30.0
+_TICK: Final = 0.1
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker's place among its siblings. `folder` holds what they share: sockets for metrics, catalogues."""
+
+    index: int
+    sockets: tuple[int, ...]
+    folder: Path
+
+    def text(self) -> str:
+        """As it stands in the environment."""
+        return f"{self.index}:{','.join(map(str, self.sockets))}:{self.folder}"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker does what only one may do: fetch catalogues, run the embedded model."""
+        return self.index == 0
+
+
+def place_of(text: str | None) -> Place | None:
+    """The place that the environment names; None in a process that is alone."""
+    if not text:
+        return None
+    index, sockets, folder = text.split(":", 2)
+    return Place(int(index), tuple(map(int, sockets.split(","))), Path(folder))
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process, and how its starts have gone."""
+
+    place: Place
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.0  # seconds to wait before the next start
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs `count` workers with `command` until it is told to end; what dies is started again."""
+
+    command: Sequence[str]
+    count: int
+    drain: float  # seconds that workers have to end by themselves
+    _workers: list[Worker] = field(default_factory=list)
+    _signals: list[int] = field(default_factory=list)  # that came and were not acted on yet
+
+    def run(self, host: str, port: int) -> int:
+        """The exit code: 0, or 1 where the address cannot be had."""
+        try:
+            sockets = listen(host, port)
+        except CannotListen as error:
+            print(f"sluice: {error}", file=sys.stderr)
+            return 1
+        with TemporaryDirectory(prefix="sluice-") as folder:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, self._note)
+            fds = tuple(sock.fileno() for sock in sockets)
+            self._workers = [Worker(Place(index, fds, Path(folder))) for index in range(self.count)]
+            shown = sockets[0].getsockname()
+            log.info("Sluice listens on http://%s:%d with %d workers", shown[0], shown[1], self.count)
+            try:
+                self._supervise()
+            finally:
+                self._end(sockets)
+        return 0
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signals.append(number)
+
+    def _supervise(self) -> None:
+        while True:
+            for worker in self._workers:
+                self._keep_running(worker)
+            while self._signals:
+                number = self._signals.pop(0)
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    return
+                if number == signal.SIGHUP:
+                    self._tell(signal.SIGHUP)
+            time.sleep(_TICK)
+
+    def _keep_running(self, worker: Worker) -> None:
+        now = time.monotonic()
+        if worker.process is not None:
+            if worker.process.poll() is None:
+                return
+            lived = now - worker.started
+            worker.pause = 0.0 if lived > _SHORTEST * 10 else min(_LONGEST_PAUSE, max(_SHORTEST / 4, worker.pause * 2))
+            log.error("worker %d ended (%s) and is started again", worker.place.index, worker.process.returncode)
+            worker.process, worker.started = None, now
+        if now - worker.started < worker.pause:
+            return
+        worker.started = now
+        worker.process = subprocess.Popen(
+            self.command, env={**os.environ, ENVIRONMENT: worker.place.text()}, pass_fds=worker.place.sockets
+        )
+
+    def _tell(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.send_signal(number)
+
+    def _end(self, sockets: list[socket]) -> None:
+        """Ends every worker: gently; at once on a second signal, or when their time is over."""
+        for sock in sockets:
+            sock.close()
+        self._tell(signal.SIGTERM)
+        ends = time.monotonic() + self.drain + 5.0
+        hurried = False
+        while any(worker.process is not None and worker.process.poll() is None for worker in self._workers):
+            if not hurried and any(number in (signal.SIGTERM, signal.SIGINT) for number in self._signals):
+                hurried = True
+                self._tell(signal.SIGTERM)
+            if time.monotonic() > ends:
+                self._tell(signal.SIGKILL)
+                break
+            time.sleep(_TICK / 2)

@@ -1,0 +1,129 @@
+"""What workers of one Sluice tell each other: numbers for /metrics, and the catalogues that one of them fetches."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from proxy.instruments import Instruments, Snapshot
+from proxy.providers.contract import Model
+
+_PATIENCE: Final = 0.5  # seconds that a sibling has to tell its numbers
+_SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(slots=True)
+class Siblings:
+    """One worker's view of the folder that all share. Each life of a worker has a name of its own in it."""
+
+    folder: Path
+    name: str  # "INDEX-PID"
+    instruments: Instruments
+    _server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Begins to tell this worker's numbers to whoever asks."""
+        self._server = await asyncio.start_unix_server(self._answer, self.folder / f"{self.name}.sock")
+
+    async def close(self) -> None:
+        """Leaves the last numbers behind for the others."""
+        self.save()
+        if self._server is not None:
+            self._server.close()
+            (self.folder / f"{self.name}.sock").unlink(missing_ok=True)
+
+    async def keep_saving(self) -> None:
+        """Saves the numbers from time to time, so that little is lost when this worker is killed."""
+        while True:
+            await asyncio.sleep(_SAVED_EACH)
+            self.save()
+
+    def save(self) -> None:
+        """Writes the numbers where the others find them once this worker is gone."""
+        _write(self.folder / f"{self.name}.json", self.instruments.snapshot())
+
+    async def gather(self) -> list[Snapshot]:
+        """The numbers of every other worker: of those that live as they are now, of others as they were at last."""
+        found = []
+        for saved in self.folder.glob("*.json"):
+            name = saved.stem
+            if name == self.name or name.startswith("catalog-"):
+                continue
+            numbers = await self._ask(name)
+            found.append(numbers if numbers is not None else _without_gauges(_read(saved) or {}))
+        asked = {saved.stem for saved in self.folder.glob("*.json")}
+        for sock in self.folder.glob("*.sock"):
+            if sock.stem not in asked and sock.stem != self.name and (numbers := await self._ask(sock.stem)):
+                found.append(numbers)
+        return found
+
+    async def _ask(self, name: str) -> Snapshot | None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                reader, writer = await asyncio.open_unix_connection(self.folder / f"{name}.sock")
+                try:
+                    return _snapshot(orjson.loads(await reader.read()))
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, orjson.JSONDecodeError):
+            return None
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(orjson.dumps(self.instruments.snapshot()))
+        await writer.drain()
+        writer.close()
+
+
+def share_catalog(folder: Path, upstream: str, models: Sequence[Model]) -> None:
+    """Leaves a catalogue that was fetched for the others."""
+    _write(folder / f"catalog-{upstream}.json", [asdict(model) for model in models])
+
+
+def shared_catalogs(folder: Path, seen: dict[str, float]) -> dict[str, list[Model]]:
+    """The catalogues that were left since `seen` (times by upstream, brought up to date here)."""
+    found = {}
+    for saved in folder.glob("catalog-*.json"):
+        upstream = saved.stem.removeprefix("catalog-")
+        changed = saved.stat().st_mtime
+        if changed != seen.get(upstream):
+            seen[upstream] = changed
+            entries = _read(saved)
+            if isinstance(entries, list):
+                found[upstream] = [Model(**_model_fields(entry)) for entry in entries]
+    return found
+
+
+def _model_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = entry.get("inputs")
+    return {**entry, "inputs": tuple(inputs) if inputs is not None else None}
+
+
+def _snapshot(read: Any) -> Snapshot:
+    return {name: [(tuple(values), numbers) for values, numbers in series] for name, series in read.items()}
+
+
+def _without_gauges(read: Any) -> Snapshot:
+    """The numbers of a worker that is gone: what it counted stays, what it had under way does not."""
+    return {name: series for name, series in _snapshot(read).items() if name.endswith(("_total", "_seconds"))}
+
+
+def _write(path: Path, content: object) -> None:
+    new = path.with_suffix(".new")
+    try:
+        new.write_bytes(orjson.dumps(content))
+        new.replace(path)
+    except OSError as error:
+        log.error("the workers' folder cannot be written: %s", error.strerror)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
