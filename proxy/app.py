@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -37,8 +38,10 @@ from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.queues import Gate
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
+from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher, load
 from proxy.settings.schema import Vapi
+from proxy.siblings import Siblings, agreed, share_catalog, shared_catalogs
 from proxy.stages.admission import Keyring
 from proxy.stages.catalog import Catalog, Shelf
 from proxy.stages.charting import Chart, configured
@@ -49,10 +52,12 @@ from proxy.stages.routing import Router, explained_test
 from proxy.stages.screening import Screen
 from proxy.store.contract import Store, StoreError
 from proxy.store.sqlite import SqliteStore
-from proxy.upstream.embedded import EmbeddedModel
+from proxy.upstream.embedded import EmbeddedModel, unused_port
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.tools import Tools
 
+_LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
+_FOLLOW = 0.4  # seconds between two looks at what other processes decided
 _FEEL = 0.5  # seconds between two looks at how the process stands
 
 log = logging.getLogger("sluice")
@@ -151,6 +156,7 @@ class Sluice:
     server: Mapping[str, object] = field(default_factory=dict)  # the command line's, over the file's
     draining: Callable[[], bool] = lambda: False
     writer: Writer | None = None  # of the log
+    place: Place | None = None  # among several workers; None: it is alone
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
     choices: Choices = field(default_factory=Choices)
@@ -169,6 +175,7 @@ class Sluice:
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
     _embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+    _siblings: Siblings | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.instruments)
@@ -218,7 +225,8 @@ class Sluice:
     def _built(self, settings: Settings) -> Plant:
         for name, upstream in settings.upstreams.items():
             if upstream.provider == "llamacpp" and not upstream.base_url and name not in self._embedded:
-                self._embedded[name] = EmbeddedModel(None, "smollm2-135m-instruct", threads=1)
+                port = agreed(self.place.folder, f"embedded-{name}", unused_port()) if self.place else 0
+                self._embedded[name] = EmbeddedModel(None, "smollm2-135m-instruct", threads=1, port=port)
         made = plan(
             settings, self.upstreams, {name: model.base for name, model in self._embedded.items()}, self.choices
         )
@@ -265,7 +273,7 @@ class Sluice:
 
     def _front(self, settings: Settings, made: Plan, gateway: Gateway) -> Front:
         manners = Manners(settings.server.max_body, settings.server.ping)
-        operations = Operations(self._standings, self.draining, lambda: exposition(self.registry))
+        operations = Operations(self._standings, self.draining, self._exposition)
         openai = OpenAIDoor(gateway, made.catalog, manners)
         sessions = Sessions(settings.access.admin_token)
         admin = AdminDoor(self.control, sessions)
@@ -300,17 +308,18 @@ class Sluice:
 
     def _note_standing(self, shelf: Shelf) -> None:
         self.metrics.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
+        if self.place is not None and shelf.state == "fetched":
+            share_catalog(self.place.folder, shelf.target.upstream, list(shelf.models.values()))
+
+    async def _exposition(self) -> tuple[bytes, str]:
+        if self._siblings is not None:
+            self.instruments.others = await self._siblings.gather()
+        return exposition(self.registry)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan: what runs beside the calls."""
         await receive()
-        for model in self._embedded.values():
-            await model.start()
-        self._tasks = [
-            asyncio.create_task(self.plant.plan.catalog.run()),
-            asyncio.create_task(self._watch()),
-            asyncio.create_task(self._feel()),
-        ]
+        await self._begin()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in self._tasks:
@@ -319,8 +328,50 @@ class Sluice:
         for model in self._embedded.values():
             await model.stop()
         await self.upstreams.aclose()
-        self.store.close()
+        if self._siblings is not None:
+            await self._siblings.close()
+        await asyncio.to_thread(self.store.close)
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _begin(self) -> None:
+        """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
+        place, start = self.place, asyncio.create_task
+        if place is None or place.leads:
+            for model in self._embedded.values():
+                await model.start()
+            for model in self._embedded.values():
+                await model.settled(_LOADING)
+            self._tasks = [start(self.plant.plan.catalog.run())]
+        else:
+            self._tasks = [start(self._take_catalogs(place.folder))]
+        self._tasks += [start(self._watch()), start(self._feel()), start(self._follow())]
+        if place is not None:
+            self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments)
+            await self._siblings.open()
+            self._tasks.append(start(self._siblings.keep_saving()))
+
+    async def _take_catalogs(self, folder: Path) -> None:
+        """Takes over the catalogues that the leading worker fetches."""
+        seen: dict[str, float] = {}
+        while True:
+            for name, models in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
+                if shelf := self.plant.plan.catalog.shelves.get(name):
+                    shelf.take(models)
+            await asyncio.sleep(_FOLLOW)
+
+    async def _follow(self) -> None:
+        """Takes over what operators decide at other workers, or other machines with the same store."""
+        seen = -1
+        while True:
+            try:
+                version = await asyncio.to_thread(self.store.version)
+                if version != seen and seen >= 0:
+                    await asyncio.to_thread(self._recall)
+                    self.personas.join(self.plant.plan)
+                seen = version
+            except StoreError as error:
+                log.debug("%s", error)
+            await asyncio.sleep(_FOLLOW)
 
     async def _feel(self) -> None:
         """Looks after how late the event loop is, and how much memory is taken."""
@@ -339,12 +390,11 @@ class Sluice:
 
     async def _restart(self) -> None:
         """Background work of the new plant in place of the old one's."""
-        catalog_task = self._tasks[0] if self._tasks else None
-        if catalog_task is None:
+        if not self._tasks or (self.place is not None and not self.place.leads):
             return
-        catalog_task.cancel()
+        self._tasks[0].cancel()
         for model in self._embedded.values():
-            if model.state.startswith("stopped") or not model.state:
+            if model.state == "stopped":
                 await model.start()
         self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
 

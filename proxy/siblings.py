@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +79,20 @@ class Siblings:
         writer.write(orjson.dumps(self.instruments.snapshot()))
         await writer.drain()
         writer.close()
+
+
+def agreed(folder: Path, name: str, proposal: int) -> int:
+    """A number that all workers use: the one that was proposed first."""
+    place = folder / f"{name}.agreed"
+    try:
+        with place.open("x") as file:
+            file.write(str(proposal))
+    except FileExistsError:
+        for _ in range(100):
+            if text := place.read_text():
+                return int(text)
+            time.sleep(0.01)  # the one that proposes is still writing; this is before any call is taken
+    return proposal
 
 
 def share_catalog(folder: Path, upstream: str, models: Sequence[Model]) -> None:

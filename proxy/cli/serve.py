@@ -4,12 +4,15 @@ import argparse
 import asyncio
 import logging
 import os
+import sys
 from pathlib import Path
 
 from proxy.app import Sluice, loaded
 from proxy.logs import configure
 from proxy.serving.limits import Limits
+from proxy.serving.listening import inherited
 from proxy.serving.running import Drain, Hooks, Serving, serve
+from proxy.serving.workers import ENVIRONMENT, Place, Supervisor, place_of
 from proxy.settings import ConfigError
 
 log = logging.getLogger("sluice")
@@ -31,9 +34,21 @@ def run(arguments: argparse.Namespace) -> int:
     over = {key: value for key, value in said.items() if value is not None}
     settings = loaded(arguments.config, os.environ, over)
     writer = configure(settings.log.format, settings.log.level)
-    drain = Drain()
-    app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining, writer)
-    server = settings.server
+    try:
+        place = place_of(os.environ.get(ENVIRONMENT))
+        if settings.server.workers > 1 and place is None:
+            command = [sys.executable, "-m", "proxy", *sys.argv[1:]]
+            supervisor = Supervisor(command, settings.server.workers, settings.server.drain)
+            return supervisor.run(settings.server.host, settings.server.port)
+        drain = Drain()
+        app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining, writer, place)
+        return _served(app, drain, place)
+    finally:
+        writer.close()
+
+
+def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
+    server = app.settings.server
     timeouts = server.timeouts
     limits = Limits(timeouts.header, timeouts.body, timeouts.write, max_body=server.max_body)
     reloads: set[asyncio.Task[None]] = set()
@@ -44,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         task.add_done_callback(reloads.discard)
 
     hooks = Hooks(
-        on_listening=announced, on_drain=lambda: log.info("draining: no new calls are taken"), on_reload=reload
+        on_listening=announced if place is None else lambda host, port: None,
+        on_drain=lambda: log.info("draining: no new calls are taken"),
+        on_reload=reload,
     )
-    try:
-        return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks)
-    finally:
-        writer.close()
+    sockets = inherited(place.sockets) if place is not None else None
+    return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks, sockets)
 
 
 def announced(host: str, port: int) -> None:

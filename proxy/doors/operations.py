@@ -1,6 +1,6 @@
 """Health and metrics for those who run Sluice."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
@@ -26,7 +26,7 @@ class Operations:
 
     standings: Callable[[], list[Standing]]
     draining: Callable[[], bool]
-    exposition: Callable[[], tuple[bytes, str]]  # Prometheus text and its content type
+    exposition: Callable[[], Awaitable[tuple[bytes, str]]]  # Prometheus text and its content type
 
     def endpoints(self) -> list[Endpoint]:
         """What this door adds to the table."""
@@ -59,7 +59,7 @@ class Operations:
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Prometheus' text format."""
-        body, content_type = self.exposition()
+        body, content_type = await self.exposition()
         await respond(scope, send, 200, body, [(b"content-type", content_type.encode())])
 
     def _lines(self) -> list[dict[str, object]]:

@@ -30,6 +30,14 @@ def listen(host: str, port: int, shared: bool = False) -> list[socket.socket]:
         return sockets
 
 
+def inherited(fds: tuple[int, ...]) -> list[socket.socket]:
+    """The listening sockets that another process has opened and handed on."""
+    sockets = [socket.socket(fileno=fd) for fd in fds]
+    for sock in sockets:
+        sock.setblocking(False)
+    return sockets
+
+
 def _open(family: socket.AddressFamily, address: tuple[object, ...], shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -76,7 +76,9 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
 
 
-def serve(app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks, sockets: list[socket.socket] | None = None) -> int:
+def serve(
+    app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks, sockets: list[socket.socket] | None = None
+) -> int:
     """Serves until a signal ends it. Returns the process's exit code: 0, or 1 where it could not start.
 
     `sockets`: listening ones that another process has opened for this one.

