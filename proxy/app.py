@@ -38,10 +38,10 @@ from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.queues import Gate
 from proxy.providers.registry import FACTS, provider
 from proxy.secrecy import blanking
+from proxy.serving.siblings import Siblings, agreed, share_catalog, shared_catalogs
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher, load
 from proxy.settings.schema import Vapi
-from proxy.siblings import Siblings, agreed, share_catalog, shared_catalogs
 from proxy.stages.admission import Keyring
 from proxy.stages.catalog import Catalog, Shelf
 from proxy.stages.charting import Chart, configured
@@ -180,6 +180,7 @@ class Sluice:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.instruments)
         self.registry.register(self.instruments)
+        self.upstreams.counted = lambda upstream: self.metrics.sent.labels(upstream).inc()
         self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
         self._recall()
@@ -234,7 +235,7 @@ class Sluice:
         self.personas.join(made)
         meter = Meter(self.metrics, made.catalog.known, self._told(settings))
         blank = blanking(settings.secrets())
-        helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
+        helpers = Helpers(made.screen.prepare, meter.asks, meter.dispatched, meter.attempted, blank)
         dispatch = Dispatch(self.upstreams, helpers, self._breakers(settings), gates(settings), sent=self.sent)
         keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
         gateway = Gateway(

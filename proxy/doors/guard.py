@@ -14,7 +14,7 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.secrecy import same_secret
 
-_FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+_FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")  # how such header lines begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Guard:
         if not self.admin_token:
             peer = scope.get("client")
             near = is_loopback(self.host) and peer is not None and is_loopback(peer[0])
-            if near and not any(name in _FORWARDING for name, _ in scope["headers"]):
+            if near and not any(name.startswith(_FORWARDING) for name, _ in scope["headers"]):
                 return
             raise SluiceError("invalid_api_key", "An admin token is needed (access.admin_token), and none is set.")
         if self.sessions.valid(scope["headers"]):

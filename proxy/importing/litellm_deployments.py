@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_places import PLACED
-from proxy.importing.reading import count, number, seconds
+from proxy.importing.reading import count, number, removable, seconds, writable
 from proxy.importing.variables import plain
 from proxy.settings.units import written_duration
 
@@ -66,11 +66,11 @@ class Parameters:
         elif key in ("num_retries", "max_retries") and (retries := count(value)) is not None:
             self.found.attempts = min(100, retries + 1)
             self.findings.approximate(at, "counted per target: attempts is one more")
-        elif key in DEFAULTS:
+        elif key in DEFAULTS and writable(value):
             self.found.defaults[key] = variables_in(value)
             self.findings.exact(at, "request.default: sent where the client says nothing")
         elif key == "additional_drop_params" and isinstance(value, list):
-            self.found.remove += [name for name in value if isinstance(name, str)]
+            self.found.remove += [name for name in value if isinstance(name, str) and removable(name)]
             self.findings.exact(at, "request.remove")
         elif key == "drop_params":
             self.findings.approximate(at, DROPPING)

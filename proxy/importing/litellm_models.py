@@ -7,7 +7,7 @@ from typing import Any, Final
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import Deployment, Parameters
 from proxy.importing.litellm_places import PROVIDERS, Place, split
-from proxy.importing.reading import count, number
+from proxy.importing.reading import count, names, number
 from proxy.importing.variables import Variables, literal
 
 IDLE: Final = frozenset({"id", "mode", "db_model", "created_at", "updated_at", "created_by", "updated_by", "team_id"})
@@ -40,8 +40,7 @@ class Models:
     def _entry(self, path: str, entry: Any) -> None:
         params = entry.get("litellm_params") if isinstance(entry, dict) else None
         name = entry.get("model_name") if isinstance(entry, dict) else None
-        whole = isinstance(params, dict) and isinstance(params.get("model"), str)
-        if not whole or not isinstance(name, str) or not name:
+        if not isinstance(params, dict) or not isinstance(params.get("model"), str) or not names(name):
             self.findings.unsupported(path, "has no model_name and litellm_params.model, and is left out")
             return
         provider, model = split(params)

@@ -1,7 +1,7 @@
 """Reads values of a foreign configuration with care: what is not usable is None."""
 
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 from proxy.settings.addresses import web_address
 
@@ -39,3 +39,22 @@ def header_name(name: object) -> bool:
     if not isinstance(name, str) or not name.isascii() or name.lower() in _FRAMING:
         return False
     return bool(name) and name.replace("-", "").replace("_", "").isalnum()
+
+
+def names(value: Any) -> TypeGuard[str]:
+    """Whether this is a text that something can be called by."""
+    return isinstance(value, str) and bool(value)
+
+
+def writable(value: Any) -> bool:
+    """Whether JSON can hold it and config.yaml can write it."""
+    if isinstance(value, dict):
+        return all(names(key) and writable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(writable, value))
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and isfinite(value))
+
+
+def removable(parameter: str) -> bool:
+    """Whether rewriting may take this parameter out of a body."""
+    return parameter.isidentifier() and parameter.lower() != "model"

@@ -29,6 +29,7 @@ class Helpers:
 
     prepare: Callable[[Call, Route], Prepared]
     began: Callable[[str], None]  # an attempt at this upstream begins
+    counted: Callable[[str], None]  # a request of it is sent
     ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
     blank: Callable[[str], str]  # takes every configured secret out of a text
 
@@ -155,6 +156,7 @@ class Dispatch:
         return wire
 
     def _count(self, upstream: str) -> None:
+        self.helpers.counted(upstream)
         self.sent[upstream] = self.sent.get(upstream, 0) + 1
 
     def _closed(self, target: Target, gate: Gate | None, stream: Stream | None) -> None:

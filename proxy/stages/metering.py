@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
-
 from proxy import __version__
 from proxy.call import Call
 from proxy.errors import SluiceError, metric_code
@@ -185,6 +184,10 @@ class Meter:
         if trace.malformed:
             self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
         self.told(call, seconds)
+
+    def dispatched(self, upstream: str) -> None:
+        """Dispatch sends an attempt: one of the two counts that must be equal."""
+        self.metrics.dispatched.labels(upstream).value += 1
 
     def under_way(self, upstream: str) -> int:
         """Calls that wait for this upstream or stream from it now."""

@@ -27,6 +27,7 @@ class Upstreams:
 
     def __init__(self, transports: Callable[[str], httpx.AsyncBaseTransport] | None = None) -> None:
         self.sent: dict[str, int] = {}  # attempts by upstream
+        self.counted: Callable[[str], None] = lambda upstream: None  # told of each
         self._client = Client() if transports is None else None
         self._transport_for = transports or transport_for
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
@@ -38,6 +39,7 @@ class Upstreams:
         Raises SluiceError. There is no other clock here: whoever waits cancels, which closes the connection.
         """
         self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
+        self.counted(target.upstream)
         return await self._asked(target, request, connect)
 
     async def ask(self, target: Target, request: Request, connect: float) -> Response:

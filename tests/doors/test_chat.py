@@ -1,3 +1,5 @@
+"""What the short form of a chat stands for."""
+
 import json
 from typing import Any
 

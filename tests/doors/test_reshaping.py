@@ -1,7 +1,9 @@
+"""Objects and lists taken apart keep every value as it came."""
+
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.doors.reshaping import items, list_of, members, object_of
@@ -13,6 +15,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=6), st.sampled_from((None, 1)), st.booleans())
 def test_an_object_taken_apart_and_put_together_is_the_same(
     found: dict[str, Any], indent: int | None, ascii: bool
@@ -22,6 +25,7 @@ def test_an_object_taken_apart_and_put_together_is_the_same(
         assert json.loads(object_of(members(raw))) == found
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(JSON, max_size=6))
 def test_a_list_taken_apart_and_put_together_is_the_same(found: list[Any]) -> None:
     assert json.loads(list_of(items(json.dumps(found).encode()))) == found

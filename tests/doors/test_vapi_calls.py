@@ -1,3 +1,5 @@
+"""What of a request of Vapi's reaches the gateway."""
+
 import json
 from typing import Any
 
@@ -47,6 +49,18 @@ def test_what_vapi_adds_is_taken_off_and_the_rest_stays() -> None:
     assert body["messages"][1] == {"role": "user", "content": "Hi <flush />", "name": "ann"}
     assert body["messages"][2] == TURN["messages"][2]
     assert body["messages"][3] == {"role": "tool", "tool_call_id": "c", "content": "ok"}
+
+
+def test_depth_and_spelling_are_kept() -> None:
+    tools = b"[" * 500 + b"1.50e0" + b"]" * 500
+    raw = (
+        b'{"model":"m","messages":[{"role":"user" , "content":"caf\\u00e9","time":1}],"tools":'
+        + tools
+        + b',"stream":true}'
+    )
+    assert chat_body(raw, json.loads(raw), None) == raw.replace(b' , "content"', b',"content"').replace(
+        b',"time":1', b""
+    )
 
 
 @pytest.mark.parametrize("sent", [{}, {"model": None}, {"model": ""}])

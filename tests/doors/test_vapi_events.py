@@ -1,3 +1,5 @@
+"""What is kept of Vapi's news."""
+
 from proxy.doors.vapi_events import VapiEvents, kind_of
 
 

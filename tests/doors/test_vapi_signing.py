@@ -1,3 +1,5 @@
+"""Who is taken for Vapi: by secret, or by a signature that is right, fresh and new."""
+
 import hmac
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Failures that are spoken, and those that are not."""
+
 import asyncio
 import json
 from collections.abc import AsyncIterator

@@ -1,3 +1,5 @@
+"""Answers to each of Vapi's server messages."""
+
 import asyncio
 from collections.abc import Mapping
 from typing import Any

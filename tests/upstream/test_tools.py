@@ -1,3 +1,5 @@
+"""HTTP tools over real sockets, and all that they may do wrong."""
+
 import asyncio
 import json
 from collections.abc import Iterator

@@ -65,7 +65,7 @@ export class Chart {
           { ...axis, size: 24, space: 70, grid: { show: false }, values: (/** @type {any} */ _, /** @type {number[]} */ times) => times.map((time) => clock(time * 1000, false)) },
           { ...axis, size: 52, space: 34, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => this.format(value)) },
         ],
-        series: [{}, ...colours.map((stroke) => ({ stroke, width: 1.6, spanGaps: false, points: { size: 4, width: 0, fill: stroke } }))],
+        series: [{}, ...colours.map((stroke) => ({ stroke, width: 1.6, spanGaps: false, points: { show: true, size: 4, width: 0, fill: stroke, filter: (/** @type {any} */ plot, /** @type {number} */ series) => lonely(plot.data[series]) } }))],
         hooks: { setCursor: [(/** @type {any} */ plot) => this.read(plot.cursor.idx)] },
       },
       this.data,
@@ -81,4 +81,13 @@ export class Chart {
       node.textContent = value === null || value === undefined ? "–" : this.format(value);
     });
   }
+}
+
+/**
+ * The places of values without neighbours: no line shows them.
+ * @param {(number | null)[]} values
+ */
+function lonely(values) {
+  const gone = (/** @type {number | null | undefined} */ value) => value === null || value === undefined;
+  return values.flatMap((value, index) => (!gone(value) && gone(values[index - 1]) && gone(values[index + 1]) ? [index] : []));
 }

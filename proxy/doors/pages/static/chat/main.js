@@ -298,7 +298,6 @@ function download() {
 function keys(event) {
   const typing = event.target instanceof Element && event.target.matches("input, textarea, select");
   if (event.key === "Escape" && running) stop();
-  else if (event.key === "Escape") showSide(false);
   else if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     prompt.focus();

@@ -167,7 +167,7 @@ function failureNode({ state, failure, text, finish }) {
     const more = [failure.code, failure.requestId].filter(Boolean).join(" · ");
     return h("div", { class: "notice bad", role: "alert", "data-testid": "failure" }, h("p", {}, what + failure.message), h("p", { class: "mono" }, more));
   }
-  if (finish === "length") return h("p", { class: "notice warn" }, "The answer reached its length limit.");
+  if (finish === "length") return h("p", { class: "muted", "data-testid": "cut-by-limit" }, "The answer reached its length limit.");
   if (finish === "content_filter") return h("p", { class: "notice warn" }, "The upstream's content filter ended the answer.");
   return null;
 }

@@ -22,6 +22,7 @@ export function frame() {
     byId("side").querySelector("a, button")?.focus();
   });
   byId("veil").addEventListener("click", () => showSide(false));
+  addEventListener("keydown", (event) => event.key === "Escape" && showSide(false));
 }
 
 /** @param {boolean} open */
