@@ -109,7 +109,7 @@ class Control:
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(),
             "cache": None,
-            "vapi": None,
+            "vapi": sluice.vapi_events.said(),
         }
 
     def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:

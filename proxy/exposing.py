@@ -3,6 +3,6 @@
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
-def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
+def exposed(registry: CollectorRegistry) -> tuple[bytes, str]:
     """The text and its content type."""
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -9,7 +9,7 @@ import orjson
 from proxy.errors import SluiceError
 
 if TYPE_CHECKING:
-    from proxy.app import Plan
+    from proxy.planning import Plan
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

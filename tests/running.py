@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from proxy.app import Sluice, loaded
+from proxy.app import Sluice
+from proxy.planning import loaded
 from proxy.serving.limits import Limits
 from proxy.serving.listening import listen
 from proxy.serving.running import Drain, Hooks, Server, Serving

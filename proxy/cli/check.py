@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from proxy.app import Choices, Plan, default_upstream, loaded, plan
+from proxy.planning import Choices, Plan, default_upstream, loaded, plan
 from proxy.upstream.sending import Upstreams
 
 

@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from proxy.app import Sluice, loaded
+from proxy.app import Sluice
 from proxy.logs import configure
+from proxy.planning import loaded
 from proxy.serving.limits import Limits
 from proxy.serving.listening import inherited
 from proxy.serving.running import Drain, Hooks, Serving, serve

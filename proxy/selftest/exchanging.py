@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from proxy.app import Plan
+from proxy.planning import Plan
 from proxy.policies.routes import Route
 from proxy.providers.contract import Target
 from proxy.providers.registry import FACTS

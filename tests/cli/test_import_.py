@@ -1,54 +1,57 @@
 """The command `sluice import litellm`, as a shell sees it."""
 
-import subprocess
-import sys
+import argparse
 from pathlib import Path
 
 import pytest
 
+from proxy.cli import import_
 from tests.importing.running import CONFIGS
 
-RUN = "import argparse, sys; from proxy.cli import import_; p = argparse.ArgumentParser(); s = p.add_subparsers();"
-RUN += " import_.add_parser(s); a = p.parse_args(sys.argv[1:]); sys.exit(a.run(a))"
 SIMPLE, ODD = CONFIGS[0], CONFIGS[9]
+Captured = pytest.CaptureFixture[str]
 
 
-def command(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
-    """Exit code, stdout, stderr."""
-    ran = subprocess.run([sys.executable, "-c", RUN, "import", *arguments], input=stdin, capture_output=True)
-    return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
+def command(*arguments: str) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser()
+    import_.add_parser(parser.add_subparsers())
+    parsed = parser.parse_args(["import", *arguments])
+    status: int = parsed.run(parsed)
+    return status
 
 
-def test_yaml_goes_to_stdout_and_findings_to_stderr() -> None:
-    status, out, err = command("litellm", str(SIMPLE))
-    assert status == 0
-    assert out.startswith("# Imported from LiteLLM's configuration") and "api_key: ${OPENAI_API_KEY}" in out
-    assert "exact        model_list[0].litellm_params.model: provider openai" in err
+def test_yaml_goes_to_stdout_and_findings_to_stderr(capsys: Captured) -> None:
+    assert command("litellm", str(SIMPLE)) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("# Imported from LiteLLM's configuration") and "api_key: ${OPENAI_API_KEY}" in said.out
+    assert "exact        model_list[0].litellm_params.model: provider openai" in said.err
 
 
-def test_strict_fails_where_something_was_left_out() -> None:
-    assert command("litellm", str(SIMPLE), "--strict")[0] == 0
-    status, out, err = command("litellm", str(ODD), "--strict")
-    assert status == 1 and "upstreams:" in out and "unsupported" in err
-    assert command("litellm", str(ODD))[0] == 0
+def test_strict_fails_where_something_was_left_out(capsys: Captured) -> None:
+    assert command("litellm", str(SIMPLE), "--strict") == 0
+    assert command("litellm", str(ODD)) == 0
+    capsys.readouterr()
+    assert command("litellm", str(ODD), "--strict") == 1
+    said = capsys.readouterr()
+    assert "upstreams:" in said.out and "unsupported" in said.err
 
 
-def test_it_reads_stdin() -> None:
-    assert command("litellm", "-", stdin=SIMPLE.read_bytes())[1] == command("litellm", str(SIMPLE))[1]
-
-
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"[]", b"{}"])
-def test_bad_input_is_exit_code_2(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"[]", b"{}"], ids=["yaml", "utf-8", "list", "models"])
+def test_bad_input_is_exit_code_2(tmp_path: Path, content: bytes, capsys: Captured) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
-    status, out, err = command("litellm", str(path))
-    assert (status, out) == (2, "") and str(path) in err
+    assert command("litellm", str(path)) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and str(path) in said.err
 
 
 def test_no_file_is_exit_code_2(tmp_path: Path) -> None:
-    assert command("litellm", str(tmp_path / "none.yaml"))[0] == 2
+    assert command("litellm", str(tmp_path / "none.yaml")) == 2
 
 
-def test_nothing_usable_is_exit_code_1() -> None:
-    status, out, err = command("litellm", "-", stdin=b"model_list: []")
-    assert (status, out) == (1, "") and "no model of it can be brought over" in err
+def test_nothing_usable_is_exit_code_1(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "config.yaml").write_text("model_list: []")
+    assert command("litellm", str(tmp_path / "config.yaml")) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "no model of it can be brought over" in said.err

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.app import loaded
+from proxy.planning import loaded
 from proxy.settings import ConfigError
 from tests.deploy.test_dockerfile import IMAGE
 

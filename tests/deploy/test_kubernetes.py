@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.app import Sluice, loaded
+from proxy.app import Sluice
+from proxy.planning import loaded
 from proxy.settings import ConfigError
 from tests.deploy.dockerfile import pairs
 from tests.deploy.test_dockerfile import IMAGE

@@ -17,8 +17,6 @@ EMPTY = {
     f'code=~"{codes("proxy")}"': "a Sluice that is well has no errors of its own",
     "proxy_internal": "the same",
     CACHE: "routes cannot have a cache yet",
-    UPSTREAM_SENT: "not counted yet",
-    DISPATCH_SENT: "not counted yet",
 }
 """Parts of queries that have no data here, and why. One that has data after all must leave this table."""
 

@@ -112,8 +112,7 @@ def observed(folder: Path) -> Iterator[Observed]:
         proxy = stack.enter_context(sluice(config))
         server = stack.enter_context(prometheus(scraping(proxy.url.removeprefix("http://")), folder))
         traffic = Traffic(proxy, east, west, openrouter)
-        server.scraped()
-        for _ in range(2):
+        for _ in range(2):  # the first gives every series its first sample, the second makes it grow
             traffic.round()
             server.scraped()
         yield Observed(proxy, server)

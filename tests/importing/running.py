@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from proxy.app import Choices, Plan, plan
 from proxy.importing.litellm import Imported, convert
+from proxy.planning import Choices, Plan, plan
 from proxy.providers.registry import FACTS
 from proxy.settings import load
 from proxy.stages.routing import explained_test

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.sse import DONE, events, payload
 from proxy.policies.rewriting import (
     HeaderChanges,
     RequestRewrite,
@@ -17,6 +16,7 @@ from proxy.policies.rewriting import (
     SystemText,
     ask_usage,
 )
+from proxy.sse import DONE, events, payload
 
 CHUNK = (
     b'data: {"id": "c1", "model":"gpt-4o-2024", "system_fingerprint":"fp_1", "provider":"X",'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import Choices, plan
+from proxy.planning import Choices, plan
 from proxy.providers.registry import FACTS
 from proxy.selftest.card import WIDTH, as_json, caller, entry, heading, totals, upstreams
 from proxy.selftest.exchanging import Subject, Wish, subject

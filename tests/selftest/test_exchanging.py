@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import Choices, Plan, plan
 from proxy.errors import SluiceError
+from proxy.planning import Choices, Plan, plan
 from proxy.providers.registry import FACTS
 from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
 from proxy.settings import load

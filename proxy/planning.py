@@ -1,0 +1,97 @@
+"""What follows from a configuration alone: its routing table and catalogue; serving and the commands start here."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.policies.routes import Route
+from proxy.providers.registry import FACTS, provider
+from proxy.settings import ConfigError, Problem, Settings, load
+from proxy.stages.catalog import Catalog, Shelf
+from proxy.stages.charting import Chart, configured
+from proxy.stages.routing import Router, explained_test
+from proxy.stages.screening import Screen
+from proxy.upstream.sending import Upstreams
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration's parts, without anything running."""
+
+    settings: Settings
+    chart: Chart
+    catalog: Catalog
+    router: Router
+    screen: Screen
+
+
+@dataclass(slots=True)
+class Choices:
+    """What operators decided while it runs, over what config.yaml says."""
+
+    default_upstream: str | None = None
+    instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # of this process
+
+
+def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], choices: Choices) -> Plan:
+    """The routing table and catalogue of a configuration."""
+    providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
+    chart = Chart(settings, providers, bases)
+    shelves = {name: _shelf(chart, name) for name in settings.upstreams}
+    catalog = Catalog(shelves, upstreams.fetch)
+    defaults = {name: chart.default(name) for name in settings.upstreams}
+
+    def default() -> Route | None:
+        return defaults.get(default_upstream(settings, choices) or "")
+
+    router = Router(chart.routes(), default, catalog.names)
+    catalog.aliases = router.exact_names
+    screen = Screen(
+        catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model), instance=choices.instance
+    )
+    return Plan(settings, chart, catalog, router, screen)
+
+
+def default_upstream(settings: Settings, choices: Choices) -> str | None:
+    """Where names go that no route takes: the operators' choice, the config's, or the only upstream."""
+    if choices.default_upstream in settings.upstreams:
+        return choices.default_upstream
+    if settings.default_upstream is not None:
+        return settings.default_upstream
+    return next(iter(settings.upstreams)) if len(settings.upstreams) == 1 else None
+
+
+def first_model(catalog: Catalog, upstream: str | None) -> str | None:
+    """The first model of an upstream, as it can be called; None where none is known."""
+    shelf = catalog.shelves.get(upstream or "")
+    model = next(iter(shelf.models), None) if shelf else None
+    return None if model is None else f"{upstream}/{model}"
+
+
+def _shelf(chart: Chart, name: str) -> Shelf:
+    upstream = chart.settings.upstreams[name]
+    said = {model: configured(upstream, model) for model in {*upstream.limits, *upstream.prices}}
+    return Shelf(chart.target(name), upstream.provider, said, upstream.models, upstream.strict_models, upstream.refresh)
+
+
+def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a file, its own routing tests passed. Raises ConfigError."""
+    settings = load(path, environ, FACTS, server)
+    router = plan(settings, Upstreams(), {}, Choices()).router
+    problems = [
+        Problem(0, 0, f"tests.{at}", wrong)
+        for at, test in enumerate(settings.tests)
+        if (wrong := explained_test(router, test.model, test.expect))
+    ]
+    if problems:
+        raise ConfigError(str(path), problems)
+    return settings
+
+
+def keep_models(before: Shelf | None, now: Shelf) -> None:
+    """A reload keeps what was fetched, where the upstream is still the same place."""
+    if before is not None and before.target.base == now.target.base and before.state == "fetched" == before.state:
+        if now.fixed is None and before.fetched_at is not None and not now.target.off:
+            now.take(before.models.values())
+            now.fetched_at, now.trouble = before.fetched_at, before.trouble
