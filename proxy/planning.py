@@ -46,7 +46,7 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
         return defaults.get(default_upstream(settings, choices) or "")
 
     router = Router(chart.routes(), default, catalog.names)
-    catalog.aliases = router.exact_names
+    catalog.aliases = router.exact_routes
     screen = Screen(
         catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model), instance=choices.instance
     )

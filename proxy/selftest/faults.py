@@ -155,9 +155,11 @@ def finish_error(ask: Ask, stream: Stream) -> tuple[Act, ...]:
 
 
 def bytewise(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Every byte by itself."""
-    whole = b"".join(stream.events)
-    return tuple(whole[at : at + 1] for at in range(len(whole)))
+    """Every byte by itself, where events differ; further tokens in pieces of seven bytes."""
+    start, middle = b"".join((*stream.opening, *stream.tokens[:5])), b"".join(stream.tokens[5:])
+    end = b"".join((*stream.finish, *stream.usage, *stream.end))
+    single = [tuple(part[at : at + 1] for at in range(len(part))) for part in (start, end)]
+    return (*single[0], *(middle[at : at + 7] for at in range(0, len(middle), 7)), *single[1])
 
 
 def crlf(ask: Ask, stream: Stream) -> tuple[Act, ...]:

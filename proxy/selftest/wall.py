@@ -121,7 +121,7 @@ FURTHER: Final = (
     Fault(27, "a role and comments, then closed", f.edited(f.only_a_role), replace(_BROKEN, midway=False)),
     Fault(28, "the body ends in good order after 40 tokens", f.ended_early(40), _BROKEN),
     Fault(29, "a whole answer cut after two thirds", f.cut(40), replace(_BROKEN, midway=False), once_whole),
-    Fault(30, "every byte by itself", f.edited(f.bytewise), _NOTHING),
+    Fault(30, "cut at every byte", f.edited(f.bytewise), _NOTHING, alone=True),
     Fault(31, "CRLF, each cut in two", f.edited(f.crlf), _NOTHING),
     Fault(32, "a byte order mark, comments between events", f.edited(f.commented), _NOTHING, dialects=SSE),
     Fault(33, "events over several data lines", f.edited(f.multi_line), _NOTHING, dialects=SSE),

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from proxy.errors import SluiceError
 from proxy.naming import nearest
+from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
 
 _FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
@@ -84,7 +85,7 @@ class Catalog:
 
     shelves: Mapping[str, Shelf]
     fetch: Fetch
-    aliases: Callable[[], Iterable[str]] = tuple  # exact routes and personas, callable as models
+    aliases: Callable[[], Iterable[Route]] = tuple  # exact routes and personas, callable as models
     changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
 
     def look_up(self, target: Target) -> Model | None:
@@ -101,7 +102,7 @@ class Catalog:
         live = [
             f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models
         ]
-        return [*self.aliases(), *live]
+        return [*(route.match for route in self.aliases()), *live]
 
     def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects of every live upstream as `upstream/model`, and the aliases."""
@@ -111,19 +112,34 @@ class Catalog:
                 raise SluiceError(
                     "client_invalid_request", f"There is no upstream {upstream!r}.", status=404, param="upstream"
                 )
-            return shelf_entries(upstream, shelf)
+            personas = [self._alias(route) for route in self.aliases() if _belongs(route) == upstream]
+            return [*personas, *shelf_entries(upstream, shelf)]
         listed = [entry for name, shelf in self.shelves.items() for entry in shelf_entries(name, shelf)]
-        return [*(alias_entry(name) for name in self.aliases()), *listed]
+        return [*(self._alias(route) for route in self.aliases()), *listed]
 
     def entry(self, name: str) -> dict[str, Any] | None:
         """The one entry of this id."""
-        if name in self.aliases():
-            return alias_entry(name)
+        for route in self.aliases():
+            if route.match == name:
+                return self._alias(route)
         upstream, _, model = name.partition("/")
         shelf = self.shelves.get(upstream)
         if shelf is None or shelf.target.off or model not in shelf.models:
             return None
         return model_entry(upstream, shelf.models[model])
+
+    def _alias(self, route: Route) -> dict[str, Any]:
+        """A name that a route gives to something else, with what is known of the model asked first."""
+        model = self.look_up(route.to[0]) if "{" not in route.to[0].model else None
+        return {
+            "id": route.match,
+            "object": "model",
+            "created": 0,
+            "owned_by": "sluice",
+            "context_length": model.context if model else None,
+            "max_output_tokens": model.output if model else None,
+            "upstream": _belongs(route),
+        }
 
     async def run(self) -> None:
         """Fetches and refreshes every catalogue until cancelled."""
@@ -180,17 +196,10 @@ def model_entry(upstream: str, model: Model) -> dict[str, Any]:
         "context_length": model.context,
         "max_output_tokens": model.output,
         "upstream": upstream,
+        "prices": dict(model.prices) if model.prices else None,
     }
 
 
-def alias_entry(name: str) -> dict[str, Any]:
-    """The same for a name that routes give to something else."""
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "sluice",
-        "context_length": None,
-        "max_output_tokens": None,
-        "upstream": None,
-    }
+def _belongs(route: Route) -> str | None:
+    """The upstream that a persona belongs to; other aliases may go to several."""
+    return route.to[0].upstream if route.match.startswith("persona/") else None

@@ -126,6 +126,7 @@ class Dispatch:
             if wait is None or wait >= clock.left or not run.budget.spend(monotonic()):
                 return outcome
             await asyncio.sleep(wait)
+            run.call.trace.waited += wait
         raise AssertionError("a route allows at least one attempt")
 
     async def _try(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:

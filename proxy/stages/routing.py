@@ -64,6 +64,10 @@ class Router:
         """The names that routes give to something else."""
         return list(self._exact)
 
+    def exact_routes(self) -> list[Route]:
+        """The routes behind them."""
+        return list(self._exact.values())
+
     def matching(self, model: str) -> list[Route]:
         """Every route that would take the name, the winner first."""
         found = [self._exact[model]] if model in self._exact else []

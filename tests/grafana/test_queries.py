@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from grafana.metrics import BUILD, CACHE, DISPATCH_SENT, UPSTREAM_SENT, codes, families
+from grafana.metrics import BUILD, CACHE, codes, families
+from grafana.overview import ONE_DOOR
 from grafana.queries import ZERO
 from grafana.rules import ALERTS, RECORDINGS
 from tests.grafana.prometheus import ROOT
@@ -87,6 +88,12 @@ def test_the_rules_run_without_fault_and_see_what_is_wrong(seen: Observed) -> No
     alarming = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"}
     assert {"SluiceUpstreamDown", "SluiceUpstreamFailing", "SluiceUpstreamAuthFailed", "SluiceBreakerOpen"} <= alarming
     assert not alarming & {"SluiceDown", "SluiceInstanceDown", "SluiceOneDoorBroken", "SluiceConfigInvalid"}
+
+
+def test_what_left_is_what_dispatch_sent(seen: Observed) -> None:
+    differences = seen.prometheus.query(substituted(ONE_DOOR))
+    assert {labels["upstream"] for labels, _ in differences} == {"east", "west", "tight", "openrouter", "gone"}
+    assert {value for _, value in differences} == {0.0}
 
 
 def test_metrics_are_there_by_the_names_that_queries_use(seen: Observed) -> None:

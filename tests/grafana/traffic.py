@@ -60,7 +60,7 @@ class Traffic:
         assert self.ask("gpt-4o") == 200  # by the fallback
         self.west.script(Status(401))
         assert self.ask("west/gpt-4o") == 502
-        self.west.script(MalformedEvent())
+        self.west.script(MalformedEvent(1))  # before any content, while each event is parsed
         assert self.ask("west/gpt-4o", True) == 200
         assert self.ask("gone/gpt-4o") in (502, 503)  # unreachable, and then the breaker
         with self.proxy.client() as client:

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import SluiceError
-from proxy.planning import Choices, Plan, plan
-from proxy.providers.registry import FACTS
+from proxy.planning import Choices, Plan, loaded, plan
 from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
-from proxy.settings import load
 from proxy.upstream.sending import Upstreams
 
 CONFIG = """
@@ -47,7 +45,7 @@ def planned(tmp_path: Path) -> Planned:
     def made(text: str) -> Plan:
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return plan(load(path, {}, FACTS, None, {}), Upstreams(), {}, Choices())
+        return plan(loaded(path, {}), Upstreams(), {}, Choices())
 
     return made
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.planning import Choices, plan
-from proxy.providers.registry import FACTS
+from proxy.planning import Choices, loaded, plan
 from proxy.selftest import faults
 from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.judging import RANK, SLACK
 from proxy.selftest.running import Row, run_fault, run_wall
 from proxy.selftest.wall import SIXTEEN, WALL, Fault
-from proxy.settings import load
 from proxy.upstream.sending import Upstreams
 
 CONFIG = """
@@ -35,7 +33,7 @@ routes:
 def chosen(folder: Path, wish: Wish) -> Subject:
     path = folder / "config.yaml"
     path.write_text(CONFIG)
-    return subject(plan(load(path, {}, FACTS, None, {}), Upstreams(), {}, Choices()), wish)
+    return subject(plan(loaded(path, {}), Upstreams(), {}, Choices()), wish)
 
 
 def rows(of: Subject, wall: Sequence[Fault]) -> list[Row]:

@@ -1,0 +1,296 @@
+"""The commands as a shell sees them: what they print, their exit codes, and how `serve` comes and goes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from tests.doubles.faults import Held, HoldAfter
+from tests.doubles.openai import OpenAIDouble
+from tests.running import wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = """
+server: {{port: 0, drain: {drain}}}
+upstreams:
+  east: {{provider: openai, base_url: {east}, api_key: sk-east, limits: {{gpt-4o: {{context: 1000}}}}}}
+  off: {{provider: openrouter, api_key: "${{OPENROUTER_API_KEY:-}}"}}
+default_upstream: east
+routes:
+  - model: house
+    to: [east/gpt-4o, off/openai/gpt-4o]
+    request: {{default: {{temperature: 0.5}}}}
+  - {{prefix: gpt-, to: east}}
+tests:
+  - {{model: house, expect: [east/gpt-4o, off/openai/gpt-4o]}}
+"""
+HELLO = {"model": "house", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture(scope="module")
+def east() -> Iterator[OpenAIDouble]:
+    with OpenAIDouble(key="sk-east") as double:
+        yield double
+
+
+@pytest.fixture
+def config(east: OpenAIDouble, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(east=east.url, drain="10s"))
+    return path
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "proxy", *map(str, words)]
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_PROXY": "*"} | more
+
+
+def run(*words: object, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words), cwd=cwd, env=environment(**environ), capture_output=True, text=True, timeout=30
+    )
+
+
+# check
+
+
+def test_check_prints_the_routing_table(config: Path) -> None:
+    done = run("check", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert any(re.search(r"east\s+openai\s+on", line) for line in lines)
+    assert any(re.search(r"off\s+openrouter\s+off: OPENROUTER_API_KEY is not set", line) for line in lines)
+    routes = [line.split("->")[0].split()[-1] for line in lines if "->" in line]
+    assert routes == ["house", "east/", "gpt-", "off/", "default"], "exact names, then the longest prefix"
+    assert "tests: 1 passed" in done.stdout
+
+
+def test_check_takes_config_yaml_where_it_stands(config: Path) -> None:
+    assert run("check", cwd=config.parent).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "says"),
+    [
+        ("prefix: gpt-", "prefiks: gpt-", "12:6", "prefix"),
+        ("to: east}", "to: eest}", "12:24", "eest"),
+        ("provider: openai,", "provider: opanai,", "4:20", "openai"),
+        ("drain: 10s", "drain: soon", "2:26", "10s|30s|duration"),
+        ("default_upstream: east", "default_upstream: nobody", "6:19", "nobody"),
+        ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", "", "house"),
+        ("routes:", "upstreams: {}\nroutes:", "7:1", "upstreams"),
+    ],
+)
+def test_a_bad_file_is_told_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
+    config.write_text(config.read_text().replace(old, new, 1))
+    for words in (("check", config), ("explain", "house", "--config", config), ("serve", "--config", config)):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{config}:{where}" in done.stderr and re.search(says, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    done = run("check", tmp_path / "nothing.yaml")
+    assert done.returncode == 2 and "nothing.yaml" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("unknown",), (), ("serve", "--port", "many")], ids=str)
+def test_a_mistyped_command(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == 2 and "usage: sluice" in done.stderr
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r"sluice \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+
+
+# explain
+
+
+def test_explain_says_what_would_be_sent_and_sends_nothing(config: Path, east: OpenAIDouble, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_bytes(orjson.dumps({"messages": HELLO["messages"], "top_p": 0.5}))
+    seen = len(east.requests)
+    done = run("explain", "house", "--config", config, "--body", body)
+    assert done.returncode == 0
+    said = orjson.loads(done.stdout)
+    first, second = said["targets"]
+    assert (first["upstream"], first["model"], first["usable"]) == ("east", "gpt-4o", True)
+    assert first["body"] == {"model": "gpt-4o", "messages": HELLO["messages"], "top_p": 0.5, "temperature": 0.5}
+    assert "default temperature" in first["changes"]
+    assert second["usable"] is False and "OPENROUTER_API_KEY" in second["reason"]
+    assert len(east.requests) == seen
+
+
+def test_explain_of_a_name_that_leads_nowhere(config: Path) -> None:
+    config.write_text(config.read_text().replace("default_upstream: east", ""))
+    done = run("explain", "nobody", "--config", config)
+    assert done.returncode == 1 and "nobody" in done.stderr
+
+
+def test_explain_of_a_body_that_is_none(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text("{")
+    assert run("explain", "house", "--config", config, "--body", body).returncode == 2
+    assert run("explain", "house", "--config", config, "--body", tmp_path / "missing").returncode == 2
+
+
+# models
+
+
+def test_models_lists_what_each_upstream_has(config: Path) -> None:
+    done = run("models", "--config", config)
+    assert done.returncode == 0
+    assert "east (openai): 8 models, fetched" in done.stdout
+    assert re.search(r"east/gpt-4o\s+context\s+1000", done.stdout)
+    assert "OPENROUTER_API_KEY is not set" in done.stdout
+
+
+def test_models_fails_where_an_upstream_does_not_answer(config: Path, east: OpenAIDouble) -> None:
+    config.write_text(config.read_text().replace(east.url, "http://127.0.0.1:1/v1"))
+    done = run("models", "--config", config, "--upstream", "east")
+    assert done.returncode == 1 and "east (openai): 0 models, unknown: " in done.stdout
+
+
+# serve
+
+
+@contextmanager
+def serving(config: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A proxy of its own process and its address, as its log tells it."""
+    process = subprocess.Popen(
+        command("serve", "--config", config, *words), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        told: list[str] = []
+        for line in process.stderr:
+            told.append(line)
+            if found := re.search(r"http://[0-9.]+:\d+", line):
+                break
+        else:
+            raise AssertionError("".join(told))
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=20)
+
+
+def test_a_served_call_is_answered_and_sigterm_ends_it_all_well(config: Path) -> None:
+    with serving(config) as (process, url), client(url) as http:
+        assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+        assert http.get("/readyz").status_code == 200
+        health = run("healthcheck", "--port", url.rpartition(":")[2])
+        assert (health.returncode, health.stdout) == (0, "ready\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDouble) -> None:
+    east.on_loop(east.begin)
+    east.script(HoldAfter(3))
+    with serving(config) as (process, url), client(url) as http:
+        with http.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}) as answer:
+            pieces = answer.iter_text()
+            text = next(pieces)
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(url))
+            east.release()
+            text += "".join(pieces)
+        assert text.endswith("data: [DONE]\n\n")
+        assert process.wait(10) == 0
+
+
+def test_what_does_not_finish_in_time_is_told_that_it_drains(config: Path, east: OpenAIDouble) -> None:
+    east.on_loop(east.begin)
+    config.write_text(CONFIG.format(east=east.url, drain="200ms"))
+    east.script(HoldAfter(3))
+    with serving(config) as (process, url), client(url) as http:
+        with http.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}) as answer:
+            pieces = answer.iter_text()
+            text = next(pieces)
+            process.send_signal(signal.SIGTERM)
+            text += "".join(pieces)
+        assert '"proxy_draining"' in text.rstrip().rpartition("\n")[2] and "[DONE]" not in text
+        assert process.wait(10) == 0
+
+
+def test_a_second_signal_ends_all_at_once(config: Path, east: OpenAIDouble) -> None:
+    east.on_loop(east.begin)
+    seen = len(east.calls)
+    east.script(Held())
+    with serving(config) as (process, url), client(url) as http:
+        with (
+            http.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}, timeout=0.1)
+            if False
+            else socket_call(url)
+        ):
+            wait_for(lambda: len(east.calls) > seen)
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(url))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 0
+        assert http
+
+
+def refuses(url: str) -> bool:
+    """Whether no new connection gets an answer of 200."""
+    try:
+        with client(url) as http:
+            return http.get("/readyz").status_code == 503
+    except httpx.TransportError:
+        return True
+
+
+@contextmanager
+def socket_call(url: str) -> Iterator[socket.socket]:
+    """A call whose answer nobody reads."""
+    host, port = url.removeprefix("http://").split(":")
+    body = orjson.dumps(HELLO)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        yield sock
+
+
+def test_a_port_in_use_is_a_failure(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("serve", "--config", config, "--port", taken.getsockname()[1])
+    assert done.returncode == 1 and str(taken) and "Traceback" not in done.stderr
+    assert "in use" in done.stderr
+
+
+def test_sighup_reloads(config: Path) -> None:
+    with serving(config) as (process, url), client(url) as http:
+        config.write_text(config.read_text().replace("model: house", "model: palace"))
+        config.write_text(config.read_text().replace("{model: house", "{model: palace"))
+        process.send_signal(signal.SIGHUP)
+        asked = HELLO | {"model": "palace"}
+        wait_for(lambda: http.post("/v1/chat/completions", json=asked).headers.get("x-sluice-route") == "palace")
+
+
+def test_healthcheck_of_nothing() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        done = run("healthcheck", "--port", free.getsockname()[1])
+    assert (done.returncode, done.stdout) == (1, "not ready (no answer)\n")

@@ -1,0 +1,294 @@
+"""What changes while it runs: the configuration by reload, the default upstream by its switch, both over restarts."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles.faults import HoldAfter
+from tests.doubles.ollama import OllamaDouble
+from tests.doubles.openai import OpenAIDouble
+from tests.doubles.openrouter import OpenRouterDouble
+from tests.doubles.runpod import MODELS, RunPodDouble
+from tests.doubles.server import Double
+from tests.running import Running, sluice, wait_for
+
+UPSTREAMS = """
+upstreams:
+  east: {{provider: openai, base_url: {east}, api_key: sk-east}}
+  west: {{provider: openai, base_url: {west}, api_key: sk-west}}
+  off: {{provider: openrouter, api_key: ""}}
+default_upstream: east
+"""
+ROUTE = "routes: [{{model: house, to: {to}/gpt-4o, response: {{set: {{service: {to}}}}}}}]\n"
+HELLO = {"model": "house", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A proxy whose model `house` is answered by east, until its configuration says otherwise."""
+
+    proxy: Running
+    east: OpenAIDouble
+    west: OpenAIDouble
+
+    def config(self, to: str, more: str = "") -> str:
+        return (UPSTREAMS + ROUTE).format(east=self.east.url, west=self.west.url, to=to) + more
+
+    def answering(self, **more: Any) -> str:
+        """Which upstream answers now."""
+        return str(self.proxy.chat(HELLO | more).headers["x-sluice-upstream"])
+
+    def reload(self, text: str) -> httpx.Response:
+        """What an operator does: write the file, and say so."""
+        self.proxy.path.write_text(text)
+        return self.admin("POST", "reload")
+
+    def admin(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return admin(self.proxy, method, path, body)
+
+
+def admin(proxy: Running, method: str, path: str, body: Any = None) -> httpx.Response:
+    with proxy.client() as client:
+        return client.request(method, f"/admin/{path}", json=body)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west:
+        config = (UPSTREAMS + ROUTE).format(east=east.url, west=west.url, to="east")
+        with sluice(config) as proxy:
+            yield Place(proxy, east, west)
+
+
+# Reloading.
+
+
+def test_a_good_file_takes_over_at_once(place: Place) -> None:
+    assert place.answering() == "east"
+    assert place.reload(place.config("west")).status_code == 200
+    assert place.answering() == "west"
+    assert place.proxy.metric("sluice_config_valid") == 1
+    assert place.proxy.metric("sluice_config_reloads_total", result="ok") == 1
+
+
+def test_a_stream_ends_by_the_rules_it_began_with(place: Place) -> None:
+    """Even where its upstream is gone from the new configuration."""
+    place.east.script(HoldAfter(3))
+    with place.proxy.client() as client:
+        with client.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}) as answer:
+            pieces = answer.iter_text()
+            text = next(pieces)
+            without_east = place.config("west").replace("  east:", "  # east:").replace("default_upstream: east", "")
+            assert place.reload(without_east).status_code == 200
+            assert place.answering() == "west"
+            place.east.release()
+            text += "".join(pieces)
+    events = [event for event in text.split("\n\n") if event.startswith("data: {")]
+    assert text.endswith("data: [DONE]\n\n") and len(events) > 10
+    assert all('"service":"east"' in event for event in events)
+
+
+BAD = {
+    "no YAML": ("upstreams: [", "config.yaml:8:13"),
+    "a typing error": ("upstreems: {}\n", "upstreams"),
+    "a route to nowhere": ("routes: [{prefix: a, to: eest}]\n", "eest"),
+    "two routes with one prefix": ("routes: [{prefix: a, to: east}, {prefix: a, to: west}]\n", "a"),
+    "a failing routing test": ("tests: [{model: house, expect: west/gpt-4o}]\n", "east/gpt-4o"),
+    "a missing variable": ("access: {admin_token: '${NOBODY_SET_THIS}'}\n", "NOBODY_SET_THIS"),
+}
+
+
+@pytest.mark.parametrize(("more", "says"), BAD.values(), ids=BAD)
+def test_a_bad_file_changes_nothing_and_says_why(place: Place, more: str, says: str) -> None:
+    text = place.config("east")
+    if more.startswith("routes"):
+        text = text[: text.index("routes:")]
+    answer = place.reload(text + more)
+    assert answer.status_code == 400 and says in answer.json()["error"]["message"]
+    assert place.answering() == "east"
+    assert place.proxy.metric("sluice_config_valid") == 0
+    assert place.proxy.metric("sluice_config_reloads_total", result="failed") == 1
+    shown = place.admin("GET", "overview").json()["config"]
+    assert shown["valid"] is False and says in shown["problem"]
+    place.reload(place.config("west"))
+    assert place.answering() == "west" and place.proxy.metric("sluice_config_valid") == 1
+    assert place.admin("GET", "overview").json()["config"]["problem"] is None
+
+
+def test_a_change_of_the_file_is_seen_by_itself(place: Place) -> None:
+    place.proxy.path.write_text(place.config("west"))
+    wait_for(lambda: place.proxy.metric("sluice_config_reloads_total", result="ok"), 5)
+    assert place.answering() == "west"
+    place.proxy.path.write_text(place.config("east", "routs: []\n"))
+    wait_for(lambda: place.proxy.metric("sluice_config_valid") == 0, 5)
+    assert place.answering() == "west"
+
+
+def test_a_client_key_is_exchanged_by_a_reload(place: Place) -> None:
+    access = "access: {{keys: required, client_keys: [{}]}}\n"
+    for new, old in (("first", "second"), ("second", "first")):
+        assert place.reload(place.config("east", access.format(new))).status_code == 200
+        assert place.proxy.chat(HELLO, authorization=f"Bearer {new}").status_code == 200
+        assert place.proxy.chat(HELLO, authorization=f"Bearer {old}").status_code == 401
+
+
+def test_calls_do_not_notice_that_it_is_reloaded_again_and_again(place: Place) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(place.proxy.chat, HELLO | {"stream": at % 2 == 0}) for at in range(24)]
+        for at in range(6):
+            assert place.reload(place.config(("east", "west")[at % 2])).status_code == 200
+        answers = [each.result() for each in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    for answer in answers:
+        assert f'"service":"{answer.headers["x-sluice-upstream"]}"' in answer.text, "one configuration for one call"
+
+
+# The switch of the default upstream.
+
+
+def switched(proxy: Running, name: str | None) -> httpx.Response:
+    return admin(proxy, "PUT", "provider-settings", {"default_upstream": name})
+
+
+def test_the_default_upstream_is_switched_at_once(place: Place) -> None:
+    """A name that no route takes goes where the switch points; one that names its upstream stays there."""
+    assert place.answering(model="gpt-4.1") == "east"
+    answer = switched(place.proxy, "west")
+    assert answer.status_code == 200 and answer.json()["default_upstream"] == "west"
+    assert place.answering(model="gpt-4.1") == "west"
+    assert place.answering(model="east/gpt-4.1") == "east" and place.answering(model="house") == "east"
+
+
+def test_what_can_be_switched_to_is_listed_with_its_state(place: Place) -> None:
+    wait_for(lambda: place.proxy.app.plant.plan.catalog.shelves["east"].state == "fetched")
+    said = place.admin("GET", "provider-settings").json()
+    assert said["default_upstream"] == "east"
+    listed = {entry["name"]: entry for entry in said["upstreams"]}
+    assert listed["east"]["live"] and listed["east"]["provider"] == "openai" and listed["east"]["models"] > 3
+    assert listed["off"]["live"] is False and listed["off"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"default_upstream": "nobody"}, 400, "client_invalid_request"),
+        ({"default_upstream": "off"}, 409, "upstream_not_configured"),
+        ({"default_upstream": 7}, 400, "client_invalid_request"),
+        ({"default_upstreem": "west"}, 400, "client_invalid_request"),
+        ({}, 400, "client_invalid_request"),
+        ([], 400, "client_invalid_request"),
+    ],
+    ids=str,
+)
+def test_a_switch_that_makes_no_sense_is_refused(place: Place, body: Any, status: int, code: str) -> None:
+    answer = place.admin("PUT", "provider-settings", body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert place.answering(model="gpt-4.1") == "east"
+
+
+def test_the_switch_outlives_reloads_and_null_resets_it(place: Place) -> None:
+    switched(place.proxy, "west")
+    place.reload(place.config("east"))
+    assert place.answering(model="gpt-4.1") == "west"
+    assert switched(place.proxy, None).json()["default_upstream"] == "east"
+    assert place.answering(model="gpt-4.1") == "east"
+
+
+def test_the_switch_outlives_restarts(place: Place, tmp_path: Path) -> None:
+    config = place.config("east", f"store: sqlite:///{tmp_path}/kept.db\n")
+    with sluice(config) as first:
+        switched(first, "west")
+    with sluice(config) as second:
+        assert second.chat(HELLO | {"model": "gpt-4.1"}).headers["x-sluice-upstream"] == "west"
+        switched(second, None)
+    with sluice(config) as third:
+        assert third.chat(HELLO | {"model": "gpt-4.1"}).headers["x-sluice-upstream"] == "east"
+
+
+def test_a_choice_that_the_configuration_no_longer_has_does_not_count(place: Place, tmp_path: Path) -> None:
+    store = f"store: sqlite:///{tmp_path}/kept.db\n"
+    with sluice(place.config("east", store)) as first:
+        switched(first, "west")
+    with sluice(place.config("east", store).replace("  west:", "  # west:")) as second:
+        assert second.chat(HELLO | {"model": "gpt-4.1"}).headers["x-sluice-upstream"] == "east"
+
+
+def test_a_store_of_a_relative_path_lies_beside_the_configuration(place: Place) -> None:
+    switched(place.proxy, "west")
+    assert (place.proxy.path.parent / "sluice.db").exists()
+
+
+# The checks of the system that this one replaces, in their order.
+
+CHECKLIST = """
+store: sqlite:///{store}
+upstreams:
+  openrouter: {{provider: openrouter, base_url: {openrouter}, api_key: sk-or-v1-double-key}}
+  ollama: {{provider: ollama, base_url: {ollama}}}
+  runpod: {{provider: runpod, base_url: {runpod}, endpoint_id: ep-double, api_key: rpa_DOUBLEKEY}}
+default_upstream: openrouter
+"""
+
+
+def test_the_checklist_of_the_replaced_system(tmp_path: Path) -> None:
+    with OpenRouterDouble() as openrouter, OllamaDouble() as ollama, RunPodDouble() as runpod:
+        runpod.workers["running"] = 1
+        doubles: dict[str, Double] = {"openrouter": openrouter, "ollama": ollama, "runpod": runpod}
+        addresses = {name: double.url.removesuffix("/ep-double") for name, double in doubles.items()}
+        config = CHECKLIST.format(store=tmp_path / "kept.db", **addresses)
+        own = {"openrouter": "openai/gpt-4o", "ollama": "llama3.2", "runpod": MODELS[0]}
+        with sluice(config) as proxy:
+            chat_goes_to(proxy, doubles, "openrouter", own)
+            for name in ("ollama", "runpod", "openrouter", "ollama"):
+                assert switched(proxy, name).status_code == 200
+                chat_goes_to(proxy, doubles, name, own)
+            each_lists_its_own_models(proxy, doubles)
+            prompts_are_held_to_each_models_limit(proxy, openrouter)
+        with sluice(config) as restarted:
+            chat_goes_to(restarted, doubles, "ollama", own)
+        assert openrouter.keys_seen == {"sk-or-v1-double-key"} and runpod.keys_seen == {"rpa_DOUBLEKEY"}
+        assert not ollama.keys_seen
+
+
+def chat_goes_to(proxy: Running, doubles: dict[str, Double], name: str, own: dict[str, str]) -> None:
+    """A chat without any upstream's name reaches this one alone, whole and as a stream."""
+    for stream in (False, True):
+        calls = {each: len(double.calls) for each, double in doubles.items()}
+        answer = proxy.chat(HELLO | {"model": own[name], "stream": stream})
+        assert (answer.status_code, answer.headers["x-sluice-upstream"]) == (200, name), answer.text
+        assert {each for each, double in doubles.items() if len(double.calls) > calls[each]} == {name}
+
+
+def each_lists_its_own_models(proxy: Running, doubles: dict[str, Double]) -> None:
+    """The models of one provider are never shown as another's."""
+    shelves = proxy.app.plant.plan.catalog.shelves
+    wait_for(lambda: all(shelf.state == "fetched" for shelf in shelves.values()))
+    with proxy.client() as client:
+        for name, double in doubles.items():
+            listed = {entry["id"] for entry in client.get(f"/v1/models?upstream={name}").json()["data"]}
+            assert listed and all(each.startswith(f"{name}/") for each in listed)
+            known = set(double.models)
+            assert {each.removeprefix(f"{name}/").removesuffix(":latest") for each in listed} <= known | {
+                each.removesuffix(":latest") for each in known
+            }
+
+
+def prompts_are_held_to_each_models_limit(proxy: Running, openrouter: OpenRouterDouble) -> None:
+    """Short prompts go through; one that surely does not fit is refused here, by numbers, and not sent."""
+    with proxy.client() as client:
+        entry = client.get("/v1/models/openrouter/openai/gpt-4o").json()
+    context, output = entry["context_length"], entry["max_output_tokens"]
+    assert context and output
+    for words, limit, fits in ((10, 16, True), (2_000, 16, True), (10, output + 1, False), (3 * context, 16, False)):
+        calls = len(openrouter.calls)
+        body = {"model": "openrouter/openai/gpt-4o", "max_tokens": limit}
+        answer = proxy.chat(body | {"messages": [{"role": "user", "content": "word " * words}]})
+        assert answer.status_code == (200 if fits else 400), answer.text[:300]
+        assert len(openrouter.calls) == calls + fits
+        if not fits:
+            assert answer.json()["error"]["code"] == "context_length_exceeded"
