@@ -12,8 +12,7 @@ RUN /opt/sluice/bin/pip install --quiet --require-hashes --no-deps --only-binary
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 RUN /opt/sluice/bin/pip install --quiet --no-deps --no-build-isolation . \
-    && /opt/sluice/bin/pip uninstall --quiet --yes -r requirements/build.in \
-    && /opt/sluice/bin/pip uninstall --quiet --yes pip
+    && /opt/sluice/bin/pip uninstall --quiet --yes -r requirements/build.in pip
 
 FROM python:${PYTHON}-slim
 ARG VERSION=dev

@@ -55,7 +55,7 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
     )
     made.catalog.changed = sluice.note_standing
     sluice.personas.join(made)
-    meter = Meter(sluice.metrics, made.catalog.known, _told(sluice, settings))
+    meter = Meter(sluice.metrics, made.catalog.known, made.catalog.prices, _told(sluice, settings))
     blank = blanking(settings.secrets())
     helpers = Helpers(made.screen.prepare, meter.asks, meter.dispatched, meter.attempted, blank)
     dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sluice.sent)

@@ -4,7 +4,7 @@ prometheus-client's own children cost 2 to 4 us an operation; eight of them were
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from prometheus_client import Metric
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 Kind = Literal["counter", "gauge", "histogram"]
+Join = Literal["sum", "min", "max"]
 Labels = tuple[str, ...]
 Snapshot = dict[str, list[tuple[Labels, list[float]]]]
 """By family: label values and numbers of each child; sums of snapshots are snapshots."""
@@ -68,6 +69,8 @@ C = TypeVar("C", Number, Spread)
 class Family(Generic[C]):
     """All series of one name, made by the labels' values when first asked for."""
 
+    joined: Join = "sum"  # how the numbers of several processes become one
+
     def __init__(self, name: str, says: str, labels: Labels, kind: Kind, bounds: Sequence[float] = ()) -> None:
         self.name, self.says, self.label_names, self.kind, self.bounds = name, says, labels, kind, tuple(bounds)
         self._children: dict[Labels, C] = {}
@@ -118,9 +121,11 @@ class Instruments(Collector):
         """A family that only grows; `name` ends in `_total`."""
         return self._made(Family[Number](name, says, labels, "counter"))
 
-    def gauge(self, name: str, says: str, *labels: str) -> Family[Number]:
-        """A family that goes up and down."""
-        return self._made(Family[Number](name, says, labels, "gauge"))
+    def gauge(self, name: str, says: str, *labels: str, joined: Join = "sum") -> Family[Number]:
+        """A family that goes up and down; `joined`: how several processes' values become one."""
+        made = self._made(Family[Number](name, says, labels, "gauge"))
+        made.joined = joined
+        return made
 
     def histogram(self, name: str, says: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
         """A family of distributions over these bucket bounds."""
@@ -133,21 +138,26 @@ class Instruments(Collector):
     def collect(self) -> Iterator[Metric]:
         """Prometheus' families, other processes' numbers added to ours."""
         for name, family in self._families.items():
-            yield family.exposed(_sum([family.snapshot(), *(other.get(name, []) for other in self.others)]))
+            snapshots = [family.snapshot(), *(other.get(name, []) for other in self.others)]
+            yield family.exposed(_joined(snapshots, family.joined))
 
     def _made(self, family: Family[C]) -> Family[C]:
         self._families[family.name] = family
         return family
 
 
-def _sum(snapshots: Sequence[Iterable[tuple[Labels, list[float]]]]) -> Iterable[tuple[Labels, list[float]]]:
+def _joined(
+    snapshots: Sequence[Iterable[tuple[Labels, list[float]]]], how: Join
+) -> Iterable[tuple[Labels, list[float]]]:
     if len(snapshots) == 1:
         return snapshots[0]
+    joins: Mapping[Join, Callable[[tuple[float, float]], float]] = {"sum": sum, "min": min, "max": max}
+    join = joins[how]
     total: dict[Labels, list[float]] = {}
     for series in snapshots:
         for values, numbers in series:
             kept = total.get(tuple(values))
             total[tuple(values)] = (
-                list(numbers) if kept is None else [one + other for one, other in zip(kept, numbers, strict=True)]
+                list(numbers) if kept is None else [join(pair) for pair in zip(kept, numbers, strict=True)]
             )
     return total.items()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
 from proxy.providers.registry import FACTS, provider
 from proxy.settings import ConfigError, Problem, Settings, load
@@ -31,6 +32,7 @@ class Choices:
     """What operators decided while it runs, over what config.yaml says."""
 
     default_upstream: str | None = None
+    counters: Counters = field(default_factory=Counters)
     instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # of this process
 
 
@@ -48,7 +50,10 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
     router = Router(chart.routes(), default, catalog.names)
     catalog.aliases = router.exact_routes
     screen = Screen(
-        catalog.look_up, lambda target: shelves[target.upstream].refusal(target.model), instance=choices.instance
+        catalog.look_up,
+        lambda target: shelves[target.upstream].refusal(target.model),
+        instance=choices.instance,
+        counter=choices.counters.counter_for,
     )
     return Plan(settings, chart, catalog, router, screen)
 

@@ -27,6 +27,15 @@ class Holding:
     by_route: dict[bytes, int] = field(default_factory=dict)  # entries, by the `ROUTE` part of their keys
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The key of an answer to a question that means the same (None: there is none), and how alike they are."""
+
+    key: bytes | None
+    score: float = 0.0
+    looked_for: object = None  # what `find` made of the question, for `note`
+
+
 class Store(Protocol):
     """Keeps entries by key (see `keys.Key`). It never raises: what it cannot do is a miss, or is left undone."""
 

@@ -1,4 +1,4 @@
-"""What embeddings do not see: whether two questions that read alike differ in a number, a name, a "not", or an order."""
+"""What embeddings do not see: that two questions which read alike differ in a number, a name, a "not", an order."""
 
 import re
 import unicodedata

@@ -5,7 +5,7 @@ from proxy.caches.memory import Memory
 
 
 class MissingExtra(Exception):
-    """A package is needed that is not installed; the text says which extra brings it."""
+    """config.yaml asks for something whose packages are not installed; the text says which extra brings them."""
 
 
 def opened(address: str, max_size: int) -> Store:
@@ -15,5 +15,5 @@ def opened(address: str, max_size: int) -> Store:
     try:
         from proxy.caches.redis import RedisStore
     except ImportError as missing:
-        raise MissingExtra('cache.store: redis://… needs the extra "redis" (pip install "sluice[redis]").') from missing
+        raise MissingExtra('cache.store: redis://… needs the extra "redis": pip install "sluice[redis]".') from missing
     return RedisStore(address)

@@ -1,6 +1,7 @@
 """The HTTP API described: `/openapi.json` for programs, `/docs` for people, without scripts and foreign resources."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -74,7 +75,7 @@ def page(described: Mapping[str, Any]) -> str:
     parts = [
         f'<section id="{tag}"><h2>{escape(_TITLES[tag])}</h2>{"".join(found)}</section>' for tag, found in tags.items()
     ]
-    schemas = "".join(_schema(name, schema) for name, schema in described["components"]["schemas"].items())
+    parts.append(_section("Schemas", "Schemas", itertools.starmap(_schema, described["components"]["schemas"].items())))
     links = "".join(f'<a href="#{tag}">{escape(_TITLES[tag])}</a>' for tag in tags)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -83,8 +84,12 @@ def page(described: Mapping[str, Any]) -> str:
         f'<h1>{escape(info["title"])}: HTTP API</h1><p class="muted">Version {escape(info["version"])} · '
         f'<a href="/openapi.json">openapi.json</a></p><p>{escape(info["description"])}</p>'
         f'<nav aria-label="Sections">{links}<a href="#Schemas">Schemas</a></nav>{"".join(parts)}'
-        f'<section id="Schemas"><h2>Schemas</h2>{schemas}</section></main></body></html>'
+        "</main></body></html>"
     )
+
+
+def _section(id: str, title: str, parts: Iterable[str]) -> str:
+    return f'<section id="{id}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:

@@ -169,7 +169,7 @@ HEADERS: Final = {
     "x-sluice-attempts": "Every attempt and how it ended: `openrouter:429,ollama:200`.",
     "x-sluice-cache": "hit, similar;score=0.97, shared, miss or off.",
     "x-sluice-changes": "What rewriting did: `set temperature, remove metadata`.",
-    "server-timing": "Milliseconds inside Sluice and of waiting for the upstream: `proxy;dur=0.31, upstream;dur=412.0`.",
+    "server-timing": "Milliseconds inside Sluice, and of waiting upstream: `proxy;dur=0.31, upstream;dur=412.0`.",
     "x-upstream-request-id": "The upstream's own request id.",
 }
 """On every answer that a route was chosen for."""

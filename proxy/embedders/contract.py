@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = Sequence[float] | NDArray[np.float32]
+
 
 class Embedder(Protocol):
     """Makes vectors of texts. Two vectors can be compared only if one embedder made them."""
 
     name: str  # that tells its vectors from another's
 
-    async def embed(self, text: str) -> Sequence[float]:
+    async def embed(self, text: str) -> Vector:
         """The text's vector, of any length. Raises SluiceError where it cannot be had; takes no time of the loop's."""
         ...

@@ -1,4 +1,4 @@
-"""BERT's uncased tokenizer: text cut into the pieces that a MiniLM model knows (google-research/bert, tokenization.py)."""
+"""BERT's uncased tokenizer: text cut into the pieces that MiniLM models know (google-research/bert's tokenization)."""
 
 import gzip
 import unicodedata

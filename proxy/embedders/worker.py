@@ -1,6 +1,7 @@
 """A thread for work that would hold up the event loop, with a queue that does not grow."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -19,20 +20,24 @@ class Worker:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._most = most
         self._waiting = 0
+        self._lock = threading.Lock()
+        self._closed = False
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
-        """What the work gives. Raises proxy_overloaded where too much is waiting already."""
-        if self._waiting >= self._most:
+        """What the work gives. Raises proxy_overloaded where too much is waiting already, or after `close`."""
+        if self._closed or self._waiting >= self._most:
             raise SluiceError("proxy_overloaded", "Too many texts are waiting to be compared.")
-        self._waiting += 1
+        with self._lock:
+            self._waiting += 1
         future = self._pool.submit(work, *given)
-        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._done) if not loop.is_closed() else None)
-        loop = asyncio.get_running_loop()
+        future.add_done_callback(self._done)
         return await asyncio.wrap_future(future)
 
-    def _done(self) -> None:
-        self._waiting -= 1
+    def _done(self, future: object) -> None:
+        with self._lock:  # whoever waited may have left: this runs in the thread
+            self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the thread once it is done with what it has begun."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Ends the thread once it has done what waits."""
+        self._closed = True
+        self._pool.shutdown(wait=False)

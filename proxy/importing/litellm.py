@@ -23,6 +23,14 @@ class Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
+    def represent_float(self, data: float) -> yaml.ScalarNode:
+        """Plain decimals, at most twelve of them: config.yaml takes no 1e-05."""
+        written = f"{data:.12f}".rstrip("0")
+        return self.represent_scalar("tag:yaml.org,2002:float", written + "0" * written.endswith("."))
+
+
+Dumper.add_representer(float, Dumper.represent_float)
+
 
 class BadInput(Exception):
     """What was given is no configuration of LiteLLM's. The text never repeats what stands in it."""

@@ -1,17 +1,18 @@
 """Reads values of a foreign configuration with care: what is not usable is None."""
 
 from math import isfinite
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from proxy.settings.addresses import web_address
 
-_FRAMING = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
+_LARGEST: Final = 10**12
+_FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
 
 
 def number(value: Any) -> float | int | None:
     """A number from 0 to what a configuration can hold."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return value if usable and 0 <= value < 10**9 else None
+    return value if usable and 0 <= value < _LARGEST else None
 
 
 def count(value: Any) -> int | None:
@@ -52,7 +53,9 @@ def writable(value: Any) -> bool:
         return all(names(key) and writable(item) for key, item in value.items())
     if isinstance(value, list):
         return all(map(writable, value))
-    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and isfinite(value))
+    if isinstance(value, int | float):
+        return isfinite(value) and abs(value) < _LARGEST
+    return value is None or isinstance(value, str)
 
 
 def removable(parameter: str) -> bool:

@@ -23,6 +23,8 @@ class Need:
     prompt: int  # tokens
     answer: int | None  # the most it may answer, as the client said; None: it did not say
     counted: bool
+    images: int = 0
+    tools: bool = False
 
     @property
     def total(self) -> int:
@@ -41,19 +43,22 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
         prompt = sum(count(text) for text in spoken)
     else:
         prompt = round(sum(len(text) for text in spoken) / _CHARACTERS_PER_TOKEN)
-    return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None)
+    return Need(
+        prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, bool(fields.get("tools"))
+    )
 
 
 def misfit(need: Need, model: Model) -> SluiceError | None:
     """Why the call cannot be sent to this model, naming both numbers; None: it fits, as far as anybody can tell."""
+    if need.images and model.inputs is not None and "image" not in model.inputs:
+        return _cannot(f"The model {model.id} takes no images.", "messages")
+    if need.tools and model.tools is False:
+        return _cannot(f"The model {model.id} cannot call tools.", "tools")
     most = model.output or model.context
     if need.answer is not None and most is not None and need.answer > most:
-        kind = "output" if model.output else "context"
+        kind = "an output limit" if model.output else "a context"
         return _too_much(
-            f"max_tokens is {need.answer}, but the model {model.id} has an {kind} limit of {most} tokens."
-            if kind == "output"
-            else f"max_tokens is {need.answer}, but the model {model.id} has a context of {most} tokens.",
-            "max_tokens",
+            f"max_tokens is {need.answer}, but the model {model.id} has {kind} of {most} tokens.", "max_tokens"
         )
     if model.context is None:
         return None
@@ -72,6 +77,10 @@ def misfit(need: Need, model: Model) -> SluiceError | None:
             "messages",
         )
     return None
+
+
+def _cannot(message: str, param: str) -> SluiceError:
+    return SluiceError("client_invalid_request", message, param=param, again="next")
 
 
 def _too_much(message: str, param: str) -> SluiceError:

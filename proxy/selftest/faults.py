@@ -187,8 +187,8 @@ def long_line(megabytes: int) -> Script:
 
 
 def padded(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """A complete answer with 30 MB of comments in it."""
-    padding = b": " + b"x" * (1 << 19) + b"\n\n"
+    """A complete answer with 58 MB of comments in it: more than kernels hold, less than `whole` does."""
+    padding = b": " + b"x" * (15 << 16) + b"\n\n"
     return tuple(padding + event for event in stream.events)
 
 

@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvicorn
 
 from proxy.app import Sluice
 from proxy.selftest.asking import Caller
@@ -20,7 +23,11 @@ from proxy.serving.running import Drain, Hooks, Server, Serving
 
 
 class QuietServer(Server):
-    """The real server, without its hold on the process's signals."""
+    """The real server, without its hold on the process: on its signals, and on the garbage of other scenarios."""
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """As every uvicorn server."""
+        await uvicorn.Server.startup(self, sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 
-from proxy.caches.contract import MODEL, ROUTE, Entry, Store
+from proxy.caches.contract import MODEL, ROUTE, Entry, Found, Store
 from proxy.caches.flights import Flight
 from proxy.caches.keys import Asked, Question, asked, tag
 from proxy.caches.serving import Answered, Copy, replayed
@@ -28,24 +28,22 @@ _NO_ANSWER: Final = (None, "content_filter", "error")  # finish reasons of what 
 class Similar(Protocol):
     """Finds kept answers to questions that mean the same."""
 
-    longest: int  # signs that a question may have
+    @property
+    def longest(self) -> int:
+        """Signs that a question may have."""
+        ...
 
-    async def find(self, question: Question, keeping: Keeping) -> "Found":
+    async def find(self, question: Question, keeping: Keeping) -> Found:
         """The best one, if any is good enough; never raises."""
         ...
 
-    def note(self, found: "Found", key: bytes) -> None:
+    async def note(self, found: Found, key: bytes) -> None:
         """An answer to the question that `found` came of is kept under this key."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The key of an answer to a question that means the same (None: there is none), and how alike they are."""
-
-    key: bytes | None
-    score: float = 0.0
-    looked_for: object = None  # what `find` made of the question, for `note`
+    def close(self) -> None:
+        """Ends what it has running."""
+        ...
 
 
 @dataclass(slots=True)
@@ -141,7 +139,9 @@ class Cache:
         return await self.store.clear(*tags)
 
     async def aclose(self) -> None:
-        """Lets go of the store's connections."""
+        """Lets go of the store's connections and of what compares questions."""
+        if self.similar is not None:
+            self.similar.close()
         await self.store.aclose()
 
     def _wanted(self, call: Call, choice: Choice) -> Wanted | None:
@@ -187,7 +187,7 @@ class Cache:
             if whole is not None and is_finished(whole, wanted.keeping.tools, wanted.call.chat):
                 await self._keep(wanted, flight, whole)
                 if found is not None and self.similar is not None:
-                    self.similar.note(found, wanted.key)
+                    await self.similar.note(found, wanted.key)
             forget()
 
         def forget(task: object = None) -> None:

@@ -97,6 +97,12 @@ class Catalog:
         shelf = self.shelves.get(upstream)
         return shelf is not None and (model in shelf.models or model in shelf.configured)
 
+    def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
+        """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""
+        shelf = self.shelves.get(upstream)
+        known = shelf.look_up(model) if shelf else None
+        return known.prices if known else None
+
     def names(self) -> list[str]:
         """Every model that can be named, for suggestions."""
         live = [

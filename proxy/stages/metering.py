@@ -1,7 +1,7 @@
 """Counts and times every call for Prometheus, with label values that clients cannot multiply."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
@@ -11,6 +11,7 @@ from proxy.call import Call
 from proxy.errors import SluiceError, metric_code
 from proxy.instruments import Instruments, Number, Spread
 from proxy.providers.contract import Target
+from proxy.reply import Usage
 
 OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 FIRST_TOKEN: Final = (
@@ -53,16 +54,20 @@ class Metrics:
         self.in_flight = made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream")
         self.streams = made.gauge("sluice_streams_open", "Streams under way.").labels()
         self.cache = made.counter("sluice_cache_total", "What the cache said.", "route", "result")
-        self.breaker = made.gauge("sluice_breaker_open", "1 while a breaker keeps calls away.", "upstream", "model")
-        self.up = made.gauge("sluice_upstream_up", "1 while an upstream answers.", "upstream")
+        self.breaker = made.gauge(
+            "sluice_breaker_open", "1 while a breaker keeps calls away.", "upstream", "model", joined="max"
+        )
+        self.up = made.gauge("sluice_upstream_up", "1 while an upstream answers.", "upstream", joined="min")
         self.disconnects = made.counter("sluice_client_disconnects_total", "Clients that left before the end.", "phase")
-        self.config_valid = made.gauge("sluice_config_valid", "1 while config.yaml is what runs.").labels()
+        self.config_valid = made.gauge(
+            "sluice_config_valid", "1 while config.yaml is what runs.", joined="min"
+        ).labels()
         self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
         self.malformed = made.counter("sluice_malformed_events_total", "Events dropped, being no JSON.", "upstream")
         self.sent = made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream")
         self.dispatched = made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream")
         self.vapi = made.counter("sluice_vapi_events_total", "Messages of Vapi's webhook.", "type")
-        made.gauge("sluice_build_info", "Always 1.", "version", "python").labels(
+        made.gauge("sluice_build_info", "Always 1.", "version", "python", joined="max").labels(
             __version__, platform.python_version()
         ).set(1)
         self.config_valid.set(1)
@@ -115,6 +120,7 @@ class Meter:
 
     metrics: Metrics
     known: Callable[[str, str], bool]
+    prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
     _gauges: dict[str, Number] = field(default_factory=dict)
@@ -179,6 +185,8 @@ class Meter:
             bound.spent("reasoning", usage.reasoning)
             if usage.output and usage.output > 1 and trace.content_at and trace.last_at and call.stream:
                 bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
+        if usage.cost is None and usage.output is not None and (prices := self.prices(trace.upstream, trace.model)):
+            usage.cost = cost_of(usage, prices)
         if usage.cost:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
         if trace.malformed:
@@ -218,6 +226,16 @@ class Meter:
             bound = self._bound.get(labels) or Bound(labels, self.metrics)
             self._bound[labels] = bound
         return bound
+
+
+def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
+    """USD of an answer; None where a price that it takes is not known. Cached tokens cost as input if not said."""
+    if "input" not in prices or "output" not in prices:
+        return None
+    cached = usage.cached or 0
+    fresh = (usage.input or 0) - cached
+    dollars = fresh * prices["input"] + cached * prices.get("cached", prices["input"])
+    return (dollars + (usage.output or 0) * prices["output"]) / 1e6
 
 
 def phase(call: Call) -> str:

@@ -60,12 +60,17 @@ class Prepared:
         if refused := self.screen.refusal(target):
             raise refused
         model = self.screen.look_up(target)
-        if not (model and (model.context or model.output)) and not target.provider.wants_need:
+        if not target.provider.wants_need and not (model and _bounded(model)):
             return self.draft.order(target, model)
         need = need_of(fields_of(self.draft), self.screen.counter(target.model))
         if model and (too_much := misfit(need, model)):
             raise too_much
         return self.draft.order(target, model, need.total)
+
+
+def _bounded(model: Model) -> bool:
+    """Whether anything is known of the model that a call could be too much for."""
+    return bool(model.context or model.output or model.inputs is not None or model.tools is False)
 
 
 def fields_of(draft: Draft) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.app import Sluice
+from proxy.doors.documents import Documents
 from proxy.doors.openapi import document
 from proxy.doors.table import plain
 from tests.running import sluice
@@ -26,7 +27,7 @@ def table() -> Iterator[set[tuple[str, str, str]]]:
 
 
 def served(app: Sluice) -> Iterator[tuple[str, str, str]]:
-    for endpoint in app.plant.front.table.endpoints:
+    for endpoint in (*app.plant.front.table.endpoints, *Documents().endpoints()):
         if endpoint.path not in ALSO_KNOWN_AS and endpoint.path != FILES:
             for method in endpoint.methods - {"HEAD"}:
                 yield method.lower(), endpoint.path, endpoint.access

@@ -36,7 +36,7 @@ tests:
 HELLO = {"model": "house", "messages": [{"role": "user", "content": "hello"}]}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def east() -> Iterator[OpenAIDouble]:
     with OpenAIDouble(key="sk-east") as double:
         yield double
@@ -84,22 +84,29 @@ def test_check_takes_config_yaml_where_it_stands(config: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "where", "says"),
     [
-        ("prefix: gpt-", "prefiks: gpt-", "12:6", "prefix"),
-        ("to: east}", "to: eest}", "12:24", "eest"),
-        ("provider: openai,", "provider: opanai,", "4:20", "openai"),
-        ("drain: 10s", "drain: soon", "2:26", "10s|30s|duration"),
-        ("default_upstream: east", "default_upstream: nobody", "6:19", "nobody"),
+        ("prefix: gpt-", "prefiks: gpt-", ":11:6", 'unknown key; did you mean "prefix"'),
+        ("to: east}", "to: eest}", ":11:20", 'no upstream is called "eest"; did you mean "east"'),
+        ("drain: 10s", "drain: soon", ":2:19", 'a duration such as 250ms, 5s, 10m or 1h, got "soon"'),
         ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", "", "house"),
-        ("routes:", "upstreams: {}\nroutes:", "7:1", "upstreams"),
+        ("routes:", "upstreams: {}\nroutes:", ":7:1", "upstreams"),
     ],
 )
 def test_a_bad_file_is_told_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
     config.write_text(config.read_text().replace(old, new, 1))
-    for words in (("check", config), ("explain", "house", "--config", config), ("serve", "--config", config)):
-        done = run(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert f"{config}:{where}" in done.stderr and re.search(says, done.stderr), done.stderr
-        assert "Traceback" not in done.stderr
+    refused(run("check", config), f"{config}{where}", says)
+
+
+def test_no_command_begins_with_a_bad_file(config: Path) -> None:
+    config.write_text("upstreems: {}\n")
+    for words in (("explain", "house"), ("models",), ("serve",)):
+        refused(run(*words, "--config", config), f"{config}:1:1", "upstreams")
+
+
+def refused(done: subprocess.CompletedProcess[str], where: str, says: str) -> None:
+    """Exit code 2, and one clear text of where and what."""
+    assert (done.returncode, done.stdout) == (2, "")
+    assert where in done.stderr and says in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -107,7 +114,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 2 and "nothing.yaml" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("unknown",), (), ("serve", "--port", "many")], ids=str)
+@pytest.mark.parametrize("words", [("unknown",), ("serve", "--port", "many")], ids=str)
 def test_a_mistyped_command(words: tuple[str, ...]) -> None:
     done = run(*words)
     assert done.returncode == 2 and "usage: sluice" in done.stderr
@@ -145,7 +152,6 @@ def test_explain_of_a_body_that_is_none(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text("{")
     assert run("explain", "house", "--config", config, "--body", body).returncode == 2
-    assert run("explain", "house", "--config", config, "--body", tmp_path / "missing").returncode == 2
 
 
 # models
@@ -205,7 +211,6 @@ def test_a_served_call_is_answered_and_sigterm_ends_it_all_well(config: Path) ->
 
 
 def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDouble) -> None:
-    east.on_loop(east.begin)
     east.script(HoldAfter(3))
     with serving(config) as (process, url), client(url) as http:
         with http.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}) as answer:
@@ -220,7 +225,6 @@ def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDou
 
 
 def test_what_does_not_finish_in_time_is_told_that_it_drains(config: Path, east: OpenAIDouble) -> None:
-    east.on_loop(east.begin)
     config.write_text(CONFIG.format(east=east.url, drain="200ms"))
     east.script(HoldAfter(3))
     with serving(config) as (process, url), client(url) as http:
@@ -234,21 +238,14 @@ def test_what_does_not_finish_in_time_is_told_that_it_drains(config: Path, east:
 
 
 def test_a_second_signal_ends_all_at_once(config: Path, east: OpenAIDouble) -> None:
-    east.on_loop(east.begin)
     seen = len(east.calls)
     east.script(Held())
-    with serving(config) as (process, url), client(url) as http:
-        with (
-            http.stream("POST", "/v1/chat/completions", json=HELLO | {"stream": True}, timeout=0.1)
-            if False
-            else socket_call(url)
-        ):
-            wait_for(lambda: len(east.calls) > seen)
-            process.send_signal(signal.SIGTERM)
-            wait_for(lambda: refuses(url))
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 0
-        assert http
+    with serving(config) as (process, url), waiting(url):
+        wait_for(lambda: len(east.calls) > seen)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refuses(url))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
 
 
 def refuses(url: str) -> bool:
@@ -261,7 +258,7 @@ def refuses(url: str) -> bool:
 
 
 @contextmanager
-def socket_call(url: str) -> Iterator[socket.socket]:
+def waiting(url: str) -> Iterator[socket.socket]:
     """A call whose answer nobody reads."""
     host, port = url.removeprefix("http://").split(":")
     body = orjson.dumps(HELLO)
@@ -276,14 +273,12 @@ def test_a_port_in_use_is_a_failure(config: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = run("serve", "--config", config, "--port", taken.getsockname()[1])
-    assert done.returncode == 1 and str(taken) and "Traceback" not in done.stderr
-    assert "in use" in done.stderr
+    assert done.returncode == 1 and "in use" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_sighup_reloads(config: Path) -> None:
     with serving(config) as (process, url), client(url) as http:
         config.write_text(config.read_text().replace("model: house", "model: palace"))
-        config.write_text(config.read_text().replace("{model: house", "{model: palace"))
         process.send_signal(signal.SIGHUP)
         asked = HELLO | {"model": "palace"}
         wait_for(lambda: http.post("/v1/chat/completions", json=asked).headers.get("x-sluice-route") == "palace")

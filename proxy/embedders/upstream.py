@@ -1,0 +1,30 @@
+"""The embeddings of an upstream's /v1/embeddings, asked through the gateway like any other call."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from proxy.errors import SluiceError
+
+Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
+"""Asks the gateway for a whole answer: (endpoint, body). Raises SluiceError."""
+
+
+class UpstreamEmbedder:
+    """`name`: UPSTREAM/MODEL, as a client would ask for it."""
+
+    def __init__(self, name: str, ask: Ask) -> None:
+        self.name = name
+        self._ask = ask
+
+    async def embed(self, text: str) -> list[float]:
+        """As many numbers as the model makes. Raises what the call raises, upstream_malformed for what is no vector."""
+        answer = await self._ask("embeddings", {"model": self.name, "input": text, "encoding_format": "float"})
+        try:
+            vector = orjson.loads(answer)["data"][0]["embedding"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            vector = None
+        if not isinstance(vector, list) or not vector or not all(isinstance(number, int | float) for number in vector):
+            raise SluiceError("upstream_malformed", f"{self.name} gave no embedding.")
+        return vector

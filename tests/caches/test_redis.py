@@ -1,0 +1,180 @@
+"""Answers in a real Redis: shared, aged, and no burden when it is slow, frozen or dead."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from proxy.caches.contract import Entry
+from tests.running import wait_for
+
+pytest.importorskip("redis", reason="needs the extra `redis`")
+
+from proxy.caches.redis import RedisStore  # noqa: E402
+
+BINARY = shutil.which("redis-server")
+needs_server = pytest.mark.skipif(BINARY is None, reason="needs a redis-server (Debian's package of that name)")
+A, B = b"A" * 8, b"B" * 8
+KEY = A + B + b"k" * 16
+ENTRY = Entry(b'{"choices":[]}', 1000.5, "east", "gpt-4o \xe9")
+
+
+@dataclass(slots=True)
+class Server:
+    """A Redis of this test's own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    assert BINARY is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [BINARY, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_for(lambda: answers(port))
+    try:
+        yield Server(process, f"redis://127.0.0.1:{port}/0")
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+@needs_server
+def test_what_one_process_keeps_another_finds(server: Server) -> None:
+    async def told() -> None:
+        one, other = RedisStore(server.url, budget=5), RedisStore(server.url, budget=5)
+        assert await one.get(KEY) is None
+        await one.put(KEY, ENTRY, 60)
+        assert await other.get(KEY) == ENTRY
+        assert await other.get(A + B + b"l" * 16) is None
+        await one.put(KEY, ENTRY, 0.05)
+        ends = time.monotonic() + 5
+        while await one.get(KEY) is not None:
+            assert time.monotonic() < ends
+        await one.aclose()
+        await other.aclose()
+
+    asyncio.run(told())
+
+
+@needs_server
+def test_clearing_and_counting_by_route_and_model(server: Server) -> None:
+    async def told() -> None:
+        store = RedisStore(server.url, budget=5)
+        for number, tags in enumerate([A + A, A + B, B + A, B + B]):
+            await store.put(tags + number.to_bytes(16, "big"), ENTRY, 60)
+        holding = await store.holding()
+        assert (holding.entries, holding.by_route) == (4, {A: 2, B: 2})
+        assert await store.clear(A, B) == 1
+        assert await store.clear(None, A) == 2
+        assert await store.clear(None, None) == 1
+        await store.aclose()
+
+    asyncio.run(told())
+
+
+@needs_server
+def test_another_calls_answer_is_never_taken(server: Server) -> None:
+    async def told() -> None:
+        import redis.asyncio
+
+        store, other = RedisStore(server.url, budget=5), A + B + b"o" * 16
+        await store.put(KEY, ENTRY, 60)
+        async with redis.asyncio.Redis.from_url(server.url) as raw:
+            value = await raw.get(b"sluice:1:" + KEY.hex().encode())
+            assert isinstance(value, bytes)
+            await raw.set(b"sluice:1:" + other.hex().encode(), value)
+            await raw.set(b"sluice:1:" + KEY.hex().encode(), KEY + b"rubbish")
+        assert await store.get(other) is None
+        assert await store.get(KEY) is None
+        await store.aclose()
+
+    asyncio.run(told())
+
+
+@needs_server
+def test_a_frozen_redis_costs_its_budget_once_and_comes_back(server: Server) -> None:
+    async def told() -> None:
+        now = [0.0]
+        store = RedisStore(server.url, clock=lambda: now[0])
+        async with asyncio.timeout(20):
+            while await store.get(KEY) != ENTRY:  # a machine under load may need more than one budget to connect
+                now[0] += 60
+                await store.put(KEY, ENTRY, 60)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        began = time.perf_counter()
+        assert await store.get(KEY) is None
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in range(1000):
+            assert await store.get(KEY) is None
+            await store.put(KEY, ENTRY, 60)
+        rest = time.perf_counter() - began
+        assert 0.009 < first < 0.1
+        assert rest / 2000 < 0.001
+        os.kill(server.process.pid, signal.SIGCONT)
+        async with asyncio.timeout(20):
+            while await store.get(KEY) != ENTRY:
+                now[0] += 60
+        await store.aclose()
+
+    asyncio.run(told())
+
+
+@needs_server
+def test_many_calls_at_once_wait_for_a_frozen_redis_together(server: Server) -> None:
+    async def told() -> None:
+        store = RedisStore(server.url)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        began = time.perf_counter()
+        assert await asyncio.gather(*(store.get(KEY) for _ in range(100))) == [None] * 100
+        assert time.perf_counter() - began < 0.3
+        await store.aclose()
+
+    asyncio.run(told())
+
+
+def test_a_dead_redis_is_left_alone_ever_longer(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def told() -> None:
+            now, tried = [0.0], []
+            store = RedisStore(f"redis://127.0.0.1:{port}/0", clock=lambda: now[0])
+            for _ in range(100):
+                before = store._closed_until
+                assert await store.get(KEY) is None
+                await store.put(KEY, ENTRY, 60)
+                if store._closed_until != before:
+                    tried.append(now[0])
+                now[0] += 0.25
+            assert tried == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5]
+            assert (await store.holding()).entries is None
+            assert await store.clear(None, None) is None
+            await store.aclose()
+
+        asyncio.run(told())
+    assert len([record for record in caplog.records if "Redis" in record.message]) == 1

@@ -1,0 +1,222 @@
+"""A stream gathered is the whole answer, and a whole answer as a stream gathers to itself again."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.assembling import Assembler, as_stream
+from proxy.errors import SluiceError
+from proxy.sse import DONE, events, payload
+
+HEAD = {"id": "c", "object": "chat.completion", "created": 7, "model": "m"}
+
+
+def gathered(*chunks: Any) -> dict[str, Any]:
+    return assembled(b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + DONE)
+
+
+def assembled(stream: bytes) -> dict[str, Any]:
+    assembler = Assembler()
+    assembler.add(stream)
+    whole: dict[str, Any] = orjson.loads(assembler.whole())
+    return whole
+
+
+def delta(index: int = 0, finish: str | None = None, **said: Any) -> dict[str, Any]:
+    choice = {"index": index, "delta": said, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 7, "model": "m", "choices": [choice]}
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": TEXT.filter(bool),
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": TEXT, "arguments": TEXT}),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": TEXT | st.none()},
+    optional={
+        "tool_calls": CALLS,
+        "reasoning_content": TEXT,
+        "reasoning": TEXT,
+        "refusal": st.none(),
+        "annotations": st.lists(st.dictionaries(TEXT, TEXT), max_size=2),
+        "reasoning_details": st.lists(st.fixed_dictionaries({"type": TEXT, "text": TEXT}), max_size=2),
+    },
+)
+LOGPROBS = st.fixed_dictionaries(
+    {"content": st.lists(st.fixed_dictionaries({"token": TEXT, "logprob": st.just(-0.5)}), min_size=1, max_size=3)}
+)
+USAGE = st.fixed_dictionaries({"prompt_tokens": st.integers(0, 99), "completion_tokens": st.integers(0, 99)})
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> dict[str, Any]:
+    choices = []
+    for index in range(draw(st.integers(1, 3))):
+        finish = draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
+        choice = {"index": index, "message": draw(MESSAGE), "finish_reason": finish}
+        if draw(st.booleans()):
+            choice["logprobs"] = draw(LOGPROBS)
+        choices.append(choice)
+    answer = HEAD | {"choices": choices}
+    if draw(st.booleans()):
+        answer["usage"] = draw(USAGE)
+    if draw(st.booleans()):
+        answer["system_fingerprint"] = "fp"
+    return answer
+
+
+@given(answers())
+def test_a_whole_answer_comes_back_from_its_stream(answer: dict[str, Any]) -> None:
+    assert assembled(as_stream(orjson.dumps(answer))) == answer
+
+
+@given(st.lists(TEXT, min_size=1), st.lists(TEXT))
+def test_texts_grow_in_order_whatever_they_hold(texts: list[str], thoughts: list[str]) -> None:
+    chunks = [delta(reasoning_content=text) for text in thoughts] + [delta(content=text) for text in texts]
+    whole = gathered(delta(role="assistant", content=""), *chunks, delta(finish="stop"))
+    message = whole["choices"][0]["message"]
+    assert message["content"] == "".join(texts)
+    assert message.get("reasoning_content", "") == "".join(thoughts)
+    assert whole["object"] == "chat.completion"
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 4), st.integers(1, 3))
+def test_tool_calls_are_told_apart_by_index_however_their_parts_are_mixed(random: Any, calls: int, choices: int) -> None:
+    parts = {
+        (choice, at): [f'{{"{choice}', f'":{at}', "}"] for choice in range(choices) for at in range(calls)
+    }  # fmt: skip
+    chunks = []
+    for choice, at in parts:
+        opening = {"index": at, "id": f"id{choice}{at}", "type": "function", "function": {"name": "f", "arguments": ""}}
+        chunks.append(delta(choice, tool_calls=[opening]))
+    left = {key: list(texts) for key, texts in parts.items()}
+    while left:
+        choice, at = random.choice(sorted(left))
+        chunks.append(delta(choice, tool_calls=[{"index": at, "function": {"arguments": left[choice, at].pop(0)}}]))
+        if not left[choice, at]:
+            del left[choice, at]
+    whole = gathered(*chunks, *(delta(choice, finish="tool_calls") for choice in range(choices)))
+    for choice, at in parts:
+        call = whole["choices"][choice]["message"]["tool_calls"][at]
+        assert call["id"] == f"id{choice}{at}"
+        assert call["function"] == {"name": "f", "arguments": f'{{"{choice}":{at}}}'}
+
+
+def test_what_a_tool_call_has_besides_is_kept() -> None:
+    first = {"index": 0, "id": "1", "type": "custom", "custom": {"name": "sql", "input": ""}, "extra_content": {"s": 1}}
+    whole = gathered(delta(tool_calls=[first]), delta(tool_calls=[{"index": 0, "custom": {"input": "SELECT 1"}}]))
+    (call,) = whole["choices"][0]["message"]["tool_calls"]
+    assert call["custom"] == {"name": "sql", "input": "SELECT 1"}
+    assert call["extra_content"] == {"s": 1}
+
+
+def test_logprobs_are_joined() -> None:
+    def said(token: str) -> dict[str, Any]:
+        chunk = delta(content=token)
+        chunk["choices"][0]["logprobs"] = {"content": [{"token": token, "logprob": -1.0}], "refusal": None}
+        return chunk
+
+    whole = gathered(said("a"), said("b"), delta(finish="stop"))
+    assert [each["token"] for each in whole["choices"][0]["logprobs"]["content"]] == ["a", "b"]
+
+
+def test_the_last_usage_and_unknown_members_are_kept() -> None:
+    first = delta(content="x") | {"usage": None, "provider": "P", "obfuscation": "abc"}
+    whole = gathered(first, delta(finish="stop"), {"choices": [], "usage": {"prompt_tokens": 1}})
+    assert whole["usage"] == {"prompt_tokens": 1}
+    assert whole["provider"] == "P"
+    assert "obfuscation" not in whole
+
+
+def test_text_completions_come_back_as_such() -> None:
+    answer = {"id": "c", "object": "text_completion", "created": 7, "model": "m",
+              "choices": [{"index": 0, "text": "hello", "finish_reason": "stop", "logprobs": None}]}  # fmt: skip
+    assert assembled(as_stream(orjson.dumps(answer))) == answer
+
+
+def test_a_stream_made_of_a_whole_answer_says_what_openai_says() -> None:
+    answer = HEAD | {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+                     "usage": {"prompt_tokens": 1}}  # fmt: skip
+    said = [payload(event) for event in events(as_stream(orjson.dumps(answer)))]
+    assert said[-1] == b"[DONE]"
+    chunks = [orjson.loads(data or b"") for data in said[:-1]]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert [chunk["choices"] for chunk in chunks] == [
+        [{"index": 0, "delta": {"role": "assistant", "content": "hi"}, "finish_reason": None}],
+        [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        [],
+    ]
+    assert chunks[-1]["usage"] == {"prompt_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    "body", [b"[1,2]", b"7", b"null", b"{}", b'{"choices":7}', b'{"choices":[7]}', b'{"choices":[{"message":[7]}]}', b"{"]
+)
+def test_what_is_no_completion_is_the_upstreams_fault(body: bytes) -> None:
+    with pytest.raises(SluiceError) as raised:
+        as_stream(body)
+    assert raised.value.code == "upstream_malformed"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"index": [], "delta": {"content": "x"}},
+        {"index": "0", "delta": {"content": "x"}},
+        {"index": 0, "text": 7},
+        {"index": 0, "delta": {"tool_calls": [7]}},
+        {"index": 0, "delta": {"tool_calls": [{"index": 10**12}]}},
+        {"index": 0, "delta": {"tool_calls": [{"index": -1}]}},
+        {"index": 0, "delta": {"tool_calls": [{"index": "0"}]}},
+        {"index": 0, "delta": {"tool_calls": [{"function": "f"}]}},
+        {"index": 0, "delta": {"tool_calls": [{"function": {"name": 7}}]}},
+        {"index": 0, "delta": {"tool_calls": [{"function": {"arguments": {"a": 1}}}]}},
+    ],
+)
+def test_a_chunk_of_another_form_is_the_upstreams_fault(choice: Any) -> None:
+    plain = delta(content="x")
+    with pytest.raises(SluiceError) as raised:
+        gathered(plain, plain | {"choices": [choice]}, plain)
+    assert raised.value.code == "upstream_malformed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | TEXT,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            "choices index delta message text tool_calls function name arguments id logprobs content usage".split()
+        ),
+        inner,
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(JSON, max_size=3))
+def test_no_chunk_whatever_breaks_it(chunks: list[Any]) -> None:
+    choices = [{"choices": [chunk]} for chunk in chunks]
+    try:
+        gathered(*chunks, *choices)
+    except SluiceError as error:
+        assert error.code == "upstream_malformed"
+
+
+@given(JSON)
+def test_no_whole_answer_whatever_breaks_it(answer: Any) -> None:
+    for body in (answer, {"choices": [answer]}, {"choices": [{"message": answer}]}):
+        try:
+            as_stream(orjson.dumps(body))
+        except SluiceError as error:
+            assert error.code == "upstream_malformed"

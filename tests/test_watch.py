@@ -1,0 +1,186 @@
+"""What a stream says about itself is seen however it is spelled, and nothing is taken out that the client asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import SluiceError
+from proxy.reply import Usage
+from proxy.watch import ChatWatch, ResponsesWatch, usage_of
+
+
+def chunk(delta: Any = None, finish: str | None = None, **more: Any) -> bytes:
+    return event({"id": "c", "choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}], **more})
+
+
+def event(fields: Any) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def failure_in(fields: Mapping[str, Any]) -> SluiceError | None:
+    return SluiceError("upstream_error", "no") if fields.get("error") else None
+
+
+def watch(own_usage: bool = False) -> ChatWatch:
+    return ChatWatch(failure_in, own_usage)
+
+
+ROLE, HELLO, END = chunk({"role": "assistant", "content": ""}), chunk({"content": "hello"}), chunk(finish="stop")
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}})
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_a_stream_is_complete_at_its_finish_and_done_at_its_done(size: int) -> None:
+    stream = [ROLE, b": ping\n\n", HELLO, END, USAGE, DONE]
+    seen = watch()
+    passed = [seen.see(b"".join(stream[at : at + size])) for at in range(0, 6, size)]
+    assert b"".join(passed) == b"".join(stream)
+    assert (seen.finished, seen.done, seen.complete) == (True, True, True)
+    assert seen.usage == Usage(3, 5)
+    assert seen.content_at is not None
+
+
+def test_completeness_comes_with_the_event_that_brings_it() -> None:
+    seen = watch()
+    states = []
+    for batch in (ROLE, HELLO, END, DONE):
+        seen.see(batch)
+        states.append((seen.content_at is not None, seen.complete, seen.done))
+    assert states == [(False, False, False), (True, False, False), (True, True, False), (True, True, True)]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "x"},
+        {"reasoning_content": "x"},
+        {"reasoning": "x"},
+        {"tool_calls": [{"index": 0, "function": {"name": "f"}}]},
+        {"refusal": "no"},
+        {"audio": {"data": "eA=="}},
+    ],
+)
+def test_whatever_a_reader_would_miss_is_content(delta: dict[str, Any]) -> None:
+    seen = watch()
+    seen.see(chunk(delta))
+    assert seen.content_at is not None
+
+
+@pytest.mark.parametrize("delta", [{"role": "assistant"}, {"content": ""}, {"content": None, "tool_calls": []}, {}])
+def test_a_role_and_empty_values_are_none(delta: dict[str, Any]) -> None:
+    seen = watch()
+    seen.see(chunk(delta) + b": ping\n\n")
+    assert seen.content_at is None
+
+
+def test_text_completions_have_content_too() -> None:
+    seen = watch()
+    seen.see(event({"choices": [{"index": 0, "text": "x", "finish_reason": None}]}))
+    assert seen.content_at is not None
+
+
+def test_the_usage_event_that_only_we_asked_for_is_taken_out_and_kept() -> None:
+    seen = watch(own_usage=True)
+    assert seen.see(HELLO + END + USAGE + DONE) == HELLO + END + DONE
+    assert seen.usage == Usage(3, 5)
+    seen = watch(own_usage=True)
+    seen.see(HELLO)
+    assert seen.see(USAGE) == b""
+    both = chunk(finish="stop", usage={"prompt_tokens": 1})  # usage beside a choice is the upstream's own doing
+    assert seen.see(both) == both
+
+
+def test_an_event_that_is_no_json_is_dropped_and_counted_where_events_are_parsed() -> None:
+    seen = watch()
+    assert seen.see(b"data: {broken\n\n" + HELLO) == HELLO
+    assert seen.malformed == 1
+    assert seen.see(b"data: {broken\n\n") == b"data: {broken\n\n"  # where they are not parsed any more it passes
+
+
+@pytest.mark.parametrize("before", [b"", HELLO])
+def test_an_error_event_raises_before_and_after_content(before: bytes) -> None:
+    seen = watch()
+    if before:
+        seen.see(before)
+    with pytest.raises(SluiceError):
+        seen.see(HELLO + event({"error": {"message": "x"}}))
+
+
+@pytest.mark.parametrize("value", [[], 7, "x", None, True, [[]], {"choices": 7}, {"choices": [7, None]}])
+def test_json_of_any_form_is_no_failure_of_ours(value: Any) -> None:
+    seen = watch(own_usage=True)
+    assert seen.see(event(value)) == event(value)
+
+
+NAMES = st.sampled_from("choices delta usage finish_reason text prompt_tokens_details cost".split())
+SCALARS = st.none() | st.booleans() | st.integers(-9, 2**53) | st.floats(allow_nan=False) | st.text(max_size=3)
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12))
+def test_no_form_of_json_breaks_it(value: Any) -> None:
+    for seen in (watch(), watch(own_usage=True), ResponsesWatch()):
+        seen.see(event(value))
+
+
+def test_done_in_a_text_is_no_done() -> None:
+    seen = watch()
+    seen.see(HELLO)
+    seen.see(chunk({"content": 'say data: [DONE] "usage" "error"'}))
+    assert not seen.done
+    assert not seen.complete
+
+
+def test_a_finish_reason_that_is_null_does_not_finish() -> None:
+    seen = watch()
+    seen.see(HELLO)
+    seen.see(b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\": \\"stop"},"finish_reason" : null}]}\n\n')
+    assert not seen.complete
+    seen.see(b'data: {"choices":[{"delta":{},"finish_reason" : "stop"}]}\n\n')
+    assert seen.complete
+
+
+def test_the_responses_api_is_complete_at_its_terminal_event() -> None:
+    seen = ResponsesWatch()
+    created = b'event: response.created\ndata: {"type":"response.created"}\n\n'
+    delta = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"x"}\n\n'
+    completed = b"event: response.completed\n" + event(
+        {"type": "response.completed", "response": {"usage": {"input_tokens": 4, "output_tokens": 2,
+         "output_tokens_details": {"reasoning_tokens": 1}}}}
+    )  # fmt: skip
+    assert seen.see(created) == created
+    assert seen.content_at is None
+    seen.see(delta)
+    assert seen.content_at is not None
+    assert not seen.complete
+    assert seen.see(completed) == completed
+    assert seen.complete
+    assert seen.usage == Usage(4, 2, reasoning=1)
+
+
+def test_a_terminal_word_in_a_text_of_the_responses_api_ends_nothing() -> None:
+    seen = ResponsesWatch()
+    seen.see(event({"type": "response.output_text.delta", "delta": "response.completed"}))
+    assert not seen.complete
+
+
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        ({}, Usage()),
+        ({"prompt_tokens": 3, "completion_tokens": 0}, Usage(3, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
+        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
+        ({"completion_tokens_details": {"reasoning_tokens": 4}, "cost": 0.5}, Usage(reasoning=4, cost=0.5)),
+        ({"prompt_tokens": -1, "completion_tokens": "7", "cost": -0.5}, Usage()),
+        ({"prompt_tokens": True, "completion_tokens": 1.5, "cost": True}, Usage()),
+        ({"prompt_tokens_details": 7, "completion_tokens_details": None}, Usage()),
+        ({"prompt_tokens": 2**63}, Usage()),  # a number of tokens that nobody can have, and that no sum could hold
+    ],
+)
+def test_usage_is_what_is_plainly_said(said: dict[str, Any], usage: Usage) -> None:
+    assert usage_of(said) == usage
