@@ -1,7 +1,9 @@
 """A Sluice under test: the real app behind the real server on a real socket, in a thread of this process."""
 
 import asyncio
+import faulthandler
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +97,11 @@ def sluice(
             thread.join(20)
             for sock in sockets:
                 sock.close()
-            assert not thread.is_alive(), "the server did not end"
+            if thread.is_alive():
+                faulthandler.dump_traceback(file=sys.stderr)
+                for task in asyncio.all_tasks(started[0]):
+                    task.print_stack(file=sys.stderr)
+                raise AssertionError("the server did not end")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:

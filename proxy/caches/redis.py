@@ -20,7 +20,8 @@ T = TypeVar("T")
 BUDGET: Final = 0.010  # seconds that a call may wait for Redis
 _OPERATORS: Final = 2.0  # and an operator
 _LARGEST: Final = 1 << 20  # bytes of an entry: a larger one would hardly pass within the budget
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds that a Redis which failed is left alone; doubled each time
+_PATIENCE: Final = 1.0  # seconds that a Redis which failed may take to answer again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds between the attempts, doubled each time
 _CONNECTIONS: Final = 8  # making one takes the loop 3 ms: calls wait for each other's instead
 _PREFIX: Final = b"sluice:1:"  # the number is that of the form below
 _HEAD: Final = struct.Struct("<dHH")  # kept_at, lengths of the upstream's and the model's name
@@ -30,14 +31,19 @@ log = logging.getLogger("sluice")
 
 @dataclass(slots=True)
 class RedisStore:
-    """Each step is over within its budget and fails quietly. A Redis that failed once costs nothing for a while."""
+    """Each step is over within its budget and fails quietly; a Redis that failed once is tried again beside the calls.
+
+    Until it answers, the first time too, it costs nothing.
+    """
 
     url: str = field(repr=False)
     budget: float = BUDGET
     clock: Callable[[], float] = time.monotonic
     _redis: Any = field(default=None, init=False, repr=False)
+    _answers: bool = field(default=False, init=False)
+    _trying: asyncio.Task[None] | None = field(default=None, init=False)
+    _next: float = field(default=0.0, init=False)  # when it may be tried again
     _pause: float = field(default=_FIRST_PAUSE, init=False)
-    _closed_until: float = field(default=0.0, init=False)
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, if it is there and Redis says so in time."""
@@ -74,39 +80,53 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Closes its connections."""
-        redis, self._redis = self._redis, None
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.wait([self._trying])
+        redis, self._redis, self._answers = self._redis, None, False
         if redis is not None:
             await redis.aclose()
+            await redis.connection_pool.aclose()
 
     async def _within(self, seconds: float, step: Callable[[Any], Awaitable[T]]) -> T | None:
         """What a step gives, or None where it fails, takes too long, or Redis is left alone."""
-        now = self.clock()
-        if now < self._closed_until:
+        if not self._answers:
+            self._look_after()
             return None
-        if self._redis is None:
-            pool = BlockingConnectionPool.from_url(
-                self.url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
-            )
-            self._redis = Redis.from_pool(pool)
         try:
             async with asyncio.timeout(seconds):
-                result = await step(self._redis)
+                return await step(self._redis)
         except (TimeoutError, OSError, RedisError) as failure:
-            self._failed(failure)
+            if self._answers:  # else it is one of several that were under way
+                log.warning("the cache's Redis fails (%s); calls go on without it", type(failure).__name__)
+                self._answers, self._next = False, self.clock() + _FIRST_PAUSE
             return None
-        if self._closed_until:
-            log.info("the cache's Redis answers again")
-            self._closed_until, self._pause = 0.0, _FIRST_PAUSE
-        return result
 
-    def _failed(self, failure: Exception) -> None:
-        now = self.clock()
-        if now < self._closed_until:
-            return  # one of several that were under way
-        if not self._closed_until:
-            log.warning("the cache's Redis does not answer (%s); calls go on without it", type(failure).__name__)
-        self._closed_until = now + self._pause
-        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+    def _look_after(self) -> None:
+        """Begins to try in the background whether Redis answers, unless it is too early, or tried already."""
+        if self.clock() >= self._next and (self._trying is None or self._trying.done()):
+            self._trying = asyncio.create_task(self._try())
+
+    async def _try(self) -> None:
+        if self._redis is None:
+            self._redis = Redis.from_pool(_pool(self.url))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._redis.ping()
+        except (TimeoutError, OSError, RedisError) as failure:
+            if self._pause == _FIRST_PAUSE:
+                log.warning("the cache's Redis does not answer (%s)", type(failure).__name__)
+            self._next = self.clock() + self._pause
+            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+        else:
+            self._answers, self._pause = True, _FIRST_PAUSE
+            log.info("the cache's Redis answers")
+
+
+def _pool(url: str) -> Any:
+    """Connections, made with as few questions as can be."""
+    plain: dict[str, Any] = {"protocol": 2, "lib_name": None, "lib_version": None, "retry": Retry(NoBackoff(), 0)}
+    return BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, **plain)
 
 
 def _name(key: bytes) -> bytes:

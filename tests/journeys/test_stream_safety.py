@@ -27,7 +27,7 @@ upstreams:
 defaults:
   timeouts: {{connect: 1s, first_token: 2s, idle: 400ms, whole: 3s}}
   retry: {{attempts: 2, backoff: 10ms, max_backoff: 100ms}}
-  breaker: {{failures: 3, open_for: 1s}}
+  breaker: {{failures: 3, open_for: 3s}}
   stream_safety: {safety}
 routes:
   - {{prefix: gpt-, to: [east, west]}}

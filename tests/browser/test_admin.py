@@ -1,0 +1,164 @@
+"""The admin page: what it shows is so, and what it switches is switched."""
+
+import json
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.chatting import Chat, fact
+from tests.browser.conftest import Site, Visitor
+from tests.doubles.faults import Status
+
+HELLO = {"model": "east/gpt-4o", "messages": [{"role": "user", "content": "Hello?"}]}
+VIEWS = ("overview", "upstreams", "models", "personas", "routes", "calls", "cache", "vapi", "configuration")
+
+
+def admin(visitor: Visitor, site: Site, view: str) -> Page:
+    return visitor.open(f"{site.url}/admin#{view}")
+
+
+def test_switching_the_default_moves_the_next_call(visitor: Visitor, site: Site) -> None:
+    chat = Chat(visitor.open(f"{site.url}/ui"))
+    expect(fact(chat.told("Who?"), "upstream")).to_have_text("east")
+    page = admin(visitor, site, "upstreams")
+    expect(page.get_by_test_id("default-upstream")).to_have_text("east")
+    page.locator('[data-upstream="west"]').get_by_test_id("make-default").click()
+    expect(page.get_by_test_id("default-upstream")).to_have_text("west")
+    expect(fact(chat.told("And now?"), "upstream")).to_have_text("west")
+    page.get_by_test_id("default-back").click()
+    expect(page.get_by_test_id("default-upstream")).to_have_text("east")
+    expect(fact(chat.told("And now?"), "upstream")).to_have_text("east")
+    assert (len(site.east.calls), len(site.west.calls)) == (2, 1)
+
+
+def test_an_upstream_that_is_off_says_why_and_cannot_be_the_default(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "upstreams")
+    card = page.locator('[data-upstream="asleep"]')
+    expect(card).to_contain_text("OPENROUTER_API_KEY")
+    expect(card.get_by_test_id("make-default")).to_be_disabled()
+
+
+def test_a_persona_is_made_changed_called_and_deleted(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "personas")
+    expect(page.locator('[data-persona="pirate"]')).to_contain_text("config.yaml")
+    expect(page.locator('[data-persona="pirate"]').get_by_test_id("delete-persona")).to_have_count(0)
+    page.get_by_test_id("new-persona").click()
+    page.locator("#persona-name").fill("poet")
+    page.locator("#persona-upstream").select_option("west")
+    page.locator("#persona-model").fill("gpt-4o")
+    page.locator("#persona-system").fill("Speak in rhymes.")
+    page.locator("#persona-set").fill("{temperature")
+    page.get_by_test_id("keep-persona").click()
+    expect(page.locator("#persona-problem")).to_contain_text("Parameters:")
+    page.locator("#persona-set").fill('{"temperature": 0.2}')
+    page.get_by_test_id("keep-persona").click()
+    card = page.locator('[data-persona="poet"]')
+    expect(card).to_contain_text("temperature: 0.2")
+    site.running.chat({**HELLO, "model": "persona/poet"}).raise_for_status()
+    sent = site.west.calls[-1].json
+    assert (sent["model"], sent["temperature"], sent["messages"][0]["content"]) == ("gpt-4o", 0.2, "Speak in rhymes.")
+
+    card.get_by_test_id("change-persona").click()
+    expect(page.locator("#persona-name")).to_have_value("poet")
+    page.locator("#persona-system").fill("Speak in limericks.")
+    page.get_by_test_id("keep-persona").click()
+    expect(card).to_contain_text("Speak in limericks.")
+    card.get_by_test_id("delete-persona").click()
+    expect(card).to_have_count(0)
+    assert site.running.chat({**HELLO, "model": "persona/poet"}).status_code == 404
+    page.get_by_test_id("toast").get_by_text("Undo").click()
+    expect(card).to_contain_text("Speak in limericks.")
+    assert site.east.calls == []
+
+
+def test_explain_shows_the_rule_and_sends_nothing(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "routes")
+    page.get_by_test_id("explain-input").fill("gpt-4o")
+    page.keyboard.press("Enter")
+    explained = page.get_by_test_id("explained")
+    expect(explained.get_by_test_id("explained-route")).to_have_text("gpt-")
+    expect(explained.locator("[data-usable]")).to_have_count(2)
+    expect(explained.locator('[data-usable="false"]')).to_contain_text("asleep/openai/gpt-4o")
+    expect(explained.locator('[data-usable="false"]')).to_contain_text("OPENROUTER_API_KEY")
+    expect(explained.locator('[data-usable="true"]')).to_contain_text("asked first")
+    page.get_by_test_id("explain-input").fill(json.dumps({**HELLO, "model": "house", "temperature": 2}))
+    page.get_by_test_id("explain").click()
+    expect(explained.get_by_test_id("explained-route")).to_have_text("house")
+    expect(explained.locator("[data-usable]").first).to_contain_text("set temperature")
+    explained.locator("summary").first.click()
+    expect(explained.locator("pre").first).to_contain_text('"temperature": 0.5')
+    page.get_by_test_id("explain-input").fill("{not json")
+    page.get_by_test_id("explain").click()
+    expect(explained).to_contain_text("This is not JSON")
+    assert site.east.calls == site.west.calls == []
+
+
+def test_calls_with_their_attempts(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "calls")
+    expect(page.locator("#view")).to_contain_text("No call yet")
+    site.west.script(Status(503))
+    moved = site.running.chat({**HELLO, "model": "house"}).headers["x-request-id"]
+    site.east.script(Status(400, "No."))
+    failed = site.running.chat(HELLO).headers["x-request-id"]
+    row = page.locator(f'[data-call="{moved}"]')
+    expect(row).to_contain_text("2 attempts")
+    expect(page.locator("[data-call]")).to_have_count(2)
+    page.get_by_test_id("calls-failed").check()
+    expect(page.locator("[data-call]")).to_have_count(1)
+    expect(page.locator(f'[data-call="{failed}"]')).to_be_visible()
+    page.get_by_test_id("calls-failed").uncheck()
+    page.get_by_test_id("calls-search").fill(moved)
+    expect(page.locator("[data-call]")).to_have_count(1)
+    row.get_by_role("button").click()
+    expect(page.locator(".details:visible")).to_contain_text("house")
+    expect(page.locator("#view")).not_to_contain_text("Hello?")
+
+
+def test_the_overview_counts_what_goes_through(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "overview")
+    expect(page.get_by_test_id("no-traffic")).to_be_visible()
+    for _ in range(3):
+        site.running.chat(HELLO).raise_for_status()
+    expect(page.get_by_test_id("no-traffic")).to_be_hidden()
+    expect(page.locator(".legend").first).to_contain_text("east")
+    expect(page.locator(".standings [data-upstream]")).to_have_count(3)
+    expect(page.locator(".standings [data-upstream=east]")).to_contain_text("default")
+
+
+def test_the_catalogue_can_be_searched(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "models")
+    expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()
+    page.get_by_test_id("catalogue-search").fill("4o mini")
+    expect(page.get_by_test_id("catalogue").locator("[data-model]")).to_have_count(1)
+    page.get_by_role("button", name="west", exact=True).click()
+    expect(page.locator('[data-model="west/gpt-4o-mini"]')).to_be_visible()
+
+
+def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(visitor: Visitor, site: Site) -> None:
+    page = admin(visitor, site, "configuration")
+    expect(page.get_by_test_id("config-state")).to_contain_text("is in force as it is on disk")
+    good = site.running.path.read_text()
+    site.running.path.write_text(good.replace("default_upstream", "defualt_upstream"))
+    page.get_by_test_id("reload").click()
+    expect(page.get_by_test_id("reload-result")).to_contain_text("Not taken over")
+    expect(page.get_by_test_id("config-state")).to_contain_text("defualt_upstream")
+    visitor.forgive(400)
+    page.goto(f"{site.url}/admin#overview")
+    expect(page.locator("#config-warning")).to_be_visible()
+    site.running.chat(HELLO).raise_for_status()
+    site.running.path.write_text(good)
+    page.goto(f"{site.url}/admin#configuration")
+    page.get_by_test_id("reload").click()
+    expect(page.get_by_test_id("reload-result")).to_contain_text("Taken over at")
+    expect(page.locator("#config-warning")).to_be_hidden()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_view_opens(visitor: Visitor, site: Site, dark: bool) -> None:
+    page = visitor.open(f"{site.url}/admin", width=375, dark=dark)
+    for view in VIEWS:
+        page.locator("#open-side").click()
+        page.locator(f'.side nav a[href="#{view}"]').click()
+        expect(page.locator(f'#view[data-view="{view}"]')).not_to_be_empty()
+        expect(page.locator("#trouble")).to_be_hidden()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{view} scrolls sideways"
