@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.building import Plant, built
 from proxy.control import Control
 from proxy.doors.operations import Standing
+from proxy.doors.documents import Documents
 from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
@@ -60,6 +61,7 @@ class Sluice:
     vapi_events: VapiEvents = field(default_factory=VapiEvents)
     vapi_replays: Replays = field(default_factory=Replays)
     pages: Pages = field(default_factory=Pages)
+    documents: Documents = field(default_factory=Documents)
     problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
     store: Store = field(init=False)

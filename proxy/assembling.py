@@ -1,12 +1,14 @@
 """A chat stream as one whole answer, and a whole answer as a stream."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from proxy.errors import SluiceError
 from proxy.sse import DONE, events, payload
+
+_MOST: Final = 1024  # choices of an answer, tool calls of a message: an index beyond is rubbish, and would take memory
 
 
 class Assembler:
@@ -19,7 +21,7 @@ class Assembler:
         self._extra: dict[str, Any] = {}
 
     def add(self, batch: bytes) -> None:
-        """Takes whole events; what is no JSON object is passed over."""
+        """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for chunks of no form."""
         for event in events(batch):
             data = payload(event)
             if not data or data.startswith(b"[DONE]"):
@@ -29,7 +31,10 @@ class Assembler:
             except orjson.JSONDecodeError:
                 continue
             if isinstance(fields, dict):
-                self._add_chunk(fields)
+                try:
+                    self._add_chunk(fields)
+                except (TypeError, AttributeError, KeyError):  # members of other types than the API has
+                    raise _malformed() from None
 
     def whole(self) -> bytes:
         """The answer as JSON bytes."""
@@ -38,7 +43,10 @@ class Assembler:
         answer["choices"] = [self._choices[index] for index in sorted(self._choices)]
         if self._usage is not None:
             answer["usage"] = self._usage
-        return orjson.dumps(answer | self._extra)
+        try:
+            return orjson.dumps(answer | self._extra)
+        except orjson.JSONEncodeError:  # nested too deeply
+            raise _malformed() from None
 
     def _add_chunk(self, fields: dict[str, Any]) -> None:
         if not self._head:
@@ -54,7 +62,7 @@ class Assembler:
                 self._extra[key] = value
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
-        index = choice.get("index", 0)
+        index = _index(choice.get("index", 0))
         if "text" in choice:
             kept = self._choices.setdefault(index, {"index": index, "text": "", "finish_reason": None})
             kept["text"] += choice["text"] or ""
@@ -75,7 +83,7 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
     """Adds one delta to a message: texts grow, tool calls merge by index, other values are kept."""
     for key, value in delta.items():
         if key == "tool_calls" and isinstance(value, list):
-            calls = message.setdefault("tool_calls", [])
+            calls = message["tool_calls"] = message.get("tool_calls") or []
             for part in value:
                 _join_tool_call(calls, part)
         elif key != "role" and isinstance(value, str) and isinstance(message.get(key), str):
@@ -87,7 +95,7 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
-    index = part.get("index", len(calls))
+    index = _index(part.get("index", len(calls)))
     while len(calls) <= index:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
     call, function = calls[index], part.get("function") or {}
@@ -95,6 +103,17 @@ def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
     call["type"] = part.get("type") or call["type"]
     call["function"]["name"] += function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""
+    _join(call, {key: value for key, value in part.items() if key not in ("index", "id", "type", "function")})
+
+
+def _index(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < _MOST:
+        raise _malformed()
+    return value
+
+
+def _malformed() -> SluiceError:
+    return SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
 
 
 def _joined_logprobs(kept: Any, more: Any) -> Any:
@@ -113,16 +132,22 @@ def as_stream(whole: bytes) -> bytes:
 
     Raises upstream_malformed where it is none.
     """
-    answer = orjson.loads(whole)
+    try:
+        answer = orjson.loads(whole)
+    except orjson.JSONDecodeError:
+        raise _malformed() from None
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not all(map(_is_choice, choices)):
-        raise SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
+        raise _malformed()
     head = {key: value for key, value in answer.items() if key not in ("choices", "usage", "object")}
     head["object"] = "text_completion" if answer.get("object") == "text_completion" else "chat.completion.chunk"
     lines = [head | {"choices": [chunk]} for choice in choices for chunk in _chunks_of(choice)]
     if answer.get("usage") is not None:
         lines.append(head | {"choices": [], "usage": answer["usage"]})
-    return b"".join(b"data: " + orjson.dumps(line) + b"\n\n" for line in lines) + DONE
+    try:
+        return b"".join(b"data: " + orjson.dumps(line) + b"\n\n" for line in lines) + DONE
+    except orjson.JSONEncodeError:  # nested too deeply
+        raise _malformed() from None
 
 
 def _is_choice(choice: Any) -> bool:

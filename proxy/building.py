@@ -96,7 +96,7 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     admin = AdminDoor(sluice.control, sessions)
     chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, sluice.choices)))
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
-    doors = (openai, chat, vapi, operations, admin, sluice.pages)
+    doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])
     guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions)
     return Front(table, guard.checks(), frozenset(settings.server.cors))

@@ -12,6 +12,7 @@ from proxy.reply import Usage
 from proxy.sse import events, payload
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_MOST_TOKENS = 2**53  # more is rubbish, of which the sums would not fit into JSON
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
@@ -151,4 +152,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None

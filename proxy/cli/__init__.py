@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from proxy import __version__
-from proxy.cli import bench, check, explain, healthcheck, models, serve
+from proxy.cli import bench, check, explain, healthcheck, import_, models, selftest, serve
 from proxy.settings import ConfigError
 
-_COMMANDS = (serve, check, explain, models, bench, healthcheck)
+_COMMANDS = (serve, check, explain, models, selftest, bench, import_, healthcheck)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.selftest.dialects import dialect
 from proxy.selftest.exchanging import Subject
@@ -10,6 +11,8 @@ from proxy.selftest.hearing import Heard
 from proxy.selftest.judging import Judgement, Seen, Verdict, best
 from proxy.selftest.staging import staged
 from proxy.selftest.wall import Fault
+
+APART: Final = 0.03  # seconds between the beginnings of two scenarios
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ async def run_fault(subject: Subject, fault: Fault, start: asyncio.Barrier | Non
         return Row(fault, None, expected, None, "the first target's dialect has no such thing")
     async with staged(subject, f"fault {fault.number}", fault.first, fault.others) as stage:
         if start is not None:
-            await start.wait()
+            await asyncio.sleep(APART * await start.wait())
         outcome = await fault.episode(stage, fault.expects)
         return Row(fault, outcome.judgement, expected, outcome.heard, outcome.told, tuple(stage.seen()))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -20,18 +20,25 @@ from tests.running import Running, sluice
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A way in for chats: a path, and the body that asks this model there."""
+    """A way in for chats: a path, the body that asks this model there, and who asks."""
 
     path: str
     body: Callable[[str, bool], dict[str, Any]]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def chat_body(model: str, stream: bool) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Who is there?"}], "stream": stream}
 
 
+def short_body(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "message": "Who is there?", "stream": stream}
+
+
 DOORS = {
     "openai": Door("/v1/chat/completions", chat_body),
+    "chat": Door("/chat", short_body),
+    "vapi": Door("/vapi/chat/completions", chat_body, {"authorization": "Bearer key-of-vapi"}),
 }
 UPSTREAMS = """
   openai: {{provider: openai, base_url: {openai}, api_key: key-of-openai}}
@@ -45,6 +52,7 @@ UPSTREAMS = """
 CONFIG = """
 upstreams: {upstreams}
 default_upstream: openai
+vapi: {{secret: key-of-vapi}}
 defaults:
   retry: {{attempts: 2, backoff: 1ms, max_backoff: 2ms}}
   timeouts: {{connect: 2s, first_token: 10s, idle: 10s, whole: 10s}}
@@ -74,7 +82,7 @@ class Town:
             double.requests.clear()
             double.keys_seen.clear()
         way = DOORS[door]
-        return self.proxy.chat(way.body(f"{upstream}/{MODELS[upstream]}", stream), way.path)
+        return self.proxy.chat(way.body(f"{upstream}/{MODELS[upstream]}", stream), way.path, **way.headers)
 
     def called(self) -> set[str]:
         """Which doubles saw a call."""
@@ -182,7 +190,7 @@ def test_a_model_name_cannot_lead_elsewhere(town: Town, door: str, model: str) -
     """Whatever is behind the prefix is a name for that upstream, and never part of an address."""
     for double in town.doubles.values():
         double.requests.clear()
-    town.proxy.chat(DOORS[door].body(model, False), DOORS[door].path)
+    town.proxy.chat(DOORS[door].body(model, False), DOORS[door].path, **DOORS[door].headers)
     assert town.called() <= {"openai"}
     for received in town.doubles["openai"].calls:
         assert received.path == "/v1/chat/completions" and received.json["model"] == model.partition("/")[2]

@@ -1,0 +1,68 @@
+"""Keys and tokens: the pages ask for them, say when one is wrong, and go on with the right one."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.chatting import Chat, ended
+from tests.browser.conftest import Visitor, know
+from tests.doubles.openai import OpenAIDouble
+from tests.running import Running, sluice
+
+CONFIG = """
+access: {{keys: required, client_keys: [the-client-key], admin_token: the-admin-token}}
+upstreams:
+  east: {{provider: openai, base_url: "{east}"}}
+"""
+
+
+@pytest.fixture
+def locked() -> Iterator[Running]:
+    with OpenAIDouble(key="") as east, sluice(CONFIG.format(east=east.url)) as running:
+        running.headers = {"authorization": "Bearer the-client-key"}
+        know(running, "east/gpt-4o")
+        yield running
+
+
+def test_the_chat_asks_for_a_key_once(visitor: Visitor, locked: Running) -> None:
+    chat = Chat(visitor.open(f"{locked.url}/ui"))
+    dialog, key = chat.page.locator("#key-dialog"), chat.page.locator("#key")
+    expect(dialog).to_be_visible()
+    chat.page.locator("#key-cancel").click()
+    expect(dialog).to_be_hidden()
+    expect(chat.page.locator("#trouble")).to_contain_text("key")
+    answer = chat.ask("Hello?")
+    expect(dialog).to_be_visible()
+    key.fill("a-wrong-key")
+    chat.page.keyboard.press("Enter")
+    expect(key).to_have_value("")
+    expect(dialog).to_be_visible()
+    key.fill("the-client-key")
+    chat.page.keyboard.press("Enter")
+    ended(answer)
+    visitor.forgive(401)
+    chat.told("And again?")
+    chat.page.reload()
+    chat.choose("east/gpt-4o")
+    chat.told("Still?")
+    assert "the-client-key" not in chat.page.evaluate("JSON.stringify(localStorage)")
+
+
+def test_the_admin_page_asks_for_the_token(visitor: Visitor, locked: Running) -> None:
+    page = visitor.open(f"{locked.url}/admin")
+    page.wait_for_url("**/admin/login")
+    page.locator("#token").fill("a-wrong-token")
+    page.keyboard.press("Enter")
+    expect(page.locator("#problem")).to_contain_text("token")
+    visitor.forgive(401)
+    page.locator("#token").fill("the-admin-token")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin")
+    expect(page.locator('.standings [data-upstream="east"]')).to_be_visible()
+    assert page.evaluate("document.cookie") == ""
+    page.get_by_test_id("logout").click()
+    page.wait_for_url("**/admin/login")
+    page.goto(f"{locked.url}/admin")
+    page.wait_for_url("**/admin/login")
+    visitor.forgive(401)

@@ -1,0 +1,84 @@
+"""Everything that can be pressed or filled in has a name that a screen reader says, and a place on a small screen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.chatting import Chat
+from tests.browser.conftest import Site, Visitor
+from tests.doubles.faults import Say
+from tests.doubles.words import Said
+
+CONTROLS = set(
+    "button link textbox searchbox combobox spinbutton checkbox radio switch slider option listbox menuitem tab dialog "
+    "DisclosureTriangle image".split()
+)
+CODE = "Look:\n\n```python\nprint(1)\n```\n\n[a link](https://example.com/)"
+
+
+def unnamed(page: Page) -> list[str]:
+    """The controls in the browser's own accessibility tree that have no name."""
+    session = page.context.new_cdp_session(page)
+    nodes: list[dict[str, Any]] = session.send("Accessibility.getFullAXTree")["nodes"]
+    session.detach()
+    controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in CONTROLS]
+    assert controls
+    return [f"{node['role']['value']} {node.get('properties')}" for node in controls if not node["name"]["value"].strip()]
+
+
+def everything_of_the_chat(site: Site, page: Page) -> None:
+    chat = Chat(page)
+    site.east.said = Said(CODE)
+    site.west.script(Say(CODE))
+    page.locator("#compare").click()
+    chat.choose("west/gpt-4o", "second-model")
+    chat.told("Hello?")
+    page.locator("#tune").click()
+    page.locator("#first-model").get_by_test_id("model-picker").click()
+    expect(page.locator('#first-model [data-model="east/gpt-4o"]')).to_be_visible()
+
+
+def editing(site: Site, page: Page) -> None:
+    Chat(page).told("Hello?")
+    page.get_by_test_id("edit").click()
+    page.locator("#open-side").click() if page.locator("#open-side").is_visible() else None
+    page.get_by_test_id("conversation").hover()
+    page.get_by_test_id("rename").click()
+
+
+@pytest.mark.parametrize("act", [everything_of_the_chat, editing])
+@pytest.mark.parametrize("width", [1280, 375])
+def test_chat(visitor: Visitor, site: Site, width: int, act: Callable[[Site, Page], None]) -> None:
+    page = visitor.open(f"{site.url}/ui", width=width, dark=width == 375)
+    act(site, page)
+    assert unnamed(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+
+
+def test_admin(visitor: Visitor, site: Site) -> None:
+    site.running.chat({"model": "house", "messages": [{"role": "user", "content": "Hello?"}]}).raise_for_status()
+    page = visitor.open(f"{site.url}/admin")
+    marks = {
+        "overview": ".standings li",
+        "upstreams": "[data-upstream=west]",
+        "models": "[data-model]",
+        "personas": "[data-persona]",
+        "routes": "[data-route]",
+        "calls": "[data-call]",
+        "cache": ".card",
+        "vapi": ".card",
+        "configuration": "dd",
+    }
+    for view, mark in marks.items():
+        page.locator(f'.side nav a[href="#{view}"]').click()
+        expect(page.locator(f'#view[data-view="{view}"] {mark}').first).to_be_visible()
+        assert unnamed(page) == [], view
+    page.locator('.side nav a[href="#personas"]').click()
+    page.get_by_test_id("new-persona").click()
+    assert unnamed(page) == []
+
+
+def test_login(visitor: Visitor, site: Site) -> None:
+    assert unnamed(visitor.open(f"{site.url}/admin/login")) == []
