@@ -33,7 +33,7 @@ class Assembler:
             if isinstance(fields, dict):
                 try:
                     self._add_chunk(fields)
-                except (TypeError, AttributeError, KeyError):  # members of other types than the API has
+                except (TypeError, AttributeError, KeyError, RecursionError):  # members of other types than the API has
                     raise _malformed() from None
 
     def whole(self) -> bytes:
@@ -90,6 +90,8 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
             message[key] += value
         elif isinstance(value, list) and isinstance(message.get(key), list):
             message[key] = message[key] + value
+        elif isinstance(value, dict) and isinstance(message.get(key), dict):
+            _join(message[key], value)
         elif value is not None or key not in message:
             message[key] = value
 

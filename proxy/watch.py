@@ -13,7 +13,6 @@ from proxy.sse import events, payload
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _MOST_TOKENS = 2**53  # more is rubbish, of which the sums would not fit into JSON
-_DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
 """Finds the failure that an event reports, if it does."""
@@ -46,7 +45,11 @@ class ChatWatch:
         """What of these events goes on to the client. Raises the failure that one of them reports."""
         self.last_at = perf_counter()
         if self.content_at is not None and not (
-            b'"usage"' in batch or b'"error"' in batch or b"[DONE]" in batch or _FINISH.search(batch)
+            b'"usage"' in batch
+            or b'"error"' in batch
+            or b"[DONE]" in batch
+            or batch.count(b"}\n\n") != batch.count(b"\n\n")  # an event that ends otherwise is hardly JSON
+            or _FINISH.search(batch)
         ):
             return batch
         kept = [event for event in events(batch) if self._keep(event)]

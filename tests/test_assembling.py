@@ -121,6 +121,28 @@ def test_what_a_tool_call_has_besides_is_kept() -> None:
     assert call["extra_content"] == {"s": 1}
 
 
+def test_null_in_place_of_tool_calls_is_nothing() -> None:
+    call = {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    whole = gathered(delta(role="assistant", content=None, tool_calls=None), delta(tool_calls=[call]))
+    assert [each["id"] for each in whole["choices"][0]["message"]["tool_calls"]] == ["1"]
+
+
+@pytest.mark.parametrize("depth", [200, 400])
+def test_however_deep_it_is_nested(depth: int) -> None:
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    for broken in (b'{"choices":[],"x":' + deep + b"}", b'{"choices":[{"index":0,"delta":{"x":' + deep + b"}}]}"):
+        assembler = Assembler()
+        try:
+            assembler.add((b"data: " + broken + b"\n\n") * 2)
+            assembler.whole()
+        except SluiceError as error:
+            assert error.code == "upstream_malformed"
+    try:
+        as_stream(b'{"choices":[{"message":{"content":"x"}}],"x":' + deep + b"}")
+    except SluiceError as error:
+        assert error.code == "upstream_malformed"
+
+
 def test_logprobs_are_joined() -> None:
     def said(token: str) -> dict[str, Any]:
         chunk = delta(content=token)

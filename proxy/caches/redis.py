@@ -125,7 +125,7 @@ class RedisStore:
 
 def _pool(url: str) -> Any:
     """Connections, made with as few questions as can be."""
-    plain: dict[str, Any] = {"protocol": 2, "lib_name": None, "lib_version": None, "retry": Retry(NoBackoff(), 0)}
+    plain: dict[str, Any] = {"protocol": 2, "driver_info": None, "retry": Retry(NoBackoff(), 0)}
     return BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, **plain)
 
 
