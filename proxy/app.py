@@ -20,6 +20,7 @@ from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
 from proxy.exposing import exposed
 from proxy.instruments import Instruments
+from proxy.keeping import cache_of
 from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
@@ -27,6 +28,7 @@ from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.serving.siblings import Siblings, share_catalog, shared_catalogs
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Settings, Watcher
+from proxy.stages.caching import Cache
 from proxy.stages.catalog import Shelf
 from proxy.stages.history import History
 from proxy.stages.metering import Metrics
@@ -68,6 +70,7 @@ class Sluice:
     control: Control = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
+    cache: Cache = field(init=False)
     plant: Plant = field(init=False)
     sent: dict[str, int] = field(default_factory=dict)  # attempts by upstream, as dispatch counts them
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
@@ -82,6 +85,7 @@ class Sluice:
         self.store = SqliteStore(Path(self.settings.store.removeprefix("sqlite:///")))
         self.control = Control(self, time.time())
         self._recall()
+        self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,6 +106,9 @@ class Sluice:
         except StoreError as error:
             log.error("%s Operators' earlier choices are not in force.", error)
 
+    def _count_cache(self, route: str, result: str) -> None:
+        self.metrics.cache.labels(route, result).inc()
+
     async def reload(self) -> None:
         """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed."""
         try:
@@ -112,6 +119,9 @@ class Sluice:
             self.metrics.reloads.labels("failed").inc()
             log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
             raise
+        if (settings.cache, _similar_routes(settings)) != (self.settings.cache, _similar_routes(self.settings)):
+            before_cache, self.cache = self.cache, cache_of(settings, self._count_cache, lambda: self.plant.gateway)
+            self.upstreams.later(before_cache.aclose())
         before, self.plant = self.plant, built(self, settings)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
@@ -163,6 +173,7 @@ class Sluice:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for model in self.embedded.values():
             await model.stop()
+        await self.cache.aclose()
         await self.upstreams.aclose()
         if self._siblings is not None:
             await self._siblings.close()
@@ -233,3 +244,8 @@ class Sluice:
             if model.state == "stopped":
                 await model.start()
         self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
+
+
+def _similar_routes(settings: Settings) -> bool:
+    """Whether any route compares questions."""
+    return any(route.cache is not None and route.cache.similar for route in settings.routes)

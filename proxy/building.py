@@ -62,7 +62,15 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
     gateway = Gateway(
         Stages(
-            meter, keyring, made.router, dispatch, blank, sluice.pressure, sluice.choices.instance, settings.log.content
+            meter,
+            keyring,
+            made.router,
+            sluice.cache,
+            dispatch,
+            blank,
+            sluice.pressure,
+            sluice.choices.instance,
+            settings.log.content,
         )
     )
     return Plant(made, gateway, _front(sluice, settings, made, gateway))

@@ -94,9 +94,8 @@ class Clock:
     def expire(self) -> None:
         """The deadline has passed: ends the wait."""
         self.at = None
-        if self._task is not None:
+        if self._task is not None and self._task.cancel():  # one that is over already is not to be told
             self._expired = True
-            self._task.cancel()
 
     def close(self) -> None:
         """The call is over."""

@@ -95,7 +95,7 @@ class Control:
         self.sluice.personas.join(plan)
         log.info("persona %s deleted", name)
 
-    def overview(self) -> dict[str, Any]:
+    async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
         sluice, plan = self.sluice, self.sluice.plant.plan
         return {
@@ -108,7 +108,7 @@ class Control:
             "upstreams": [self._upstream(name, shelf) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(),
-            "cache": None,
+            "cache": await sluice.cache.stats(),
             "vapi": sluice.vapi_events.said(),
         }
 
@@ -146,6 +146,12 @@ class Control:
         except ConfigError as error:
             raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
         return {"reloaded": True}
+
+    async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
+        """Forgets kept answers, of a route or an upstream's model or all."""
+        cleared = await self.sluice.cache.clear(route, model)
+        log.info("cache cleared (route %s, model %s)", route or "any", model or "any")
+        return {"cleared": cleared}
 
     def calls(self) -> list[dict[str, Any]]:
         """The last calls, newest first."""

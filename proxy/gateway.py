@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.headers import to_client
@@ -11,11 +12,11 @@ from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
 from proxy.reply import Reply
 from proxy.stages.admission import Keyring
+from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch
 from proxy.stages.metering import Meter
 from proxy.stages.routing import Router
 from proxy.upstream.attempting import note
-from proxy.upstream.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Stages:
     meter: Meter
     keyring: Keyring
     router: Router
+    cache: Cache
     dispatch: Dispatch
     blank: Callable[[str], str]  # takes every configured secret out of a text
     pressure: Pressure
@@ -74,7 +76,11 @@ class Answer:
             call.trace.route = choice.route.name
             if stages.content:
                 call.trace.kept = [call.body]
-            wire = self._wire = await stages.dispatch.send(call, choice)
+            if choice.route.policies.cache is None and call.cache == "on":
+                wire: Answered | Copy = await stages.dispatch.send(call, choice)
+            else:
+                wire = await stages.cache.answer(call, choice, stages.dispatch.send)
+            self._wire = wire
         except BaseException as error:
             stages.meter.ended(call, error)
             raise
@@ -86,7 +92,7 @@ class Answer:
         finally:
             self._stages.meter.ended(self._call, error)
 
-    def _reply(self, choice: Choice, wire: Wire) -> Reply:
+    def _reply(self, choice: Choice, wire: Answered | Copy) -> Reply:
         call, rules = self._call, choice.route.response
         trace = call.trace
         trace.status = wire.status
@@ -98,7 +104,7 @@ class Answer:
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
         return Reply(wire.status, headers, None, self._relay(choice, wire))
 
-    async def _relay(self, choice: Choice, wire: Wire) -> AsyncIterator[bytes]:
+    async def _relay(self, choice: Choice, wire: Answered | Copy) -> AsyncIterator[bytes]:
         """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
         call, rules = self._call, choice.route.response
         identity, stream = rules.is_identity, wire.stream

@@ -49,7 +49,8 @@ _HARMLESS: Final = {b"content-type", b"cache-control", b"x-request-id"}  # never
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _REMEMBERED: Final = 1024
 _ADDRESS: Final = re.compile(
-    rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-fA-F:.]+\]|\blocalhost\b|\.internal\b"
+    rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-f:.]+\]|(?<![\w:])[0-9a-f:]*::[0-9a-f:]*(?![\w:])"
+    rb"|\blocalhost\b|\.internal\b"
 )
 
 
@@ -99,7 +100,8 @@ def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:
 
 
 def _names_an_internal_address(value: bytes) -> bool:
-    if b"." not in value and b"[" not in value and b"localhost" not in value:
+    value = value.lower()
+    if b"." not in value and b"[" not in value and b"::" not in value and b"localhost" not in value:
         return False
     for found in _ADDRESS.findall(value):
         try:

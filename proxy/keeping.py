@@ -1,56 +1,57 @@
-"""Puts the cache together as config.yaml wants it."""
+"""Puts the cache together: its store, and for `similar` the embedder, the index and whoever verifies."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import orjson
+
 from proxy.caches.opening import MissingExtra, opened
+from proxy.call import Call
+from proxy.gateway import Gateway
+from proxy.jsonedit import model_span
 from proxy.settings import Settings
-from proxy.settings.schema import SimilarCache
 from proxy.stages.caching import Cache, Similar
 
+_MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic": pip install "sluice[semantic]".'
+
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
-"""Asks the gateway for a whole answer: (endpoint, body)."""
-
-_FOR_QUESTIONS: Final = 4  # this part of `cache.max_size` is for the vectors of questions, where a route compares them
 
 
-def cache_of(settings: Settings, count: Callable[[str, str], None], ask: Ask) -> Cache:
-    """The cache. `count`: told (route, result) of each call; `ask`: for embeddings and verification.
-
-    Raises MissingExtra.
-    """
-    size = settings.cache.max_size
-    if not _compares(settings):
-        return Cache(opened(settings.cache.store, size), count)
-    share = size // _FOR_QUESTIONS
-    similar = _similar(settings.cache.similar or SimilarCache(), share, ask)
-    return Cache(opened(settings.cache.store, size - share), count, similar)
+def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
+    """The cache that a configuration asks for. Raises MissingExtra, with what is to be installed."""
+    store = opened(settings.cache.store, settings.cache.max_size)
+    return Cache(store, count, _similar(settings, asking(gateway)))
 
 
-def differ(one: Settings, other: Settings) -> bool:
-    """Whether two configurations want different caches; policies of routes alone do not matter."""
-    return one.cache != other.cache or _compares(one) != _compares(other)
-
-
-def _compares(settings: Settings) -> bool:
-    return any(route.cache and route.cache.similar for route in settings.routes)
-
-
-def _similar(settings: SimilarCache, size: int, ask: Ask) -> Similar:
+def _similar(settings: Settings, ask: Ask) -> Similar | None:
+    """What finds similar questions; None where no route asks for it."""
+    if not any(route.cache is not None and route.cache.similar for route in settings.routes):
+        return None
+    said = settings.cache.similar
+    name = said.embedder if said else "local"
     try:
         from proxy.caches.vectors import Index
+        from proxy.embedders.local import MiniLM
         from proxy.embedders.upstream import UpstreamEmbedder
         from proxy.embedders.worker import Worker
         from proxy.stages.similarity import Similarity, verifying
-
-        worker = Worker("similar")
-        if settings.embedder != "local":
-            embedder = UpstreamEmbedder(settings.embedder, ask)
-            return Similarity(embedder, settings.threshold, Index(size), worker, verifying(ask))
-        from proxy.embedders.local import MiniLM
-
-        return Similarity(MiniLM(worker), settings.threshold, Index(size), worker, verifying(ask))
     except ImportError as missing:
-        raise MissingExtra(
-            '`cache: {similar: …}` needs the extra "semantic": pip install "sluice[semantic]".'
-        ) from missing
+        raise MissingExtra(_MISSING) from missing
+    worker = Worker("similar")
+    embedder = MiniLM(worker) if name == "local" else UpstreamEmbedder(name, ask)
+    return Similarity(
+        embedder, said.threshold if said else 0.95, Index(settings.cache.max_size), worker, verifying(ask)
+    )
+
+
+def asking(gateway: Callable[[], Gateway]) -> Ask:
+    """Asks for a whole answer through the one door, as Sluice's own client."""
+
+    async def ask(endpoint: str, fields: Mapping[str, Any]) -> bytes:
+        body = orjson.dumps(fields)
+        call = Call("similar", "openai", endpoint, fields["model"], body, fields, tenant="sluice", cache="off")
+        call.model_at = model_span(body, fields)
+        async with gateway().answer(call) as reply:
+            return reply.body or b""
+
+    return ask

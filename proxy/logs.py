@@ -1,6 +1,8 @@
 """Logging: readable lines on a terminal, JSON lines elsewhere, written by a thread so that no call waits for a pipe."""
 
+import json
 import logging
+import re
 import sys
 import threading
 from collections import deque
@@ -16,6 +18,9 @@ from proxy.errors import metric_code
 _WAITING: Final = 10_000  # lines that may wait to be written; more are dropped, and counted
 _PAUSE: Final = 0.05  # seconds between two rounds of writing, so that a busy proxy wakes the writer seldom
 _LONGEST: Final = 64 * 1024  # characters of a prompt or an answer in the log
+
+_UNSEEN: Final = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""What JSON may hold as it is, and some terminals and readers of lines obey."""
 
 Line = Callable[[], str]
 """A line that is made when it is written."""
@@ -45,8 +50,12 @@ class Readable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{_clock(record.created)} {record.levelname.lower():<7} {harmless(record.getMessage())}{trace}"
+        text = record.getMessage()
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        # Further lines are indented, so that none looks like a line of its own.
+        shown = harmless(text).replace("\n", "\n    ")
+        return f"{_clock(record.created)} {record.levelname.lower():<7} {shown}"
 
     def call(self, fields: dict[str, Any]) -> str:
         """The line of a call that ended."""
@@ -56,7 +65,7 @@ class Readable(logging.Formatter):
             f"{datetime.now().strftime('%H:%M:%S')} {fields['status']} {fields['code']:<8} {fields['door']:<6} {where}"
             f"  {fields['ms']:.0f} ms  {tokens}  [{','.join(fields['attempts'])}]  {fields['id']}"
         )
-        return harmless(text)
+        return harmless(text).replace("\n", "\\n")
 
 
 class Writer(logging.Handler):
@@ -103,7 +112,11 @@ class Writer(logging.Handler):
             self._wake.clear()
             pieces = []
             while self._lines:
-                pieces.append(self._lines.popleft()())
+                line = self._lines.popleft()
+                try:
+                    pieces.append(line())
+                except (TypeError, ValueError, LookupError, AttributeError):  # one bad line must not end the log
+                    self.dropped += 1
             if pieces:
                 try:
                     self._stream.write("\n".join(pieces) + "\n")
@@ -161,7 +174,11 @@ def fields_of(call: Call, seconds: float) -> dict[str, Any]:
 
 def one_line(said: dict[str, Any]) -> str:
     """JSON on one line for every reader: the separators of other alphabets' lines are escaped too."""
-    return orjson.dumps(said, default=str).decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    try:
+        line = orjson.dumps(said, default=str).decode()
+    except orjson.JSONEncodeError:  # a number or a text that JSON does not have
+        return json.dumps(said, default=str)
+    return line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line)
 
 
 def harmless(text: str) -> str:

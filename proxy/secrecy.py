@@ -13,7 +13,8 @@ def same_secret(shown: str, secret: str) -> bool:
 
 def blanking(secrets: Iterable[str]) -> Callable[[str], str]:
     """A function that takes these secrets out of a text."""
-    hidden = [secret for secret in secrets if len(secret) >= _SHORTEST]
+    # The longest first, so that one which begins like another leaves no piece.
+    hidden = sorted((secret for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)
 
     def blank(text: str) -> str:
         for secret in hidden:

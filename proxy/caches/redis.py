@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -40,6 +40,7 @@ class RedisStore:
     budget: float = BUDGET
     clock: Callable[[], float] = time.monotonic
     _redis: Any = field(default=None, init=False, repr=False)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CONNECTIONS), init=False, repr=False)
     _answers: bool = field(default=False, init=False)
     _trying: asyncio.Task[None] | None = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)  # when it may be tried again
@@ -86,7 +87,6 @@ class RedisStore:
         redis, self._redis, self._answers = self._redis, None, False
         if redis is not None:
             await redis.aclose()
-            await redis.connection_pool.aclose()
 
     async def _within(self, seconds: float, step: Callable[[Any], Awaitable[T]]) -> T | None:
         """What a step gives, or None where it fails, takes too long, or Redis is left alone."""
@@ -94,7 +94,7 @@ class RedisStore:
             self._look_after()
             return None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._turns:
                 return await step(self._redis)
         except (TimeoutError, OSError, RedisError) as failure:
             if self._answers:  # else it is one of several that were under way
@@ -109,7 +109,7 @@ class RedisStore:
 
     async def _try(self) -> None:
         if self._redis is None:
-            self._redis = Redis.from_pool(_pool(self.url))
+            self._redis = _client(self.url)
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._redis.ping()
@@ -123,10 +123,10 @@ class RedisStore:
             log.info("the cache's Redis answers")
 
 
-def _pool(url: str) -> Any:
-    """Connections, made with as few questions as can be."""
-    plain: dict[str, Any] = {"protocol": 2, "driver_info": None, "retry": Retry(NoBackoff(), 0)}
-    return BlockingConnectionPool.from_url(url, max_connections=_CONNECTIONS, timeout=None, **plain)
+def _client(url: str) -> Any:
+    """Whose connections are made with as few questions as can be."""
+    plain: dict[str, Any] = {"protocol": 2, "driver_info": None}
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **plain)
 
 
 def _name(key: bytes) -> bytes:

@@ -7,6 +7,7 @@ from typing import Protocol
 from proxy.assembling import as_stream
 from proxy.call import Call, Headers
 from proxy.providers.contract import Target
+from proxy.reply import Usage
 from proxy.watch import ChatWatch
 
 
@@ -22,6 +23,13 @@ class Watching(Protocol):
     def malformed(self) -> int:
         """Events that were no JSON, and were dropped."""
         ...
+
+    @property
+    def content_at(self) -> float | None: ...
+    @property
+    def last_at(self) -> float | None: ...
+    @property
+    def usage(self) -> Usage | None: ...
 
 
 class Events(Protocol):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from proxy import __version__
+from proxy.caches.opening import MissingExtra
 from proxy.cli import bench, check, explain, healthcheck, import_, models, selftest, serve
 from proxy.settings import ConfigError
 
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except MissingExtra as error:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -53,7 +53,11 @@ class Control(Protocol):
         """The last calls, newest first."""
         ...
 
-    def overview(self) -> dict[str, Any]:
+    async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
+        """Forgets kept answers."""
+        ...
+
+    async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
         ...
 
@@ -79,6 +83,8 @@ class AdminDoor:
             Endpoint("/admin/explain", post, "admin", self.explain),
             Endpoint("/admin/reload", post, "admin", self.reload),
             Endpoint("/admin/calls", get, "admin", self.calls),
+            Endpoint("/admin/cache", get, "admin", self.cache),
+            Endpoint("/admin/cache", delete, "admin", self.clear_cache),
             Endpoint("/admin/overview", get, "admin", self.overview),
         ]
 
@@ -137,9 +143,17 @@ class AdminDoor:
         """GET /admin/calls."""
         await respond_json(scope, send, {"data": self.control.calls()})
 
+    async def cache(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /admin/cache: entries, sizes and hits."""
+        await respond_json(scope, send, (await self.control.overview())["cache"])
+
+    async def clear_cache(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """DELETE /admin/cache, `?route=` and `?model=`."""
+        await respond_json(scope, send, await self.control.clear_cache(asked(scope, "route"), asked(scope, "model")))
+
     async def overview(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /admin/overview: what the admin page polls."""
-        await respond_json(scope, send, self.control.overview())
+        await respond_json(scope, send, await self.control.overview())
 
 
 async def fields_of(scope: Scope, receive: Receive) -> dict[str, Any]:

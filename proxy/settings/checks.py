@@ -15,10 +15,7 @@ from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
 
 Finding = tuple[Path, str]
 
-NOT_YET: Final[Mapping[str, str]] = {
-    "routes.*.cache": "the cache",
-    "cache": "the cache",
-}
+NOT_YET: Final[Mapping[str, str]] = {}
 """Keys that parse but whose feature is not built: any value but the default is refused. `*`: every name or number."""
 
 _DEFAULTS: Final = {"routes.*.stream_safety": "live"}  # as good as left out

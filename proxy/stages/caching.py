@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import orjson
 
@@ -17,7 +17,8 @@ from proxy.jsonedit import model_span
 from proxy.policies.rewriting import ask_usage
 from proxy.policies.routes import Choice, Keeping
 
-Send = Callable[[Call, Choice], Awaitable[Answered]]
+A = TypeVar("A", bound=Answered)
+Send = Callable[[Call, Choice], Awaitable[A]]
 Result = Literal["hit", "similar", "shared", "miss", "off"]
 
 KEPT: Final = frozenset(("chat/completions", "embeddings"))
@@ -77,7 +78,7 @@ class Cache:
     _flights: dict[bytes, Flight] = field(default_factory=dict, init=False)
     _tallies: dict[str, Tally] = field(default_factory=dict, init=False)
 
-    async def answer(self, call: Call, choice: Choice, send: Send) -> Answered | Copy:
+    async def answer(self, call: Call, choice: Choice, send: Send[A]) -> A | Copy:
         """The answer: kept, shared with others who wait for it, or sent for. To be closed after use.
 
         Raises cache_miss where the call wants nothing but what is kept, and what `send` raises.
@@ -179,7 +180,7 @@ class Cache:
         flights = (self._flights.get(wanted.key + _FORM[stream]) for stream in forms)
         return next((flight for flight in flights if flight is not None and flight.joinable), None)
 
-    def _begun(self, wanted: Wanted, send: Send, found: Found | None) -> Flight:
+    def _begun(self, wanted: Wanted, send: Send[A], found: Found | None) -> Flight:
         """A flight for this call; others may join it unless it has a clock of its own."""
 
         async def landed(flight: Flight) -> None:

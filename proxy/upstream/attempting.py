@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import Literal, Protocol
 
 import httpx
 import orjson
@@ -16,6 +16,7 @@ from proxy.errors import SluiceError
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.openai_compatible import error_in_event
+from proxy.reply import Usage
 from proxy.sse import EventCutter
 from proxy.upstream.border import translated
 from proxy.upstream.client import Response
@@ -241,7 +242,20 @@ class Attempt:
             self.call.trace.waited += perf_counter() - asked
 
 
-def note(call: Call, watch: Watch) -> None:
+class Noted(Protocol):
+    """What a watch has seen of a stream."""
+
+    @property
+    def content_at(self) -> float | None: ...
+    @property
+    def last_at(self) -> float | None: ...
+    @property
+    def malformed(self) -> int: ...
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+def note(call: Call, watch: Noted) -> None:
     """Keeps with the call what its watched stream has said; of several streams, what they said together."""
     trace = call.trace
     if trace.content_at is None:
