@@ -19,6 +19,7 @@ from proxy.upstream.talking import Talk
 from proxy.watch import ChatWatch, ResponsesWatch
 
 MAX_WHOLE = 64 * 1024 * 1024  # bytes that a whole answer may have
+_LONG = 15.0  # seconds that are a long silence whatever `idle` allows
 _LINGER = 0.25  # seconds that an upstream may take to end its body after [DONE]
 
 
@@ -62,7 +63,7 @@ class Waits:
 class EventStream:
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
-    __slots__ = ("_clock", "_ended", "_first_by", "_idle", "_pieces", "_reader", "_source", "failure", "watch")
+    __slots__ = ("_clock", "_ended", "_first_by", "_heard", "_idle", "_pieces", "_reader", "_source", "failure", "watch")
 
     def __init__(self, source: Pieces, reader: Reader, watch: Watch, clock: Clock, waits: Waits) -> None:
         self._source = source
@@ -72,6 +73,7 @@ class EventStream:
         self._clock = clock
         self._idle = waits.idle
         self._first_by = asyncio.get_running_loop().time() + waits.first_token
+        self._heard = asyncio.get_running_loop().time()  # when bytes came last
         self._ended = False
         self.failure: SluiceError | None = None  # that ended it
 
@@ -88,6 +90,9 @@ class EventStream:
             return await self._next()
         except SluiceError as failure:
             self._ended, self.failure = True, failure
+            silence = asyncio.get_running_loop().time() - self._heard
+            if failure.again == "same" and silence > min(_LONG, self._idle / 4):
+                failure.again = "next"  # it was silent before it broke, and the silent are not asked twice
             raise
 
     async def _next(self) -> bytes:
@@ -102,6 +107,7 @@ class EventStream:
                 piece = await self._wait()
             except StopAsyncIteration:
                 return self._last()
+            self._heard = asyncio.get_running_loop().time()
             batch = self._reader.feed(piece)
             if batch and (seen := watch.see(batch)):
                 return seen
