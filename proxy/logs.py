@@ -111,7 +111,7 @@ class Writer(logging.Handler):
             self._wake.wait()
             self._wake.clear()
             pieces = []
-            while self._lines:
+            for _ in range(len(self._lines)):
                 line = self._lines.popleft()
                 try:
                     pieces.append(line())

@@ -127,10 +127,10 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_dropped_is_counted
         began = time.perf_counter()
         writer.note(call(model=f"m{at}"), 0.1)
         slowest = max(slowest, time.perf_counter() - began)
-        if at % 1000 == 0:
-            time.sleep(0.001)  # lets the thread run into the full pipe
+        if at == 1000:
+            time.sleep(0.2)  # the thread runs into the full pipe
     assert slowest < 0.5
-    assert 10_000 <= writer.dropped < 30_000
+    assert 5_000 <= writer.dropped < 20_000
     began = time.perf_counter()
     writer.close()
     assert time.perf_counter() - began < 3

@@ -73,7 +73,7 @@ function weighed(target, first) {
   const facts = [limits, target.changes.length ? `rewritten: ${target.changes.join(", ")}` : target.usable && "passed as it is"].filter(Boolean).join(" · ");
   return h(
     "li",
-    { "data-usable": target.usable, class: target.usable ? null : "unusable" },
+    { "data-usable": String(target.usable), class: target.usable ? null : "unusable" },
     h("p", { class: "standing" }, icon(target.usable ? "check" : "close"), h("b", { class: "wrap" }, `${target.upstream}/${target.model}`), first && h("span", { class: "tag accent" }, "asked first")),
     target.reason && h("p", { class: "bad" }, target.reason),
     facts && h("p", { class: "muted" }, facts),

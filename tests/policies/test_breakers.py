@@ -1,0 +1,123 @@
+"""A breaker opens on failures in a row that are the upstream's, lets single probes through, and never sticks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import STATUS, SluiceError
+from proxy.policies.breakers import Breaker, Breakers, Tripping, is_the_upstreams
+
+BROKEN = SluiceError("upstream_error", "broken")
+MISTAKE = SluiceError("client_invalid_request", "yours")
+TRIPPING = Tripping(failures=3, open_for=10.0)
+
+
+def opened(now: float = 0.0) -> Breaker:
+    breaker = Breaker(TRIPPING)
+    for _ in range(3):
+        assert breaker.admits(now)
+        breaker.noted(BROKEN, now)
+    return breaker
+
+
+def test_it_opens_at_the_failure_that_is_one_too_many() -> None:
+    breaker = Breaker(TRIPPING)
+    for _ in range(2):
+        breaker.noted(BROKEN, 0.0)
+    assert breaker.admits(0.0)
+    breaker.noted(BROKEN, 0.0)
+    assert not breaker.admits(9.99)
+
+
+def test_only_failures_in_a_row_count() -> None:
+    breaker = Breaker(TRIPPING)
+    for failure in (BROKEN, BROKEN, None, BROKEN, BROKEN, MISTAKE, None, BROKEN, BROKEN):
+        breaker.noted(failure, 0.0)
+    assert breaker.admits(0.0)
+
+
+@pytest.mark.parametrize("code", STATUS)
+def test_only_the_upstreams_own_failures_count(code: str) -> None:
+    not_its = ("upstream_rate_limited", "upstream_not_configured", "upstream_timeout_total")
+    assert is_the_upstreams(SluiceError(code, "x")) is (code.startswith("upstream_") and code not in not_its)
+
+
+def test_one_probe_at_a_time_when_the_time_is_over() -> None:
+    breaker = opened()
+    assert [breaker.admits(10.0) for _ in range(5)] == [True, False, False, False, False]
+    breaker.noted(BROKEN, 11.0)
+    assert not breaker.admits(20.9)  # open for as long again
+    assert [breaker.admits(21.0) for _ in range(2)] == [True, False]
+    breaker.noted(None, 22.0)
+    assert all(breaker.admits(22.0) for _ in range(5))
+    breaker.noted(BROKEN, 22.0)
+    assert breaker.admits(22.0)  # and it counts from nothing again
+
+
+@pytest.mark.parametrize("ending", ["left", "mistake"])
+def test_a_probe_that_tells_nothing_makes_room_for_another(ending: str) -> None:
+    breaker = opened()
+    for _ in range(50):
+        assert breaker.admits(10.0)
+        assert not breaker.admits(10.0)
+        if ending == "left":
+            breaker.abandoned()
+        else:
+            breaker.noted(MISTAKE, 10.0)
+    assert breaker.admits(10.0)
+
+
+def test_what_is_kept_away_gets_the_cause_and_the_time_that_is_left() -> None:
+    refusal = opened().refusal("east", 4.0)
+    assert (refusal.code, refusal.again, refusal.retry_after) == ("upstream_error", "next", 6.0)
+    assert "east" in refusal.message
+
+
+STEPS = st.lists(st.sampled_from(["ask", "fine", "broken", "mistake", "left", "later"]), max_size=80)
+
+
+@given(STEPS)
+def test_whatever_happens_it_lets_somebody_through_after_its_time(steps: list[str]) -> None:
+    breaker, now, under_way = Breaker(TRIPPING), 0.0, 0
+    for step in steps:
+        if step == "later":
+            now += 4.0
+        elif step == "ask":
+            under_way += breaker.admits(now)
+        elif under_way:
+            under_way -= 1
+            if step == "left":
+                breaker.abandoned()
+            else:
+                breaker.noted({"fine": None, "broken": BROKEN, "mistake": MISTAKE}[step], now)
+    for _ in range(under_way):
+        breaker.abandoned()
+    assert breaker.admits(now + 10.0)
+
+
+def test_each_model_has_its_own_and_changes_are_told_once() -> None:
+    told: list[tuple[str, str, bool]] = []
+    breakers = Breakers({"east": TRIPPING, "west": TRIPPING}, lambda *change: told.append(change))
+    for _ in range(5):
+        breakers.noted("east", "m", BROKEN, 0.0)
+        breakers.noted("west", "m", None, 0.0)
+    assert told == [("east", "m", True)]
+    assert [(upstream, model) for upstream, model, _ in breakers.open()] == [("east", "m")]
+    assert breakers.of("west", "m").admits(0.0)
+    assert breakers.of("east", "other").admits(0.0)
+    assert breakers.of("east", "m").admits(10.0)
+    breakers.noted("east", "m", None, 10.0)
+    assert told == [("east", "m", True), ("east", "m", False)]
+    assert breakers.open() == []
+
+
+@pytest.mark.parametrize("failures", [0, 1, 3])
+def test_names_that_clients_make_up_are_not_kept_for_ever(failures: int) -> None:
+    told: dict[tuple[str, str], bool] = {}
+    breakers = Breakers({"east": TRIPPING}, lambda upstream, model, is_open: told.__setitem__((upstream, model), is_open))
+    for at in range(3000):
+        breakers.of("east", f"m{at}").admits(0.0)
+        for _ in range(failures):
+            breakers.noted("east", f"m{at}", BROKEN, 0.0)
+    assert len(breakers._breakers) <= 1000
+    assert sum(told.values()) == len(breakers.open())  # none that was dropped is shown as open
