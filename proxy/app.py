@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.building import Plant, built
 from proxy.control import Control
-from proxy.doors.operations import Standing
 from proxy.doors.documents import Documents
+from proxy.doors.operations import Standing
 from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
@@ -33,7 +33,8 @@ from proxy.stages.catalog import Shelf
 from proxy.stages.history import History
 from proxy.stages.metering import Metrics
 from proxy.store.contract import Store, StoreError
-from proxy.store.sqlite import SqliteStore
+from proxy.store.opening import opened
+from proxy.tracing import Tracing, tracing_of
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
@@ -70,6 +71,7 @@ class Sluice:
     control: Control = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
+    tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
     sent: dict[str, int] = field(default_factory=dict)  # attempts by upstream, as dispatch counts them
@@ -80,9 +82,10 @@ class Sluice:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.instruments)
+        self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
         self.upstreams.counted = lambda upstream: self.metrics.sent.labels(upstream).inc()
-        self.store = SqliteStore(Path(self.settings.store.removeprefix("sqlite:///")))
+        self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
         self._recall()
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
@@ -177,6 +180,8 @@ class Sluice:
         await self.upstreams.aclose()
         if self._siblings is not None:
             await self._siblings.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
         await asyncio.to_thread(self.store.close)
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -71,6 +71,7 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
             sluice.pressure,
             sluice.choices.instance,
             settings.log.content,
+            sluice.tracing,
         )
     )
     return Plant(made, gateway, _front(sluice, settings, made, gateway))

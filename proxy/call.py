@@ -15,6 +15,24 @@ Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
 
 
+@dataclass(slots=True)
+class Try:
+    """One attempt as OpenTelemetry gets to see it: who was asked, from when to when, and what came of it."""
+
+    upstream: str
+    model: str  # its name there
+    provider: str  # the upstream's dialect
+    began: float = field(default_factory=perf_counter)
+    ended: float = 0.0  # perf_counter; 0: under way
+    status: int = 0  # that it answered with; 0: it did not
+    outcome: str = ""  # "ok", the error's code, or "cancelled"
+
+    def end(self, outcome: str) -> None:
+        """It ended. Only the first end counts."""
+        if not self.outcome:
+            self.ended, self.outcome = perf_counter(), outcome
+
+
 class Trace:
     """What was chosen and done for a call, as it happens: read off by headers, metrics, log and admin page.
 
@@ -36,6 +54,8 @@ class Trace:
     failure: SluiceError | None = None
     kept: list[bytes] | None = None  # the prompt, then the answer, where `log.content` wants them
     usage: Usage = Usage()  # exchanged whole, never changed in place
+    span: Any = None  # OpenTelemetry's, where it is on
+    tries: list[Try] | None = None  # the attempts, where somebody wants to know their times
 
     def __init__(self) -> None:
         self.attempts: list[str] = []  # "openrouter:429"

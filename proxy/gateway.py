@@ -16,6 +16,7 @@ from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch
 from proxy.stages.metering import Meter
 from proxy.stages.routing import Router
+from proxy.tracing import Tracing
 from proxy.upstream.attempting import note
 
 
@@ -32,6 +33,7 @@ class Stages:
     pressure: Pressure
     instance: bytes  # names this process in cdn-loop
     content: bool = False  # prompts and answers are kept for the log
+    tracing: Tracing | None = None  # OpenTelemetry's
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class Answer:
 
     async def __aenter__(self) -> Reply:
         stages, call = self._stages, self._call
+        if stages.tracing is not None:
+            stages.tracing.begin(call)
         stages.meter.began(call)
         try:
             stages.keyring.admit(call)
@@ -83,6 +87,8 @@ class Answer:
             self._wire = wire
         except BaseException as error:
             stages.meter.ended(call, error)
+            if stages.tracing is not None:
+                stages.tracing.ended(call)
             raise
         return self._reply(choice, wire)
 
@@ -91,6 +97,8 @@ class Answer:
             await self._wire.aclose()
         finally:
             self._stages.meter.ended(self._call, error)
+            if self._stages.tracing is not None:
+                self._stages.tracing.ended(self._call)
 
     def _reply(self, choice: Choice, wire: Answered | Copy) -> Reply:
         call, rules = self._call, choice.route.response

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -28,6 +28,7 @@ def ours() -> tuple[Instruments, CollectorRegistry]:
     return made, registry
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(LABEL, LABEL, NUMBER), max_size=8))
 def test_counters_and_gauges(seen: list[tuple[str, str, float]]) -> None:
     theirs = CollectorRegistry()
@@ -59,6 +60,7 @@ def test_histograms_at_within_and_beyond_every_bound(bounds: tuple[float, ...]) 
     assert text(registry) == text(theirs)
 
 
+@settings(max_examples=25)
 @given(st.lists(NUMBER))
 def test_histograms_of_anything(values: list[float]) -> None:
     theirs = CollectorRegistry()

@@ -40,7 +40,8 @@ class Flight:
         self._size = 0  # bytes that came
         self._read = 0  # bytes that the fastest reader has
         self._readers: list[Reading] = []
-        self._waiting = 0  # readers that want the whole
+        self._waiting = 0  # readers that have not begun, or want the whole
+        self._wholes = 0  # of these, the latter
         self._paid = False
         self._assembler = Assembler()
         self._news, self._room = asyncio.Event(), asyncio.Event()
@@ -51,7 +52,9 @@ class Flight:
     async def join(self, call: Call) -> Copy:
         """The answer from its beginning, as `call` wants it. Raises the failure where there is none."""
         self._waiting += 1
-        self._room.set()
+        if not call.stream:
+            self._wholes += 1
+            self._room.set()
         asked, waited = perf_counter(), self.call.trace.waited
         try:
             while not self._over and not self._ready(call):
@@ -62,7 +65,7 @@ class Flight:
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
-            self._leave()
+            self._leave(call)
             raise
 
     def _ready(self, call: Call) -> bool:
@@ -75,14 +78,19 @@ class Flight:
         if not call.stream:
             if self.pays():
                 call.trace.usage = self.call.trace.usage
-            return Copy(answer.status, headers, self.whole, leave=self._leave)
+            return Copy(answer.status, headers, self.whole, leave=lambda: self._leave(call))
         if not self.call.stream:
             assert self.whole is not None
-            return Copy(answer.status, headers, stream=Reading(self, [as_stream(self.whole)], call), leave=self._leave)
+            return Copy(
+                answer.status,
+                headers,
+                stream=Reading(self, [as_stream(self.whole)], call),
+                leave=lambda: self._leave(call),
+            )
         reading = Reading(self, None, call)
         self._waiting -= 1
         self._readers.append(reading)
-        return Copy(answer.status, headers, stream=reading, leave=lambda: self._leave(reading))
+        return Copy(answer.status, headers, stream=reading, leave=lambda: self._leave(call, reading))
 
     def _told(self, call: Call) -> None:
         mine, theirs = self.call.trace, call.trace
@@ -121,9 +129,10 @@ class Flight:
         paid, self._paid = self._paid, True
         return not paid
 
-    def _leave(self, reading: "Reading | None" = None) -> None:
+    def _leave(self, call: Call, reading: "Reading | None" = None) -> None:
         if reading is None:
             self._waiting -= 1
+            self._wholes -= not call.stream
         elif reading in self._readers:
             self._readers.remove(reading)
         if not self._readers and not self._waiting and not self._over:
@@ -175,7 +184,7 @@ class Flight:
             self.joinable = False
             self._trim()
         self._tell()
-        while self._size - self._read > WINDOW and not self._waiting:
+        while self._size - self._read > WINDOW and not self._wholes:
             self._room.clear()
             await self._room.wait()
 

@@ -3,18 +3,21 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
-from proxy.call import Call, Headers
+from proxy.call import Call
 from proxy.headers import to_upstream
 from proxy.policies.routes import Choice
 
 _NOISE: Final = frozenset(
-    (b"accept", b"accept-language", b"baggage", b"cache-control", b"content-type", b"dnt", b"idempotency-key")
-    + (b"pragma", b"priority", b"traceparent", b"tracestate", b"user-agent", b"x-request-id", b"x-session-id")
-)  # headers that no upstream lets have a say in its answer; one that is not known counts
+    (b"accept", b"accept-encoding", b"accept-language", b"api-key", b"authorization", b"baggage", b"cache-control")
+    + (b"connection", b"content-length", b"content-type", b"cookie", b"dnt", b"host", b"idempotency-key", b"origin")
+    + (b"pragma", b"priority", b"referer", b"traceparent", b"tracestate", b"user-agent", b"x-api-key")
+    + (b"x-request-id", b"x-session-id")
+)  # headers that no upstream gets, or lets have a say in its answer; one that is not known counts
 _NOISE_PREFIXES: Final = (b"x-stainless-", b"sec-", b"x-b3-", b"cf-")
 _FORM: Final = ("stream", "stream_options", "model")  # how the answer comes, and the name that the target exchanges
 
@@ -85,11 +88,12 @@ def asked(call: Call, choice: Choice) -> Asked:
     for name in _FORM:
         fields.pop(name, None)
     target = next((each for each in choice.targets if not each.off), choice.targets[0])
-    place = (call.tenant or "", route.name, call.endpoint, target.upstream, target.base, target.model)
-    parts = [part.encode("utf-8", "surrogatepass") for part in place]
-    parts += _that_matter(headers)
-    parts += [b"%b:%b" % line for line in target.headers]
-    return Asked(_framed(parts), fields, changes, tag(route.name) + tag(target.model))
+    place, tags = _place(call.tenant or "", route.name, call.endpoint, target.upstream, target.base, target.model)
+    odd = [line for line in headers if line[0] not in _NOISE and not line[0].startswith(_NOISE_PREFIXES)]
+    lines = [*to_upstream(odd), *target.headers] if odd else target.headers
+    if lines:
+        place += _framed([b"%b:%b" % line for line in lines])
+    return Asked(place, fields, changes, tags)
 
 
 def tag(name: str) -> bytes:
@@ -97,9 +101,10 @@ def tag(name: str) -> bytes:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _that_matter(headers: Headers) -> list[bytes]:
-    odd = [line for line in headers if line[0] not in _NOISE and not line[0].startswith(_NOISE_PREFIXES)]
-    return [b"%b:%b" % line for line in to_upstream(odd)] if odd else []
+@lru_cache(maxsize=4096)
+def _place(*names: str) -> tuple[bytes, bytes]:
+    """Tenant, route, endpoint, upstream, address and model as one text, and the tags of route and model."""
+    return _framed([name.encode("utf-8", "surrogatepass") for name in names]), tag(names[1]) + tag(names[-1])
 
 
 def _framed(parts: list[bytes]) -> bytes:

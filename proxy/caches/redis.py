@@ -4,7 +4,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -94,13 +94,16 @@ class RedisStore:
             self._look_after()
             return None
         try:
-            async with asyncio.timeout(seconds), self._turns:
-                return await step(self._redis)
+            return await _at_most(seconds, self._taken(step))
         except (TimeoutError, OSError, RedisError) as failure:
             if self._answers:  # else it is one of several that were under way
                 log.warning("the cache's Redis fails (%s); calls go on without it", type(failure).__name__)
                 self._answers, self._next = False, self.clock() + _FIRST_PAUSE
             return None
+
+    async def _taken(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        async with self._turns:
+            return await step(self._redis)
 
     def _look_after(self) -> None:
         """Begins to try in the background whether Redis answers, unless it is too early, or tried already."""
@@ -111,8 +114,7 @@ class RedisStore:
         if self._redis is None:
             self._redis = _client(self.url)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._redis.ping()
+            await _at_most(_PATIENCE, self._redis.ping())
         except (TimeoutError, OSError, RedisError) as failure:
             if self._pause == _FIRST_PAUSE:
                 log.warning("the cache's Redis does not answer (%s)", type(failure).__name__)
@@ -123,9 +125,22 @@ class RedisStore:
             log.info("the cache's Redis answers")
 
 
+async def _at_most(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives, or TimeoutError at the very time: redis-py can swallow a cancellation while it connects."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may ask for it
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+    finally:
+        task.cancel()
+    if not done:
+        raise TimeoutError
+    return task.result()
+
+
 def _client(url: str) -> Any:
     """Whose connections are made with as few questions as can be."""
-    plain: dict[str, Any] = {"protocol": 2, "driver_info": None}
+    plain: dict[str, Any] = {"protocol": 2, "driver_info": None, "socket_timeout": _PATIENCE}
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **plain)
 
 

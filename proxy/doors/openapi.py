@@ -22,7 +22,7 @@ class Operation:
     body: str = ""
     answer: str = "AnyObject"
     status: int = 200
-    query: str = ""  # the one parameter of the query
+    query: str = ""  # parameters of the query, divided by blanks; each leaves less of what there is
     routed: bool = False  # goes through the routing table: takes and gives Sluice's own headers
 
 
@@ -86,6 +86,8 @@ OPERATIONS: Final = (
         *("ChatRequest", "Explanation"),
     ),
     Operation("post", "/admin/reload", "Admin", "admin", "Takes over config.yaml as it is on disk."),
+    Operation("get", "/admin/cache", "Admin", "admin", "Kept answers: entries, sizes and hits."),
+    Operation("delete", "/admin/cache", "Admin", "admin", "Forgets kept answers.", query="route model"),
     Operation("get", "/admin/calls", "Admin", "admin", "The last calls, without prompt text.", answer="Calls"),
 )
 
@@ -183,8 +185,10 @@ def _parameters(operation: Operation) -> list[Schema]:
         for part in operation.path.split("/")
         if part.startswith("{")
     ]
-    if operation.query:
-        found.append({"name": operation.query, "in": "query", "description": "Only those of this upstream.", **said})
+    found += [
+        {"name": name, "in": "query", "description": f"Only what is of this {name}.", **said}
+        for name in operation.query.split()
+    ]
     if operation.routed:
         found += [{"name": name, "in": "header", "description": says, **said} for name, says in PARAMETERS.items()]
     return found

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.errors import SluiceError
+
+_MOST: Final = 1000  # breakers that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,19 @@ class Breakers:
         """The breaker of one model; those that have nothing to tell are dropped when there are many."""
         breaker = self._breakers.get((upstream, model))
         if breaker is None:
-            if len(self._breakers) >= 1000:
-                self._breakers = {key: kept for key, kept in self._breakers.items() if kept.failed or kept.probing}
+            if len(self._breakers) >= _MOST:
+                self._make_room()
             breaker = self._breakers[upstream, model] = Breaker(self.trippings[upstream])
         return breaker
+
+    def _make_room(self) -> None:
+        """Drops those that have nothing to tell; where few are, since clients made the names up, the oldest half."""
+        self._breakers = {key: kept for key, kept in self._breakers.items() if kept.failed or kept.probing}
+        if len(self._breakers) < _MOST * 3 // 4:
+            return
+        for key in list(self._breakers)[: _MOST // 2]:
+            if self._breakers.pop(key).open_until is not None:
+                self.changed(*key, False)
 
     def noted(self, upstream: str, model: str, failure: SluiceError | None, now: float) -> None:
         """An attempt ended."""

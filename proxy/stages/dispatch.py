@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
-from proxy.call import Call
+from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog
 from proxy.errors import SluiceError, metric_code
 from proxy.policies.breakers import Breakers
@@ -140,34 +140,44 @@ class Dispatch:
                 return full
         attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self._count)
         trace.upstream, trace.model = target.upstream, target.model
+        tried = None
+        if trace.tries is not None:
+            trace.tries.append(tried := Try(target.upstream, target.model, target.provider.name))
         self.helpers.began(target.upstream)
         try:
             wire = await attempt.answer(hold)
         except SluiceError as failure:
             self._blank(failure)
             trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
-            self._ended(target, gate, failure, True)
+            self._ended(target, gate, failure, True, tried)
             return failure
         except BaseException:
-            self._ended(target, gate, None, False)
+            self._ended(target, gate, None, False, tried)
             raise
+        finally:
+            if tried is not None:
+                tried.status = attempt.status
         trace.attempts.append(f"{target.upstream}:{attempt.status}")
         trace.upstream, trace.model, trace.changes = target.upstream, target.model, run.changes + wire.changes
-        wire.after = partial(self._closed, target, gate)
+        wire.after = partial(self._closed, target, gate, tried)
+        if tried is not None and wire.stream is None:
+            tried.end("ok")  # it is all there, however long the client takes to read it
         return wire
 
     def _count(self, upstream: str) -> None:
         self.helpers.counted(upstream)
         self.sent[upstream] = self.sent.get(upstream, 0) + 1
 
-    def _closed(self, target: Target, gate: Gate | None, stream: Stream | None) -> None:
+    def _closed(self, target: Target, gate: Gate | None, tried: Try | None, stream: Stream | None) -> None:
         """The answer of an attempt has been let go of."""
         if stream is None:
-            self._ended(target, gate, None, True)
+            self._ended(target, gate, None, True, tried)
         else:
-            self._ended(target, gate, stream.failure, stream.failure is not None or stream.complete)
+            self._ended(target, gate, stream.failure, stream.failure is not None or stream.complete, tried)
 
-    def _ended(self, target: Target, gate: Gate | None, failure: SluiceError | None, told: bool) -> None:
+    def _ended(
+        self, target: Target, gate: Gate | None, failure: SluiceError | None, told: bool, tried: Try | None
+    ) -> None:
         """`told`: what happened says something of the upstream; a client that left does not."""
         if gate is not None:
             gate.leave()
@@ -175,7 +185,10 @@ class Dispatch:
             self.breakers.noted(target.upstream, target.model, failure, monotonic())
         else:
             self.breakers.of(target.upstream, target.model).abandoned()
-        self.helpers.ended(target, "cancelled" if not told else metric_code(failure) if failure else "ok")
+        outcome = "cancelled" if not told else metric_code(failure) if failure else "ok"
+        if tried is not None:
+            tried.end(outcome)
+        self.helpers.ended(target, outcome)
 
     def _blank(self, failure: SluiceError) -> None:
         """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""

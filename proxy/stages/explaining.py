@@ -70,6 +70,7 @@ def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[st
         return said | {"reason": refusal.message}
     try:
         body = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
+        orjson.dumps(body)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # no JSON, or nested deeper than can be written again
         body = None
     return said | {"usable": True, "body": body, "changes": [*prepared.changes, *request.changes]}

@@ -37,9 +37,9 @@ BROKEN = {
     "an open fence": "Look:\n\n```python\nprint('never closed'",
     "open everything": "**bold _slanted `code [link](http:// ![image]( <b | table |\n|--",
     "deep quotes": ">" * 3000 + " deep",
-    "deep lists": "\n".join(" " * at + "- level" for at in range(400)),
+    "deep lists": "\n".join("\t" * at + "- level" for at in range(300)),
     "brackets": "[" * 20_000,
-    "stars": "*a " * 8_000,
+    "stars": "*a\n" * 8_000,
     "a huge line": "x" * 300_000,
     "nothing visible": "\u202e\u200b\x00\x1b[31m",
 }

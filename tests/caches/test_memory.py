@@ -88,14 +88,14 @@ FILL = """
 import asyncio, random
 from proxy.caches.contract import Entry
 from proxy.caches.memory import Memory
-SIZE = 64 << 20
+SIZE = 32 << 20
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
 async def fill():
     chance, memory, before = random.Random(7), Memory(SIZE), resident()
-    for number in range(120_000):  # three times what there is room for, in the sizes of real answers
+    for number in range(60_000):  # three times what there is room for, in the sizes of real answers
         data = chance.randbytes(chance.choice((300, 1_000, 2_000, 5_000)))
         await memory.put(b"A" * 16 + number.to_bytes(16, "big"), Entry(data, 0.0, "east", "gpt-4o"), 3600)
     print((resident() - before) / SIZE, (await memory.holding()).size / SIZE)

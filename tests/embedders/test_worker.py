@@ -13,9 +13,12 @@ def test_work_is_done_elsewhere_and_in_turn() -> None:
     async def told() -> None:
         worker = Worker("test")
         done: list[int] = []
-        threads = await asyncio.gather(
-            *(worker.run(lambda n=n: done.append(n) or threading.get_ident()) for n in range(9))
-        )
+
+        def work(number: int) -> int:
+            done.append(number)
+            return threading.get_ident()
+
+        threads = await asyncio.gather(*(worker.run(work, number) for number in range(9)))
         assert done == list(range(9))
         assert len(set(threads)) == 1 and threads[0] != threading.get_ident()
         with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,39 @@
+"""The store that config.yaml names."""
+
+from pathlib import Path
+from typing import Final, NoReturn
+
+from proxy.store.contract import Store, StoreError
+from proxy.store.sqlite import SqliteStore
+
+_MISSING: Final = 'store: postgresql://… needs the extra "postgres": pip install "sluice[postgres]".'
+
+
+def opened(address: str) -> Store:
+    """`sqlite:///file` or `postgresql://…`. Nothing is opened yet; a missing extra too shows at the first use."""
+    if address.startswith("sqlite:///"):
+        return SqliteStore(Path(address.removeprefix("sqlite:///")))
+    try:
+        from proxy.store.postgres import PostgresStore
+    except ImportError:
+        return _Missing()
+    return PostgresStore(address)
+
+
+class _Missing:
+    """The store whose packages are not installed: it says so, and calls are answered all the same."""
+
+    def read(self, kind: str) -> dict[str, str]:
+        self._refuse()
+
+    def write(self, kind: str, name: str, text: str | None) -> None:
+        self._refuse()
+
+    def version(self) -> int:
+        self._refuse()
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _refuse(self) -> NoReturn:
+        raise StoreError(_MISSING)

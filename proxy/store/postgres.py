@@ -1,0 +1,191 @@
+"""The store in a PostgreSQL that several machines share (psycopg; extra `postgres`)."""
+
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError, wait
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from proxy.store.contract import StoreError
+
+_CONNECT: Final = 2  # seconds for each address of the host, so that a second one still has its turn
+_PATIENCE: Final = 30.0  # seconds for all of a step: its turn, the connection, the answer
+_SESSION: Final = "SET statement_timeout = '3s'"  # what we gave up is given up by the server too
+_IS_THERE: Final = "SELECT to_regclass('sluice_kept') IS NOT NULL AND to_regclass('sluice_versions') IS NOT NULL"
+# One transaction. The lock's number is arbitrary: of processes that start together, one creates, the others wait.
+_SCHEMA: Final = """
+SELECT pg_advisory_xact_lock(7813562930129);
+CREATE TABLE IF NOT EXISTS sluice_kept (
+    kind text NOT NULL, name text NOT NULL, text text NOT NULL, PRIMARY KEY (kind, name)
+);
+CREATE TABLE IF NOT EXISTS sluice_versions (at bigint NOT NULL);
+INSERT INTO sluice_versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM sluice_versions);
+"""
+# Each of these is one statement, hence one transaction: never a text without its count.
+_KEEP: Final = """
+WITH kept AS (
+    INSERT INTO sluice_kept VALUES (%s, %s, %s) ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text
+) UPDATE sluice_versions SET at = at + 1
+"""
+_FORGET: Final = """
+WITH forgotten AS (DELETE FROM sluice_kept WHERE kind = %s AND name = %s) UPDATE sluice_versions SET at = at + 1
+"""
+# libpq's own texts name hosts, addresses and users: these marks in them lead to what may be told.
+_REASONS: Final = (
+    ("refused", "it refuses connections"),
+    ("resolve", "its host name is not found"),
+    ("authentication", "it does not accept the user name or password"),
+    ("pg_hba", "it does not accept connections from here"),
+    ("does not exist", "it has no such database or user"),
+    ("too many", "it has no connection left"),
+    ("starting up", "it is starting"),
+    ("shutting down", "it is stopping"),
+    ("timeout", "it does not answer"),
+    ("closed", "it closed the connection"),
+    ("SSL", "no TLS connection came about"),
+    ("certificate", "its TLS certificate is not trusted"),
+)
+
+_Connection = psycopg.Connection[TupleRow]
+_Rows = list[TupleRow]
+_Answer = Future[tuple[_Connection, _Rows]]
+
+
+class PostgresStore:
+    """Connects when it is first needed, and anew after a failure; every step is over within 3.5 seconds.
+
+    A step is taken in a thread of its own, since neither looking a name up nor a server that stopped in the middle can
+    be left otherwise. A thread that is no longer waited for ends, with its connection, once the server or TCP lets it.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._turn = threading.Lock()
+        self._connection: _Connection | None = None
+
+    def read(self, kind: str) -> dict[str, str]:
+        """Everything of one kind."""
+        return dict(self._run("SELECT name, text FROM sluice_kept WHERE kind = %s", (kind,)))
+
+    def write(self, kind: str, name: str, text: str | None) -> None:
+        """Keeps or forgets a text, and counts the change. After an error it may still come to pass, and is counted."""
+        if text is None:
+            self._run(_FORGET, (kind, name))
+        else:
+            self._run(_KEEP, (kind, name, text))
+
+    def version(self) -> int:
+        """The count of changes."""
+        rows = self._run("SELECT at FROM sluice_versions", ())
+        return int(rows[0][0]) if rows else 0
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _run(self, statement: LiteralString, values: tuple[str, ...]) -> _Rows:
+        ends = time.monotonic() + _PATIENCE
+        if not self._turn.acquire(timeout=_PATIENCE):
+            raise _failed("it does not answer")
+        try:
+            held, self._connection = self._connection, None
+            answer: _Answer = Future()
+            asking = (answer, self._address, held, statement, values)
+            threading.Thread(target=_ask, args=asking, name="store", daemon=True).start()
+            wait([answer], ends - time.monotonic())
+            if answer.cancel():
+                raise _failed("it does not answer")
+            self._connection, rows = answer.result()
+            return rows
+        finally:
+            self._turn.release()
+
+
+def _ask(
+    answer: _Answer, address: str, held: _Connection | None, statement: LiteralString, values: tuple[str, ...]
+) -> None:
+    """Takes a step; its answer is the connection, to be kept for the next one, and the rows."""
+    try:
+        connection, rows = _asked(address, held, statement, values)
+    except (psycopg.Error, UnicodeError) as error:
+        _give(answer, _failed(_reason(error)))
+    else:
+        if not _give(answer, (connection, rows)):
+            connection.close()
+
+
+def _give(answer: _Answer, given: tuple[_Connection, _Rows] | StoreError) -> bool:
+    """Whether anybody still waited for it."""
+    try:
+        if isinstance(given, StoreError):
+            answer.set_exception(given)
+        else:
+            answer.set_result(given)
+    except InvalidStateError:
+        return False
+    return True
+
+
+def _asked(
+    address: str, held: _Connection | None, statement: LiteralString, values: tuple[str, ...]
+) -> tuple[_Connection, _Rows]:
+    """By the connection at hand; by a new one where that was dropped, for every statement may well be run twice."""
+    if held is not None:
+        try:
+            return held, _rows(held, statement, values)
+        except psycopg.OperationalError:
+            if not held.broken:  # it was not dropped: the server said no
+                raise
+    connection = _connected(address)
+    return connection, _rows(connection, statement, values)
+
+
+def _connected(address: str) -> _Connection:
+    """A new connection to a database that has our tables."""
+    connection = psycopg.connect(
+        address,
+        autocommit=True,
+        prepare_threshold=None,  # poolers between us and the server need not know prepared statements
+        connect_timeout=_CONNECT,
+        client_encoding="utf8",
+        fallback_application_name="sluice",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
+    _rows(connection, _SESSION, ())
+    if _rows(connection, _IS_THERE, ()) != [(True,)]:  # the right to create is asked for only where it is needed
+        _rows(connection, _SCHEMA, ())
+    return connection
+
+
+def _rows(connection: _Connection, statement: LiteralString, values: tuple[str, ...]) -> _Rows:
+    """What a statement gives. A connection on which one fails is closed."""
+    try:
+        cursor = connection.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+    except (psycopg.Error, UnicodeError):
+        connection.close()
+        raise
+
+
+def _failed(reason: str) -> StoreError:
+    return StoreError(f"The store's PostgreSQL failed: {reason}.")
+
+
+def _reason(error: psycopg.Error | UnicodeError) -> str:
+    """What may be told of an error: the server's words for a statement, ours for all that has to do with connecting."""
+    if isinstance(error, psycopg.Error):
+        if error.sqlstate and error.diag.message_primary:
+            return error.diag.message_primary
+        if isinstance(error, psycopg.ProgrammingError):
+            return "its address is not understood"
+        for mark, reason in _REASONS:
+            if mark in str(error):
+                return reason
+    return type(error).__name__
