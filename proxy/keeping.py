@@ -1,7 +1,7 @@
 """Puts the cache together: its store, and for `similar` the embedder, the index and whoever verifies."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -12,6 +12,9 @@ from proxy.jsonedit import model_span
 from proxy.settings import Settings
 from proxy.stages.caching import Cache, Similar
 
+if TYPE_CHECKING:
+    from proxy.embedders.contract import Embedder
+
 _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic": pip install "sluice[semantic]".'
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
@@ -19,8 +22,9 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
 
 def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
     """The cache that a configuration asks for. Raises MissingExtra, with what is to be installed."""
-    store = opened(settings.cache.store, settings.cache.max_size)
-    return Cache(store, count, _similar(settings, asking(gateway)))
+    similar = _similar(settings, asking(gateway))
+    room = settings.cache.max_size if similar is None else settings.cache.max_size * 3 // 4  # the index has the rest
+    return Cache(opened(settings.cache.store, room), count, similar)
 
 
 def _similar(settings: Settings, ask: Ask) -> Similar | None:

@@ -13,11 +13,12 @@ from proxy.errors import metric_code
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Tracer
 
 log = logging.getLogger("sluice")
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _CONTEXT: Final = (b"traceparent", b"tracestate")
 _FLUSH: Final = 2.0  # seconds that the last spans may take to leave at the end
 _LONGEST: Final = 200  # characters of a model's name, which a client makes up
@@ -96,7 +97,7 @@ class Tracing:
             f"{operation(call.endpoint)} {call.model[:_LONGEST]}",
             self._context.extract(_carried(call.headers)),
             self._words.SpanKind.SERVER,
-            start_time=_epoch(call.began),
+            start_time=time_ns() - _nanoseconds(perf_counter() - call.began),
         )
         sent: dict[str, str] = {}
         self._context.inject(sent, self._words.set_span_in_context(span))
@@ -107,7 +108,7 @@ class Tracing:
 
     def ended(self, call: Call) -> None:
         """Ends the span of a call that ended, as its trace says, with one below it for each attempt."""
-        span: Span | None = call.trace.span
+        span = call.trace.span
         if span is None:
             return
         call.trace.span = None
@@ -116,22 +117,23 @@ class Tracing:
         if failure is not None and failure.status >= 500:  # what is the client's fault is no error of a server's span
             span.set_status(self._words.StatusCode.ERROR)
         within = self._words.set_span_in_context(span)
+        epoch = span.start_time - _nanoseconds(call.began)  # one for the call: what followed each other is told so
         for tried in call.trace.tries or ():
-            self._attempt(within, operation(call.endpoint), tried)
-        span.end()
+            self._attempt(within, operation(call.endpoint), tried, epoch)
+        span.end(epoch + _nanoseconds(perf_counter()))
 
-    def _attempt(self, within: Any, name: str, tried: Try) -> None:
+    def _attempt(self, within: Any, name: str, tried: Try, epoch: int) -> None:
         tried.end("cancelled")  # changes nothing where it has ended
         span = self._tracer.start_span(
             f"{name} {tried.model[:_LONGEST]}",
             within,
             self._words.SpanKind.CLIENT,
             dict(_read(OF_A_TRY, tried)),
-            start_time=_epoch(tried.began),
+            start_time=epoch + _nanoseconds(tried.began),
         )
         if tried.outcome not in ("ok", "cancelled"):
             span.set_status(self._words.StatusCode.ERROR)
-        span.end(_epoch(tried.ended))
+        span.end(epoch + _nanoseconds(tried.ended))
 
     def close(self) -> None:
         """Sends what is left. It blocks for two seconds at the most, also where the collector does not answer."""
@@ -147,8 +149,9 @@ def tracing_of(environ: Mapping[str, str]) -> Tracing | None:
         asked = {"otlp"}
     if not asked - {"none"} or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    if asked != {"otlp"}:
-        log.warning("OTEL_TRACES_EXPORTER: of %s Sluice knows only otlp, by HTTP.", ", ".join(sorted(asked)))
+    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), "http/protobuf")
+    if asked != {"otlp"} or protocol != "http/protobuf":
+        log.warning("OTEL_* asks for %s by %s; Sluice knows otlp by http/protobuf.", ", ".join(sorted(asked)), protocol)
     if "otlp" not in asked:
         return None
     try:
@@ -157,7 +160,9 @@ def tracing_of(environ: Mapping[str, str]) -> Tracing | None:
         log.warning(
             "OTEL_* asks for traces, but the extra is not installed: pip install 'sluice[otel]'. None are sent."
         )
-        return None
+    except ValueError as error:  # the SDK's, of a variable that it cannot read
+        log.warning("OTEL_*: %s. No traces are sent.", error)
+    return None
 
 
 def _provider() -> "TracerProvider":
@@ -192,6 +197,5 @@ def _first_chunk(call: Call) -> float | None:
     return at - call.began if call.stream and at is not None else None
 
 
-def _epoch(at: float) -> int:
-    """A time of perf_counter in nanoseconds since 1970."""
-    return time_ns() - int((perf_counter() - at) * 1e9)
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -35,7 +35,7 @@ WORDS = "errors reply call sse headers naming jsonedit secrecy clocks watch asse
 FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.exposing", "proxy.instruments"],
     ["proxy.settings", "proxy.store"],
-    ["proxy.providers", "proxy.importing"],
+    ["proxy.providers", "proxy.importing", "proxy.tracing"],
     ["proxy.policies", "proxy.serving"],
     ["proxy.upstream", "proxy.caches", "proxy.embedders"],
     ["proxy.stages"],

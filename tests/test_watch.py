@@ -99,7 +99,8 @@ def test_an_event_that_is_no_json_is_dropped_and_counted_where_events_are_parsed
     seen = watch()
     assert seen.see(b"data: {broken\n\n" + HELLO) == HELLO
     assert seen.malformed == 1
-    assert seen.see(b"data: {broken\n\n") == b"data: {broken\n\n"  # where they are not parsed any more it passes
+    assert seen.see(b"data: {broken\n\n") == b""  # it does not end like JSON, and is looked at all the same
+    assert seen.see(b"data: {broken}\n\n") == b"data: {broken}\n\n"  # this does, and passes unseen
 
 
 @pytest.mark.parametrize("before", [b"", HELLO])

@@ -3,29 +3,39 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 from proxy import __version__
 from proxy.caches.opening import MissingExtra
-from proxy.cli import bench, check, explain, healthcheck, import_, models, selftest, serve
 from proxy.settings import ConfigError
 
-_COMMANDS = (serve, check, explain, models, selftest, bench, import_, healthcheck)
+_COMMANDS: Final = {
+    "serve": "serve",
+    "check": "check",
+    "explain": "explain",
+    "models": "models",
+    "selftest": "selftest",
+    "bench": "bench",
+    "import": "import_",
+    "healthcheck": "healthcheck",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` without the program's name."""
+    said = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="sluice", description="An OpenAI-compatible reverse proxy with one door.")
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parser(subparsers)
-    arguments = parser.parse_args(argv)
+    # Only the command that is asked for is loaded: what the others need would double the time of a start.
+    wanted = [said[0]] if said and said[0] in _COMMANDS else list(_COMMANDS)
+    for name in wanted:
+        import_module(f"proxy.cli.{_COMMANDS[name]}").add_parser(subparsers)
+    arguments = parser.parse_args(said)
     try:
         status: int = arguments.run(arguments)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except MissingExtra as error:
+    except (ConfigError, MissingExtra) as error:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -123,7 +123,7 @@ def receipt(call: Call) -> Headers:
         (b"x-sluice-changes", header(", ".join(trace.changes))),
         (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3)),
     ]
-    return lines if trace.upstream else [line for line in lines if line[1]]
+    return lines if trace.upstream else [*lines[:2], *lines[4:]]  # nobody was asked
 
 
 @lru_cache(maxsize=4096)

@@ -94,10 +94,8 @@ class Persona(Part):
 class VapiHmac(Part):
     """How Vapi signs its webhook calls."""
 
-    header: Name = Field(default="x-vapi-signature", description="Header with the signature.")
-    timestamp_header: str | None = Field(
-        default="x-vapi-timestamp", description="Header with the signed time; null: none."
-    )
+    header: Name = Field(default="x-signature", description="Header with the signature.")
+    timestamp_header: str | None = Field(default="x-timestamp", description="Header with the signed time; null: none.")
     algorithm: Literal["sha256", "sha512", "sha1"] = Field(default="sha256", description="Hash function.")
     prefix: str = Field(default="", description="Text in front of the signature: `sha256=`.")
 

@@ -12,7 +12,9 @@ from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, P
 
 OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "runpod": ("endpoint_id", "mode", "job_wait", "extract"),
-    "ollama": ("keep_alive",),
+    "ollama": ("keep_alive", "num_ctx"),
+    "anthropic": ("thinking",),
+    "openrouter": ("referer",),
 }
 """Keys of an upstream that only this provider knows."""
 
@@ -54,7 +56,8 @@ class UpstreamSettings(Part):
     """A named place where calls can be sent: provider, address, credentials."""
 
     provider: Name = Field(
-        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp."
+        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp, azure, gemini, groq, "
+        "mistral, deepseek, together, fireworks, xai, vllm or lmstudio."
     )
     base_url: str = Field(
         default="", description="The address that its own documents call the base. Left out: the provider's."
@@ -95,6 +98,12 @@ class UpstreamSettings(Part):
     keep_alive: Annotated[str | int | None, BeforeValidator(_keep_alive, json_schema_input_type=str | int | None)] = (
         Field(default=None, description="ollama: how long the model stays loaded, 5m, or -1 for ever.")
     )
+
+    num_ctx: Whole | None = Field(default=None, ge=1, description="ollama: the usual window in tokens, always sent.")
+    thinking: Literal["enabled", "adaptive"] | None = Field(
+        default=None, description="anthropic: how its models take `reasoning_effort`. Left out: as the catalogue says."
+    )
+    referer: str | None = Field(default=None, description="openrouter: the app's address, for its rankings.")
 
     _reason: str = PrivateAttr("")
 

@@ -71,7 +71,8 @@ class Router:
     def matching(self, model: str) -> list[Route]:
         """Every route that would take the name, the winner first."""
         found = [self._exact[model]] if model in self._exact else []
-        found += [route for length in self._lengths if (route := self._prefixes.get(model[:length]))]
+        lengths = (length for length in self._lengths if length <= len(model))
+        found += [route for length in lengths if (route := self._prefixes.get(model[:length]))]
         if default := self.default():
             found.append(default)
         return found

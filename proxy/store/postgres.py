@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from proxy.store.contract import StoreError
 
 _CONNECT: Final = 2  # seconds for each address of the host, so that a second one still has its turn
-_PATIENCE: Final = 30.0  # seconds for all of a step: its turn, the connection, the answer
+_PATIENCE: Final = 3.5  # seconds for all of a step: its turn, the connection, the answer
 _SESSION: Final = "SET statement_timeout = '3s'"  # what we gave up is given up by the server too
 _IS_THERE: Final = "SELECT to_regclass('sluice_kept') IS NOT NULL AND to_regclass('sluice_versions') IS NOT NULL"
 # One transaction. The lock's number is arbitrary: of processes that start together, one creates, the others wait.

@@ -63,7 +63,18 @@ class Waits:
 class EventStream:
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
-    __slots__ = ("_clock", "_ended", "_first_by", "_heard", "_idle", "_pieces", "_reader", "_source", "failure", "watch")
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_first_by",
+        "_heard",
+        "_idle",
+        "_pieces",
+        "_reader",
+        "_source",
+        "failure",
+        "watch",
+    )
 
     def __init__(self, source: Pieces, reader: Reader, watch: Watch, clock: Clock, waits: Waits) -> None:
         self._source = source

@@ -53,3 +53,9 @@ def text(answer: Locator) -> Locator:
 def fact(answer: Locator, name: str) -> Locator:
     """One of the facts below an answer."""
     return answer.locator(f'[data-fact="{name}"]')
+
+
+def fits(page: Page) -> bool:
+    """Whether neither the page nor its conversation scrolls sideways."""
+    within = "[document.documentElement, ...document.querySelectorAll('.scroller, .admin')]"
+    return bool(page.evaluate(f"{within}.every((node) => node.scrollWidth <= node.clientWidth)"))

@@ -2,10 +2,9 @@
 
 import json
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chatting import Chat, fact
+from tests.browser.chatting import Chat, fact, fits
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import Status
 
@@ -153,12 +152,12 @@ def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(visitor: Visit
     expect(page.locator("#config-warning")).to_be_hidden()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_every_view_opens(visitor: Visitor, site: Site, dark: bool) -> None:
-    page = visitor.open(f"{site.url}/admin", width=375, dark=dark)
+def test_every_view_fits_a_phone(visitor: Visitor, site: Site) -> None:
+    site.running.chat({**HELLO, "model": "house"}).raise_for_status()
+    page = visitor.open(f"{site.url}/admin", width=375, dark=True)
     for view in VIEWS:
         page.locator("#open-side").click()
         page.locator(f'.side nav a[href="#{view}"]').click()
         expect(page.locator(f'#view[data-view="{view}"]')).not_to_be_empty()
         expect(page.locator("#trouble")).to_be_hidden()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{view} scrolls sideways"
+        assert fits(page), view

@@ -5,7 +5,9 @@ from playwright.sync_api import expect
 
 from tests.browser.chatting import Chat, ended, fact, text
 from tests.browser.conftest import Site, Visitor
-from tests.doubles.faults import ErrorEvent, HoldAfter, Say, Status
+from tests.doubles.faults import HoldAfter, Say, Status, events
+from tests.doubles.server import Double
+from tests.doubles.wire import Answer, Hold, Received
 from tests.doubles.words import Said
 from tests.running import wait_for
 
@@ -18,6 +20,13 @@ def chat(visitor: Visitor, site: Site) -> Chat:
 def asked(site: Site) -> list[dict[str, str]]:
     """The messages of the last call that reached the default upstream."""
     return list(site.east.calls[-1].json["messages"])
+
+
+def breaks_when_released(double: Double, request: Received) -> Answer:
+    """Five events, and an error when the test says so."""
+    answer = double.answer(request)
+    failure = double.failed_event(request, "The engine fell out.", "server_error")
+    return answer.with_acts(*events(answer)[:5], Hold(), failure)
 
 
 def test_an_answer_is_on_screen_while_it_is_still_coming(chat: Chat, site: Site) -> None:
@@ -156,10 +165,14 @@ def test_an_error_is_said_plainly(chat: Chat, site: Site, visitor: Visitor) -> N
     ended(answer, "failed")
     visitor.forgive(400)
     expect(answer.get_by_test_id("failure")).to_contain_text("Your prompt is not to our taste.")
-    site.east.script(ErrorEvent(after=5, message="The engine fell out."))
+    site.east.script(breaks_when_released)
     answer = chat.ask("And now?")
+    ended(answer, "streaming")
+    site.east.release()
     ended(answer, "failed")
-    expect(answer.get_by_test_id("failure")).to_contain_text("This answer is incomplete. The upstream reported an error: The engine fell out.")
+    expect(answer.get_by_test_id("failure")).to_contain_text(
+        "This answer is incomplete. The upstream reported an error: The engine fell out."
+    )
     expect(text(answer)).not_to_be_empty()
 
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chatting import Chat, ended, text
+from tests.browser.chatting import Chat, ended, fits, text
 from tests.browser.conftest import Site, Visitor, know
 from tests.doubles.faults import Status
 from tests.doubles.openai import OpenAIDouble
@@ -36,7 +36,8 @@ Within a line <script>document.title='taken'</script> and <svg onload="document.
 BROKEN = {
     "an open fence": "Look:\n\n```python\nprint('never closed'",
     "open everything": "**bold _slanted `code [link](http:// ![image]( <b | table |\n|--",
-    "deep quotes": ">" * 3000 + " deep",
+    "deep quotes": ">" * 100 + " deep",
+    "too deep quotes": ">" * 3000 + " deep",
     "deep lists": "\n".join("\t" * at + "- level" for at in range(300)),
     "brackets": "[" * 20_000,
     "stars": "*a\n" * 8_000,
@@ -55,8 +56,8 @@ def no_harm(page: Page) -> None:
     foreign = "img:not([src^='/static/']), script:not([src]), iframe, style, object, embed, svg:not(.icon), #log form"
     expect(page.locator("#log, #view, #first-model").locator(foreign)).to_have_count(0)
     assert "taken" not in page.title()
-    handlers = "[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames()).filter((name) => name.startsWith('on'))"
-    assert page.evaluate(handlers) == []
+    attributes = "[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
+    assert not [name for name in page.evaluate(attributes) if name.startswith("on")]
 
 
 def test_a_model_cannot_write_into_the_page(chat: Chat, site: Site) -> None:
@@ -64,7 +65,8 @@ def test_a_model_cannot_write_into_the_page(chat: Chat, site: Site) -> None:
     answer = chat.told("Attack!")
     expect(text(answer)).to_contain_text(IMAGE)
     expect(text(answer)).to_contain_text("<script>document.title='taken'</script>")
-    links = text(answer).locator("a").evaluate_all("(links) => links.map((link) => [link.protocol, link.rel, link.target])")
+    told = "(links) => links.map((link) => [link.protocol, link.rel, link.target])"
+    links = text(answer).locator("a").evaluate_all(told)
     assert {protocol for protocol, *_ in links} <= {"http:", "https:"}
     assert {tuple(rest) for _, *rest in links} == {("noopener noreferrer nofollow", "_blank")}
     expect(text(answer).get_by_text("press me")).to_be_visible()
@@ -72,15 +74,12 @@ def test_a_model_cannot_write_into_the_page(chat: Chat, site: Site) -> None:
     no_harm(chat.page)
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_broken_markdown_is_shown_all_the_same(chat: Chat, site: Site, what: str) -> None:
-    site.east.said = Said(BROKEN[what])
-    answer = chat.told("Say it.")
-    words = "(node) => node.textContent.length"
-    assert text(answer).evaluate(words) > 0
-    assert chat.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-    room = chat.page.locator(".scroller").evaluate("(node) => node.scrollWidth <= node.clientWidth")
-    assert room, "the conversation scrolls sideways"
+def test_broken_markdown_is_shown_all_the_same(chat: Chat, site: Site) -> None:
+    for what, said in BROKEN.items():
+        site.east.said = Said(said)
+        answer = chat.told("Say it.")
+        assert text(answer).evaluate("(node) => node.textContent.length") > 0, what
+        assert fits(chat.page), what
     no_harm(chat.page)
 
 

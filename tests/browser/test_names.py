@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chatting import Chat
+from tests.browser.chatting import Chat, fits
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import Say
 from tests.doubles.words import Said
@@ -25,7 +25,7 @@ def unnamed(page: Page) -> list[str]:
     session.detach()
     controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in CONTROLS]
     assert controls
-    return [f"{node['role']['value']} {node.get('properties')}" for node in controls if not node["name"]["value"].strip()]
+    return [node["role"]["value"] for node in controls if not node["name"]["value"].strip()]
 
 
 def everything_of_the_chat(site: Site, page: Page) -> None:
@@ -43,7 +43,8 @@ def everything_of_the_chat(site: Site, page: Page) -> None:
 def editing(site: Site, page: Page) -> None:
     Chat(page).told("Hello?")
     page.get_by_test_id("edit").click()
-    page.locator("#open-side").click() if page.locator("#open-side").is_visible() else None
+    if page.locator("#open-side").is_visible():
+        page.locator("#open-side").click()
     page.get_by_test_id("conversation").hover()
     page.get_by_test_id("rename").click()
 
@@ -54,7 +55,7 @@ def test_chat(visitor: Visitor, site: Site, width: int, act: Callable[[Site, Pag
     page = visitor.open(f"{site.url}/ui", width=width, dark=width == 375)
     act(site, page)
     assert unnamed(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert fits(page)
 
 
 def test_admin(visitor: Visitor, site: Site) -> None:

@@ -46,6 +46,7 @@ def test_headers_are_ours_the_configs_then_the_clients(endpoint: str, stream: bo
         (b"authorization", b"Bearer k"),
         (b"content-type", b"application/json"),
         (b"x-mine", b"1"),
+        (b"x-stainless-os", b"Linux"),
         (b"x-team", b"config"),
     ]
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, LiteralString
@@ -12,6 +13,7 @@ import pytest
 
 from proxy.app import Sluice
 from proxy.planning import loaded
+from proxy.serving.listening import listen
 from proxy.store.contract import StoreError
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, free_port, sluice, wait_for
@@ -140,6 +142,14 @@ def test_a_frozen_server_costs_a_bounded_time_and_is_found_again(server: Cluster
     late.close()
     sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'sluice'"
     wait_for(lambda: ask(server, sessions) == "SELECT 1")
+
+
+def test_a_stuck_host_leaves_a_turn_to_the_next(server: Cluster) -> None:
+    with closing(listen("127.0.0.1", 0)[0]) as silent:
+        hosts = f"host=127.0.0.1,127.0.0.1&port={silent.getsockname()[1]},{server.port}"
+        store = PostgresStore(f"postgresql://sluice:{PASSWORD}@/sluice?{hosts}")
+        assert store.version() == 0
+        store.close()
 
 
 def test_a_locked_table_costs_a_bounded_time(server: Cluster, store: PostgresStore) -> None:

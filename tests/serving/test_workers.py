@@ -1,0 +1,171 @@
+"""`sluice serve --workers 2`: one address and one set of numbers, whoever of them dies, and one clean end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.serving.workers import Place, place_of
+from tests.doubles.openai import OpenAIDouble
+from tests.running import wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = """
+server: {{port: 0, drain: 3s}}
+store: sqlite:///sluice.db
+upstreams:
+  east: {{provider: openai, base_url: {east}, api_key: sk-east}}
+  west: {{provider: openai, base_url: {west}, api_key: sk-west}}
+default_upstream: east
+log: {{format: json, level: info}}
+"""
+HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@dataclass(slots=True)
+class Served:
+    """A supervisor and its workers."""
+
+    process: subprocess.Popen[str]
+    url: str
+    lines: list[str] = field(default_factory=list)
+
+    def call(self) -> str:
+        """The upstream that answers a call, on a connection of its own."""
+        status, headers, body = self.ask("POST", "/v1/chat/completions", HELLO)
+        assert status == 200, body
+        return headers["x-sluice-upstream"]
+
+    def ask(self, method: str, path: str, content: Any = None) -> tuple[int, Mapping[str, str], str]:
+        """One exchange: status, headers and body."""
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=10)
+        try:
+            connection.request(method, path, orjson.dumps(content), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read().decode()
+        finally:
+            connection.close()
+
+    def counted(self) -> float:
+        """Calls that ended, as /metrics says."""
+        _, _, text = self.ask("GET", "/metrics")
+        return sum(float(number) for number in re.findall(r"^sluice_requests_total\{[^}]*\} (\S+)$", text, re.M))
+
+    def workers(self) -> set[int]:
+        """The processes that the supervisor has."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return {int(pid) for pid in children.split()}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west, TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(CONFIG.format(east=east.url, west=west.url))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        made = Served(process, "")
+        reader = threading.Thread(target=read, args=(process, made.lines))
+        reader.start()
+        try:
+            made.url = wait_for(lambda: listening(made.lines), 30)
+            wait_for(lambda: ready(made), 30)
+            yield made
+        finally:
+            process.terminate()
+            process.wait(20)
+            reader.join()
+            assert process.stderr is not None
+            process.stderr.close()
+
+
+def read(process: subprocess.Popen[str], lines: list[str]) -> None:
+    assert process.stderr is not None
+    lines.extend(iter(process.stderr.readline, ""))
+
+
+def listening(lines: list[str]) -> str | None:
+    found = re.search(r"http://[\d.]+:\d+", "".join(list(lines)))
+    return found[0] if found else None
+
+
+def ready(made: Served) -> bool:
+    """Whether both workers have answered: the numbers of both are told."""
+    try:
+        made.ask("GET", "/livez")
+    except OSError:
+        return False
+    return len(made.workers()) == 2 and all(map(listens, made.workers()))
+
+
+def listens(pid: int) -> bool:
+    """Whether a process takes signals itself, so that it has come up."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status)
+    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_their_numbers_add_up_whoever_is_asked(served: Served) -> None:
+    before = served.counted()
+    assert {served.call() for _ in range(40)} == {"east"}
+    wait_for(lambda: served.counted() == before + 40)
+    assert {served.counted() for _ in range(10)} == {before + 40}
+
+
+def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served) -> None:
+    before = served.counted()
+    for _ in range(40):
+        served.call()
+    wait_for(lambda: served.counted() == before + 40)
+    time.sleep(2.5)  # the numbers are saved every two seconds
+    victim = max(served.workers())
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: len(served.workers() - {victim}) == 2 and all(map(listens, served.workers())), 20)
+    wait_for(lambda: served.counted() == before + 40)
+    for _ in range(20):
+        served.call()
+    wait_for(lambda: served.counted() == before + 60)
+
+
+def test_a_switched_default_is_followed_by_all_within_a_second(served: Served) -> None:
+    for name in ("west", "east"):
+        switch = {"default_upstream": name}
+        status, _, body = served.ask("PUT", "/admin/provider-settings", switch)
+        assert status == 200, body
+        time.sleep(1.0)
+        assert {served.call() for _ in range(40)} == {name}
+
+
+def test_sigterm_ends_all_with_exit_code_0(served: Served) -> None:  # the last one: nothing runs behind it
+    workers = served.workers()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(15) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_place_is_read_as_it_was_written() -> None:
+    place = Place(1, (3, 4), Path("/tmp/a:b"))
+    assert place_of(place.text()) == place
+    assert place_of("") is None
+    assert place_of(None) is None
+    assert (Place(0, (), Path()).leads, place.leads) == (True, False)
