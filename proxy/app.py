@@ -79,6 +79,7 @@ class Sluice:
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
     _siblings: Siblings | None = field(default=None, init=False)
+    _recalled: bool = field(default=False, init=False)  # whether what operators decided is in force
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.instruments)
@@ -87,7 +88,7 @@ class Sluice:
         self.upstreams.counted = lambda upstream: self.metrics.sent.labels(upstream).inc()
         self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
-        self._recall()
+        self._recalled = self._recall()
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings)
 
@@ -101,13 +102,15 @@ class Sluice:
         """Where names go that no route takes."""
         return default_upstream(self.settings, self.choices)
 
-    def _recall(self) -> None:
-        """What operators decided before the last restart."""
+    def _recall(self) -> bool:
+        """Takes over what operators decided before; whether the store could be read."""
         try:
             self.choices.default_upstream = self.store.read("settings").get("default_upstream")
             self.personas.take(self.store.read("personas"))
         except StoreError as error:
             log.error("%s Operators' earlier choices are not in force.", error)
+            return False
+        return True
 
     def _count_cache(self, route: str, result: str) -> None:
         self.metrics.cache.labels(route, result).inc()
@@ -217,8 +220,8 @@ class Sluice:
         while True:
             try:
                 version = await asyncio.to_thread(self.store.version)
-                if version != seen and seen >= 0:
-                    await asyncio.to_thread(self._recall)
+                if not self._recalled or (version != seen and seen >= 0):
+                    self._recalled = await asyncio.to_thread(self._recall)
                     self.personas.join(self.plant.plan)
                 seen = version
             except StoreError as error:

@@ -80,7 +80,7 @@ class Tracing:
     provider: "TracerProvider"
     _tracer: "Tracer" = field(init=False)
     _context: Any = field(init=False)  # W3C Trace Context, in and out
-    _words: Any = field(init=False)  # opentelemetry.trace, which only this class's callers pay for
+    _words: Any = field(init=False)  # the module opentelemetry.trace, imported only where tracing is on
 
     def __post_init__(self) -> None:
         from opentelemetry import trace

