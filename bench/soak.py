@@ -294,39 +294,29 @@ class Proxy:
 async def served(folder: Path, port: int) -> AsyncIterator[Proxy]:
     """`sluice serve` as its own process before the upstream at `port`; ended by SIGTERM."""
     (folder / "config.yaml").write_text(CONFIG.format(port=port))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", "serve", "--config", str(folder / "config.yaml")),
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(__file__).parent.parent)},
-        stderr=asyncio.subprocess.PIPE, cwd=folder,
-    )  # fmt: skip
-    assert process.stderr is not None
+    log = folder / "log"
+    with log.open("wb") as output:  # a file, so that no log waits for a reader
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy", "serve", "--config", str(folder / "config.yaml")),
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(__file__).parent.parent)},
+            stderr=output,
+            cwd=folder,
+        )
     try:
-        async with asyncio.timeout(30):
-            shown = None
-            while not shown:
-                line = await process.stderr.readline()
-                if not line:
-                    raise OSError("the proxy did not start")
-                shown = re.search(rb"http://127\.0\.0\.1:(\d+)", line)
-        errors = asyncio.create_task(errors_in(process.stderr))
-        yield Proxy(process.pid, int(shown[1]))
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            if found := re.search(r"listens on http://127\.0\.0\.1:(\d+)", log.read_text()):
+                break
+        else:
+            raise OSError(f"the proxy did not start: {log.read_text()}")
+        yield Proxy(process.pid, int(found[1]))
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-    if said := await errors:
-        raise OSError(f"the proxy's log has errors: {said[0][:2000]}")
-    if process.returncode:
-        raise OSError(f"the proxy ended with {process.returncode}")
-
-
-async def errors_in(log: asyncio.StreamReader) -> list[str]:
-    """The first lines of the log that say something went wrong inside the proxy; all of it is read."""
-    found: list[str] = []
-    async for line in log:
-        if b'"level":"error"' in line and len(found) < 10:
-            found.append(line.decode("utf-8", "replace"))
-    return found
+    errors = [line for line in log.read_text().splitlines() if '"level":"error"' in line]
+    if errors or process.returncode:
+        raise OSError(f"the proxy ended with {process.returncode}, its log has {len(errors)} errors: {errors[:1]}")
 
 
 async def soak(calls: int, clients: int) -> int:

@@ -88,6 +88,10 @@ class Family(Generic[C]):
         """The numbers of every series."""
         return [(values, child.numbers()) for values, child in self._children.items()]
 
+    def series(self) -> int:
+        """How many lines a scrape gets of it."""
+        return len(self._children) * (len(self.bounds) + 3 if self.kind == "histogram" else 1)
+
     def exposed(self, series: Iterable[tuple[Labels, list[float]]]) -> Metric:
         """Prometheus' family of these series."""
         if self.kind == "histogram":
@@ -130,6 +134,10 @@ class Instruments(Collector):
     def histogram(self, name: str, says: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
         """A family of distributions over these bucket bounds."""
         return self._made(Family[Spread](name, says, labels, "histogram", bounds))
+
+    def series(self) -> int:
+        """How many lines a scrape gets, other processes' left out."""
+        return sum(family.series() for family in self._families.values())
 
     def snapshot(self) -> Snapshot:
         """All numbers of this process."""

@@ -238,6 +238,7 @@ def own(call: Call) -> Call:
     """The call as a flight makes it: with a trace of its own, and asking for the usage that some reader may want."""
     trace = Trace()
     trace.route = call.trace.route
+    trace.tries = call.trace.tries
     if not call.stream or call.wants_usage:
         return replace(call, trace=trace)
     options = call.fields.get("stream_options")

@@ -23,13 +23,14 @@ DURATION: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(120.0, 300.0, 600.0),
 )
-MOST_SERIES: Final = 9_000  # of all that carry a label a client has a hand in
+MOST_SERIES: Final = 9_000  # from which on label values that a client has a hand in are not taken in any more
 
 
 class Metrics:
     """The metrics of contract 5."""
 
     def __init__(self, made: Instruments) -> None:
+        self._made = made
         self.requests = made.counter(
             "sluice_requests_total", "Calls ended.", "door", "route", "upstream", "model", "status", "code"
         )
@@ -72,6 +73,11 @@ class Metrics:
         ).set(1)
         self.config_valid.set(1)
 
+    @property
+    def full(self) -> bool:
+        """Whether no more label values may be taken in: what comes now counts as `other`. Asked for new series only."""
+        return self._made.series() > MOST_SERIES
+
 
 @dataclass(slots=True)
 class Bound:
@@ -98,7 +104,8 @@ class Bound:
         """One call ended."""
         child = self.ended.get((status, code))
         if child is None:
-            child = self.ended[status, code] = self.metrics.requests.labels(*self.labels, str(status), code)
+            labels = (self.labels[0], "other", "other", "other") if self.metrics.full else self.labels
+            child = self.ended[status, code] = self.metrics.requests.labels(*labels, str(status), code)
         child.inc()
 
     def spent(self, kind: str, tokens: int | None) -> None:
@@ -109,9 +116,6 @@ class Bound:
                 _, _, upstream, model = self.labels
                 child = self.tokens[kind] = self.metrics.tokens.labels(upstream, model, kind)
             child.inc(tokens)
-
-
-SERIES_OF_A_BOUND: Final = len(DURATION) + len(FIRST_TOKEN) + len(PER_TOKEN) + 3 * 3 + 20
 
 
 @dataclass(slots=True)
@@ -162,7 +166,7 @@ class Meter:
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
         if child is None:
-            model = self.model_label(target.upstream, target.model)
+            model = "other" if self.metrics.full else self.model_label(target.upstream, target.model)
             child = self.metrics.attempts.labels(target.upstream, model, outcome)
             if len(self._outcomes) < 2_000:
                 self._outcomes[key] = child
@@ -221,7 +225,7 @@ class Meter:
         labels = (*labels[:3], self.model_label(trace.upstream, trace.model))
         bound = self._bound.get(labels)
         if bound is None:
-            if len(self._bound) * SERIES_OF_A_BOUND > MOST_SERIES:
+            if self.metrics.full:
                 labels = (call.door, "other", "other", "other")
             bound = self._bound.get(labels) or Bound(labels, self.metrics)
             self._bound[labels] = bound

@@ -30,6 +30,9 @@ routes:
     request: {{set: {{temperature: 0.5}}}}
   - prefix: gpt-
     to: [asleep/openai/{{model}}, east]
+  - model: kept
+    to: east/gpt-4o-mini
+    cache: {{exact: 1h, sampled: true}}
 personas:
   pirate: {{upstream: west, model: gpt-4o-mini, system: You are a pirate., set: {{temperature: 1}}}}
 """

@@ -4,9 +4,10 @@ import json
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.chatting import Chat, fact, fits
+from tests.browser.chatting import Chat, fact, fits, text
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import Status
+from tests.running import wait_for
 
 HELLO = {"model": "east/gpt-4o", "messages": [{"role": "user", "content": "Hello?"}]}
 VIEWS = ("overview", "upstreams", "models", "personas", "routes", "calls", "cache", "vapi", "configuration")
@@ -131,6 +132,23 @@ def test_the_catalogue_can_be_searched(visitor: Visitor, site: Site) -> None:
     expect(page.get_by_test_id("catalogue").locator("[data-model]")).to_have_count(1)
     page.get_by_role("button", name="west", exact=True).click()
     expect(page.locator('[data-model="west/gpt-4o-mini"]')).to_be_visible()
+
+
+def test_the_cache_is_shown_and_emptied(visitor: Visitor, site: Site) -> None:
+    chat = Chat(visitor.open(f"{site.url}/ui"))
+    chat.choose("kept")
+    first = text(chat.told("Hello?")).text_content()
+    chat.answer.get_by_test_id("regenerate").click()
+    expect(fact(chat.answer, "cache")).to_contain_text("cache hit")
+    expect(text(chat.answer)).to_have_text(first or "")
+    assert len(site.east.calls) == 1
+    page = admin(visitor, site, "cache")
+    row = page.locator('[data-route="kept"]')
+    expect(row).to_contain_text("kept")
+    page.get_by_test_id("clear-cache").click()
+    expect(page.get_by_test_id("toast")).to_contain_text("The cache is empty.")
+    chat.answer.get_by_test_id("regenerate").click()
+    wait_for(lambda: len(site.east.calls) == 2)
 
 
 def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(visitor: Visitor, site: Site) -> None:

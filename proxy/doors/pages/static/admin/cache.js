@@ -29,8 +29,8 @@ export function cache(refresh) {
     const rows = routes.map((each) => h("tr", { "data-route": each.route }, h("td", { class: "wrap" }, h("code", {}, each.route)), ...[each.entries, each.hits, each.misses].map((value) => h("td", { class: "num right" }, count(value))), h("td", { class: "right" }, h("button", { type: "button", class: "button", onclick: () => clear(each.route), "aria-label": `Empty the cache of ${each.route}` }, "Empty"))));
     return [
       h("dl", { class: "stats card" }, ...numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, value)))),
-      h("div", { class: "card flush" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows))),
-      h("div", { class: "actions" }, h("button", { type: "button", class: "button bad", onclick: () => clear(), "data-testid": "clear-cache" }, "Empty the whole cache")),
+      rows.length ? h("div", { class: "card flush" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows))) : nothing("Nothing is kept yet"),
+      h("div", { class: "actions", hidden: !entries }, h("button", { type: "button", class: "button bad", onclick: () => clear(), "data-testid": "clear-cache" }, "Empty the whole cache")),
     ];
   }
 
@@ -39,9 +39,14 @@ export function cache(refresh) {
     update({ cache: now }) {
       if (JSON.stringify(now) === before) return;
       before = JSON.stringify(now);
-      place.replaceChildren(...(now ? filled(now) : [h("div", { class: "empty card" }, icon("stack"), h("strong", {}, "No route keeps answers"), "Give a route `cache: {exact: 1h}` in config.yaml.")]));
+      place.replaceChildren(...(now ? filled(now) : [nothing("No route keeps answers")]));
     },
   };
+}
+
+/** @param {string} why */
+function nothing(why) {
+  return h("div", { class: "empty card" }, icon("stack"), h("strong", {}, why), "A route keeps answers with ", h("code", {}, "cache: {exact: 1h}"), " in config.yaml.");
 }
 
 /**

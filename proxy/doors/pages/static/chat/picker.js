@@ -57,7 +57,8 @@ export function picker(place, { label, load, chosen }) {
     upstream = wanted;
     const all = await load();
     models = wanted ? (await load(wanted)).map((model) => ({ ...model, upstream: wanted })) : all;
-    drawTabs([...new Set(all.map((model) => model.upstream).filter((each) => each !== null))]);
+    const first = all.filter((model) => !model.id.startsWith("persona/")); // so that upstreams stand in their own order
+    drawTabs([...new Set([...first, ...all].map((model) => model.upstream).filter((each) => each !== null))]);
     draw();
   }
 

@@ -179,7 +179,8 @@ function failureNode({ state, failure, text, finish }) {
  */
 function facts({ receipt, usage, firstToken, took, state }) {
   const { input, output, reasoning, cached, cost } = usage ?? {};
-  const speed = output && output > 1 && took && firstToken !== undefined && took > firstToken ? ((output - 1) / (took - firstToken)) * 1000 : null;
+  const timed = took && firstToken !== undefined && took - firstToken > 50; // what came at once has no speed
+  const speed = output && output > 1 && timed ? ((output - 1) / (took - firstToken)) * 1000 : null;
   const cacheWord = receipt.cache?.split(";")[0];
   /** @type {[string, string | null | undefined | false | 0, string?][]} */
   const known = [
