@@ -27,7 +27,7 @@ upstreams:
   east: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", models: [fine, fails, cuts, stalls, large]}}
   west: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", models: [fine]}}
 defaults:
-  timeouts: {{connect: 2s, first_token: 2s, idle: 500ms, whole: 5s}}
+  timeouts: {{connect: 2s, first_token: 2s, idle: 3s, whole: 10s}}
   retry: {{attempts: 2, backoff: 1ms, max_backoff: 5ms}}
   breaker: {{failures: 1000000000, open_for: 1s}}
 routes:
@@ -90,7 +90,7 @@ async def streamed(model: bytes, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"%x\r\n%s\r\n" % (len(event), event))
         if at == 3 and model in (b"cuts", b"stalls"):
             await writer.drain()
-            await asyncio.sleep(0 if model == b"cuts" else 2)
+            await asyncio.sleep(0 if model == b"cuts" else 8)
             return False
         if at % 4 == 0:
             await writer.drain()

@@ -92,7 +92,9 @@ def test_texts_grow_in_order_whatever_they_hold(texts: list[str], thoughts: list
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 4), st.integers(1, 3))
-def test_tool_calls_are_told_apart_by_index_however_their_parts_are_mixed(random: Any, calls: int, choices: int) -> None:
+def test_tool_calls_are_told_apart_by_index_however_their_parts_are_mixed(
+    random: Any, calls: int, choices: int
+) -> None:
     parts = {
         (choice, at): [f'{{"{choice}', f'":{at}', "}"] for choice in range(choices) for at in range(calls)
     }  # fmt: skip
@@ -183,7 +185,8 @@ def test_a_stream_made_of_a_whole_answer_says_what_openai_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[1,2]", b"7", b"null", b"{}", b'{"choices":7}', b'{"choices":[7]}', b'{"choices":[{"message":[7]}]}', b"{"]
+    "body",
+    [b"[1,2]", b"7", b"null", b"{}", b'{"choices":7}', b'{"choices":[7]}', b'{"choices":[{"message":[7]}]}', b"{"],
 )
 def test_what_is_no_completion_is_the_upstreams_fault(body: bytes) -> None:
     with pytest.raises(SluiceError) as raised:
@@ -215,12 +218,14 @@ def test_a_chunk_of_another_form_is_the_upstreams_fault(choice: Any) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | TEXT,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            "choices index delta message text tool_calls function name arguments id logprobs content usage".split()
-        ),
-        inner,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "choices index delta message text tool_calls function name arguments id logprobs content usage".split()
+            ),
+            inner,
+        )
     ),
     max_leaves=12,
 )

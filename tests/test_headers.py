@@ -27,7 +27,13 @@ def test_what_no_client_may_see(name: str) -> None:
 
 @pytest.mark.parametrize("turn", [to_upstream, to_client])
 def test_what_connection_names_stays_behind(turn: object) -> None:
-    lines = [(b"x-a", b"1"), (b"connection", b"close, X-A ,x-b"), (b"x-b", b"2"), (b"x-c", b"3"), (b"connection", b"x-d")]
+    lines = [
+        (b"x-a", b"1"),
+        (b"connection", b"close, X-A ,x-b"),
+        (b"x-b", b"2"),
+        (b"x-c", b"3"),
+        (b"connection", b"x-d"),
+    ]
     assert callable(turn)
     assert turn([*lines, (b"x-d", b"4")]) == [(b"x-c", b"3")]
 

@@ -175,7 +175,11 @@ def test_a_process_whose_log_is_stuck_still_ends_well(form: str) -> None:
     reading, writing = os.pipe()
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writing, timeout=20, cwd=Path(__file__).parent.parent
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=writing,
+            timeout=20,
+            cwd=Path(__file__).parent.parent,
         )
     finally:
         os.close(writing)

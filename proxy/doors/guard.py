@@ -73,7 +73,7 @@ def hostname(host: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a name or address is this machine's own."""
-    if host in ("localhost", "localhost."):
+    if host.lower() in ("localhost", "localhost."):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -12,6 +12,7 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import model_span
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
+_LONGEST_MODEL: Final = 1000  # characters
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS: Final = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0}
@@ -105,6 +106,8 @@ def fill(call: Call, body: bytes) -> None:
     if not isinstance(model, str) or not model:
         problem = "is missing" if model is None else "must be a string that is not empty"
         raise SluiceError("client_invalid_request", f"`model` {problem}; it decides the route.", param="model")
+    if len(model) > _LONGEST_MODEL:  # it is kept for a while: in the history, by the routing table
+        raise SluiceError("client_invalid_request", "`model` is too long for a name.", param="model")
     call.model_at = model_span(body, fields)
     stream = fields.get("stream")
     if stream is not None and not isinstance(stream, bool):

@@ -67,9 +67,11 @@ class Responder:
         told = self._told() if self.started else b""
         if not self.started:
             await self._head(reply.status, reply.headers)
+        send = self._send
         try:
             async for batch in stream:
-                await self._body(told + batch if told else batch, more=True)
+                self._last = perf_counter()
+                await send({"type": "http.response.body", "body": told + batch if told else batch, "more_body": True})
                 told = b""
         except SluiceError as failure:
             await self._body(told + failure.event(), more=False)

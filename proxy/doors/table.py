@@ -13,6 +13,8 @@ browsers on our own pages · holders of the admin token · Vapi."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")
+_VERSION: Final = re.compile(r"\A(?:/v1)+(?=/|\Z)")
+_DOUBLED: Final = re.compile(r"(?:/chat/completions){2,}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,5 @@ class Table:
 def plain(path: str) -> str:
     """A path without `/v1`, doubled or trailing slashes and doubled suffix: "/chat/completions"."""
     path = _SLASHES.sub("/", path)
-    while path.startswith("/v1/") or path == "/v1":
-        path = path[3:] or "/"
-    path = path.rstrip("/") or "/"
-    while path.endswith("/chat/completions/chat/completions"):
-        path = path.removesuffix("/chat/completions")
-    return path
+    path = _VERSION.sub("", path).rstrip("/") or "/"
+    return _DOUBLED.sub("/chat/completions", path)

@@ -23,7 +23,7 @@ DURATION: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(120.0, 300.0, 600.0),
 )
-MOST_SERIES: Final = 9_000  # from which on label values that a client has a hand in are not taken in any more
+MOST_SERIES: Final = 8_000  # from which on label values that a client has a hand in are not taken in any more
 
 
 class Metrics:

@@ -114,8 +114,7 @@ class Attempt:
 
     def _note_usage(self, body: bytes) -> None:
         """Keeps what a whole answer says it took."""
-        at = body.rfind(b'"usage"')
-        if at < 0:
+        if b'"usage"' not in body:
             return
         answer = orjson.loads(body)
         if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):

@@ -69,6 +69,7 @@ class EventStream:
         "_first_by",
         "_heard",
         "_idle",
+        "_loop",
         "_pieces",
         "_reader",
         "_source",
@@ -83,8 +84,9 @@ class EventStream:
         self.watch = watch
         self._clock = clock
         self._idle = waits.idle
-        self._first_by = asyncio.get_running_loop().time() + waits.first_token
-        self._heard = asyncio.get_running_loop().time()  # when bytes came last
+        self._loop = asyncio.get_running_loop()
+        self._first_by = self._loop.time() + waits.first_token
+        self._heard = self._loop.time()  # when bytes came last
         self._ended = False
         self.failure: SluiceError | None = None  # that ended it
 
@@ -97,49 +99,51 @@ class EventStream:
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            return await self._next()
-        except SluiceError as failure:
-            self._ended, self.failure = True, failure
-            silence = asyncio.get_running_loop().time() - self._heard
-            if failure.again == "same" and silence > min(_LONG, self._idle / 4):
-                failure.again = "next"  # it was silent before it broke, and the silent are not asked twice
-            raise
-
-    async def _next(self) -> bytes:
+        # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
             raise StopAsyncIteration
-        watch = self.watch
-        while True:
-            if watch.done and isinstance(watch, ChatWatch):
-                await self._linger()
-                raise StopAsyncIteration
-            try:
-                piece = await self._wait()
-            except StopAsyncIteration:
-                return self._last()
-            self._heard = asyncio.get_running_loop().time()
-            batch = self._reader.feed(piece)
-            if batch and (seen := watch.see(batch)):
-                return seen
-
-    async def _wait(self) -> bytes:
-        if isinstance(self._source, Talk) and not self._source.running:
-            self._source.set_clock()
-        elif self.watch.content_at is None:
-            self._clock.set("first_token", self._first_by - asyncio.get_running_loop().time())
-        else:
-            self._clock.set("idle", self._idle)
+        watch, clock, loop = self.watch, self._clock, self._loop
+        if watch.done and isinstance(watch, ChatWatch):
+            await self._linger()
+            raise StopAsyncIteration
         try:
-            return await self._pieces.__anext__()
-        except asyncio.CancelledError:
-            if name := self._clock.caught():
-                raise timeout(name) from None
-            raise
+            while True:
+                self._set_clock(watch, clock)
+                try:
+                    piece = await self._pieces.__anext__()
+                except StopAsyncIteration:
+                    return self._last()
+                finally:
+                    clock.at = None
+                self._heard = loop.time()
+                batch = self._reader.feed(piece)
+                if batch and (seen := watch.see(batch)):
+                    return seen
+        except SluiceError as failure:
+            raise self._broken(failure) from None
         except httpx.HTTPError as error:
-            raise translated(error) from None
-        finally:
-            self._clock.clear()
+            raise self._broken(translated(error)) from None
+        except asyncio.CancelledError:
+            if name := clock.caught():
+                raise self._broken(timeout(name)) from None
+            raise
+
+    def _set_clock(self, watch: Watch, clock: Clock) -> None:
+        """What the wait that begins now is measured by."""
+        if watch.content_at is not None:
+            clock.set("idle", self._idle)
+        elif isinstance(self._source, Talk) and not self._source.running:
+            self._source.set_clock()
+        else:
+            clock.set("first_token", self._first_by - self._loop.time())
+
+    def _broken(self, failure: SluiceError) -> SluiceError:
+        """The failure that ends this stream."""
+        self._ended, self.failure = True, failure
+        silence = self._loop.time() - self._heard
+        if failure.again == "same" and silence > min(_LONG, self._idle / 4):
+            failure.again = "next"  # it was silent before it broke, and the silent are not asked twice
+        return failure
 
     def _last(self) -> bytes:
         """The bytes that end the stream. Raises upstream_truncated where it is not complete."""

@@ -114,7 +114,9 @@ def test_each_model_has_its_own_and_changes_are_told_once() -> None:
 @pytest.mark.parametrize("failures", [0, 1, 3])
 def test_names_that_clients_make_up_are_not_kept_for_ever(failures: int) -> None:
     told: dict[tuple[str, str], bool] = {}
-    breakers = Breakers({"east": TRIPPING}, lambda upstream, model, is_open: told.__setitem__((upstream, model), is_open))
+    breakers = Breakers(
+        {"east": TRIPPING}, lambda upstream, model, is_open: told.__setitem__((upstream, model), is_open)
+    )
     for at in range(3000):
         breakers.of("east", f"m{at}").admits(0.0)
         for _ in range(failures):

@@ -104,8 +104,12 @@ def test_content_within_content_is_followed_and_does_not_break() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from("messages content text type tools prompt input function tool_calls".split()), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from("messages content text type tools prompt input function tool_calls".split()), inner
+        )
+    ),
     max_leaves=12,
 )
 

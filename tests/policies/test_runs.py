@@ -85,7 +85,9 @@ def test_who_is_told_when_to_come_back_is_not_told_not_to() -> None:
     assert run.given_up().should_retry is None
 
 
-@pytest.mark.parametrize("broken", [failure("client_invalid_request", "never"), failure("upstream_timeout_total", "never")])
+@pytest.mark.parametrize(
+    "broken", [failure("client_invalid_request", "never"), failure("upstream_timeout_total", "never")]
+)
 def test_after_some_failures_nobody_else_is_asked(broken: SluiceError) -> None:
     run = run_over("a", "b")
     with pytest.raises(SluiceError) as raised:

@@ -48,7 +48,9 @@ def test_a_fresh_answer_that_agrees_is_told_on_wherever_both_are_cut(
 ) -> None:
     seen = whole[:broke_at]
     splice = Splice(transcript(*cut(seen, first)), continues=False)
-    out = b"".join(splice.events(event({"role": "assistant", "content": text}, id="two")) for text in cut(whole, second))
+    out = b"".join(
+        splice.events(event({"role": "assistant", "content": text}, id="two")) for text in cut(whole, second)
+    )
     out += splice.events(event(finish="stop", id="two") + DONE)
     assert seen + said(out) == whole
     assert out.endswith(DONE)
@@ -156,7 +158,12 @@ def test_what_is_handed_on_ends_with_the_text_so_far(text: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b'{"messages":[]}', b'{"messages":[7]}', b'{"messages":[{"role":"user"},{"role":"assistant","content":"x"}]}'],
+    [
+        b"{}",
+        b'{"messages":[]}',
+        b'{"messages":[7]}',
+        b'{"messages":[{"role":"user"},{"role":"assistant","content":"x"}]}',
+    ],
 )
 def test_what_cannot_be_handed_on(body: bytes) -> None:
     assert handed_on(body, "x") is None

@@ -34,7 +34,9 @@ class Counted:
         return sum(value for found, had, value in self.samples() if found == name and labels.items() <= had.items())
 
 
-def call(model: str = "m", door: Door = "openai", upstream: str = "east", stream: bool = False, status: int = 200) -> Call:
+def call(
+    model: str = "m", door: Door = "openai", upstream: str = "east", stream: bool = False, status: int = 200
+) -> Call:
     made = Call("1", door, "chat/completions", model, b"", {}, stream=stream)
     made.trace.route, made.trace.upstream, made.trace.model, made.trace.status = "gpt-", upstream, model, status
     return made

@@ -22,7 +22,9 @@ def place(upstream: str = "up", model: str = "{model}", weight: int = 1) -> Targ
 
 def route(match: str, *to: Target, exact: bool = False, written: bool = True, weighted: bool = False) -> Route:
     targets = to or (place(f"of-{match}"),)
-    return Route(match or "default", match, exact, targets, RequestRules(), ResponseRules(), POLICIES, written, weighted)
+    return Route(
+        match or "default", match, exact, targets, RequestRules(), ResponseRules(), POLICIES, written, weighted
+    )
 
 
 def router(*routes: Route, default: Route | None = None) -> Router:
@@ -41,7 +43,9 @@ def test_exact_beats_the_longest_prefix_beats_the_default(
     prefixes: set[str], exacts: set[str], model: str, has_default: bool
 ) -> None:
     default = route("", written=False) if has_default else None
-    table = router(*(route(match) for match in prefixes), *(route(match, exact=True) for match in exacts), default=default)
+    table = router(
+        *(route(match) for match in prefixes), *(route(match, exact=True) for match in exacts), default=default
+    )
     matching = sorted((prefix for prefix in prefixes if model.startswith(prefix)), key=len, reverse=True)
     expected = [(name, True) for name in exacts if name == model] + [(prefix, False) for prefix in matching]
     found = table.matching(model)
