@@ -73,8 +73,8 @@ class Router:
         found = [self._exact[model]] if model in self._exact else []
         lengths = (length for length in self._lengths if length <= len(model))
         found += [route for length in lengths if (route := self._prefixes.get(model[:length]))]
-        if default := self.default():
-            found.append(default)
+        if not model.startswith("persona/") and (default := self.default()):
+            found.append(default)  # a persona that is not there is nobody else's model
         return found
 
     def _resolve(self, model: str) -> Choice:

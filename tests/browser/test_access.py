@@ -25,7 +25,7 @@ def locked() -> Iterator[Running]:
         yield running
 
 
-def test_the_chat_asks_for_a_key_once(visitor: Visitor, locked: Running) -> None:
+def test_the_chat_asks_for_a_key_once(locked: Running, visitor: Visitor) -> None:
     chat = Chat(visitor.open(f"{locked.url}/ui"))
     dialog, key = chat.page.locator("#key-dialog"), chat.page.locator("#key")
     expect(dialog).to_be_visible()
@@ -49,7 +49,7 @@ def test_the_chat_asks_for_a_key_once(visitor: Visitor, locked: Running) -> None
     assert "the-client-key" not in chat.page.evaluate("JSON.stringify(localStorage)")
 
 
-def test_the_admin_page_asks_for_the_token(visitor: Visitor, locked: Running) -> None:
+def test_the_admin_page_asks_for_the_token(locked: Running, visitor: Visitor) -> None:
     page = visitor.open(f"{locked.url}/admin")
     page.wait_for_url("**/admin/login")
     page.locator("#token").fill("a-wrong-token")

@@ -17,7 +17,7 @@ def admin(visitor: Visitor, site: Site, view: str) -> Page:
     return visitor.open(f"{site.url}/admin#{view}")
 
 
-def test_switching_the_default_moves_the_next_call(visitor: Visitor, site: Site) -> None:
+def test_switching_the_default_moves_the_next_call(site: Site, visitor: Visitor) -> None:
     chat = Chat(visitor.open(f"{site.url}/ui"))
     expect(fact(chat.told("Who?"), "upstream")).to_have_text("east")
     page = admin(visitor, site, "upstreams")
@@ -31,14 +31,14 @@ def test_switching_the_default_moves_the_next_call(visitor: Visitor, site: Site)
     assert (len(site.east.calls), len(site.west.calls)) == (2, 1)
 
 
-def test_an_upstream_that_is_off_says_why_and_cannot_be_the_default(visitor: Visitor, site: Site) -> None:
+def test_an_upstream_that_is_off_says_why_and_cannot_be_the_default(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "upstreams")
     card = page.locator('[data-upstream="asleep"]')
     expect(card).to_contain_text("OPENROUTER_API_KEY")
     expect(card.get_by_test_id("make-default")).to_be_disabled()
 
 
-def test_a_persona_is_made_changed_called_and_deleted(visitor: Visitor, site: Site) -> None:
+def test_a_persona_is_made_changed_called_and_deleted(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "personas")
     expect(page.locator('[data-persona="pirate"]')).to_contain_text("config.yaml")
     expect(page.locator('[data-persona="pirate"]').get_by_test_id("delete-persona")).to_have_count(0)
@@ -71,7 +71,7 @@ def test_a_persona_is_made_changed_called_and_deleted(visitor: Visitor, site: Si
     assert site.east.calls == []
 
 
-def test_explain_shows_the_rule_and_sends_nothing(visitor: Visitor, site: Site) -> None:
+def test_explain_shows_the_rule_and_sends_nothing(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "routes")
     page.get_by_test_id("explain-input").fill("gpt-4o")
     page.keyboard.press("Enter")
@@ -93,7 +93,7 @@ def test_explain_shows_the_rule_and_sends_nothing(visitor: Visitor, site: Site) 
     assert site.east.calls == site.west.calls == []
 
 
-def test_calls_with_their_attempts(visitor: Visitor, site: Site) -> None:
+def test_calls_with_their_attempts(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "calls")
     expect(page.locator("#view")).to_contain_text("No call yet")
     site.west.script(Status(503))
@@ -114,7 +114,7 @@ def test_calls_with_their_attempts(visitor: Visitor, site: Site) -> None:
     expect(page.locator("#view")).not_to_contain_text("Hello?")
 
 
-def test_the_overview_counts_what_goes_through(visitor: Visitor, site: Site) -> None:
+def test_the_overview_counts_what_goes_through(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "overview")
     expect(page.get_by_test_id("no-traffic")).to_be_visible()
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_the_overview_counts_what_goes_through(visitor: Visitor, site: Site) -> 
     expect(page.locator(".standings [data-upstream=east]")).to_contain_text("default")
 
 
-def test_the_catalogue_can_be_searched(visitor: Visitor, site: Site) -> None:
+def test_the_catalogue_can_be_searched(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "models")
     expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()
     page.get_by_test_id("catalogue-search").fill("4o mini")
@@ -134,7 +134,7 @@ def test_the_catalogue_can_be_searched(visitor: Visitor, site: Site) -> None:
     expect(page.locator('[data-model="west/gpt-4o-mini"]')).to_be_visible()
 
 
-def test_the_cache_is_shown_and_emptied(visitor: Visitor, site: Site) -> None:
+def test_the_cache_is_shown_and_emptied(site: Site, visitor: Visitor) -> None:
     chat = Chat(visitor.open(f"{site.url}/ui"))
     chat.choose("kept")
     first = text(chat.told("Hello?")).text_content()
@@ -151,7 +151,7 @@ def test_the_cache_is_shown_and_emptied(visitor: Visitor, site: Site) -> None:
     wait_for(lambda: len(site.east.calls) == 2)
 
 
-def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(visitor: Visitor, site: Site) -> None:
+def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "configuration")
     expect(page.get_by_test_id("config-state")).to_contain_text("is in force as it is on disk")
     good = site.running.path.read_text()
@@ -170,7 +170,7 @@ def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(visitor: Visit
     expect(page.locator("#config-warning")).to_be_hidden()
 
 
-def test_every_view_fits_a_phone(visitor: Visitor, site: Site) -> None:
+def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
     site.running.chat({**HELLO, "model": "house"}).raise_for_status()
     page = visitor.open(f"{site.url}/admin", width=375, dark=True)
     for view in VIEWS:

@@ -13,7 +13,7 @@ from tests.running import wait_for
 
 
 @pytest.fixture
-def chat(visitor: Visitor, site: Site) -> Chat:
+def chat(site: Site, visitor: Visitor) -> Chat:
     return Chat(visitor.open(f"{site.url}/ui"))
 
 

@@ -11,7 +11,7 @@ from tests.doubles.faults import HoldAfter, Say
 
 
 @pytest.fixture
-def chat(visitor: Visitor, site: Site) -> Chat:
+def chat(site: Site, visitor: Visitor) -> Chat:
     return Chat(visitor.open(f"{site.url}/ui"))
 
 

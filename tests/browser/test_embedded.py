@@ -32,3 +32,4 @@ def test_the_embedded_model_answers_on_screen(visitor: Visitor) -> None:
         expect(fact(answer, "tokens")).to_contain_text("token")
         lengths = chat.page.evaluate("lengths")
         assert len(lengths) > 4 and lengths == sorted(lengths), "it came in one piece"
+        visitor.leave()

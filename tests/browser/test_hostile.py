@@ -47,7 +47,7 @@ BROKEN = {
 
 
 @pytest.fixture
-def chat(visitor: Visitor, site: Site) -> Chat:
+def chat(site: Site, visitor: Visitor) -> Chat:
     return Chat(visitor.open(f"{site.url}/ui"))
 
 
@@ -106,3 +106,4 @@ def test_names_of_models_are_text(visitor: Visitor) -> None:
             page = visitor.open(f"{running.url}/admin#models")
             expect(page.get_by_test_id("catalogue")).to_contain_text(IMAGE)
             no_harm(page)
+            visitor.leave()

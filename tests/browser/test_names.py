@@ -51,14 +51,14 @@ def editing(site: Site, page: Page) -> None:
 
 @pytest.mark.parametrize("act", [everything_of_the_chat, editing])
 @pytest.mark.parametrize("width", [1280, 375])
-def test_chat(visitor: Visitor, site: Site, width: int, act: Callable[[Site, Page], None]) -> None:
+def test_chat(site: Site, visitor: Visitor, width: int, act: Callable[[Site, Page], None]) -> None:
     page = visitor.open(f"{site.url}/ui", width=width, dark=width == 375)
     act(site, page)
     assert unnamed(page) == []
     assert fits(page)
 
 
-def test_admin(visitor: Visitor, site: Site) -> None:
+def test_admin(site: Site, visitor: Visitor) -> None:
     site.running.chat({"model": "house", "messages": [{"role": "user", "content": "Hello?"}]}).raise_for_status()
     page = visitor.open(f"{site.url}/admin")
     marks = {
@@ -81,5 +81,5 @@ def test_admin(visitor: Visitor, site: Site) -> None:
     assert unnamed(page) == []
 
 
-def test_login(visitor: Visitor, site: Site) -> None:
+def test_login(site: Site, visitor: Visitor) -> None:
     assert unnamed(visitor.open(f"{site.url}/admin/login")) == []

@@ -1,0 +1,118 @@
+"""What was written is there after a restart and in other processes, and a broken disk is an error, never a crash."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from proxy.store.contract import StoreError
+from proxy.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(code: str, *arguments: object) -> str:
+    """What another process with this store says."""
+    made = "import sys\nfrom pathlib import Path\nfrom proxy.store.sqlite import SqliteStore\nfrom proxy.store.contract import StoreError\n"
+    command = [sys.executable, "-c", made + code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
+def test_texts_are_kept_by_kind_and_name(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    assert store.read("a") == {}
+    hostile = "'; DROP TABLE kept; --\0\u2028é\n"
+    for kind, name, text in (("a", "x", "1"), ("a", "y", hostile), ("b", "x", "2"), ("a", "x", "3"), (hostile, hostile, "")):
+        store.write(kind, name, text)
+    assert store.read("a") == {"x": "3", "y": hostile}
+    assert store.read(hostile) == {hostile: ""}
+    store.write("a", "x", None)
+    store.write("a", "x", None)
+    assert store.read("a") == {"y": hostile}
+    store.close()
+    store.close()
+    again = SqliteStore(tmp_path / "s.db")
+    assert again.read("b") == {"x": "2"}
+    again.close()
+
+
+def test_the_version_grows_with_every_write_whoever_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    before = store.version()
+    store.write("a", "x", "1")
+    run("store = SqliteStore(Path(sys.argv[1])); store.write('a', 'y', '2'); store.close()", path)
+    assert store.version() == before + 2
+    assert store.read("a") == {"x": "1", "y": "2"}
+    store.close()
+
+
+def test_two_processes_and_many_threads_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    code = "store = SqliteStore(Path(sys.argv[1]))\nfor at in range(50): store.write('a', f'{sys.argv[2]}-{at}', 'x')\nstore.close()"
+    others = [threading.Thread(target=run, args=(code, path, name)) for name in "pq"]
+    store = SqliteStore(path)
+    threads = [
+        threading.Thread(target=lambda name=name: [store.write("a", f"{name}-{at}", "x") for at in range(25)]) for name in "rs"
+    ]  # fmt: skip
+    for thread in others + threads:
+        thread.start()
+    for thread in others + threads:
+        thread.join(60)
+    assert len(store.read("a")) == 150
+    assert store.version() == 150
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"this is no database, whatever its name says" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_file_that_is_no_store_is_an_error_that_can_be_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(content)
+    store = SqliteStore(path)
+    for attempt in (lambda: store.read("a"), lambda: store.write("a", "x", "1"), store.version):
+        with pytest.raises(StoreError) as raised:
+            attempt()
+        assert str(tmp_path) not in str(raised.value)
+    store.close()
+    gc.collect()  # a connection that was left open would warn now
+    path.unlink()
+    assert store.read("a") == {}  # and it works once the file is good
+    store.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "missing" / "s.db")
+    with pytest.raises(StoreError):
+        store.write("a", "x", "1")
+    (tmp_path / "missing").mkdir()
+    store.write("a", "x", "1")
+    assert store.read("a") == {"x": "1"}
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StoreError):
+            SqliteStore(tmp_path / "s.db").write("a", "x", "1")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_is_an_error_and_what_was_kept_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    code = (
+        "import resource\nstore = SqliteStore(Path(sys.argv[1]))\nstore.write('a', 'kept', '1')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "try: store.write('a', 'large', 'x' * 1_000_000)\nexcept StoreError as error: print('refused')\n"
+        "print(store.read('a'))\n"
+    )
+    assert run(code, path).splitlines() == ["refused", "{'kept': '1'}"]
+    store = SqliteStore(path)
+    assert store.read("a") == {"kept": "1"}
+    store.close()
