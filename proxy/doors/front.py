@@ -42,9 +42,9 @@ class Front:
         if scope["type"] != "http":
             return
         try:
-            found = self._find(scope)
             if self.cors:
                 scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
+            found = self._find(scope)
             if check := self.checks.get(found.endpoint.access):
                 check(scope)
             scope["sluice.rest"] = found.rest

@@ -99,7 +99,8 @@ class Responder:
         """The timer's step: a comment if it was silent for long, else wait for the rest."""
         rest = self._last + self._ping - perf_counter()
         if rest <= 0.001:
-            self._beat = asyncio.get_running_loop().create_task(self._comment())
+            if self._beat is None or self._beat.done():  # else the reader takes nothing, not even a comment
+                self._beat = asyncio.get_running_loop().create_task(self._comment())
             rest = self._ping
         self._timer = asyncio.get_running_loop().call_later(rest, self._silent)
 

@@ -63,10 +63,12 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             try:
-                connection = sqlite3.connect(self._path, timeout=_PATIENCE, check_same_thread=False)
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_SCHEMA)
+                self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, check_same_thread=False)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.executescript(_SCHEMA)
             except sqlite3.Error as error:
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
                 raise StoreError(f"The store could not be opened: {error}.") from error
-            self._connection = connection
         return self._connection

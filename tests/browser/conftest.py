@@ -96,7 +96,9 @@ class Visitor:
 
     def leave(self) -> None:
         """Leaves every page, and nothing behind."""
-        for page in self.pages:
+        for page in self.pages[1:]:
+            page.close()
+        for page in self.pages[:1]:
             page.evaluate("() => (localStorage.clear(), sessionStorage.clear())")
             page.remove_listener("request", self.asked)
             page.goto("about:blank")

@@ -1,0 +1,204 @@
+"""One head, then the body: with comments while it is silent, and nothing behind the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.call import Call
+from proxy.doors.replying import PING, Responder, header, receipt
+from proxy.errors import SluiceError
+from proxy.reply import Reply
+from proxy.sse import events, payload
+
+BROKEN = SluiceError("upstream_truncated", "It broke.")
+
+
+def call(stream: bool = True) -> Call:
+    made = Call("req_1", "openai", "chat/completions", "m", b"", {}, stream=stream)
+    made.trace.route, made.trace.upstream, made.trace.model = "gpt-", "east", "gpt-4o"
+    made.trace.attempts = ["east:200"]
+    return made
+
+
+@dataclass
+class Wire:
+    """What was sent; each sending takes `pause` seconds, or waits for `opened`."""
+
+    pause: float = 0.0
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    opened: asyncio.Event | None = None
+    sending: int = 0
+    most: int = 0
+
+    async def __call__(self, message: Any) -> None:
+        self.sending += 1
+        self.most = max(self.most, self.sending)
+        try:
+            self.sent.append(message)
+            await asyncio.sleep(self.pause)
+            if self.opened is not None:
+                await self.opened.wait()
+        finally:
+            self.sending -= 1
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        return [message for message in self.sent if message["type"] == "http.response.start"]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
+
+    def head(self) -> dict[bytes, bytes]:
+        (start,) = self.starts
+        return dict(start["headers"])
+
+    def check(self) -> None:
+        """One head before all else, one end behind it."""
+        assert self.sent[0]["type"] == "http.response.start"
+        ends = [not message.get("more_body", False) for message in self.sent[1:]]
+        assert ends == [False] * (len(ends) - 1) + [True]
+        assert len(self.starts) == 1
+
+
+async def stream(*parts: bytes | float | SluiceError) -> AsyncIterator[bytes]:
+    """Bytes are sent, numbers waited for, errors raised."""
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+        elif isinstance(part, SluiceError):
+            raise part
+        else:
+            await asyncio.sleep(part)
+
+
+def replied(*parts: bytes | float | SluiceError, ping: float = 9, before: float = 0.0, wire: Wire | None = None) -> Wire:
+    sent = wire or Wire()
+
+    async def run() -> None:
+        responder = Responder(sent, call(), [(b"x-extra", b"1")], ping)
+        try:
+            await asyncio.sleep(before)
+            await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*parts)))
+        finally:
+            responder.close()
+        await asyncio.sleep(ping * 2 if ping < 1 else 0)  # nothing comes behind the end
+
+    asyncio.run(run())
+    return sent
+
+
+def test_a_stream_is_passed_on_event_by_event() -> None:
+    sent = replied(b"data: 1\n\n", b"data: 2\n\n")
+    sent.check()
+    assert [message["body"] for message in sent.sent[1:]] == [b"data: 1\n\n", b"data: 2\n\n", b""]
+    head = sent.head()
+    assert (head[b"x-sluice-upstream"], head[b"x-extra"], head[b"x-accel-buffering"]) == (b"east", b"1", b"no")
+    assert b"content-length" not in head
+
+
+def test_a_break_is_an_error_event_and_the_end() -> None:
+    sent = replied(b"data: 1\n\n", BROKEN)
+    sent.check()
+    assert orjson.loads(payload(list(events(sent.body))[-1]) or b"")["error"]["code"] == "upstream_truncated"
+    assert b"[DONE]" not in sent.body
+
+
+def test_silence_is_broken_by_comments_and_only_silence() -> None:
+    sent = replied(b"data: 1\n\n", 0.16, b"data: 2\n\n", ping=0.05)
+    sent.check()
+    assert 2 <= sent.body.count(PING) <= 3
+    busy = replied(*[part for _ in range(10) for part in (b"data: x\n\n", 0.01)], ping=0.06)
+    assert busy.body.count(PING) == 0
+
+
+def test_a_head_that_had_to_leave_early_is_followed_by_who_answered() -> None:
+    sent = replied(b"data: 1\n\n", ping=0.03, before=0.05)
+    sent.check()
+    assert sent.body.startswith(PING)
+    assert b": sluice upstream=east model=gpt-4o attempts=east:200\n\ndata: 1\n\n" in sent.body
+    assert dict(sent.head())[b"content-type"].startswith(b"text/event-stream")
+    broken = replied(BROKEN, ping=0.03, before=0.05)
+    assert b": sluice upstream=east" in broken.body
+    assert b"upstream_truncated" in broken.body
+
+
+def failed(stream: bool, before: float) -> Wire:
+    sent = Wire()
+
+    async def run() -> None:
+        responder = Responder(sent, call(stream), [], 0.03)
+        await asyncio.sleep(before)
+        await responder.fail(SluiceError("upstream_rate_limited", "Slow down.", retry_after=3))
+        responder.close()
+        await asyncio.sleep(0.08)
+
+    asyncio.run(run())
+    return sent
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_failure_has_its_status_while_no_head_has_left(stream: bool) -> None:
+    sent = failed(stream, 0.0)
+    sent.check()
+    (start,) = sent.starts
+    assert (start["status"], sent.head()[b"retry-after"]) == (429, b"3")
+    assert orjson.loads(sent.body)["error"]["code"] == "upstream_rate_limited"
+    assert int(sent.head()[b"content-length"]) == len(sent.body)
+
+
+def test_a_failure_behind_an_early_head_is_an_event() -> None:
+    sent = failed(True, 0.05)
+    sent.check()
+    (start,) = sent.starts
+    assert start["status"] == 200
+    assert orjson.loads(payload(list(events(sent.body))[-1]) or b"")["error"]["code"] == "upstream_rate_limited"
+
+
+def test_a_call_for_a_whole_answer_gets_no_comments() -> None:
+    sent = failed(False, 0.1)
+    (start,) = sent.starts
+    assert start["status"] == 429
+    assert PING not in sent.body
+
+
+def test_a_reader_that_takes_nothing_has_one_comment_waiting_and_none_is_left_behind() -> None:
+    async def run() -> Wire:
+        sent = Wire(opened=asyncio.Event())
+        responder = Responder(sent, call(), [], 0.01)
+        await asyncio.sleep(0.15)
+        assert sent.most == 1
+        responder.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sent.sending == 0
+        assert len(asyncio.all_tasks()) == 1
+        return sent
+
+    assert len(asyncio.run(run()).sent) == 1
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=600))
+def test_no_text_leaves_its_header_line(text: str) -> None:
+    line = header(text)
+    assert len(line) <= 500
+    assert all(32 <= byte < 127 for byte in line)
+    made = call()
+    made.trace.model = made.trace.route = text
+    made.trace.changes = (text, text)
+    for name, value in receipt(made):
+        assert not set(b"\r\n\0") & set(name + value)
+
+
+def test_a_call_that_reached_nobody_has_no_names_of_anybody() -> None:
+    made = call()
+    made.trace.upstream = made.trace.model = ""
+    assert not {b"x-sluice-upstream", b"x-sluice-model"} & dict(receipt(made)).keys()
+    made.trace.route = ""
+    assert receipt(made) == [(b"x-request-id", b"req_1")]
