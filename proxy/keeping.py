@@ -13,7 +13,7 @@ from proxy.settings import Settings
 from proxy.stages.caching import Cache, Similar
 
 if TYPE_CHECKING:
-    from proxy.embedders.contract import Embedder
+    pass
 
 _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic": pip install "sluice[semantic]".'
 

@@ -91,7 +91,9 @@ def test_options_tells_the_methods() -> None:
 
 
 def test_a_preflight_of_an_allowed_origin() -> None:
-    answer = asked("OPTIONS", "/fine", ORIGIN, origin=ORIGIN, access_control_request_headers="authorization, x-stainless-os")
+    answer = asked(
+        "OPTIONS", "/fine", ORIGIN, origin=ORIGIN, access_control_request_headers="authorization, x-stainless-os"
+    )
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert answer.headers["access-control-allow-headers"] == "authorization, x-stainless-os"
     assert answer.headers["access-control-allow-methods"] == "GET, HEAD, POST"

@@ -36,7 +36,8 @@ def test_without_a_token_only_this_machine_comes_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-x", "x-real-ip", "via"]
+    "name",
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-x", "x-real-ip", "via"],
 )
 def test_nothing_that_was_forwarded_is_from_this_machine(name: str) -> None:
     assert refused(guard().admin, scope(**{name: "127.0.0.1"})) == "invalid_api_key"
@@ -86,7 +87,9 @@ def test_metrics_are_open_or_the_operators() -> None:
     far = scope(peer="10.0.0.1", host="metrics.example")
     assert refused(guard("token").metrics, far) == ""
     assert refused(guard("token", closed_metrics=True).metrics, far) == "invalid_api_key"
-    assert refused(guard("token", closed_metrics=True).metrics, scope(peer="10.0.0.1", authorization="Bearer token")) == ""
+    assert (
+        refused(guard("token", closed_metrics=True).metrics, scope(peer="10.0.0.1", authorization="Bearer token")) == ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.call import Call
-from proxy.doors.reading import begun, bearer, body_of, fill, json_object, request_id, require_json
+from proxy.doors.reading import bearer, begun, body_of, fill, json_object, request_id, require_json
 from proxy.errors import SluiceError
 
 CHAT = {"model": "gpt-4o", "messages": []}
@@ -100,7 +100,8 @@ def test_only_chats_need_messages_and_null_is_no_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "", "application/jsonx", "multipart/form-data", "application/x-www-form-urlencoded", "text/json"]
+    "kind",
+    ["text/plain", "", "application/jsonx", "multipart/form-data", "application/x-www-form-urlencoded", "text/json"],
 )
 def test_what_a_web_page_could_post_unasked_is_refused(kind: str) -> None:
     assert refusal(CHAT, content_type=kind).status == 415

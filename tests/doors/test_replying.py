@@ -78,7 +78,9 @@ async def stream(*parts: bytes | float | SluiceError) -> AsyncIterator[bytes]:
             await asyncio.sleep(part)
 
 
-def replied(*parts: bytes | float | SluiceError, ping: float = 9, before: float = 0.0, wire: Wire | None = None) -> Wire:
+def replied(
+    *parts: bytes | float | SluiceError, ping: float = 9, before: float = 0.0, wire: Wire | None = None
+) -> Wire:
     sent = wire or Wire()
 
     async def run() -> None:

@@ -20,7 +20,9 @@ def cookie(sessions: Sessions = SESSIONS) -> str:
 
 
 def signed(ends: str, token: str = TOKEN) -> str:
-    return f"sluice_admin={ends}." + hmac.new(token.encode(), f"sluice_admin.{ends}".encode(), hashlib.sha256).hexdigest()
+    return (
+        f"sluice_admin={ends}." + hmac.new(token.encode(), f"sluice_admin.{ends}".encode(), hashlib.sha256).hexdigest()
+    )
 
 
 def valid(text: str, sessions: Sessions = SESSIONS) -> bool:

@@ -67,7 +67,9 @@ def test_plain_is_plain_already(path: str) -> None:
     assert "//" not in once
 
 
-@pytest.mark.parametrize("path", [b"/v1" * 20_000, b"/chat/completions" * 4_000, b"/" * 60_000, b"/models/" + b"x" * 60_000])
+@pytest.mark.parametrize(
+    "path", [b"/v1" * 20_000, b"/chat/completions" * 4_000, b"/" * 60_000, b"/models/" + b"x" * 60_000]
+)
 def test_a_long_path_takes_no_long_time(path: bytes) -> None:
     began = perf_counter()
     TABLE.find(path, "GET")

@@ -33,7 +33,9 @@ def test_a_call_is_told_without_its_prompt_and_key() -> None:
     history = History()
     history.note(call(failure=SluiceError("upstream_error", "x")), 0.25)
     (said,) = history.calls()
-    assert said | {"route": "gpt-", "upstream": "east", "model": "gpt-4o", "code": "upstream_error", "ms": 250.0} == said
+    assert (
+        said | {"route": "gpt-", "upstream": "east", "model": "gpt-4o", "code": "upstream_error", "ms": 250.0} == said
+    )
     assert said["tokens"] == {"input": 3, "output": 5, "cached": None}
     assert "prompt" not in str(said)
     assert "sk-secret" not in str(said)

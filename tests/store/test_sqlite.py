@@ -26,7 +26,13 @@ def test_texts_are_kept_by_kind_and_name(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     assert store.read("a") == {}
     hostile = "'; DROP TABLE kept; --\0\u2028é\n"
-    for kind, name, text in (("a", "x", "1"), ("a", "y", hostile), ("b", "x", "2"), ("a", "x", "3"), (hostile, hostile, "")):
+    for kind, name, text in (
+        ("a", "x", "1"),
+        ("a", "y", hostile),
+        ("b", "x", "2"),
+        ("a", "x", "3"),
+        (hostile, hostile, ""),
+    ):
         store.write(kind, name, text)
     assert store.read("a") == {"x": "3", "y": hostile}
     assert store.read(hostile) == {hostile: ""}
@@ -68,7 +74,9 @@ def test_two_processes_and_many_threads_write_at_once_and_nothing_is_lost(tmp_pa
     store.close()
 
 
-@pytest.mark.parametrize("content", [b"this is no database, whatever its name says" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"this is no database, whatever its name says" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_a_file_that_is_no_store_is_an_error_that_can_be_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "s.db"
     path.write_bytes(content)

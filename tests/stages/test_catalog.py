@@ -1,0 +1,137 @@
+"""What is known of upstreams: listed, looked up, refreshed, and never lost because a fetch failed."""
+
+import asyncio
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+
+from proxy.errors import SluiceError
+from proxy.providers.contract import Answer, Model, Provider, Request, Target
+from proxy.stages.catalog import Catalog, Shelf
+from tests.stages.planned import planned
+
+
+class Listing(Provider):
+    """Two requests for a catalogue; each answer's body is a model's name."""
+
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        first = yield Request("/1")
+        second = yield Request("/2")
+        return [Model(first.body.decode(), context=100), Model(second.body.decode())]
+
+
+def shelf(**more: Any) -> Shelf:
+    off = more.pop("off", "")
+    return Shelf(Target("up", "", Listing(), "http://x", "", off=off), "openai", more.pop("configured", {}), **more)
+
+
+def fetched(kept: Shelf, *answers: bytes | SluiceError) -> bool:
+    left = list(answers)
+
+    async def fetch(target: Target, request: Request, patience: float) -> Answer:
+        answer = left.pop(0)
+        if isinstance(answer, SluiceError):
+            raise answer
+        return Answer(200, [], answer)
+
+    return asyncio.run(Catalog({"up": kept}, fetch).refresh(kept))
+
+
+BROKEN = SluiceError("upstream_unreachable", "It cannot be reached.")
+
+
+def test_a_catalogue_is_fetched_and_the_last_good_one_stays() -> None:
+    kept = shelf()
+    assert kept.state == "unknown"
+    assert kept.refusal("anything") is None  # what cannot be known lets names through
+    assert fetched(kept, b"a", b"b")
+    assert (kept.state, list(kept.models), kept.trouble) == ("fetched", ["a", "b"], "")
+    assert not fetched(kept, b"c", BROKEN)
+    assert (kept.state, list(kept.models), kept.trouble) == ("fetched", ["a", "b"], "It cannot be reached.")
+    assert fetched(kept, b"c", b"d")
+    assert (list(kept.models), kept.trouble) == (["c", "d"], "")
+
+
+def test_what_the_config_says_is_over_what_the_upstream_says() -> None:
+    kept = shelf(configured={"a": Model("a", output=7, prices={"input": 1.0})})
+    fetched(kept, b"a", b"b")
+    assert (kept.models["a"].context, kept.models["a"].output, kept.models["a"].prices) == (100, 7, {"input": 1.0})
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_fetched_catalogue_refuses_only_if_it_is_strict(strict: bool) -> None:
+    kept = shelf(strict=strict)
+    fetched(kept, b"alpha", b"b")
+    assert kept.refusal("alpha") is None
+    assert (kept.refusal("alphx") is not None) is strict
+
+
+def test_a_fixed_catalogue_stays_what_it_is_and_learns_limits() -> None:
+    kept = shelf(fixed=("a", "z"))
+    assert (kept.state, list(kept.models)) == ("fixed", ["a", "z"])
+    fetched(kept, b"a", b"b")
+    assert (kept.state, list(kept.models), kept.models["a"].context) == ("fixed", ["a", "z"], 100)
+    refusal = kept.refusal("b")
+    assert refusal is not None
+    assert (refusal.code, refusal.status) == ("model_not_found", 404)
+
+
+def test_a_variant_of_a_model_is_known_by_its_name() -> None:
+    kept = shelf()
+    fetched(kept, b"vendor/a", b"b")
+    known = kept.look_up("vendor/a:free")
+    assert known is not None
+    assert known.context == 100
+    assert kept.look_up("c") is None
+
+
+def test_an_upstream_that_is_off_lists_nothing() -> None:
+    catalog = Catalog(
+        {"up": shelf(off="no key", fixed=("a",))}, fetch=lambda *_: asyncio.sleep(0, Answer(200, [], b""))
+    )
+    assert (catalog.entries(), catalog.names(), catalog.entry("up/a")) == ([], [], None)
+
+
+def test_every_name_that_can_be_called_is_listed() -> None:
+    catalog = planned("""
+upstreams:
+  east: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [org/a, b], limits: {b: {context: 9, output: 3}}}
+routes: [{model: house, to: east/b}]
+personas: {pirate: {upstream: east, model: b}}
+""").catalog
+    ids = [entry["id"] for entry in catalog.entries()]
+    assert sorted(ids) == ["east/b", "east/org/a", "house", "persona/pirate"]
+    for name in ids:
+        entry = catalog.entry(name)
+        assert entry is not None
+        assert (entry["id"], entry["object"]) == (name, "model")
+    b = catalog.entry("east/b")
+    assert b is not None
+    assert (b["context_length"], b["max_output_tokens"], b["upstream"]) == (9, 3, "east")
+    assert catalog.entry("east/c") is catalog.entry("nobody/b") is catalog.entry("") is None
+    assert {entry["id"] for entry in catalog.entries("east")} == {"east/b", "east/org/a", "persona/pirate"}
+    with pytest.raises(SluiceError) as raised:
+        catalog.entries("nobody")
+    assert raised.value.status == 404
+
+
+def test_refreshing_goes_on_after_failures_until_it_is_ended() -> None:
+    kept, tries = shelf(refresh=0.01), []
+
+    async def fetch(target: Target, request: Request, patience: float) -> Answer:
+        tries.append(request.path)
+        if len(tries) < 4:
+            raise BROKEN
+        return Answer(200, [], b"a")
+
+    async def run() -> None:
+        task = asyncio.create_task(Catalog({"up": kept}, fetch).run())
+        async with asyncio.timeout(5):
+            while kept.state != "fetched" or len(tries) < 10:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(run())
+    assert kept.trouble == ""

@@ -1,0 +1,118 @@
+"""A target is asked only for what it can answer, and gets what the route's rules made of the call."""
+
+import orjson
+import pytest
+
+from proxy.errors import SluiceError
+from proxy.providers.contract import Order
+from proxy.stages.explaining import explain, shown_whole
+from tests.stages.planned import call, planned
+
+PLAN = planned("""
+upstreams:
+  east: {provider: openai, base_url: "http://127.0.0.1:1/v1", limits: {small: {context: 100, output: 10}}}
+  closed: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [one]}
+  local: {provider: ollama, base_url: "http://127.0.0.1:2"}
+  off: {provider: openrouter}
+default_upstream: east
+routes:
+  - {prefix: ruled-, to: "east/{model}", request: {set: {temperature: 0.5}, remove: [metadata], headers: {set: {x-a: b}}}}
+  - {model: house, to: [off/x, closed/one, east/small]}
+""")
+
+
+def ordered(model: str, endpoint: str = "chat/completions", **fields: object) -> Order:
+    made = call({"model": model, **fields}, endpoint)
+    choice = PLAN.router.choose(made)
+    return PLAN.screen.prepare(made, choice.route).order(choice.targets[0])
+
+
+def refused(model: str, endpoint: str = "chat/completions", **fields: object) -> SluiceError:
+    with pytest.raises(SluiceError) as raised:
+        ordered(model, endpoint, **fields)
+    assert raised.value.again == "next"  # another target may be able to
+    return raised.value
+
+
+def test_each_reason_has_its_own_code() -> None:
+    assert refused("off/x").code == "upstream_not_configured"
+    assert refused("closed/on").code == "model_not_found"
+    assert "Did you mean one?" in refused("closed/on").message
+    assert refused("local/x", "audio/speech", input="x").code == "endpoint_not_supported"
+    assert refused("east/small", max_tokens=11).code == "context_length_exceeded"
+    assert refused("east/small", messages=[{"role": "user", "content": "x" * 2000}]).code == "context_length_exceeded"
+    assert ordered("east/small", max_tokens=10).need > 10
+    assert ordered("east/unknown", max_tokens=10**9).body
+
+
+def test_only_the_models_name_is_exchanged_where_no_rule_is() -> None:
+    body = b'{ "stream":false,"model" : "east/x","n":1.0, "messages":[ ],"z":"\\u00e9" }'
+    made = call(body)
+    choice = PLAN.router.choose(made)
+    order = PLAN.screen.prepare(made, choice.route).order(choice.targets[0])
+    assert order.body == body.replace(b'"east/x"', b'"x"')
+
+
+def test_rules_are_applied_and_told() -> None:
+    made = call({"model": "ruled-x", "metadata": {}}, authorization="Bearer sk-client", x_kept="1")
+    choice = PLAN.router.choose(made)
+    prepared = PLAN.screen.prepare(made, choice.route)
+    order = prepared.order(choice.targets[0])
+    fields = orjson.loads(order.body)
+    assert (fields["temperature"], fields["model"], "metadata" in fields) == (0.5, "ruled-x", False)
+    assert prepared.changes == ("set temperature", "remove metadata", "header set x-a")
+    names = dict(order.headers)
+    assert names[b"x-a"] == b"b"
+    assert names[b"x-kept"] == b"1"
+    assert b"authorization" not in names
+    assert made.fields["metadata"] == {}  # the call itself stays as it came
+
+
+@pytest.mark.parametrize(
+    ("passed", "line"), [(None, b"sluice-"), (b"other", b"other, sluice-"), (b"a, b", b"a, b, sluice-")]
+)
+def test_the_way_through_proxies_is_told_on(passed: bytes | None, line: bytes) -> None:
+    made = call({"model": "east/x"})
+    if passed is not None:
+        made.headers, made.passed = [(b"cdn-loop", passed)], passed
+    choice = PLAN.router.choose(made)
+    order = PLAN.screen.prepare(made, choice.route).order(choice.targets[0])
+    (told,) = [value for name, value in order.headers if name == b"cdn-loop"]
+    assert told.startswith(line)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_usage_is_asked_for_in_streams(asked: bool) -> None:
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    assert orjson.loads(ordered("east/x", stream=True, **options).body)["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in orjson.loads(ordered("east/x").body)
+
+
+def test_explain_says_of_each_target_what_a_call_would_meet() -> None:
+    said = explain(PLAN.router, PLAN.screen, call({"model": "house", "max_tokens": 11}))
+    assert (said["route"], said["beaten"]) == ("house", ["default"])
+    usable = [(target["upstream"], target["usable"]) for target in said["targets"]]
+    assert usable == [("off", False), ("closed", True), ("east", False)]
+    off, closed, east = said["targets"]
+    assert "OPENROUTER_API_KEY" in off["reason"]
+    assert closed["body"]["model"] == "one"
+    assert east["limits"] == {"context": 100, "output": 10}
+    assert "11" in east["reason"]
+
+
+def test_explain_names_every_route_that_was_beaten_once() -> None:
+    said = explain(PLAN.router, PLAN.screen, call({"model": "ruled-x"}))
+    assert (said["route"], said["beaten"]) == ("ruled-", ["default"])
+    assert said["targets"][0]["changes"][:2] == ["set temperature", "header set x-a"]
+
+
+def test_a_body_too_deep_to_be_shown_is_not_shown() -> None:
+    deep = b'{"model":"east/x","messages":[],"x":' + b"[" * 400 + b"]" * 400 + b"}"
+    (target,) = explain(PLAN.router, PLAN.screen, call(deep))["targets"]
+    assert (target["usable"], target["body"]) == (True, None)
+
+
+def test_routes_can_be_shown_whole() -> None:
+    shown = {each["name"]: each for each in map(shown_whole, PLAN.router.routes)}
+    assert [target["model"] for target in shown["house"]["targets"]] == ["x", "one", "small"]
+    assert not shown["east/"]["written"]

@@ -1,0 +1,108 @@
+"""A persona of the store is checked before it is kept, and one that went bad never keeps Sluice from starting."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.errors import SluiceError
+from proxy.personas import Personas, persona
+from tests.doubles.openai import OpenAIDouble
+from tests.running import sluice
+from tests.stages.planned import call, planned
+
+CONFIG = """
+upstreams: {east: {provider: openai, base_url: "http://127.0.0.1:1/v1"}}
+personas: {pirate: {upstream: east, model: m, system: Arr.}}
+"""
+GOOD = {"name": "poet", "upstream": "east", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"name": "a b"}, "name"), ({"name": ""}, "name"), ({"name": "../x"}, "name"), ({"name": "x" * 65}, "name"),
+     ({"name": 7}, "name"), ({"name": "x\n"}, "name"), ({"model": ""}, "model"), ({"model": None}, "model"),
+     ({"upstream": []}, "upstream"), ({"system": 7}, "system"), ({"set": []} , ""), ({"set": [1]}, "set"), ({"set": "x"}, "set"),
+     ({"set": {"model": "x"}}, "set"), ({"set": {"model.x": 1}}, "set"), ({"set": {"": 1}}, "set"), ({"colour": 1}, "colour")],
+)  # fmt: skip
+def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
+    if not param:
+        assert persona(GOOD | fields).set == {}
+        return
+    with pytest.raises(SluiceError) as raised:
+        persona(GOOD | fields)
+    assert (raised.value.status, raised.value.param) == (400, param)
+
+
+def test_it_comes_back_from_its_text() -> None:
+    made = persona(GOOD | {"system": "Rhyme.\n\u2028", "set": {"temperature": 1.5, "a.b": [1]}})
+    kept = Personas()
+    kept.take({"poet": made.text()})
+    assert kept.made == {"poet": made}
+
+
+@pytest.mark.parametrize("text", ["", "{", "7", "[]", "null", "{}", '{"upstream":"east"}', '{"upstream":"east","model":"m","set":7}',
+                                  '{"upstream":"east","model":"m","from":"a later version"}'])  # fmt: skip
+def test_what_cannot_be_read_any_more_is_passed_over(text: str) -> None:
+    kept = Personas()
+    kept.take({"bad": text, "poet": persona(GOOD).text()})
+    assert list(kept.made) == ["poet"]
+
+
+def test_they_join_the_table_but_for_names_and_upstreams_that_are_not_theirs() -> None:
+    plan, kept = planned(CONFIG), Personas()
+    for name, upstream in (("poet", "east"), ("pirate", "east"), ("lost", "gone")):
+        kept.made[name] = persona({"name": name, "upstream": upstream, "model": "kept"})
+    kept.join(plan)
+    assert plan.router.resolve("persona/poet").targets[0].model == "kept"
+    assert plan.router.resolve("persona/pirate").targets[0].model == "m"  # the config's
+    assert "persona/lost" not in plan.router.exact_names()
+    assert [(each["name"], each["source"]) for each in kept.listed(plan, "east")] == [
+        ("pirate", "config"),
+        ("poet", "store"),
+    ]
+    del kept.made["poet"]
+    kept.join(plan)
+    assert plan.router.exact_names() == ["persona/pirate"]
+
+
+PATHS = ["a..b", ".", "a.", ".a", "0", "a.0.b", "messages.0.content", "a\\.b", "\\", "a\\", "Model", "mo\\del", "MODEL", " model",
+         "messages", "stream", "é", "\n", "x" * 300]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_whatever_paths_it_sets_it_is_refused_or_it_works(path: str) -> None:
+    try:
+        made = persona(GOOD | {"set": {path: 1}})
+    except SluiceError:
+        return
+    plan, kept = planned(CONFIG), Personas({"poet": made})
+    kept.join(plan)
+    asked = call({"model": "persona/poet"})
+    choice = plan.router.choose(asked)
+    try:
+        order = plan.screen.prepare(asked, choice.route).order(choice.targets[0])
+    except SluiceError as error:
+        assert error.status < 500
+        return
+    fields = orjson.loads(order.body)
+    assert fields["model"] == "m"
+    assert [name for name in fields if name.lower() == "model"] == ["model"]
+
+
+def test_over_http_it_is_made_called_listed_and_deleted() -> None:
+    with OpenAIDouble(key="") as east:
+        east.strict = False
+        config = f"upstreams: {{east: {{provider: openai, base_url: {east.url}}}}}\npersonas: {{pirate: {{upstream: east, model: m}}}}"
+        with sluice(config) as running, running.client() as client:
+            for name, status in (("poet", 201), ("poet", 201), ("pirate", 409)):
+                assert (
+                    client.post("/admin/personas", json=GOOD | {"name": name, "system": "Rhyme."}).status_code == status
+                )
+            assert running.chat({"model": "persona/poet", "messages": []}).status_code == 200
+            assert east.requests[-1].json["messages"] == [{"role": "system", "content": "Rhyme."}]
+            assert client.post("/admin/personas", json=GOOD | {"upstream": "gone"}).status_code == 400
+            assert [each["name"] for each in client.get("/admin/personas").json()["data"]] == ["pirate", "poet"]
+            for name, status in (("poet", 204), ("poet", 404), ("pirate", 409), ("%2e%2e", 404)):
+                assert client.delete(f"/admin/personas/{name}").status_code == status
+            assert running.chat({"model": "persona/poet", "messages": []}).status_code != 500
