@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "dev.lock"
 HEAD = """# Licences
 
-Sluice itself is Apache-2.0. Every package of `requirements/dev.lock`, extras and tests included, as its own metadata says;
-written by `docs/build_licences.py`.
+Sluice itself is Apache-2.0. Every package of `requirements/dev.lock`, extras and tests included, as its own metadata
+says; written by `docs/build_licences.py`.
 
 | package | version | licence |
 |---|---|---|"""

@@ -21,7 +21,7 @@ class Assembler:
         self._extra: dict[str, Any] = {}
 
     def add(self, batch: bytes) -> None:
-        """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for chunks of no form."""
+        """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for odd chunks."""
         for event in events(batch):
             data = payload(event)
             if not data or data.startswith(b"[DONE]"):

@@ -16,7 +16,7 @@ from typing import Final
 from proxy.serving.listening import CannotListen, listen
 
 ENVIRONMENT: Final = "SLUICE_WORKER"
-"""What a worker finds in its environment: "INDEX:FD,FD:FOLDER" (its number, the listening sockets, the shared folder)."""
+"""What a worker finds in its environment: "INDEX:FD,FD:FOLDER" (its number, listening sockets, the shared folder)."""
 _SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
 _LONGEST_PAUSE: Final = 30.0
 _TICK: Final = 0.1

@@ -56,8 +56,8 @@ class UpstreamSettings(Part):
     """A named place where calls can be sent: provider, address, credentials."""
 
     provider: Name = Field(
-        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp, azure, gemini, groq, "
-        "mistral, deepseek, together, fireworks, xai, vllm or lmstudio."
+        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp, azure, gemini, "
+        "groq, mistral, deepseek, together, fireworks, xai, vllm or lmstudio."
     )
     base_url: str = Field(
         default="", description="The address that its own documents call the base. Left out: the provider's."

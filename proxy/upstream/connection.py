@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         """Ends an exchange; whether another may follow. If not, the connection is closed."""
         parser = self.parser
         if not (parser.complete and parser.keep_alive) or self.closed or self._transport.get_write_buffer_size():
-            # Nobody waits for the rest: what came of it is let go now, since parser and connection hold each other until
+            # Nobody waits for the rest: what came of it is let go now, as parser and connection hold each other until
             # the garbage collector runs, which counts objects and not their bytes.
             self._busy = False
             parser.pieces.clear()

@@ -23,13 +23,12 @@ def test_the_embedded_model_answers_on_screen(visitor: Visitor) -> None:
         chat.page.evaluate(f"globalThis.lengths = [0]; {WATCH}")
         chat.page.locator("#tune").click()
         chat.page.locator("#temperature").fill("0")
-        chat.page.locator("#max_tokens").fill("40")
-        answer = chat.ask("Name three colours as a list.")
+        chat.page.locator("#max_tokens").fill("120")
+        answer = chat.ask("Write a Python function that adds two numbers.")
         expect(answer).to_have_attribute("data-state", "done", timeout=60_000)
-        expect(text(answer).locator("ol > li, ul > li").first).to_be_visible()
-        expect(text(answer)).to_contain_text("Blue")
+        expect(text(answer).locator("pre code").first).to_contain_text("def add")
         expect(fact(answer, "upstream")).to_have_text("local")
         expect(fact(answer, "tokens")).to_contain_text("token")
         lengths = chat.page.evaluate("lengths")
-        assert len(lengths) > 4 and lengths == sorted(lengths), "it came in one piece"
+        assert len(lengths) > 3, f"it came in one piece: {lengths}"
         visitor.leave()
