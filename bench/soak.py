@@ -17,7 +17,7 @@ from typing import Final
 
 MOST_GROWTH: Final = 20.0  # MiB of resident memory, over what the process has once it is warm
 MOST_FILES: Final = 8  # open files more than when it was warm and idle
-WARM: Final = 4_000  # calls until code, buffers and the ring of the last calls are in memory
+WARM: Final = 2_000  # calls until code, buffers and the ring of the last calls are in memory
 PATIENCE: Final = 30.0  # seconds that any one call may take
 CONFIG: Final = """
 server: {{port: 0, ping: 500ms}}
@@ -371,9 +371,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--quick", action="store_true", help="3,000 calls behind the warm-up, some 20 seconds")
+    parser.add_argument("--quick", action="store_true", help="2,000 calls behind the warm-up, some 15 seconds")
     arguments = parser.parse_args()
-    return asyncio.run(soak(3_000 if arguments.quick else arguments.calls, arguments.clients))
+    return asyncio.run(soak(2_000 if arguments.quick else arguments.calls, arguments.clients))
 
 
 if __name__ == "__main__":

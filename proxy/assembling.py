@@ -159,7 +159,7 @@ def _is_choice(choice: Any) -> bool:
 def _chunks_of(choice: dict[str, Any]) -> Iterable[dict[str, Any]]:
     rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
     index, finish = choice.get("index", 0), choice.get("finish_reason") or "stop"
-    if "message" not in choice:
+    if not isinstance(choice.get("message"), dict):
         yield rest | {"finish_reason": finish}
         return
     message = dict(choice["message"])

@@ -30,7 +30,7 @@ def delta(index: int = 0, finish: str | None = None, **said: Any) -> dict[str, A
     return {"id": "c", "object": "chat.completion.chunk", "created": 7, "model": "m", "choices": [choice]}
 
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 CALLS = st.lists(
     st.fixed_dictionaries(
         {

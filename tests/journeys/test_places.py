@@ -33,7 +33,7 @@ def proxy(east: OpenAIDouble) -> Iterator[Running]:
 
 
 def status(proxy: Running, model: str) -> int:
-    return proxy.chat({"model": model, "messages": []}).status_code
+    return proxy.chat({"model": model, "messages": [{"role": "user", "content": "hello"}]}).status_code
 
 
 @pytest.mark.xfail(strict=True, reason="dispatch does not tell the breaker of a probe that finds no place")

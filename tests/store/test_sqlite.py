@@ -62,9 +62,12 @@ def test_two_processes_and_many_threads_write_at_once_and_nothing_is_lost(tmp_pa
     code = "store = SqliteStore(Path(sys.argv[1]))\nfor at in range(50): store.write('a', f'{sys.argv[2]}-{at}', 'x')\nstore.close()"
     others = [threading.Thread(target=run, args=(code, path, name)) for name in "pq"]
     store = SqliteStore(path)
-    threads = [
-        threading.Thread(target=lambda name=name: [store.write("a", f"{name}-{at}", "x") for at in range(25)]) for name in "rs"
-    ]  # fmt: skip
+
+    def write(name: str) -> None:
+        for at in range(25):
+            store.write("a", f"{name}-{at}", "x")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "rs"]
     for thread in others + threads:
         thread.start()
     for thread in others + threads:
