@@ -122,7 +122,7 @@ def test_a_breaker_opens_and_a_single_probe_closes_it() -> None:
         for _ in range(3):
             assert proxy.chat(BODY | {"stream": False}).headers["x-sluice-upstream"] == "west"
         seen = len(east.calls)
-        assert proxy.metric("sluice_breaker_open", upstream="east") == 1
+        wait_for(lambda: proxy.metric("sluice_breaker_open", upstream="east") == 1)
         assert proxy.chat(BODY | {"stream": False}).headers["x-sluice-attempts"] == "west:200"
         assert len(east.calls) == seen
         east.always = None
@@ -131,7 +131,7 @@ def test_a_breaker_opens_and_a_single_probe_closes_it() -> None:
             return proxy.chat(BODY | {"stream": False}).headers["x-sluice-upstream"] == "east"
 
         wait_for(back)
-        assert proxy.metric("sluice_breaker_open", upstream="east") == 0
+        wait_for(lambda: proxy.metric("sluice_breaker_open", upstream="east") == 0)
 
 
 def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:

@@ -125,8 +125,8 @@ def test_what_the_provider_behind_it_said_is_told(raw: object) -> None:
     [
         ({"availability": {"retryable": True, "retry_after": 12}}, [], 12, 12),
         ({"availability": {"retry_after": 12}}, [(b"retry-after", b"3")], 3, 3),
-        ({}, [(b"x-ratelimit-reset", b"%d" % ((time() + 600) * 1000))], 500, 600),
-        ({}, [(b"x-ratelimit-reset", b"%d" % (time() + 600))], 500, 600),
+        ({}, [(b"x-ratelimit-reset", b"%d" % ((time() + 86400) * 1000))], 80000, 86400),
+        ({}, [(b"x-ratelimit-reset", b"%d" % (time() + 86400))], 80000, 86400),
         ({}, [(b"x-ratelimit-reset", b"soon")], None, None),
     ],
 )
