@@ -129,6 +129,9 @@ class Sluice:
             before_cache, self.cache = self.cache, cache_of(settings, self._count_cache, lambda: self.plant.gateway)
             self.upstreams.later(before_cache.aclose())
         before, self.plant = self.plant, built(self, settings)
+        for (upstream, _), label in self._breaker_labels.items():  # the new plant's breakers are all closed
+            self.metrics.breaker.labels(upstream, label).set(0)
+        self._breaker_labels.clear()
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
         self.settings, self.problem = settings, ""
@@ -143,7 +146,7 @@ class Sluice:
         label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
         self.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
         if not is_open:
-            del self._breaker_labels[upstream, model]
+            self._breaker_labels.pop((upstream, model), None)
         log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
 
     def standings(self) -> list[Standing]:

@@ -38,10 +38,15 @@ class Target:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # of the config, sent with every request
     via: str = field(default="", repr=False)  # forward proxy URL, "h2", or "": our own HTTP/1.1 connection
     weight: int = 1
-    prefill: bool = False  # can go on from an assistant message
+    prefill: bool | frozenset[str] = False  # can go on from an assistant message: all models, or these
     limits: Model | None = None  # what config.yaml says, over what the catalogue says
     options: Mapping[str, Any] = field(default_factory=dict)  # provider-specific keys of the upstream
     off: str = ""  # why it cannot be called: "OPENROUTER_API_KEY is not set"; "": it can
+
+    @property
+    def prefills(self) -> bool:
+        """Whether this model can go on from an assistant message."""
+        return self.prefill if isinstance(self.prefill, bool) else self.model in self.prefill
 
 
 @dataclass(slots=True)  # not frozen: that would cost half a microsecond per call

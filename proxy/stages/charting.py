@@ -53,7 +53,7 @@ class Chart:
             headers=tuple((key.encode(), value.encode()) for key, value in upstream.headers.items()),
             via=upstream.proxy or ("h2" if upstream.http == "h2" else ""),
             weight=weight,
-            prefill=_prefills(upstream, model),
+            prefill=upstream.prefill if isinstance(upstream.prefill, bool) else frozenset(upstream.prefill),
             options=upstream.options,
             off=upstream.reason,
         )
@@ -126,10 +126,6 @@ def _request_of(route: RouteSettings) -> RequestRewrite:
         system=SystemText(said.system.prepend, said.system.append, said.system.replace),
         headers=HeaderChanges(said.headers.set, said.headers.remove),
     )
-
-
-def _prefills(upstream: UpstreamSettings, model: str) -> bool:
-    return upstream.prefill if isinstance(upstream.prefill, bool) else model in upstream.prefill
 
 
 def _keeping(route: RouteSettings) -> rules.Keeping | None:

@@ -136,8 +136,11 @@ class Dispatch:
         if gate is not None:
             try:
                 await gate.enter(run.call.tenant or "")
-            except SluiceError as full:
-                return full
+            except BaseException as full:
+                self.breakers.of(target.upstream, target.model).abandoned()  # it may have been a probe
+                if isinstance(full, SluiceError):
+                    return full
+                raise
         attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self._count)
         trace.upstream, trace.model = target.upstream, target.model
         tried = None

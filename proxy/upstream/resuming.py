@@ -109,7 +109,7 @@ class Resumption:
         text = self._transcript.texts.get("content", "")
         if not text:
             return [afresh]
-        body = handed_on(order.body, text) if order.target.prefill else None
+        body = handed_on(order.body, text) if order.target.prefills else None
         return [afresh] if body is None else [(replace(order, body=body), True), afresh]
 
     def _take(self, wire: Wire, continues: bool) -> bool:

@@ -36,7 +36,6 @@ def status(proxy: Running, model: str) -> int:
     return proxy.chat({"model": model, "messages": [{"role": "user", "content": "hello"}]}).status_code
 
 
-@pytest.mark.xfail(strict=True, reason="dispatch does not tell the breaker of a probe that finds no place")
 def test_a_probe_that_finds_no_place_makes_room_for_the_next(proxy: Running, east: OpenAIDouble) -> None:
     east.script(Status(500), Held())
     assert status(proxy, "sick") == 502  # its breaker is open now
@@ -50,7 +49,6 @@ def test_a_probe_that_finds_no_place_makes_room_for_the_next(proxy: Running, eas
     assert status(proxy, "sick") == 200
 
 
-@pytest.mark.xfail(strict=True, reason="breakers of the old configuration stay open on /metrics after a reload")
 def test_a_reload_closes_breakers_on_metrics_too(proxy: Running, east: OpenAIDouble) -> None:
     east.script(Status(500))
     assert status(proxy, "sick") == 502

@@ -53,16 +53,15 @@ def test_a_target_holds_address_and_key_of_its_upstream() -> None:
         "sk-east",
         "http://127.0.0.1:1/v1",
     )
-    assert (first.headers, first.prefill) == (((b"x-team", b"search"),), False)
+    assert (first.headers, first.prefills) == (((b"x-team", b"search"),), False)
     assert (second.upstream, second.model, second.key) == ("west", "b-gpt-x", "")
     assert "sk-east" not in repr(first)
-    assert router.resolve("house").targets[0].prefill
+    assert router.resolve("house").targets[0].prefills
     assert [target.weight for target in router.resolve("fast/8b").targets] == [3, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="`prefill` is compared with the template, not with the name that fills it")
 def test_a_model_asked_for_by_template_is_given_its_prefill() -> None:
-    assert planned(CONFIG).router.resolve("east/small").targets[0].prefill
+    assert planned(CONFIG).router.resolve("east/small").targets[0].prefills
 
 
 def test_where_a_name_goes_that_nothing_takes() -> None:
