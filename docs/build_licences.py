@@ -31,11 +31,11 @@ def licence_of(name: str) -> str:
         said = metadata(name)
     except PackageNotFoundError:
         return "not installed here"
-    expression = said.get("License-Expression") or ""
+    expression = said["License-Expression"] if "License-Expression" in said else ""
     classified = [
         line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or [] if line.startswith("License ::")
     ]
-    text = (said.get("License") or "").strip().split("\n")[0]
+    text = (said["License"] if "License" in said else "").strip().split("\n")[0]
     return expression or ", ".join(classified) or text[:80] or "not said"
 
 
