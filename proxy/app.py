@@ -129,9 +129,8 @@ class Sluice:
             before_cache, self.cache = self.cache, cache_of(settings, self._count_cache, lambda: self.plant.gateway)
             self.upstreams.later(before_cache.aclose())
         before, self.plant = self.plant, built(self, settings)
-        for (upstream, _), label in self._breaker_labels.items():  # the new plant's breakers are all closed
-            self.metrics.breaker.labels(upstream, label).set(0)
-        self._breaker_labels.clear()
+        same = {name for name, said in settings.upstreams.items() if said == self.settings.upstreams.get(name)}
+        self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
         self.settings, self.problem = settings, ""

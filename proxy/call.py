@@ -1,9 +1,9 @@
 """One request for an answer, in the form that every door makes and every stage reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from proxy.errors import SluiceError
 from proxy.reply import Usage
@@ -13,6 +13,10 @@ Headers = list[tuple[bytes, bytes]]
 
 Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
+
+
+NO_USAGE: Final = Usage()
+"""Of a call whose answer has not said what it took."""
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Trace:
     status: int = 0
     failure: SluiceError | None = None
     kept: list[bytes] | None = None  # the prompt, then the answer, where `log.content` wants them
-    usage: Usage = Usage()  # exchanged whole, never changed in place
+    usage: Usage = NO_USAGE  # exchanged whole, never changed in place
     span: Any = None  # OpenTelemetry's, where it is on
     tries: list[Try] | None = None  # the attempts, where somebody wants to know their times
 
@@ -73,7 +77,7 @@ class Call:
     fields: Mapping[str, Any]
     headers: Headers = field(default_factory=list, repr=False)  # the client's, all of them
     passed: bytes | None = None  # the proxies it has come through (cdn-loop, RFC 8586)
-    own: Headers = field(default_factory=list, repr=False)  # those of them that are for Sluice
+    own: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # those of them that are for Sluice
     credential: str | None = field(default=None, repr=False)  # the client key it showed
     content_type: bytes | None = None
     tenant: str | None = None  # set by admission: whose call it is

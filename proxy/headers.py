@@ -2,10 +2,22 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Any, Final
 
 from proxy.call import Headers
+
+
+class Lines(list[tuple[bytes, bytes]]):
+    """Header lines that are never changed, with what was worked out of them: a kept connection repeats its head."""
+
+    __slots__ = ("worked",)
+
+    def __init__(self, lines: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(lines)
+        self.worked: dict[object, Any] = {}
+
 
 _HOP_BY_HOP: Final = {
     b"connection",

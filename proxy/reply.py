@@ -2,6 +2,10 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
+
+WHOLE: Final = "sluice.response"
+"""A message of our server's, which names it in the scope's `extensions`: status, headers and the whole body at once."""
 
 
 @dataclass(slots=True)

@@ -138,21 +138,18 @@ def _content_in(delta: Any) -> bool:
 
 def usage_of(usage: Mapping[str, Any]) -> Usage:
     """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
-    inside = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    made = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    cost = usage.get("cost")
+    get = usage.get
+    inside = get("prompt_tokens_details") or get("input_tokens_details")
+    made = get("completion_tokens_details") or get("output_tokens_details")
+    cost = get("cost")
     return Usage(
-        input=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        output=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        cached=_count(inside.get("cached_tokens")),
-        reasoning=_count(made.get("reasoning_tokens")),
-        cost=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None,
+        _count(get("prompt_tokens", get("input_tokens"))),
+        _count(get("completion_tokens", get("output_tokens"))),
+        _count(inside.get("cached_tokens")) if isinstance(inside, dict) else None,
+        _count(made.get("reasoning_tokens")) if isinstance(made, dict) else None,
+        float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None,
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None

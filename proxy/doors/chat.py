@@ -7,15 +7,14 @@ from typing import Any, Final
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from proxy.call import Call, Headers
-from proxy.doors.openai import Manners, answer
+from proxy.doors.openai import Manners, answer, turn_away
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, list_of, members, object_of
 from proxy.doors.table import Endpoint
 from proxy.errors import SluiceError
 from proxy.gateway import Gateway
-from proxy.jsonedit import model_span
+from proxy.jsonspans import model_span
 
 _SHORT: Final = frozenset({"message", "conversation", "persona", "model"})
 
@@ -35,22 +34,14 @@ class ChatDoor:
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as /v1/chat/completions does."""
         call = begun(scope, "chat", "chat/completions")
-        extra: Headers = scope.get("sluice.extra", [])
         try:
             self.gateway.admit(call)
             require_json(call.content_type)
             fill(call, spelled_out(await body_of(scope, receive, self.manners.max_body), self.first_model))
         except SluiceError as failure:
-            await turn_away(self.gateway, call, failure, send, extra)
+            await turn_away(self.gateway, call, failure, scope, send)
         else:
-            await answer(self.gateway, call, Responder(send, call, extra, self.manners.ping))
-
-
-async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, send: Send, extra: Headers) -> None:
-    """Counts and answers a call that got no further than its door."""
-    gateway.refused(call, failure)
-    call.stream = False
-    await Responder(send, call, extra, 0.0).fail(failure)
+            await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
 
 def spelled_out(body: bytes, first_model: Callable[[], str | None]) -> bytes:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from proxy.call import Headers
 from proxy.doors.reading import request_id
+from proxy.doors.replying import send_whole
 from proxy.doors.table import Access, Found, Table
 from proxy.errors import SluiceError
 from proxy.headers import value
@@ -111,12 +112,10 @@ def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]
 
 async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
     """A whole answer with its request id, and without a body to a HEAD request."""
-    lines = [*headers, (b"content-length", b"%d" % len(body)), *scope.get("sluice.extra", ())]
+    lines = [*headers, (b"content-length", b"%d" % len(body))]
     if not any(name == b"x-request-id" for name, _ in headers):
         lines.append((b"x-request-id", request_id(value(scope["headers"], b"x-request-id")).encode()))
-    start: Message = {"type": "http.response.start", "status": status, "headers": lines}
-    await send(start)
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    await send_whole(scope, send, status, lines, b"" if scope["method"] == "HEAD" else body)
 
 
 async def respond_json(scope: Scope, send: Send, content: object, status: int = 200) -> None:

@@ -71,18 +71,11 @@ class OpenAIDoor:
                 self.gateway.admit(call)
                 fill(call, await body_of(scope, receive, self.manners.max_body))
             except SluiceError as failure:
-                await self._turn_away(scope, send, call, failure)
+                await turn_away(self.gateway, call, failure, scope, send)
             else:
-                await answer(
-                    self.gateway, call, Responder(send, call, scope.get("sluice.extra", []), self.manners.ping)
-                )
+                await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
         return answered
-
-    async def _turn_away(self, scope: Scope, send: Send, call: Call, failure: SluiceError) -> None:
-        self.gateway.refused(call, failure)
-        call.stream = False
-        await Responder(send, call, scope.get("sluice.extra", []), self.manners.ping).fail(failure)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models, `?upstream=NAME` for one upstream's."""
@@ -109,3 +102,10 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
         await responder.fail(failure)
     finally:
         responder.close()
+
+
+async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, scope: Scope, send: Send) -> None:
+    """Counts and answers a call that got no further than its door."""
+    gateway.refused(call, failure)
+    call.stream = False
+    await Responder(scope, send, call, 0.0).fail(failure)

@@ -2,14 +2,16 @@
 
 import random
 import re
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 from starlette.types import Receive, Scope
 
-from proxy.call import CacheMode, Call, Door
+from proxy.call import CacheMode, Call, Door, Headers
 from proxy.errors import SluiceError
-from proxy.jsonedit import model_span
+from proxy.headers import Lines
+from proxy.jsonspans import model_span
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 _LONGEST_MODEL: Final = 1000  # characters
@@ -45,8 +47,11 @@ def too_large(limit: int) -> SluiceError:
 
 def request_id(value: bytes | None) -> str:
     """The client's own id where it is sane, else a new one."""
-    if value and _SANE_ID.fullmatch(value):
-        return value.decode()
+    return value.decode() if value and _SANE_ID.fullmatch(value) else new_id()
+
+
+def new_id() -> str:
+    """An id for a request that brought none."""
     return f"req_{random.getrandbits(96):024x}"
 
 
@@ -70,29 +75,52 @@ def require_json(content_type: bytes | None) -> None:
         raise SluiceError("client_invalid_request", "The content-type must be application/json.", status=415)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the lines of a request's head say to a door."""
+
+    own_id: str | None  # the client's x-request-id, if it is sane
+    credential: str | None
+    content_type: bytes | None
+    passed: bytes | None
+    own: tuple[tuple[bytes, bytes], ...]  # the lines that are for Sluice
+
+
 def begun(scope: Scope, door: Door, endpoint: str) -> Call:
     """A call of which only the head is known."""
     headers = scope["headers"]
-    call = Call("", door, endpoint, "", b"", _NO_FIELDS, headers)
-    own_id = key = None
+    if isinstance(headers, Lines):
+        shown = headers.worked.get("shown")
+        if shown is None:
+            shown = headers.worked["shown"] = shown_by(headers)
+    else:
+        shown = shown_by(headers)
+    call = Call(shown.own_id or new_id(), door, endpoint, "", b"", _NO_FIELDS, headers)
+    call.credential, call.content_type = shown.credential, shown.content_type
+    call.passed, call.own = shown.passed, shown.own
+    return call
+
+
+def shown_by(headers: Headers) -> Shown:
+    """Reads the lines; the key is the one of Authorization where there are several."""
+    own_id = credential = key = content_type = passed = None
+    own = []
     for name, value in headers:
         if name == b"authorization":
-            call.credential = bearer(value)
+            credential = bearer(value)
         elif name == b"content-type":
-            call.content_type = value
+            content_type = value
         elif name == b"cdn-loop":
-            call.passed = value
-        elif name[:2] == b"x-" or name == b"api-key":
-            if name == b"x-request-id":
-                own_id = value
-            elif name == b"x-api-key" or name == b"api-key":
-                key = key or value
-            elif name == b"x-session-id" or name.startswith(b"x-sluice-"):
-                call.own.append((name, value))
-    call.id = request_id(own_id)
-    if call.credential is None and key is not None:
-        call.credential = key.decode("latin-1")
-    return call
+            passed = value if passed is None else passed + b", " + value
+        elif name == b"x-request-id":
+            own_id = value if _SANE_ID.fullmatch(value) else None
+        elif name == b"x-api-key" or name == b"api-key":
+            key = key or value
+        elif name == b"x-session-id" or name.startswith(b"x-sluice-"):
+            own.append((name, value))
+    if credential is None and key is not None:
+        credential = key.decode("latin-1")
+    return Shown(own_id.decode() if own_id else None, credential, content_type, passed, tuple(own))
 
 
 def fill(call: Call, body: bytes) -> None:

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from time import perf_counter
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
-from proxy.reply import Reply
+from proxy.reply import WHOLE, Reply
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -19,10 +19,10 @@ _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 class Responder:
     """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
 
-    __slots__ = ("_beat", "_call", "_extra", "_last", "_ping", "_send", "_timer", "started")
+    __slots__ = ("_beat", "_call", "_last", "_ping", "_scope", "_send", "_timer", "started")
 
-    def __init__(self, send: Send, call: Call, extra: Headers, ping: float) -> None:
-        self._send, self._call, self._extra = send, call, extra
+    def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
+        self._scope, self._send, self._call = scope, send, call
         self._ping = ping  # seconds of silence after which a stream gets a comment line
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -59,9 +59,8 @@ class Responder:
             await self._body(self._told() + body, more=False)
             return
         self.started = True
-        lines = [*headers, (b"content-length", b"%d" % len(body)), *receipt(self._call), *self._extra]
-        await self._send({"type": "http.response.start", "status": status, "headers": lines})
-        await self._send({"type": "http.response.body", "body": body})
+        lines = [*headers, (b"content-length", b"%d" % len(body)), *receipt(self._call)]
+        await send_whole(self._scope, self._send, status, lines, body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         told = self._told() if self.started else b""
@@ -80,7 +79,7 @@ class Responder:
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
-        lines = [*headers, *_NO_BUFFERING, *receipt(self._call), *self._extra]
+        lines = [*headers, *_NO_BUFFERING, *receipt(self._call), *self._scope.get("sluice.extra", ())]
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     async def _body(self, data: bytes, more: bool) -> None:
@@ -110,26 +109,45 @@ class Responder:
         await self._body(PING, more=True)
 
 
+async def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> None:
+    """A whole response, with what a browser page of another origin needs; at once where the server can take it so."""
+    if extra := scope.get("sluice.extra"):
+        lines += extra
+    if WHOLE in scope.get("extensions", ()):
+        await send({"type": WHOLE, "status": status, "headers": lines, "body": body})
+    else:
+        await send({"type": "http.response.start", "status": status, "headers": lines})
+        await send({"type": "http.response.body", "body": body})
+
+
 def receipt(call: Call) -> Headers:
     """What was chosen and done for a call, as response headers."""
     trace = call.trace
     if not trace.route:
         return [(b"x-request-id", call.id.encode())]
     overhead = trace.overhead if trace.overhead is not None else perf_counter() - call.began - trace.waited
-    lines = [
+    return [
         (b"x-request-id", call.id.encode()),
-        (b"x-sluice-route", header(trace.route)),
-        (b"x-sluice-upstream", header(trace.upstream)),
-        (b"x-sluice-model", header(trace.model)),
-        (b"x-sluice-attempts", ",".join(trace.attempts).encode()),
-        (b"x-sluice-cache", trace.cache.encode()),
-        (b"x-sluice-changes", header(", ".join(trace.changes))),
+        *chosen(trace.route, trace.upstream, trace.model, tuple(trace.attempts), trace.cache, trace.changes),
         (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3)),
     ]
-    return lines if trace.upstream else [*lines[:2], *lines[4:]]  # nobody was asked
 
 
 @lru_cache(maxsize=4096)
+def chosen(
+    route: str, upstream: str, model: str, attempts: tuple[str, ...], cache: str, changes: tuple[str, ...]
+) -> Headers:
+    """The lines that are the same for many calls; without the upstream's where nobody was asked."""
+    asked = [(b"x-sluice-upstream", header(upstream)), (b"x-sluice-model", header(model))] if upstream else []
+    return [
+        (b"x-sluice-route", header(route)),
+        *asked,
+        (b"x-sluice-attempts", ",".join(attempts).encode()),
+        (b"x-sluice-cache", cache.encode()),
+        (b"x-sluice-changes", header(", ".join(changes))),
+    ]
+
+
 def header(text: str) -> bytes:
     """A text as a header line can hold it."""
     return _plain(text).encode()

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call, Headers
-from proxy.doors.chat import turn_away
 from proxy.doors.front import respond_json
-from proxy.doors.openai import Manners, answer
+from proxy.doors.openai import Manners, answer, turn_away
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.table import Endpoint
 from proxy.doors.vapi_calls import chat_body, session_of, without_vapis
@@ -53,7 +52,6 @@ class VapiDoor:
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A turn of a voice call, answered as a stream unless a whole answer is asked for."""
         call = begun(scope, "vapi", "chat/completions")
-        extra: Headers = scope.get("sluice.extra", [])
         try:
             self._admit(call)
             body = await body_of(scope, receive, self.manners.max_body)
@@ -62,9 +60,9 @@ class VapiDoor:
             call.session = session_of(fields)
             fill(call, chat_body(body, fields, self.voice.model))
         except SluiceError as failure:
-            await turn_away(self.gateway, call, failure, send, extra)
+            await turn_away(self.gateway, call, failure, scope, send)
         else:
-            responder = VoiceResponder(send, call, extra, self.manners.ping, self.voice.apology)
+            responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
             await answer(self.gateway, call, responder)
 
     def _admit(self, call: Call) -> None:

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
-from starlette.types import Send
+from starlette.types import Scope, Send
 
-from proxy.call import Call, Headers
+from proxy.call import Call
 from proxy.doors.replying import Responder
 from proxy.errors import SluiceError, metric_code
 from proxy.reply import Reply
@@ -25,8 +25,8 @@ class VoiceResponder(Responder):
 
     __slots__ = ("_apology",)
 
-    def __init__(self, send: Send, call: Call, extra: Headers, ping: float, apology: str | None) -> None:
-        super().__init__(send, call, extra, ping)
+    def __init__(self, scope: Scope, send: Send, call: Call, ping: float, apology: str | None) -> None:
+        super().__init__(scope, send, call, ping)
         self._apology = apology
 
     async def reply(self, reply: Reply) -> None:

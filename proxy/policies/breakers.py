@@ -1,8 +1,8 @@
 """Keeps calls away from an upstream's model that fails again and again; single probes look whether it is back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from proxy.errors import SluiceError
 
@@ -17,9 +17,16 @@ class Tripping:
     open_for: float
 
 
+Pass = Literal["no", "call", "probe"]
+"""What a breaker says to a call; a probe is a call too."""
+
+
 @dataclass(slots=True)
 class Breaker:
-    """One upstream's model. Every `admits` that says yes is followed by `noted` or `abandoned`."""
+    """One upstream's model. Every `admits` that does not say "no" is followed by `noted` or `abandoned` with its word.
+
+    While it is open the probe alone is believed: calls that began before may end in any way, and say nothing of now.
+    """
 
     tripping: Tripping
     failed: int = 0  # in a row
@@ -27,32 +34,32 @@ class Breaker:
     open_until: float | None = None  # monotonic; None: closed
     probing: bool = False
 
-    def admits(self, now: float) -> bool:
+    def admits(self, now: float) -> Pass:
         """Whether a call may go there now; when the time is over, one at a time."""
         if self.open_until is None:
-            return True
+            return "call"
         if self.probing or now < self.open_until:
-            return False
+            return "no"
         self.probing = True
-        return True
+        return "probe"
 
-    def noted(self, failure: SluiceError | None, now: float) -> None:
+    def noted(self, failure: SluiceError | None, now: float, admitted: Pass = "call") -> None:
         """An attempt ended well (None), or with a failure."""
-        if failure is not None and not is_the_upstreams(failure):
-            self.abandoned()
+        self.abandoned(admitted)
+        if (failure is not None and not is_the_upstreams(failure)) or (self.open_until and admitted != "probe"):
             return
-        was_probing, self.probing = self.probing, False
         if failure is None:
             self.failed, self.open_until, self.cause = 0, None, None
             return
         self.failed += 1
         self.cause = failure
-        if self.failed >= self.tripping.failures or (was_probing and self.open_until is not None):
+        if self.failed >= self.tripping.failures or admitted == "probe":
             self.open_until = now + self.tripping.open_for
 
-    def abandoned(self) -> None:
+    def abandoned(self, admitted: Pass) -> None:
         """An attempt ended without telling anything of the upstream."""
-        self.probing = False
+        if admitted == "probe":
+            self.probing = False
 
     def refusal(self, upstream: str, now: float) -> SluiceError:
         """What a call gets that is kept away: the last failure's own code, and when to come back."""
@@ -101,15 +108,24 @@ class Breakers:
             if self._breakers.pop(key).open_until is not None:
                 self.changed(*key, False)
 
-    def noted(self, upstream: str, model: str, failure: SluiceError | None, now: float) -> None:
-        """An attempt ended."""
-        breaker = self.of(upstream, model)
-        if failure is None and not breaker.failed and not breaker.probing:
+    def noted(self, at: tuple[str, str], failure: SluiceError | None, now: float, admitted: Pass) -> None:
+        """An attempt at this upstream and model ended."""
+        breaker = self._breakers.get(at)
+        if failure is None and (breaker is None or (not breaker.failed and not breaker.probing)):
             return
+        breaker = breaker or self.of(*at)
         before = breaker.open_until is not None
-        breaker.noted(failure, now)
+        breaker.noted(failure, now, admitted)
         if (after := breaker.open_until is not None) != before:
-            self.changed(upstream, model, after)
+            self.changed(*at, after)
+
+    def take_over(self, before: "Breakers", unchanged: Container[str]) -> None:
+        """Those of upstreams that a new configuration leaves as they are go on as they were; others begin anew."""
+        for (upstream, model), breaker in before._breakers.items():
+            if upstream in unchanged and before.trippings[upstream] == self.trippings[upstream]:
+                self._breakers[upstream, model] = breaker
+            elif breaker.open_until is not None:
+                self.changed(upstream, model, False)
 
     def open(self) -> list[tuple[str, str, Breaker]]:
         """Those that keep calls away."""

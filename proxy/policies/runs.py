@@ -38,17 +38,14 @@ class Run:
     prepared: Prepared
     clock: Clock
     budget: Budget
+    policies: Policies = field(init=False)  # the route's
     left: deque[Target] = field(init=False)
     _refused: SluiceError | None = field(default=None, init=False)
     _failed: SluiceError | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.policies = self.choice.route.policies
         self.left = deque(self.choice.targets)
-
-    @property
-    def policies(self) -> Policies:
-        """The route's."""
-        return self.choice.route.policies
 
     @property
     def changes(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import orjson
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.headers import Lines
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
 from proxy.providers.reports import Report, report_in, report_of
@@ -35,10 +36,13 @@ class OpenAICompatible(Provider):
         """The order as it is, with the target's credentials and the headers of the config over the client's."""
         accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         target = order.target
-        key = (target.key, target.headers, accepted)
-        own, names = self._own.get(key) or self._own_lines(key, target)
-        passed = [line for line in order.headers if line[0] not in names]
-        return Request("/" + order.endpoint, order.body, "POST", own + passed)
+        key = (self, target.key, target.headers, accepted)
+        worked = order.headers.worked if isinstance(order.headers, Lines) else {}
+        lines = worked.get(key)
+        if lines is None:
+            own, names = self._own.get(key) or self._own_lines(key, target)
+            lines = worked[key] = Lines(own + [line for line in order.headers if line[0] not in names])
+        return Request("/" + order.endpoint, order.body, "POST", lines)
 
     def _own_lines(self, key: tuple[object, ...], target: Target) -> tuple[Headers, frozenset[bytes]]:
         """The lines that are the same for every request like this one, kept, and their names."""

@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.reply import WHOLE
 from proxy.serving.heads import request_id, response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -50,32 +51,28 @@ class Cycle:
     loop's next turn, and writes both at once. When the client leaves, the app's task is cancelled.
     """
 
-    __slots__ = (
-        "scope", "connection", "keep_alive", "wants_continue", "end", "task",
-        "body", "more_body", "wanted", "started", "complete", "event_stream",
-        "_head", "_flush", "_taken", "_bodyless", "_chunked", "_owed", "_waiter",
-    )  # fmt: skip
+    # Defaults stand on the class, so that making one costs next to nothing.
+    end: Literal["", "left", "draining"] = ""  # why the app's task was cancelled
+    task: asyncio.Task[None] | None = None
+    body: bytes | bytearray = b""
+    more_body = True
+    wanted = False  # the app waits for the body
+    started = False  # the app has given the head
+    complete = False
+    event_stream = False  # a chunked text/event-stream: comments and events may be put between two sends
+    _head = b""  # given, and not written yet
+    _flush: asyncio.Handle | None = None
+    _taken = False  # the app has had the body
+    _bodyless = False
+    _chunked = False
+    _owed = 0
+    _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, scope: Scope, connection: Connection, keep_alive: bool, wants_continue: bool) -> None:
         self.scope = scope
         self.connection = connection
         self.keep_alive = keep_alive
         self.wants_continue = wants_continue
-        self.end: Literal["", "left", "draining"] = ""  # why the app's task was cancelled
-        self.task: asyncio.Task[None] | None = None
-        self.body: bytes | bytearray = b""
-        self.more_body = True
-        self.wanted = False  # the app waits for the body
-        self.started = False  # the app has given the head
-        self.complete = False
-        self.event_stream = False  # a chunked text/event-stream: comments and events may be put between two sends
-        self._head = b""  # given, and not written yet
-        self._flush: asyncio.Handle | None = None
-        self._taken = False  # the app has had the body
-        self._bodyless = False
-        self._chunked = False
-        self._owed = 0
-        self._waiter: asyncio.Future[None] | None = None
 
     # What the connection tells
 
@@ -161,7 +158,7 @@ class Cycle:
         return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """Takes the head, then the body in as many pieces as the app likes."""
+        """Takes the head, then the body in as many pieces as the app likes; or both at once (WHOLE)."""
         connection = self.connection
         if connection.write_paused and not self.end:
             await connection.writable()
@@ -169,14 +166,18 @@ class Cycle:
             return
         kind = message["type"]
         if not self.started:
-            if kind != "http.response.start":
+            if kind == "http.response.start":
+                self._start(message["status"], message.get("headers", []))
+                self._flush = connection.loop.call_soon(self._flush_head)
+                return
+            if kind != WHOLE:
                 raise RuntimeError(f"{kind} before http.response.start")
-            self._start(message["status"], message.get("headers", []))
-            self._flush = connection.loop.call_soon(self._flush_head)
-            return
-        if kind != "http.response.body" or self.complete:
+            self._start(message["status"], message["headers"])
+            more = False
+        elif kind != "http.response.body" or self.complete:
             raise RuntimeError(f"{kind} after the response was {'complete' if self.complete else 'started'}")
-        more = message.get("more_body", False)
+        else:
+            more = message.get("more_body", False)
         data = self._frame(message.get("body", b""), more)
         if self._head:
             data = self._head + data
@@ -186,7 +187,10 @@ class Cycle:
         if data:
             connection.transport.write(data)
         if not more:
-            self._finish()
+            self.complete = True
+            if self._waiter is not None:
+                self._wake()
+            connection.answered(self)
 
     def _start(self, status: int, headers: Headers) -> None:
         fields = dict(headers)
@@ -194,7 +198,7 @@ class Cycle:
         framing = b"\r\n"
         if self.wants_continue and self.more_body:
             self.keep_alive = False  # whether the body that was not asked for still comes, nobody can tell
-        if self.scope["method"] == "HEAD" or status < 200 or status == 204 or status == 304:
+        if status < 200 or status == 204 or status == 304 or self.scope["method"] == "HEAD":
             self._bodyless = True
         elif length is not None:
             self._owed = int(length)
@@ -226,11 +230,6 @@ class Cycle:
                 raise RuntimeError("the body is not as long as its content-length")
         return data
 
-    def _finish(self) -> None:
-        self.complete = True
-        self._wake()
-        self.connection.answered(self)
-
     def _flush_head(self) -> None:
         if self._head and not self.connection.transport.is_closing():
             self.connection.transport.write(self._head)
@@ -250,7 +249,9 @@ class Cycle:
             event = error.event()
             self.keep_alive = False
             self.connection.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-            self._finish()
+            self.complete = True
+            self._wake()
+            self.connection.answered(self)
         else:
             self.connection.transport.abort()  # only a broken connection says that this was not all
 

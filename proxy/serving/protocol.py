@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any, Literal, cast
 
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -17,7 +17,7 @@ from proxy.serving.heads import error_response, request_id
 from proxy.serving.kernel import unsent
 from proxy.serving.leaving import Leaving
 from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, Limits
-from proxy.serving.requests import RequestReader
+from proxy.serving.requests import Head, RequestReader
 
 Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
 """What a connection's deadline is about."""
@@ -119,15 +119,13 @@ class SluiceProtocol(asyncio.Protocol):
 
     # What the reader tells
 
-    def on_request(self, scope: Scope, fields: dict[bytes, bytes], keep_alive: bool) -> None:
-        if int(fields.get(b"content-length", 0)) > self.limits.max_body:
+    def on_request(self, head: Head, size: int) -> None:
+        if size > self.limits.max_body:
             raise self._too_much()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise invalid("Too many requests wait for their answers on this connection.")
-        scope["client"] = self.client
-        scope["server"] = self.server
-        scope["state"] = self.app_state.copy()
-        cycle = self.cycle = Cycle(scope, self, keep_alive, fields.get(b"expect", b"").lower() == b"100-continue")
+        scope = {**head.scope, "client": self.client, "server": self.server, "state": self.app_state.copy()}
+        cycle = self.cycle = Cycle(scope, self, head.keep_alive, head.waits)
         if self.answering:
             self.pipeline.append(cycle)
             self._pause_reading()

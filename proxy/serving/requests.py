@@ -1,5 +1,7 @@
 """Bytes from a client become requests, or the one error that says why they are none."""
 
+import re
+from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote
 
@@ -7,6 +9,8 @@ import httptools
 from starlette.types import Scope
 
 from proxy.call import Headers
+from proxy.headers import Lines
+from proxy.reply import WHOLE
 from proxy.serving.framing import check_head, check_host, check_size, invalid, too_large
 from proxy.serving.limits import MAX_HEAD
 
@@ -14,11 +18,41 @@ UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 """Headers that a declined upgrade is served without."""
 
 
+EXTENSIONS: Final[dict[str, dict[str, Any]]] = {WHOLE: {}}
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,15})(?=\r\n)", re.IGNORECASE)
+_LONGEST_REPEATED: Final = 8 * 1024  # bytes of a head that a connection remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A sound request head. `scope`: ASGI's, without client, server and state; its headers leave content-length out."""
+
+    scope: Scope
+    keep_alive: bool
+    waits: bool  # for our word before it sends the body (`expect: 100-continue`)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A head that a client may send again, but for its content-length: the bytes before and after that number."""
+
+    before: bytes
+    after: bytes  # to the end of the empty line
+    head: Head
+
+
+def repeatable(data: bytes, head: Head) -> Repeatable | None:
+    """How a sound head that `data` begins with is known again; None: it is not whole, has no length, or is long."""
+    end = data.find(b"\r\n\r\n", 0, _LONGEST_REPEATED) + 4
+    length = _LENGTH.search(data, 0, end)
+    return Repeatable(data[: length.start(1)], data[length.end() : end], head) if length and end > 3 else None
+
+
 class Taker(Protocol):
     """Who takes the requests."""
 
-    def on_request(self, scope: Scope, fields: dict[bytes, bytes], keep_alive: bool) -> None:
-        """A head is complete and sound. `scope`: ASGI's, without client, server and state; `fields`: its headers."""
+    def on_request(self, head: Head, size: int) -> None:
+        """A head is complete; `size`: bytes that its content-length announces, 0 without one."""
 
     def on_piece(self, piece: bytes) -> None:
         """A piece of that request's body."""
@@ -30,6 +64,8 @@ class Taker(Protocol):
 class RequestReader:
     """Reads one connection's requests. Opens nothing; the same whichever way the network cuts the bytes.
 
+    A connection repeats its head: one that is, but for the content-length, the same bytes as the last is taken as that
+    was, and the parser gets nothing of that request.
     The taker may raise `SluiceError` out of its methods as well: `feed` passes it on, and is not to be called again.
     """
 
@@ -43,9 +79,21 @@ class RequestReader:
         self._target = b""
         self._size = 0  # bytes received of the head, or of the body since it last got on
         self._midway = False  # a request ended within this piece of input: _size does not cover the next one's head
+        self._last: Repeatable | None = None
+        self._began = b""  # the piece of input that began with the head that is being read
+        self._owed = 0  # bytes of a body that the parser knows nothing of
 
     def feed(self, data: bytes) -> None:
         """Takes what has arrived. Raises `SluiceError` once it can be no sound request."""
+        while data and (self._owed or self.phase == "idle"):
+            rest = self._repeated(data)
+            if rest is None:
+                break
+            data = rest
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self._size += len(data)
         self._midway = False
         try:
@@ -61,6 +109,34 @@ class RequestReader:
             raise invalid(f"The request is not valid HTTP/1.1: {error}.") from None
         if self._size > MAX_HEAD and self.phase != "idle":
             raise too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
+
+    def _repeated(self, data: bytes) -> bytes | None:
+        """What is left of the data after the body, or the repeated head, that it begins with; None: the parser's."""
+        if not self._owed:
+            last = self._last
+            if last is None or not data.startswith(last.before):
+                self._began = data
+                return None
+            begin = len(last.before)
+            end = data.find(b"\r\n", begin)
+            digits = data[begin:end]
+            if not digits.isdigit() or len(digits) > 15 or not data.startswith(last.after, end):
+                self._began = data
+                return None
+            self._owed = int(digits)
+            self.phase, self.headers = "head", last.head.scope["headers"]
+            self._taker.on_request(last.head, self._owed)
+            self.phase, self.headers = "body", []
+            data = data[end + len(last.after) :]
+        if data:
+            piece = data if len(data) <= self._owed else data[: self._owed]
+            self._owed -= len(piece)
+            data = data[len(piece) :]
+            self._taker.on_piece(piece)
+        if not self._owed:
+            self.phase = "idle"
+            self._taker.on_end()
+        return data
 
     def close(self) -> None:
         """Lets go of the parser, which holds our methods and with them us."""
@@ -107,9 +183,14 @@ class RequestReader:
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",
-            "headers": self.headers,
+            "extensions": EXTENSIONS,
+            "headers": Lines([line for line in self.headers if line[0] != b"content-length"]),
         }
-        self._taker.on_request(scope, fields, version == "1.1" and parser.should_keep_alive())
+        waits = fields.get(b"expect", b"").lower() == b"100-continue"
+        head = Head(scope, version == "1.1" and parser.should_keep_alive(), waits)
+        self._last = None if waits or not head.keep_alive else repeatable(self._began, head)
+        self._began = b""
+        self._taker.on_request(head, int(fields.get(b"content-length", 0)))
         self.phase = "body"
         self.headers, self._fields = [], {}  # trailers end here: no header is added after the checks
         self._size = 0

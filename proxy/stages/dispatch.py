@@ -1,7 +1,7 @@
 """Sends a call to its route's targets in turn until one answers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -9,7 +9,7 @@ from time import monotonic
 from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog
 from proxy.errors import SluiceError, metric_code
-from proxy.policies.breakers import Breakers
+from proxy.policies.breakers import Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
 from proxy.policies.routes import Choice, Hedge, Route
@@ -49,42 +49,49 @@ class Dispatch:
     async def send(self, call: Call, choice: Choice) -> Wire:
         """The answer of the first target that gives one, to be closed by whoever asked."""
         policies = choice.route.policies
-        total = policies.timeouts.total
+        hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
-        budget = self.budgets.get(choice.route.name)
-        if budget is None:
-            budget = self.budgets[choice.route.name] = Budget(policies.retry.budget)
-        budget.call(monotonic())
-        run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, budget)
+        run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, self._budget(choice.route))
         try:
-            wire = await self._first(run)
+            while True:
+                order = run.next_order()
+                if order is None:
+                    raise run.given_up()
+                if hedge is None or not run.left:
+                    outcome = await self._tries(run, order, clock, run.hold)
+                else:
+                    outcome = await self._raced(run, order, hedge)
+                if isinstance(outcome, Wire):
+                    break
+                run.failed(outcome, order.target)
         except BaseException:
             clock.close()
             raise
-        if policies.stream_safety == "resume" and call.chat and wire.stream is not None:
-            wire.stream = Resumption(run, wire, partial(self._tries, run))
-        if wire.clock is None:
-            wire.clock = clock
+        if outcome.clock is None:
+            outcome.clock = clock
         else:
             clock.close()  # the answer won a race by a clock of its own
-        return wire
+        if policies.stream_safety == "resume" and call.chat and outcome.stream is not None:
+            outcome.stream = Resumption(run, outcome, partial(self._tries, run))
+        return outcome
+
+    def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
+        """What was learnt of upstreams that a new configuration leaves as they are, and the calls that are there."""
+        self.breakers.take_over(before.breakers, unchanged)
+        self.gates.update({name: gate for name, gate in before.gates.items() if name in unchanged})
 
     def _clocks(self) -> Watchdog:
         if self._watchdog is None:
             self._watchdog = Watchdog()
         return self._watchdog
 
-    async def _first(self, run: Run) -> Wire:
-        hedge = run.policies.hedge
-        while order := run.next_order():
-            if hedge is None or not run.left:
-                outcome = await self._tries(run, order, run.clock, run.hold)
-            else:
-                outcome = await self._raced(run, order, hedge)
-            if isinstance(outcome, Wire):
-                return outcome
-            run.failed(outcome, order.target)
-        raise run.given_up()
+    def _budget(self, route: Route) -> Budget:
+        """The route's, with this call in it."""
+        budget = self.budgets.get(route.name)
+        if budget is None:
+            budget = self.budgets[route.name] = Budget(route.policies.retry.budget)
+        budget.call(monotonic())
+        return budget
 
     async def _raced(self, run: Run, order: Order, hedge: Hedge) -> Outcome:
         """One target, and a second beside it where the first is slow."""
@@ -114,90 +121,101 @@ class Dispatch:
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""
         retry, target = run.policies.retry, order.target
-        backoff = Backoff(retry.backoff, retry.max_backoff)
         breaker = self.breakers.of(target.upstream, target.model)
         for tried in range(1, retry.attempts + 1):
-            if not breaker.admits(monotonic()):
+            admitted = breaker.admits(monotonic())
+            if admitted == "no":
                 return breaker.refusal(target.upstream, monotonic())
-            outcome = await self._try(run, order, clock, hold)
+            outcome = await self._try(run, order, clock, hold, admitted)
             if isinstance(outcome, Wire) or outcome.again != "same" or tried == retry.attempts:
                 return outcome
-            wait = backoff.wait(tried, outcome.retry_after)
+            wait = Backoff(retry.backoff, retry.max_backoff).wait(tried, outcome.retry_after)
             if wait is None or wait >= clock.left or not run.budget.spend(monotonic()):
                 return outcome
             await asyncio.sleep(wait)
             run.call.trace.waited += wait
         raise AssertionError("a route allows at least one attempt")
 
-    async def _try(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
+    async def _try(self, run: Run, order: Order, clock: Clock, hold: Hold, admitted: Pass) -> Outcome:
         """One attempt, counted and told to the breaker, within the upstream's bounds."""
         target, trace = order.target, run.call.trace
+        visit = Visit(self, target, admitted)
         gate = self.gates.get(target.upstream)
         if gate is not None:
             try:
                 await gate.enter(run.call.tenant or "")
             except BaseException as full:
-                self.breakers.of(target.upstream, target.model).abandoned()  # it may have been a probe
+                self.breakers.of(target.upstream, target.model).abandoned(admitted)
                 if isinstance(full, SluiceError):
                     return full
                 raise
+            visit.gate = gate
         attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self._count)
         trace.upstream, trace.model = target.upstream, target.model
-        tried = None
         if trace.tries is not None:
-            trace.tries.append(tried := Try(target.upstream, target.model, target.provider.name))
+            visit.tried = Try(target.upstream, target.model, target.provider.name)
+            trace.tries.append(visit.tried)
         self.helpers.began(target.upstream)
         try:
             wire = await attempt.answer(hold)
         except SluiceError as failure:
             self._blank(failure)
             trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
-            self._ended(target, gate, failure, True, tried)
+            visit.ends(failure, True, attempt.status)
             return failure
         except BaseException:
-            self._ended(target, gate, None, False, tried)
+            visit.ends(None, False, attempt.status)
             raise
-        finally:
-            if tried is not None:
-                tried.status = attempt.status
         trace.attempts.append(f"{target.upstream}:{attempt.status}")
         trace.upstream, trace.model, trace.changes = target.upstream, target.model, run.changes + wire.changes
-        wire.after = partial(self._closed, target, gate, tried)
-        if tried is not None and wire.stream is None:
-            tried.end("ok")  # it is all there, however long the client takes to read it
+        if wire.stream is None:
+            visit.ends(None, True, attempt.status)  # it is all there, however long the client takes to read it
+        else:
+            if visit.tried is not None:
+                visit.tried.status = attempt.status
+            wire.after = visit.closed
         return wire
 
     def _count(self, upstream: str) -> None:
         self.helpers.counted(upstream)
         self.sent[upstream] = self.sent.get(upstream, 0) + 1
 
-    def _closed(self, target: Target, gate: Gate | None, tried: Try | None, stream: Stream | None) -> None:
-        """The answer of an attempt has been let go of."""
-        if stream is None:
-            self._ended(target, gate, None, True, tried)
-        else:
-            self._ended(target, gate, stream.failure, stream.failure is not None or stream.complete, tried)
-
-    def _ended(
-        self, target: Target, gate: Gate | None, failure: SluiceError | None, told: bool, tried: Try | None
-    ) -> None:
-        """`told`: what happened says something of the upstream; a client that left does not."""
-        if gate is not None:
-            gate.leave()
-        if told:
-            self.breakers.noted(target.upstream, target.model, failure, monotonic())
-        else:
-            self.breakers.of(target.upstream, target.model).abandoned()
-        outcome = "cancelled" if not told else metric_code(failure) if failure else "ok"
-        if tried is not None:
-            tried.end(outcome)
-        self.helpers.ended(target, outcome)
-
     def _blank(self, failure: SluiceError) -> None:
         """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""
         failure.message = self.helpers.blank(failure.message)
         if self.helpers.blank(failure.code) != failure.code:
             failure.code = "client_invalid_request"
+
+
+class Visit:
+    """An attempt's places at its upstream: the breaker's leave, the gate's, the counters'. It ends once."""
+
+    __slots__ = ("admitted", "dispatch", "gate", "target", "tried")
+
+    def __init__(self, dispatch: Dispatch, target: Target, admitted: Pass) -> None:
+        self.dispatch, self.target, self.admitted = dispatch, target, admitted
+        self.gate: Gate | None = None
+        self.tried: Try | None = None
+
+    def closed(self, stream: Stream) -> None:
+        """The stream that was answered has been let go of."""
+        self.ends(stream.failure, stream.failure is not None or stream.complete)
+
+    def ends(self, failure: SluiceError | None, told: bool, status: int | None = None) -> None:
+        """`told`: what happened says something of the upstream; a client that left does not."""
+        dispatch, target = self.dispatch, self.target
+        at = target.upstream, target.model
+        if self.gate is not None:
+            self.gate.leave()
+        if told:
+            dispatch.breakers.noted(at, failure, monotonic(), self.admitted)
+        else:
+            dispatch.breakers.of(*at).abandoned(self.admitted)
+        outcome = "cancelled" if not told else metric_code(failure) if failure else "ok"
+        if self.tried is not None:
+            self.tried.status = self.tried.status if status is None else status
+            self.tried.end(outcome)
+        dispatch.helpers.ended(target, outcome)
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:

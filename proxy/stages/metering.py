@@ -7,9 +7,9 @@ from time import perf_counter
 from typing import Final
 
 from proxy import __version__
-from proxy.call import Call
+from proxy.call import NO_USAGE, Call
 from proxy.errors import SluiceError, metric_code
-from proxy.instruments import Instruments, Number, Spread
+from proxy.instruments import Instruments, Number
 from proxy.providers.contract import Target
 from proxy.reply import Usage
 
@@ -79,43 +79,53 @@ class Metrics:
         return self._made.series() > MOST_SERIES
 
 
-@dataclass(slots=True)
 class Bound:
     """The children for one (door, route, upstream, model), so that counting a call looks nothing up."""
 
-    labels: tuple[str, str, str, str]
-    metrics: Metrics
-    ended: dict[tuple[int, str], Number] = field(default_factory=dict)
-    duration: Spread = field(init=False)
-    overhead: Spread = field(init=False)
-    first_token: Spread = field(init=False)
-    per_token: Spread = field(init=False)
-    tokens: dict[str, Number] = field(default_factory=dict)
+    def __init__(self, labels: tuple[str, str, str, str], metrics: Metrics) -> None:
+        door, route, upstream, model = self.labels = labels
+        self.ended = Endings(labels, metrics)
+        self.duration = metrics.duration.labels(route, upstream)
+        self.overhead = metrics.overhead.labels(door)
+        self.first_token = metrics.first_token.labels(route, upstream, model)
+        self.per_token = metrics.per_token.labels(upstream, model)
+        self.tokens = Tokens(upstream, model, metrics)
 
-    def __post_init__(self) -> None:
-        door, route, upstream, model = self.labels
-        made = self.metrics
-        self.duration = made.duration.labels(route, upstream)
-        self.overhead = made.overhead.labels(door)
-        self.first_token = made.first_token.labels(route, upstream, model)
-        self.per_token = made.per_token.labels(upstream, model)
+    def spent(self, usage: Usage) -> None:
+        """Tokens of each kind; of what is not known nothing is counted."""
+        if usage.input:
+            self.tokens["input"].value += usage.input
+        if usage.output:
+            self.tokens["output"].value += usage.output
+        if usage.cached:
+            self.tokens["cached"].value += usage.cached
+        if usage.reasoning:
+            self.tokens["reasoning"].value += usage.reasoning
 
-    def count(self, status: int, code: str) -> None:
-        """One call ended."""
-        child = self.ended.get((status, code))
-        if child is None:
-            labels = (self.labels[0], "other", "other", "other") if self.metrics.full else self.labels
-            child = self.ended[status, code] = self.metrics.requests.labels(*labels, str(status), code)
-        child.inc()
 
-    def spent(self, kind: str, tokens: int | None) -> None:
-        """Tokens of one kind; None: not known, and then nothing is counted."""
-        if tokens:
-            child = self.tokens.get(kind)
-            if child is None:
-                _, _, upstream, model = self.labels
-                child = self.tokens[kind] = self.metrics.tokens.labels(upstream, model, kind)
-            child.inc(tokens)
+class Endings(dict[tuple[int, str], Number]):
+    """Counters of calls that ended, by status and code, made when first asked for."""
+
+    def __init__(self, labels: tuple[str, str, str, str], metrics: Metrics) -> None:
+        super().__init__()
+        self._labels, self._metrics = labels, metrics
+
+    def __missing__(self, ending: tuple[int, str]) -> Number:
+        labels = (self._labels[0], "other", "other", "other") if self._metrics.full else self._labels
+        child = self[ending] = self._metrics.requests.labels(*labels, str(ending[0]), ending[1])
+        return child
+
+
+class Tokens(dict[str, Number]):
+    """Counters of tokens by kind, made when first asked for."""
+
+    def __init__(self, upstream: str, model: str, metrics: Metrics) -> None:
+        super().__init__()
+        self._upstream, self._model, self._metrics = upstream, model, metrics
+
+    def __missing__(self, kind: str) -> Number:
+        child = self[kind] = self._metrics.tokens.labels(self._upstream, self._model, kind)
+        return child
 
 
 @dataclass(slots=True)
@@ -176,26 +186,27 @@ class Meter:
         """A call ended, as its trace says."""
         trace, seconds = call.trace, perf_counter() - call.began
         bound = self.bound(call)
-        bound.count(trace.status, metric_code(trace.failure) if trace.failure else "ok")
+        bound.ended[trace.status, "ok" if trace.failure is None else metric_code(trace.failure)].value += 1
         bound.duration.observe(seconds)
         bound.overhead.observe(trace.overhead if trace.overhead is not None else max(0.0, seconds - trace.waited))
         if trace.content_at is not None:
             bound.first_token.observe(trace.content_at - call.began)
-        usage = trace.usage
-        if usage.input is not None or usage.output is not None:
-            bound.spent("input", usage.input)
-            bound.spent("output", usage.output)
-            bound.spent("cached", usage.cached)
-            bound.spent("reasoning", usage.reasoning)
-            if usage.output and usage.output > 1 and trace.content_at and trace.last_at and call.stream:
-                bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
+        if trace.usage is not NO_USAGE:
+            self._spent(call, bound)
+        if trace.malformed:
+            self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
+        self.told(call, seconds)
+
+    def _spent(self, call: Call, bound: Bound) -> None:
+        """Counts what the answer took, and puts its price to it where the upstream did not say one."""
+        trace, usage = call.trace, call.trace.usage
+        bound.spent(usage)
+        if usage.output and usage.output > 1 and call.stream and trace.content_at and trace.last_at:
+            bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
         if usage.cost is None and usage.output is not None and (prices := self.prices(trace.upstream, trace.model)):
             usage.cost = cost_of(usage, prices)
         if usage.cost:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
-        if trace.malformed:
-            self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
-        self.told(call, seconds)
 
     def dispatched(self, upstream: str) -> None:
         """Dispatch sends an attempt: one of the two counts that must be equal."""

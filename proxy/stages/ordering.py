@@ -7,7 +7,8 @@ import orjson
 
 from proxy import jsonedit
 from proxy.call import Call, Headers
-from proxy.headers import to_upstream
+from proxy.headers import Lines, to_upstream
+from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
 from proxy.policies.routes import Route
 from proxy.providers.contract import Model, Order, Target
@@ -44,21 +45,32 @@ class Draft:
                 return body
             start, end = self.call.model_at
         else:
-            start, end = jsonedit.model_span(body, parsed(body))
+            start, end = model_span(body, parsed(body))
         return b"".join((body[:start], orjson.dumps(model), body[end:]))
 
 
 def drafted(call: Call, route: Route, instance: bytes) -> Draft:
     """Applies the route's rules once, whatever number of targets is asked. `instance` names this proxy in cdn-loop."""
-    headers = to_upstream(call.headers)
-    if call.passed is None:
-        headers.append((b"cdn-loop", instance))
-    else:
-        headers = [line for line in headers if line[0] != b"cdn-loop"]
-        headers.append((b"cdn-loop", call.passed + b", " + instance))
+    headers = passing(call.headers, instance)
     if route.request.is_identity:
         return Draft(call, call.body, headers, ())
     return Draft(call, *route.request.apply(call.body, call.fields, headers, call.endpoint))
+
+
+def passing(headers: Headers, instance: bytes) -> Headers:
+    """The client's lines that an upstream may see, and the trace of having passed here (cdn-loop, RFC 8586)."""
+    if not isinstance(headers, Lines):
+        return _passing(headers, instance)
+    passed: Lines | None = headers.worked.get(instance)
+    if passed is None:
+        passed = headers.worked[instance] = _passing(headers, instance)
+    return passed
+
+
+def _passing(headers: Headers, instance: bytes) -> Lines:
+    loop = b", ".join([content for name, content in headers if name == b"cdn-loop"] + [instance])
+    lines = [line for line in to_upstream(headers) if line[0] != b"cdn-loop"]
+    return Lines([*lines, (b"cdn-loop", loop)])
 
 
 def parsed(body: bytes) -> dict[str, Any]:

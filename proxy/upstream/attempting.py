@@ -98,18 +98,19 @@ class Attempt:
         self.clock.set("whole", self.timeouts.whole)
         response, headers = await self._sent(provider.request(self.order))
         try:
-            if carries_json(headers):
-                body = provider.whole(self.order, await self._read(response.stream))
-                self._note_usage(body)
-            elif carries_events(headers) and self.call.endpoint in _CHAT_LIKE:
+            said_json = carries_json(headers)
+            if not said_json and carries_events(headers) and self.call.endpoint in _CHAT_LIKE:
                 body = await self._gathered(response.stream)
                 headers = [*_without_type(headers), _JSON]
-            elif self.call.chat:
-                body = provider.whole(self.order, await self._read(response.stream))
             else:
-                body = await self._read(response.stream)
+                body = await self._read(response.stream) if response.body is None else response.body
+                if said_json or self.call.chat:
+                    body = provider.whole(self.order, body)
+                if said_json:
+                    self._note_usage(body)
         finally:
-            await response.stream.aclose()
+            if response.body is None:
+                await response.stream.aclose()
         return self._wire(headers, body)
 
     def _note_usage(self, body: bytes) -> None:
@@ -212,9 +213,9 @@ class Attempt:
             response = await self.upstreams.send(target, request, self.timeouts.connect)
         finally:
             self.call.trace.waited += perf_counter() - asked
-        self.status = response.status_code
+        self.status = status = response.status_code
         headers = response.headers
-        if 200 <= self.status < 300:
+        if 200 <= status < 300:
             return response, headers
         try:
             body = await self._read(response.stream)

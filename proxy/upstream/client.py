@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 
 from proxy.call import Headers
+from proxy.headers import Lines
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import trust
 from proxy.upstream.pool import Bounds, Origin
@@ -34,11 +35,26 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Response:
-    """A response whose head has come. Whoever has it iterates over `stream` and closes it in any case."""
+    """A response whose head has come. Whoever has it takes `body` where that is all there, or iterates over `stream`,
+    and closes it in any case."""
 
     status_code: int
     headers: Headers  # lower-case names
     stream: httpx.AsyncByteStream
+    body: bytes | None = None  # None: more of it is to come
+
+
+class Whole(httpx.AsyncByteStream):
+    """A body that came with the head."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._body:
+            yield self._body
 
 
 class Body(httpx.AsyncByteStream):
@@ -89,22 +105,29 @@ class Client:
         method, body = request.method, request.body
         origin, start = self.starts.get((method, request.url)) or self._start(method, request.url)
         head = _head(start, request)
-        connection = origin.take()
-        if connection is None:
-            connection = await origin.open(connect)
+        connection = origin.take() or await origin.open(connect)
         try:
-            await connection.exchange(head, body, method == "HEAD")
-        except (httpx.NetworkError, httpx.RemoteProtocolError):
-            if connection.served == 1 or connection.touched:
-                raise
-            # The upstream closed a kept connection just when we used it again.
-            connection = await origin.open(connect)
-            await connection.exchange(head, body, method == "HEAD")
-        parser = connection.parser
-        if parser.encoding and parser.encoding.lower() != b"identity":
+            try:
+                await connection.exchange(head, body, method == "HEAD")
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if connection.served == 1 or connection.touched:
+                    raise
+                # The upstream closed a kept connection just when we used it again.
+                connection.abort()
+                connection = await origin.open(connect)
+                await connection.exchange(head, body, method == "HEAD")
+            parser = connection.parser
+            if parser.encoding and parser.encoding.lower() != b"identity":
+                raise httpx.DecodingError("the answer is encoded although identity was asked for")
+        except BaseException:
             connection.abort()
-            raise httpx.DecodingError("the answer is encoded although identity was asked for")
-        return Response(parser.status, parser.headers, Body(connection, origin))
+            raise
+        status, lines = parser.status, parser.headers
+        if not parser.complete:
+            return Response(status, lines, Body(connection, origin))
+        whole = connection.taken()
+        origin.give(connection)
+        return Response(status, lines, Whole(whole), whole)
 
     async def aclose(self) -> None:
         """Closes all connections, those in use as soon as their responses are closed."""
@@ -139,11 +162,22 @@ class Client:
 
 
 def _head(start: bytes, request: Outgoing) -> bytes:
-    each = [b": ".join(line) for line in request.headers if line[0] not in _OURS]
+    headers = request.headers
+    if isinstance(headers, Lines):
+        lines = headers.worked.get("encoded")
+        if lines is None:
+            lines = headers.worked["encoded"] = _encoded(headers)
+    else:
+        lines = _encoded(headers)
+    if request.body or request.method in _WITH_BODY:
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
+    return b"%b%b\r\n" % (start, lines)
+
+
+def _encoded(headers: Headers) -> bytes:
+    each = [b": ".join(line) for line in headers if line[0] not in _OURS]
     each.append(b"")
     lines = b"\r\n".join(each)
     if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(each) - 2:  # more than the line ends of ours
         raise httpx.LocalProtocolError("a header to send has forbidden characters")
-    if request.body or request.method in _WITH_BODY:
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
-    return b"%b%b\r\n" % (start, lines)
+    return lines

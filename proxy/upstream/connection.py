@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
         "_lost",
         "_loop",
         "_transport",
+        "_headed",
         "_waiter",
         "_error",
         "_held",
@@ -41,33 +42,41 @@ class Connection(asyncio.Protocol):
         self.closed = False  # nothing will come any more
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._headed: asyncio.Future[None] | None = None  # somebody waits for the head
+        self._waiter: asyncio.Future[None] | None = None  # for more of the body
         self._error: httpx.TransportError | None = None
         self._held = 0  # bytes received since the last read
         self._paused = False
         self._busy = False
 
-    async def exchange(self, head: bytes, body: bytes, bodiless: bool = False) -> None:
-        """Sends one request, and returns when the response's head is there (`parser.status`, `parser.headers`).
+    def exchange(self, head: bytes, body: bytes, bodiless: bool = False) -> "asyncio.Future[None]":
+        """Sends one request; the future is done when the response's head is there (`parser.status`, `parser.headers`).
 
-        Raises httpx.ReadError, WriteError or RemoteProtocolError; after any error the connection is closed.
+        It fails with httpx.ReadError, WriteError or RemoteProtocolError. After that, and where the wait is cancelled,
+        the connection must be aborted.
         """
         self._busy = True
         self.served += 1
         self.touched = False
         self.parser.expect(bodiless)
-        try:
-            if self.closed:
-                raise httpx.ReadError("connection closed while it was idle")
-            self._write(head, body)
-            while self.parser.status == 0:
-                if self._error is not None:
-                    raise self._error
-                self._waiter = self._loop.create_future()
-                await self._waiter
-        except BaseException:
-            self.abort()
-            raise
+        self._headed = headed = self._loop.create_future()
+        if self.closed:
+            self._error = httpx.ReadError("connection closed while it was idle")
+            self._wake()
+            return headed
+        # There is no pause_writing: this is all that will be written, and the response may come before it is through.
+        if len(body) <= JOINED:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        return headed
+
+    def taken(self) -> bytes:
+        """All of the body that has come since the last read; b"": nothing."""
+        pieces = self.parser.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._emptied()
+        return data
 
     async def read(self) -> bytes:
         """All of the body that has come since the last read, waiting for it if need be; b"" at its end.
@@ -81,10 +90,11 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             self._waiter = self._loop.create_future()
-            await self._waiter
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._emptied()
-        return data
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.taken()
 
     def rest(self) -> bool:
         """Ends an exchange; whether another may follow. If not, the connection is closed."""
@@ -113,13 +123,6 @@ class Connection(asyncio.Protocol):
             if not self.closed:
                 self._transport.resume_reading()
 
-    def _write(self, head: bytes, body: bytes) -> None:
-        # There is no pause_writing: this is all that will be written, and the response may come before it is through.
-        if len(body) <= JOINED:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
-
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,9 +144,7 @@ class Connection(asyncio.Protocol):
         if self._held > HIGH_WATER and not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wake()
 
     def eof_received(self) -> None:
         """The upstream will send nothing more. Returning None closes the transport."""
@@ -167,9 +168,20 @@ class Connection(asyncio.Protocol):
             self._fail(httpx.WriteError("connection closed while the request was being sent"))
         else:
             self._fail(httpx.ReadError("connection reset"))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Tells who waits for the head, or for more of the body."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif (headed := self._headed) is not None and not headed.done():
+            if self._error is not None:
+                headed.set_exception(self._error)
+                headed.exception()  # whoever asked may have left: nobody is to be told that it was not looked at
+            elif self.parser.status:
+                headed.set_result(None)
 
     def _fail(self, error: httpx.TransportError) -> None:
         if not self.parser.complete:

@@ -1,7 +1,7 @@
 """The way to every upstream: one request of a target out, its answer's head back."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import httpx
@@ -33,18 +33,14 @@ class Upstreams:
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._later: set[asyncio.Task[Any]] = set()
 
-    async def send(self, target: Target, request: Request, connect: float) -> Response:
+    def send(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
         """The head of the target's answer, whatever its status but a redirect; `connect`: seconds to a connection.
 
         Raises SluiceError. There is no other clock here: whoever waits cancels, which closes the connection.
         """
         self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
         self.counted(target.upstream)
-        return await self._asked(target, request, connect)
-
-    async def ask(self, target: Target, request: Request, connect: float) -> Response:
-        """The same for a further request of an attempt that was counted when it began."""
-        return await self._asked(target, request, connect)
+        return self.ask(target, request, connect)
 
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
         """A whole answer for the control plane (catalogues, health), all of it within `timeout` seconds.
@@ -53,7 +49,7 @@ class Upstreams:
         """
         try:
             async with asyncio.timeout(timeout):
-                response = await self._asked(target, request, timeout)
+                response = await self.ask(target, request, timeout)
                 try:
                     body = await _whole(response, target.upstream)
                 finally:
@@ -80,7 +76,8 @@ class Upstreams:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _asked(self, target: Target, request: Request, connect: float) -> Response:
+    async def ask(self, target: Target, request: Request, connect: float) -> Response:
+        """The same for a further request of an attempt that was counted when it began."""
         outgoing = Outgoing(request.method, target.base + request.path, _headers(target, request), request.body)
         try:
             if self._client is not None and not target.via:

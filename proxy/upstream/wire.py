@@ -219,7 +219,7 @@ class Wire:
     changes: tuple[str, ...] = ()  # what the provider's translation had to do
 
     clock: Clock | None = None  # to be closed with it
-    after: Callable[[Stream | None], None] | None = None  # told when it is let go of
+    after: Callable[[Stream], None] | None = None  # told when the stream is let go of
 
     async def aclose(self) -> None:
         """Gives back or closes the connection behind it."""
@@ -227,8 +227,8 @@ class Wire:
             self.clock.close()
         if self.stream is not None:
             await self.stream.aclose()
-        if self.after is not None:
-            self.after(self.stream)
+            if self.after is not None:
+                self.after(self.stream)
 
 
 async def read_whole(source: Pieces) -> bytes:

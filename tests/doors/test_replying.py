@@ -84,7 +84,7 @@ def replied(
     sent = wire or Wire()
 
     async def run() -> None:
-        responder = Responder(sent, call(), [(b"x-extra", b"1")], ping)
+        responder = Responder({"sluice.extra": [(b"x-extra", b"1")]}, sent, call(), ping)
         try:
             await asyncio.sleep(before)
             await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*parts)))
@@ -135,7 +135,7 @@ def failed(stream: bool, before: float) -> Wire:
     sent = Wire()
 
     async def run() -> None:
-        responder = Responder(sent, call(stream), [], 0.03)
+        responder = Responder({}, sent, call(stream), 0.03)
         await asyncio.sleep(before)
         await responder.fail(SluiceError("upstream_rate_limited", "Slow down.", retry_after=3))
         responder.close()
@@ -173,7 +173,7 @@ def test_a_call_for_a_whole_answer_gets_no_comments() -> None:
 def test_a_reader_that_takes_nothing_has_one_comment_waiting_and_none_is_left_behind() -> None:
     async def run() -> Wire:
         sent = Wire(opened=asyncio.Event())
-        responder = Responder(sent, call(), [], 0.01)
+        responder = Responder({}, sent, call(), 0.01)
         await asyncio.sleep(0.15)
         assert sent.most == 1
         responder.close()

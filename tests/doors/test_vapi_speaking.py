@@ -34,7 +34,7 @@ def heard(*steps: bytes | SluiceError, apology: str | None = "Sorry.", asked_str
 
     async def speak() -> None:
         call = Call("req", "vapi", "chat/completions", "house", b"", {}, stream=asked_stream)
-        responder = VoiceResponder(send, call, [], 60.0, apology)
+        responder = VoiceResponder({}, send, call, 60.0, apology)
         try:
             if steps and isinstance(steps[0], SluiceError):
                 await responder.fail(steps[0])

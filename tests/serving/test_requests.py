@@ -3,10 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Scope
 
 from proxy.errors import SluiceError
-from proxy.serving.requests import RequestReader
+from proxy.serving.requests import Head, RequestReader
 
 STREAM = (
     b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
@@ -23,9 +22,9 @@ class Taken:
         self.requests: list[tuple[str, str, bytes, bool]] = []
         self.body = b""
 
-    def on_request(self, scope: Scope, fields: dict[bytes, bytes], keep_alive: bool) -> None:
-        assert dict(scope["headers"]) == fields
-        self.scope, self.keep_alive, self.body = scope, keep_alive, b""
+    def on_request(self, head: Head, size: int) -> None:
+        self.scope, self.keep_alive, self.body = head.scope, head.keep_alive, b""
+        self.size = size
 
     def on_piece(self, piece: bytes) -> None:
         self.body += piece
@@ -47,6 +46,57 @@ def test_requests_are_the_same_however_they_are_cut(size: int) -> None:
         ("GET", "/", b"", False),
     ]
     assert reader.phase == "idle"
+
+
+def repeating() -> bytes:
+    """Requests of one client: the same head with bodies of several lengths, other heads between them."""
+    head = b"POST /v1/a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nX: %b\r\n\r\n%b"
+    bodies = [(b"1", b"abc"), (b"1", b""), (b"1", b"d" * 40), (b"2", b"e"), (b"2", b"\r\n\r\n"), (b"1", b"POST /")]
+    chunked = b"POST /v1/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX: 2\r\n\r\n1\r\nf\r\n0\r\n\r\n"
+    return b"".join(head % (len(body), x, body) for x, body in bodies) + chunked + head % (1, b"2", b"g")
+
+
+@pytest.mark.parametrize("size", [*range(1, 200), 10_000])
+def test_a_repeated_head_is_read_as_the_first_was(size: int) -> None:
+    taken, data = Taken(), repeating()
+    reader = RequestReader(taken)
+    for at in range(0, len(data), size):
+        reader.feed(data[at : at + size])
+    bodies = [b"abc", b"", b"d" * 40, b"e", b"\r\n\r\n", b"POST /", b"f", b"g"]
+    assert taken.requests == [("POST", "/v1/a", body, True) for body in bodies]
+    assert (reader.phase, taken.scope["headers"]) == ("idle", [(b"host", b"a"), (b"x", b"2")])
+
+
+HEADS = [
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length:2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+    b"POST / HTTP/1.1\nHost: a\nContent-Length: 2\n\n",
+    b"\r\ncontent-length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n folded: 1\r\n\r\n",
+]
+
+
+@given(heads=st.lists(st.sampled_from(HEADS), min_size=1, max_size=5))
+def test_what_is_remembered_changes_nothing(heads: list[bytes]) -> None:
+    """The same bytes in one piece per request, where heads are known again, and byte by byte, where none is."""
+    seen = []
+    for size in (None, 1):
+        taken, failure = Taken(), ""
+        reader = RequestReader(taken)
+        try:
+            for head in heads:
+                data = head + b"ok"
+                for at in range(0, len(data), size or len(data)):
+                    reader.feed(data[at : at + (size or len(data))])
+        except SluiceError as error:
+            failure = f"{error.code} {error.status}"
+        seen.append((taken.requests, failure))
+    assert seen[0] == seen[1]
 
 
 @given(pieces=st.lists(st.binary(max_size=40), max_size=8))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +67,8 @@ class Cluster:
         root = self.process.pid
         children = Path(f"/proc/{root}/task/{root}/children")
         for pid in [root, *(int(each) for each in children.read_text().split())]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # the server, woken first, has let go of one that was done
+                os.kill(pid, number)
 
     def _ready(self) -> bool:
         assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
