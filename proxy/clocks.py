@@ -73,7 +73,7 @@ class Clock:
 
     def set(self, name: ClockName, seconds: float) -> None:
         """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         at = self._loop.time() + seconds
         if at < self._ends:
             self.at, self._name = at, name

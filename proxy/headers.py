@@ -97,14 +97,17 @@ def to_upstream(headers: Headers) -> Headers:
 
 def to_client(headers: Headers) -> Headers:
     """The upstream's lines that a client may see; its request id comes back as x-upstream-request-id."""
-    passes, named = _BACK, _named_by_connection(headers)
-    return [
-        (_OWN_NAMES.get(line[0], line[0]), line[1])
-        for line in headers
-        if passes[line[0]]
-        and line[0] not in named
-        and (line[0] in _HARMLESS or not _names_an_internal_address(line[1]))
-    ]
+    passes, kept, named = _BACK, [], False
+    for line in headers:
+        name = line[0]
+        if not passes[name]:
+            named = named or name == b"connection"
+        elif name in _HARMLESS or not _names_an_internal_address(line[1]):
+            kept.append(line)
+    if named:
+        tokens = _named_by_connection(headers)
+        kept = [line for line in kept if line[0] not in tokens]
+    return [(_OWN_NAMES[name], content) if name in _OWN_NAMES else (name, content) for name, content in kept]
 
 
 def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:

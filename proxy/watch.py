@@ -45,7 +45,7 @@ class ChatWatch:
         """What of these events goes on to the client. Raises the failure that one of them reports."""
         self.last_at = perf_counter()
         if self.content_at is not None and not (
-            b'"usage"' in batch
+            (b'"usage"' in batch and batch.count(b'"usage"') != batch.count(b'"usage":null'))  # null: as OpenAI sends
             or b'"error"' in batch
             or b"[DONE]" in batch
             or batch.count(b"}\n\n") != batch.count(b"\n\n")  # an event that ends otherwise is hardly JSON
@@ -141,15 +141,18 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     get = usage.get
     inside = get("prompt_tokens_details") or get("input_tokens_details")
     made = get("completion_tokens_details") or get("output_tokens_details")
-    cost = get("cost")
     return Usage(
         _count(get("prompt_tokens", get("input_tokens"))),
         _count(get("completion_tokens", get("output_tokens"))),
         _count(inside.get("cached_tokens")) if isinstance(inside, dict) else None,
         _count(made.get("reasoning_tokens")) if isinstance(made, dict) else None,
-        float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None,
+        _dollars(usage["cost"]) if "cost" in usage else None,
     )
 
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+
+
+def _dollars(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

@@ -29,6 +29,10 @@ class Control(Protocol):
         """Switches the default upstream and keeps that; None: back to config.yaml's."""
         ...
 
+    def models(self, upstream: str | None) -> list[dict[str, Any]]:
+        """The models that can be called, of one upstream or all. Raises 404 for an unknown one."""
+        ...
+
     def personas(self, upstream: str | None) -> list[dict[str, Any]]:
         """The personas, of one upstream or all."""
         ...
@@ -77,6 +81,7 @@ class AdminDoor:
             Endpoint("/admin/logout", post, "page", self.logout),
             Endpoint("/admin/provider-settings", get, "admin", self.provider_settings),
             Endpoint("/admin/provider-settings", put, "admin", self.switch),
+            Endpoint("/admin/models", get, "admin", self.models),
             Endpoint("/admin/personas", get, "admin", self.personas),
             Endpoint("/admin/personas", post, "admin", self.add_persona),
             Endpoint("/admin/personas/*", delete, "admin", self.delete_persona),
@@ -115,6 +120,10 @@ class AdminDoor:
             raise invalid("default_upstream must be a name, or null.", "default_upstream")
         await self.control.switch_default(name)
         await respond_json(scope, send, self.control.provider_settings())
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /admin/models, `?upstream=NAME`: what /v1/models says, for who has no client key."""
+        await respond_json(scope, send, {"object": "list", "data": self.control.models(asked(scope, "upstream"))})
 
     async def personas(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /admin/personas, `?upstream=NAME`."""

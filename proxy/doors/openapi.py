@@ -78,6 +78,7 @@ OPERATIONS: Final = (
         *("put", "/admin/provider-settings", "Admin", "admin", "Switches the default upstream at once, for good."),
         *("DefaultUpstream", "ProviderSettings"),
     ),
+    Operation("get", "/admin/models", "Admin", "admin", "As /v1/models.", answer="Models", query="upstream"),
     Operation("get", "/admin/personas", "Admin", "admin", "Personas.", answer="Personas", query="upstream"),
     Operation("post", "/admin/personas", "Admin", "admin", "Makes or changes one.", "Persona", "Persona", 201),
     Operation("delete", "/admin/personas/{name}", "Admin", "admin", "Forgets one.", answer="", status=204),

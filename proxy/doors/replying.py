@@ -1,7 +1,7 @@
 """Turns a reply, or a failure, into HTTP: one head, then the body or the events with comments while it is silent."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import lru_cache
 from time import perf_counter
 
@@ -32,20 +32,20 @@ class Responder:
             self._last = call.began
             self._timer = asyncio.get_running_loop().call_later(ping, self._silent)
 
-    async def reply(self, reply: Reply) -> None:
+    # Methods that only choose a coroutine are none themselves: each would be one more to step through for every event.
+
+    def reply(self, reply: Reply) -> Awaitable[None]:
         """Sends a reply whole or as it streams; a break in a stream becomes an error event."""
         if reply.stream is not None:
-            await self._stream(reply, reply.stream)
-        else:
-            await self._whole(reply.status, reply.headers, reply.body or b"")
+            return self._stream(reply, reply.stream)
+        return self._whole(reply.status, reply.headers, reply.body or b"")
 
-    async def fail(self, failure: SluiceError) -> None:
+    def fail(self, failure: SluiceError) -> Awaitable[None]:
         """Sends a failure: with its status, or as an event where the head has left."""
         if self.started:
-            await self._body(self._told() + failure.event(), more=False)
-        else:
-            headers = [(b"content-type", b"application/json"), *failure.headers()]
-            await self._whole(failure.status, headers, failure.body())
+            return self._body(self._told() + failure.event(), more=False)
+        headers = [(b"content-type", b"application/json"), *failure.headers()]
+        return self._whole(failure.status, headers, failure.body())
 
     def close(self) -> None:
         """No more comments."""
@@ -54,13 +54,12 @@ class Responder:
         if self._beat is not None:
             self._beat.cancel()
 
-    async def _whole(self, status: int, headers: Headers, body: bytes) -> None:
+    def _whole(self, status: int, headers: Headers, body: bytes) -> Awaitable[None]:
         if self.started:  # comments have gone out already: the rest can only be an event
-            await self._body(self._told() + body, more=False)
-            return
+            return self._body(self._told() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False)
         self.started = True
         lines = [*headers, (b"content-length", b"%d" % len(body)), *receipt(self._call)]
-        await send_whole(self._scope, self._send, status, lines, body)
+        return send_whole(self._scope, self._send, status, lines, body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         told = self._told() if self.started else b""
@@ -109,15 +108,18 @@ class Responder:
         await self._body(PING, more=True)
 
 
-async def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> None:
+def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None]:
     """A whole response, with what a browser page of another origin needs; at once where the server can take it so."""
     if extra := scope.get("sluice.extra"):
         lines += extra
     if WHOLE in scope.get("extensions", ()):
-        await send({"type": WHOLE, "status": status, "headers": lines, "body": body})
-    else:
-        await send({"type": "http.response.start", "status": status, "headers": lines})
-        await send({"type": "http.response.body", "body": body})
+        return send({"type": WHOLE, "status": status, "headers": lines, "body": body})
+    return _in_two(send, status, lines, body)
+
+
+async def _in_two(send: Send, status: int, lines: Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
 
 
 def receipt(call: Call) -> Headers:

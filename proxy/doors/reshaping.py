@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from proxy.jsonedit import children
+from proxy.jsonspans import children
 
 Member = tuple[str, bytes]
 """A name and its value's bytes."""

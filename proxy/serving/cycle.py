@@ -164,33 +164,44 @@ class Cycle:
             await connection.writable()
         if self.end == "left":
             return
-        kind = message["type"]
         if not self.started:
-            if kind == "http.response.start":
-                self._start(message["status"], message.get("headers", []))
-                self._flush = connection.loop.call_soon(self._flush_head)
-                return
-            if kind != WHOLE:
-                raise RuntimeError(f"{kind} before http.response.start")
-            self._start(message["status"], message["headers"])
-            more = False
-        elif kind != "http.response.body" or self.complete:
-            raise RuntimeError(f"{kind} after the response was {'complete' if self.complete else 'started'}")
-        else:
-            more = message.get("more_body", False)
+            self._begin(message)
+            return
+        if self.complete or message["type"] != "http.response.body":
+            state = "complete" if self.complete else "started"
+            raise RuntimeError(f"{message['type']} after the response was {state}")
+        more = message.get("more_body", False)
         data = self._frame(message.get("body", b""), more)
         if self._head:
-            data = self._head + data
-            self._head = b""
-            if self._flush is not None:
-                self._flush.cancel()
+            data = self._taken_head() + data
         if data:
             connection.transport.write(data)
         if not more:
-            self.complete = True
-            if self._waiter is not None:
-                self._wake()
-            connection.answered(self)
+            self._finish()
+
+    def _begin(self, message: Message) -> None:
+        """The head, which waits for the first of the body, or goes with all of it."""
+        kind = message["type"]
+        if kind != "http.response.start" and kind != WHOLE:
+            raise RuntimeError(f"{kind} before http.response.start")
+        self._start(message["status"], message.get("headers", []))
+        if kind == WHOLE:
+            head, self._head = self._head, b""
+            self.connection.transport.write(head + self._frame(message["body"], False))
+            self._finish()
+        else:
+            self._flush = self.connection.loop.call_soon(self._flush_head)
+
+    def _taken_head(self) -> bytes:
+        head, self._head = self._head, b""
+        if self._flush is not None:
+            self._flush.cancel()
+        return head
+
+    def _finish(self) -> None:
+        self.complete = True
+        self._wake()
+        self.connection.answered(self)
 
     def _start(self, status: int, headers: Headers) -> None:
         fields = dict(headers)
@@ -249,9 +260,7 @@ class Cycle:
             event = error.event()
             self.keep_alive = False
             self.connection.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-            self.complete = True
-            self._wake()
-            self.connection.answered(self)
+            self._finish()
         else:
             self.connection.transport.abort()  # only a broken connection says that this was not all
 

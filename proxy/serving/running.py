@@ -118,6 +118,7 @@ class Server(uvicorn.Server):
                 http=protocol,
                 loop="uvloop",
                 ws="none",
+                interface="asgi3",  # the app is a plain callable that gives a coroutine
                 lifespan="on",
                 log_config=None,
                 access_log=False,

@@ -24,16 +24,6 @@ _WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """One request. `headers`: lower-case names; what belongs to the connection is dropped from them."""
-
-    method: str
-    url: str  # absolute, encoded
-    headers: Headers
-    body: bytes = b""
-
-
-@dataclass(slots=True)
 class Response:
     """A response whose head has come. Whoever has it takes `body` where that is all there, or iterates over `stream`,
     and closes it in any case."""
@@ -71,11 +61,13 @@ class Body(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         """The next batch. Raises httpx.RemoteProtocolError or ReadError where the body is cut."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             raise httpx.StreamClosed()
-        data = await self._connection.read()
-        if not data:
-            raise StopAsyncIteration
+        while not (data := connection.taken()):
+            if connection.parser.complete:
+                raise StopAsyncIteration
+            await connection.arrival()
         return data
 
     async def aclose(self) -> None:
@@ -97,14 +89,19 @@ class Client:
         self.origins: dict[tuple[str, str, int], Origin] = {}
         self.starts: dict[tuple[str, str], tuple[Origin, bytes]] = {}
 
-    async def ask(self, request: Outgoing, connect: float | None) -> Response:
+    async def ask(self, method: str, url: str, headers: Headers, body: bytes, connect: float | None) -> Response:
         """The response's status, headers and unread body; `connect`: seconds to get a connection in.
 
+        `url`: absolute, encoded; `headers`: lower-case names; what belongs to the connection is dropped from them.
         Raises httpx.TransportError's children (LocalProtocolError before anything is sent) and DecodingError.
         """
-        method, body = request.method, request.body
-        origin, start = self.starts.get((method, request.url)) or self._start(method, request.url)
-        head = _head(start, request)
+        origin, start = self.starts.get((method, url)) or self._start(method, url)
+        lines = headers.worked.get("encoded") if isinstance(headers, Lines) else None
+        head = start + (encoded(headers) if lines is None else lines)
+        if body or method in _WITH_BODY:
+            head += b"content-length: %d\r\n\r\n" % len(body)
+        else:
+            head += b"\r\n"
         connection = origin.take() or await origin.open(connect)
         try:
             try:
@@ -122,12 +119,12 @@ class Client:
         except BaseException:
             connection.abort()
             raise
-        status, lines = parser.status, parser.headers
+        status, came = parser.status, parser.headers
         if not parser.complete:
-            return Response(status, lines, Body(connection, origin))
+            return Response(status, came, Body(connection, origin))
         whole = connection.taken()
         origin.give(connection)
-        return Response(status, lines, Whole(whole), whole)
+        return Response(status, came, Whole(whole), whole)
 
     async def aclose(self) -> None:
         """Closes all connections, those in use as soon as their responses are closed."""
@@ -161,23 +158,13 @@ class Client:
         return self._tls
 
 
-def _head(start: bytes, request: Outgoing) -> bytes:
-    headers = request.headers
-    if isinstance(headers, Lines):
-        lines = headers.worked.get("encoded")
-        if lines is None:
-            lines = headers.worked["encoded"] = _encoded(headers)
-    else:
-        lines = _encoded(headers)
-    if request.body or request.method in _WITH_BODY:
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines, len(request.body))
-    return b"%b%b\r\n" % (start, lines)
-
-
-def _encoded(headers: Headers) -> bytes:
+def encoded(headers: Headers) -> bytes:
+    """The lines as they are sent, kept with them where they can keep it. Raises httpx.LocalProtocolError."""
     each = [b": ".join(line) for line in headers if line[0] not in _OURS]
     each.append(b"")
     lines = b"\r\n".join(each)
     if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(each) - 2:  # more than the line ends of ours
         raise httpx.LocalProtocolError("a header to send has forbidden characters")
+    if isinstance(headers, Lines):
+        headers.worked["encoded"] = lines
     return lines

@@ -74,27 +74,30 @@ class Connection(asyncio.Protocol):
     def taken(self) -> bytes:
         """All of the body that has come since the last read; b"": nothing."""
         pieces = self.parser.pieces
+        if not pieces:
+            return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._emptied()
+        pieces.clear()
+        self._held = 0
+        if self._paused:
+            self._go_on()
         return data
 
-    async def read(self) -> bytes:
-        """All of the body that has come since the last read, waiting for it if need be; b"" at its end.
+    def arrival(self) -> "asyncio.Future[None]":
+        """Is done when more of the body has come, or its end. Raises as `exchange` does, after what came before that.
 
-        Raises as `exchange` does, once what came before the error has been read.
+        To be asked for only when `taken` gives nothing and the parser is not `complete`.
         """
-        pieces = self.parser.pieces
-        while not pieces:
-            if self.parser.complete:
-                return b""
-            if self._error is not None:
-                raise self._error
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self.taken()
+        if self._error is not None:
+            raise self._error
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    async def read(self) -> bytes:
+        """All of the body that has come since the last read, waiting for it if need be; b"" at its end."""
+        while not (data := self.taken()) and not self.parser.complete:
+            await self.arrival()
+        return data
 
     def rest(self) -> bool:
         """Ends an exchange; whether another may follow. If not, the connection is closed."""
@@ -106,7 +109,7 @@ class Connection(asyncio.Protocol):
             parser.pieces.clear()
             self.abort()
             return False
-        self._emptied()
+        self.taken()
         self._busy = False
         return True
 
@@ -115,13 +118,10 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._transport.abort()
 
-    def _emptied(self) -> None:
-        self.parser.pieces.clear()
-        self._held = 0
-        if self._paused:
-            self._paused = False
-            if not self.closed:
-                self._transport.resume_reading()
+    def _go_on(self) -> None:
+        self._paused = False
+        if not self.closed:
+            self._transport.resume_reading()
 
     # Called by the event loop.
 
@@ -174,6 +174,7 @@ class Connection(asyncio.Protocol):
         """Tells who waits for the head, or for more of the body."""
         waiter = self._waiter
         if waiter is not None:
+            self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
         elif (headed := self._headed) is not None and not headed.done():

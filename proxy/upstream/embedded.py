@@ -106,6 +106,11 @@ class EmbeddedModel:
             await said
 
 
+def packaged(port: int = 0) -> EmbeddedModel:
+    """The model of the extra `local`, as an upstream without any address is served by it. `port`: 0: any."""
+    return EmbeddedModel(None, "smollm2-135m-instruct", threads=1, port=port)
+
+
 async def _last_line(child: Process) -> str:
     """Reads the child's log, so that its pipe never fills, and gives its last line."""
     tail = b""

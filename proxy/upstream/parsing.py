@@ -61,16 +61,21 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> None:
         """Takes what the network brought. Raises httpx.RemoteProtocolError where it is no HTTP response."""
-        if self.status or self.complete:
+        if self.status and not self.complete:
             self._feed_body(data)
-            return
+        elif self.complete:
+            self.keep_alive = False
+        else:
+            self._feed_head(data)
+
+    def _feed_head(self, data: bytes) -> None:
         room, self._head_left = self._head_left, self._head_left - len(data)
         self._execute(data if room >= len(data) else data[:room])
         if self.status == 0:
             if room <= len(data):
                 raise httpx.RemoteProtocolError("response headers are too large")
         elif room < len(data):
-            self._feed_body(data[room:])
+            self.feed(data[room:])
 
     def finish(self) -> None:
         """The peer will send nothing more. Raises httpx.RemoteProtocolError where that cuts the response."""
@@ -84,9 +89,6 @@ class ResponseParser:
             self.complete = True  # the end of the connection is the end of the body
 
     def _feed_body(self, data: bytes) -> None:
-        if self.complete:
-            self.keep_alive = False
-            return
         held = len(self.pieces)
         self._execute(data)
         if len(self.pieces) > held or self.complete:
@@ -135,12 +137,12 @@ class ResponseParser:
         if status < 200 or len(self.headers) > MAX_LINES:
             self._refusal = "status is out of range" if status < 200 else "too many response headers"
             return
-        for name, value in self.headers:
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
-                self._refusal = "unknown transfer-encoding"
-            elif name == b"content-encoding":
-                self.encoding = value
-        if self._refusal:
+        fields = dict(self.headers)
+        self.encoding = fields.get(b"content-encoding", b"")
+        if b"transfer-encoding" in fields and any(
+            name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers
+        ):
+            self._refusal = "unknown transfer-encoding"
             return
         self.status = status
         if self._bodiless:

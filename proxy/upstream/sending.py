@@ -10,7 +10,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Request, Target
 from proxy.upstream.border import translated
-from proxy.upstream.client import Client, Outgoing, Response
+from proxy.upstream.client import Client, Response
 from proxy.upstream.dialing import trust
 from proxy.upstream.transport import BytesBody
 
@@ -78,12 +78,13 @@ class Upstreams:
 
     async def ask(self, target: Target, request: Request, connect: float) -> Response:
         """The same for a further request of an attempt that was counted when it began."""
-        outgoing = Outgoing(request.method, target.base + request.path, _headers(target, request), request.body)
+        headers = _headers(target, request) if target.headers else request.headers
         try:
             if self._client is not None and not target.via:
-                response = await self._client.ask(outgoing, connect)
+                url = target.base + request.path
+                response = await self._client.ask(request.method, url, headers, request.body, connect)
             else:
-                response = await self._by_httpx(target.via, outgoing, connect)
+                response = await self._by_httpx(target, request, headers, connect)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise translated(error, target.upstream, answered=False) from None
         if 300 <= response.status_code < 400:
@@ -92,20 +93,20 @@ class Upstreams:
             raise SluiceError("upstream_error", text, again="next")
         return response
 
-    async def _by_httpx(self, via: str, outgoing: Outgoing, connect: float) -> Response:
-        transport = self._transports.get(via)
+    async def _by_httpx(self, target: Target, request: Request, headers: Headers, connect: float) -> Response:
+        transport = self._transports.get(target.via)
         if transport is None:
-            transport = self._transports[via] = self._transport_for(via)
-        url = httpx.URL(outgoing.url)
+            transport = self._transports[target.via] = self._transport_for(target.via)
+        url = httpx.URL(target.base + request.path)
         own = [(b"host", url.netloc), (b"accept-encoding", b"identity")]
-        if outgoing.body or outgoing.method == "POST":
-            own.append((b"content-length", b"%d" % len(outgoing.body)))
+        if request.body or request.method == "POST":
+            own.append((b"content-length", b"%d" % len(request.body)))
         response = await transport.handle_async_request(
             httpx.Request(
-                outgoing.method,
+                request.method,
                 url,
-                headers=[*own, *outgoing.headers],
-                stream=BytesBody(outgoing.body),
+                headers=[*own, *headers],
+                stream=BytesBody(request.body),
                 extensions={"timeout": {"connect": connect, "pool": connect}},
             )
         )
@@ -128,8 +129,6 @@ def transport_for(via: str) -> httpx.AsyncBaseTransport:
 
 def _headers(target: Target, request: Request) -> Headers:
     """The config's headers, where the request does not say otherwise, and the request's."""
-    if not target.headers:
-        return request.headers
     said = {name for name, _ in request.headers}
     return [line for line in target.headers if line[0] not in said] + request.headers
 

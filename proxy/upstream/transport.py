@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 
-from proxy.upstream.client import Client, Outgoing
+from proxy.upstream.client import Client
 from proxy.upstream.pool import Bounds
 
 
@@ -34,8 +34,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         body = stream.data if isinstance(stream, BytesBody) else await request.aread()
         lines = [(name.lower(), value) for name, value in request.headers.raw]
         timeout: dict[str, float | None] = request.extensions.get("timeout", {})
-        outgoing = Outgoing(request.method, str(request.url), lines, body)
-        response = await self._client.ask(outgoing, timeout.get("connect"))
+        response = await self._client.ask(request.method, str(request.url), lines, body, timeout.get("connect"))
         return httpx.Response(response.status_code, headers=response.headers, stream=response.stream)
 
     async def aclose(self) -> None:

@@ -64,10 +64,10 @@ class EventStream:
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
     __slots__ = (
+        "_began",
         "_clock",
         "_ended",
         "_first_by",
-        "_heard",
         "_idle",
         "_loop",
         "_pieces",
@@ -86,7 +86,7 @@ class EventStream:
         self._idle = waits.idle
         self._loop = asyncio.get_running_loop()
         self._first_by = self._loop.time() + waits.first_token
-        self._heard = self._loop.time()  # when bytes came last
+        self._began = perf_counter()
         self._ended = False
         self.failure: SluiceError | None = None  # that ended it
 
@@ -102,20 +102,22 @@ class EventStream:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
             raise StopAsyncIteration
-        watch, clock, loop = self.watch, self._clock, self._loop
+        watch, clock = self.watch, self._clock
         if watch.done and isinstance(watch, ChatWatch):
             await self._linger()
             raise StopAsyncIteration
         try:
             while True:
-                self._set_clock(watch, clock)
+                if watch.content_at is None:
+                    self._expect_first(clock)
+                else:
+                    clock.set("idle", self._idle)
                 try:
                     piece = await self._pieces.__anext__()
                 except StopAsyncIteration:
                     return self._last()
                 finally:
                     clock.at = None
-                self._heard = loop.time()
                 batch = self._reader.feed(piece)
                 if batch and (seen := watch.see(batch)):
                     return seen
@@ -128,11 +130,9 @@ class EventStream:
                 raise self._broken(timeout(name)) from None
             raise
 
-    def _set_clock(self, watch: Watch, clock: Clock) -> None:
-        """What the wait that begins now is measured by."""
-        if watch.content_at is not None:
-            clock.set("idle", self._idle)
-        elif isinstance(self._source, Talk) and not self._source.running:
+    def _expect_first(self, clock: Clock) -> None:
+        """What the wait for the first content is measured by."""
+        if isinstance(self._source, Talk) and not self._source.running:
             self._source.set_clock()
         else:
             clock.set("first_token", self._first_by - self._loop.time())
@@ -140,7 +140,7 @@ class EventStream:
     def _broken(self, failure: SluiceError) -> SluiceError:
         """The failure that ends this stream."""
         self._ended, self.failure = True, failure
-        silence = self._loop.time() - self._heard
+        silence = perf_counter() - (self.watch.last_at or self._began)
         if failure.again == "same" and silence > min(_LONG, self._idle / 4):
             failure.again = "next"  # it was silent before it broke, and the silent are not asked twice
         return failure

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from proxy.call import Headers
-from proxy.upstream.client import Client, Outgoing, Response
+from proxy.upstream.client import Client, Response
 from proxy.upstream.pool import Bounds
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import HELLO, OK, Peer, RawServer, Script, answering, open_files, serving, until
@@ -25,8 +25,11 @@ async def asking(script: Script) -> AsyncIterator[tuple[Client, RawServer]]:
             await client.aclose()
 
 
+Outgoing = tuple[str, str, Headers, bytes]
+
+
 def post(server: RawServer, body: bytes = b"{}", headers: Headers | None = None, path: str = "/v1/chat") -> Outgoing:
-    return Outgoing("POST", server.url + path, headers or [], body)
+    return "POST", server.url + path, headers or [], body
 
 
 async def whole(response: Response) -> bytes:
@@ -37,7 +40,7 @@ async def whole(response: Response) -> bytes:
 
 
 async def whole_answer(client: Client, request: Outgoing) -> bytes:
-    return await whole(await client.ask(request, 5))
+    return await whole(await client.ask(*request, 5))
 
 
 def test_a_request_leaves_as_it_should(run: Run) -> None:
@@ -53,7 +56,7 @@ def test_a_request_leaves_as_it_should(run: Run) -> None:
                 (b"content-length", b"9"),
                 (b"transfer-encoding", b"chunked"),
             ]
-            response = await client.ask(post(server, b'{"a": 1}', headers, "/v1/x%20y?q=1"), 5)
+            response = await client.ask(*post(server, b'{"a": 1}', headers, "/v1/x%20y?q=1"), 5)
             assert (response.status_code, response.headers) == (200, [(b"content-length", b"5")])
             assert await whole(response) == b"hello"
             assert seen == [
@@ -73,7 +76,7 @@ def test_only_requests_that_can_have_a_body_say_how_long_it_is(run: Run, method:
 
     async def main() -> None:
         async with asking(echo) as (client, server):
-            seen = await whole_answer(client, Outgoing(method, server.url + "/", []))
+            seen = await whole_answer(client, (method, server.url + "/", [], b""))
             assert (b"content-length: 0" in seen) is length
 
     run(main())
@@ -125,7 +128,7 @@ def test_what_arrives_together_is_given_together_and_at_once(run: Run) -> None:
 
     async def main() -> None:
         async with asking(in_steps) as (client, server):
-            response = await client.ask(post(server), 5)
+            response = await client.ask(*post(server), 5)
             pieces = aiter(response.stream)
             assert await anext(pieces) == b"abc"
             step.set()
@@ -205,7 +208,7 @@ def test_a_body_that_ends_with_the_connection_is_whole(run: Run) -> None:
 def test_head_has_no_body(run: Run) -> None:
     async def main() -> None:
         async with asking(answering(OK + b"content-length: 500\r\n\r\n")) as (client, server):
-            assert await whole_answer(client, Outgoing("HEAD", server.url + "/", [])) == b""
+            assert await whole_answer(client, ("HEAD", server.url + "/", [], b"")) == b""
 
     run(main())
 
@@ -243,7 +246,7 @@ def test_what_came_before_the_cut_is_given_before_the_error(run: Run) -> None:
 
     async def main() -> None:
         async with asking(cutting) as (client, server):
-            response = await client.ask(post(server), 5)
+            response = await client.ask(*post(server), 5)
             pieces = aiter(response.stream)
             assert await anext(pieces) == b"hello"
             for _ in range(2):
@@ -282,7 +285,7 @@ def test_an_encoded_answer_is_refused(run: Run) -> None:
         plain = OK + b"content-encoding: Identity\r\ncontent-length: 5\r\n\r\nhello"
         async with asking(answering(gzipped)) as (client, server):
             with pytest.raises(httpx.DecodingError):
-                await client.ask(post(server), 5)
+                await client.ask(*post(server), 5)
         async with asking(answering(plain)) as (client, server):
             assert await whole_answer(client, post(server)) == b"hello"
 
@@ -319,7 +322,7 @@ def test_the_replacement_is_not_replaced(run: Run) -> None:
         async with asking(racing) as (client, server):
             await whole_answer(client, post(server))
             with pytest.raises(httpx.RemoteProtocolError, match="before headers"):
-                await client.ask(post(server), 5)
+                await client.ask(*post(server), 5)
             assert server.connections == 2
 
     run(main())
@@ -351,10 +354,10 @@ def test_an_early_answer_is_taken_and_the_half_sent_connection_dropped(run: Run)
 
     async def main() -> None:
         async with asking(refusing) as (client, server):
-            response = await client.ask(post(server, b"x" * 50_000_000), 5)
+            response = await client.ask(*post(server, b"x" * 50_000_000), 5)
             assert response.status_code == 413
             assert await whole(response) == b"no"
-            response = await client.ask(post(server, b"x" * 50_000_000), 5)
+            response = await client.ask(*post(server, b"x" * 50_000_000), 5)
             assert server.connections == 2
             await response.stream.aclose()
             taken.set()
@@ -377,7 +380,7 @@ def test_a_slow_reader_holds_the_upstream_back(run: Run) -> None:
 
     async def main() -> None:
         async with asking(pouring) as (client, server):
-            response = await client.ask(post(server), 5)
+            response = await client.ask(*post(server), 5)
             before = -1
             while sent != before:  # the kernel's buffers fill up, then nothing moves
                 before = sent
@@ -399,7 +402,7 @@ def test_an_unread_body_costs_the_connection_at_once(run: Run) -> None:
 
     async def main() -> None:
         async with asking(endless) as (client, server):
-            response = await client.ask(post(server), 5)
+            response = await client.ask(*post(server), 5)
             await response.stream.aclose()
             await left.wait()
 
@@ -468,7 +471,7 @@ def test_header_injection_is_refused_before_anything_is_sent(run: Run, name: byt
     async def main() -> None:
         async with asking(answering(HELLO)) as (client, server):
             with pytest.raises(httpx.LocalProtocolError):
-                await client.ask(post(server, headers=[(name, value)]), 5)
+                await client.ask(*post(server, headers=[(name, value)]), 5)
             assert server.connections == 0
 
     run(main())
@@ -480,11 +483,11 @@ def test_no_connection_is_a_connect_error(run: Run) -> None:
             pass
         client = Client()
         with pytest.raises(httpx.ConnectError):
-            await client.ask(post(server), 5)
+            await client.ask(*post(server), 5)
         with pytest.raises(httpx.ConnectError):
-            await client.ask(Outgoing("GET", "http://no-such-host.invalid/", []), 5)
+            await client.ask("GET", "http://no-such-host.invalid/", [], b"", 5)
         with pytest.raises(httpx.UnsupportedProtocol):
-            await client.ask(Outgoing("GET", "ftp://127.0.0.1/", []), 5)
+            await client.ask("GET", "ftp://127.0.0.1/", [], b"", 5)
 
     run(main())
 

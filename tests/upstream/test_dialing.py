@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from proxy.upstream.client import Client, Outgoing
+from proxy.upstream.client import Client
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import Address, dial, families_in_turn, first_connected, trust
 from tests.upstream.conftest import Run, server_side
@@ -54,7 +54,7 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
                 with await first_connected([address(dead), address(dead), address(server.port)]) as sock:
                     assert sock.getpeername() == ("127.0.0.1", server.port)
                 with pytest.raises(httpx.ConnectTimeout):
-                    await Client().ask(Outgoing("GET", f"http://127.0.0.1:{dead}/", []), 0.05)
+                    await Client().ask("GET", f"http://127.0.0.1:{dead}/", [], b"", 0.05)
             for filler in filling:
                 filler.close()
 
@@ -62,7 +62,7 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
 
 
 async def asked(client: Client, url: str) -> bytes:
-    response = await client.ask(Outgoing("GET", url, []), 5)
+    response = await client.ask("GET", url, [], b"", 5)
     try:
         return b"".join([piece async for piece in response.stream])
     finally:
