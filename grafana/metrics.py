@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from proxy.errors import STATUS
 from proxy.instruments import Family, Instruments
+from proxy.logs import dropped_lines
 from proxy.stages.metering import Metrics
 
 
@@ -12,6 +13,7 @@ def families() -> Mapping[str, Family[Any]]:
     """Every metric of the code by its name."""
     instruments = Instruments()
     Metrics(instruments)
+    dropped_lines(instruments)
     return instruments._families
 
 
@@ -38,6 +40,7 @@ UPSTREAM_SENT: Final = _FAMILIES["sluice_upstream_sent_total"].name
 DISPATCH_SENT: Final = _FAMILIES["sluice_dispatch_sent_total"].name
 VAPI_EVENTS: Final = _FAMILIES["sluice_vapi_events_total"].name
 BUILD: Final = _FAMILIES["sluice_build_info"].name
+LOG_DROPPED: Final = _FAMILIES["sluice_log_lines_dropped_total"].name
 
 FAULTS: Final = ("client", "policy", "upstream", "proxy")
 """Who can be at fault, as the code of an error says."""

@@ -15,6 +15,7 @@ from grafana.metrics import (
     FAULTS,
     FIRST_TOKEN,
     IN_FLIGHT,
+    LOG_DROPPED,
     MALFORMED,
     OVERHEAD,
     PER_TOKEN,
@@ -353,7 +354,7 @@ ITSELF: Final = Row(
             "routing table.",
             (Query(ONE_DOOR, "{{upstream}}"),),
             Look("none", 0, least=None),
-            6,
+            8,
         ),
         Panel(
             "timeseries",
@@ -361,7 +362,7 @@ ITSELF: Final = Row(
             "In the last hour. failed: the last good one stays.",
             (Query(increase(RELOADS, by="result", over="1h"), "{{result}}"),),
             Look("none", 0, colors={"failed": "red", "ok": "green"}),
-            6,
+            8,
         ),
         Panel(
             "timeseries",
@@ -369,7 +370,15 @@ ITSELF: Final = Row(
             "Events of a stream that were no JSON and were dropped.",
             (Query(rate(MALFORMED, by="upstream"), "{{upstream}}"),),
             Look("cps"),
-            6,
+            8,
+        ),
+        Panel(
+            "timeseries",
+            "Lines that the log lost",
+            "By process: nobody reads its standard error fast enough, or nobody at all. Calls do not wait for it.",
+            (Query(rate(LOG_DROPPED, by="instance"), "{{instance}}"),),
+            Look("cps"),
+            12,
         ),
         Panel(
             "table",
@@ -377,7 +386,7 @@ ITSELF: Final = Row(
             "Processes by version of Sluice and of Python.",
             (Query(f"count by (version, python) ({select(BUILD)})"),),
             Look("none", 0),
-            6,
+            12,
         ),
     ),
 )

@@ -12,6 +12,7 @@ from grafana.metrics import (
     DISPATCH_SENT,
     FAULTS,
     FIRST_TOKEN,
+    LOG_DROPPED,
     OVERHEAD,
     REQUESTS,
     UP,
@@ -216,6 +217,15 @@ ALERTS: Final = (
         "warning",
         "Calls on {{ $labels.route }} are refused by a limit of this configuration",
         "The limit is too low, or one client asks too much.",
+    ),
+    Alert(
+        "SluiceLogDropped",
+        f"sum by (job, instance) (increase({LOG_DROPPED}[5m]))",
+        "> 0",
+        "5m",
+        "warning",
+        "The log of {{ $labels.instance }} loses lines",
+        "Whoever reads its standard error is stuck, gone or too slow. Calls go on; what the log says of them has gaps.",
     ),
     Alert(
         "SluiceVersionsMixed",

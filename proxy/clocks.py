@@ -73,12 +73,13 @@ class Clock:
 
     def set(self, name: ClockName, seconds: float) -> None:
         """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
-        self._task = asyncio.current_task(self._loop)
+        self._task, self._name = asyncio.current_task(self._loop), name
+        self.again(seconds)
+
+    def again(self, seconds: float) -> None:
+        """The task that `set` was called in begins another wait of the same name."""
         at = self._loop.time() + seconds
-        if at < self._ends:
-            self.at, self._name = at, name
-        else:
-            self.at, self._name = self._ends, self._ends_as
+        self.at = at if at < self._ends else self._ends
 
     def clear(self) -> None:
         """No wait of ours is running."""
@@ -93,6 +94,8 @@ class Clock:
 
     def expire(self) -> None:
         """The deadline has passed: ends the wait."""
+        if self.at == self._ends:
+            self._name = self._ends_as
         self.at = None
         if self._task is not None and self._task.cancel():  # one that is over already is not to be told
             self._expired = True

@@ -61,6 +61,10 @@ class Control:
         self.sluice.choices.default_upstream = upstream
         log.info("default upstream switched to %s", upstream or f"config.yaml's ({self.sluice.default_upstream()})")
 
+    def models(self, upstream: str | None) -> list[dict[str, Any]]:
+        """The models that can be called, as /v1/models lists them for clients."""
+        return self.sluice.plant.plan.catalog.entries(upstream)
+
     def personas(self, upstream: str | None) -> list[dict[str, Any]]:
         """The personas, of one upstream or all."""
         return self.sluice.personas.listed(self.sluice.plant.plan, upstream)

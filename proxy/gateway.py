@@ -8,6 +8,7 @@ from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.headers import to_client
+from proxy.logs import keep
 from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
 from proxy.reply import Reply
@@ -79,7 +80,7 @@ class Answer:
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
             if stages.content:
-                call.trace.kept = [call.body]
+                keep(call.trace, call.body)
             if choice.route.policies.cache is None and call.cache == "on":
                 wire: Answered | Copy = await stages.dispatch.send(call, choice)
             else:
@@ -108,22 +109,24 @@ class Answer:
         headers = to_client(wire.headers)
         if wire.body is not None:
             if trace.kept is not None:
-                trace.kept.append(wire.body)
+                keep(trace, wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
         return Reply(wire.status, headers, None, self._relay(choice, wire))
 
     async def _relay(self, choice: Choice, wire: Answered | Copy) -> AsyncIterator[bytes]:
         """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
         call, rules = self._call, choice.route.response
-        identity, stream = rules.is_identity, wire.stream
+        identity, stream, content = rules.is_identity, wire.stream, self._stages.content
         try:
             if wire.head:
+                if content:
+                    keep(call.trace, wire.head)
                 yield wire.head if identity else rules.events(wire.head, call.model)
             if stream is None:
                 return
             async for batch in stream:
-                if call.trace.kept is not None:
-                    call.trace.kept.append(batch)
+                if content:
+                    keep(call.trace, batch)
                 if identity:
                     yield batch
                 elif rewritten := rules.events(batch, call.model):

@@ -8,7 +8,7 @@ import orjson
 from proxy.caches.opening import MissingExtra, opened
 from proxy.call import Call
 from proxy.gateway import Gateway
-from proxy.jsonedit import model_span
+from proxy.jsonspans import model_span
 from proxy.settings import Settings
 from proxy.stages.caching import Cache, Similar
 

@@ -6,18 +6,20 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
 import orjson
 
-from proxy.call import Call
+from proxy.call import Call, Trace
 from proxy.errors import metric_code
+from proxy.instruments import Instruments, Number
 
 _WAITING: Final = 10_000  # lines that may wait to be written; more are dropped, and counted
+_WORDY: Final = 500  # lines that may wait with a prompt and an answer; with more waiting, calls are told without
 _PAUSE: Final = 0.05  # seconds between two rounds of writing, so that a busy proxy wakes the writer seldom
-_LONGEST: Final = 64 * 1024  # characters of a prompt or an answer in the log
+_LONGEST: Final = 64 * 1024  # bytes of a prompt or an answer in the log
 
 _UNSEEN: Final = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """What JSON may hold as it is, and some terminals and readers of lines obey."""
@@ -71,10 +73,11 @@ class Readable(logging.Formatter):
 class Writer(logging.Handler):
     """Takes records and calls without waiting, and writes them from a thread of its own."""
 
-    def __init__(self, stream: TextIO, form: JsonLines | Readable) -> None:
+    def __init__(self, stream: TextIO, form: JsonLines | Readable, dropped: Number | None = None) -> None:
+        """`dropped`: counts the lines that are not written."""
         super().__init__()
         self.form = form
-        self.dropped = 0  # lines that were not written, the stream being stuck
+        self.dropped = dropped or Number()
         self._stream = stream
         self._lines: deque[Line] = deque()
         self._wake = threading.Event()
@@ -88,8 +91,9 @@ class Writer(logging.Handler):
         self._put(lambda: line)
 
     def note(self, call: Call, seconds: float) -> None:
-        """Takes a call that ended."""
-        self._put(lambda: self.form.call(fields_of(call, seconds)))
+        """Takes a call that ended. What was kept of its words is cut now, since who has the call next lets go of it."""
+        words = words_of(call.trace.kept) if len(self._lines) < _WORDY else {}
+        self._put(lambda: self.form.call(fields_of(call, seconds) | words))
 
     def close(self) -> None:
         """Writes what is left, for a second at most."""
@@ -100,7 +104,7 @@ class Writer(logging.Handler):
 
     def _put(self, line: Line) -> None:
         if len(self._lines) >= _WAITING:
-            self.dropped += 1
+            self.dropped.inc()
             return
         self._lines.append(line)
         if not self._wake.is_set():
@@ -116,23 +120,28 @@ class Writer(logging.Handler):
                 try:
                     pieces.append(line())
                 except (TypeError, ValueError, LookupError, AttributeError):  # one bad line must not end the log
-                    self.dropped += 1
+                    self.dropped.inc()
             if pieces:
                 try:
                     self._stream.write("\n".join(pieces) + "\n")
                     self._stream.flush()
                 except (OSError, ValueError):
-                    self.dropped += len(pieces)
+                    self.dropped.inc(len(pieces))
             if self._ends and not self._lines:
                 return
             if not self._ends:
                 threading.Event().wait(_PAUSE)
 
 
-def configure(form: Literal["auto", "text", "json"], level: str) -> Writer:
-    """Sends Sluice's log to standard error in the given form."""
+def dropped_lines(made: Instruments) -> Number:
+    """The metric of lines that the log lost: its stream stuck or gone, or a line that could not be made."""
+    return made.counter("sluice_log_lines_dropped_total", "Lines of the log that were not written.").labels()
+
+
+def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number | None = None) -> Writer:
+    """Sends Sluice's log to standard error in the given form; `dropped` counts what cannot be written."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
-    writer = Writer(sys.stderr, Readable() if readable else JsonLines())
+    writer = Writer(sys.stderr, Readable() if readable else JsonLines(), dropped)
     root = logging.getLogger()
     root.handlers[:] = [writer]
     root.setLevel(logging.WARNING)
@@ -141,9 +150,9 @@ def configure(form: Literal["auto", "text", "json"], level: str) -> Writer:
 
 
 def fields_of(call: Call, seconds: float) -> dict[str, Any]:
-    """What the log says of a call: no prompt and no answer, unless they were kept for it."""
+    """What the log says of a call: no prompt and no answer, which are `words_of` it."""
     trace = call.trace
-    said: dict[str, Any] = {
+    return {
         "time": _utc(None),
         "level": "info" if trace.failure is None else "warning",
         "message": "call",
@@ -166,10 +175,27 @@ def fields_of(call: Call, seconds: float) -> dict[str, Any]:
         "cache": trace.cache,
         "tenant": call.tenant,
     }
-    if trace.kept is not None:
-        said["prompt"] = trace.kept[0][:_LONGEST].decode("utf-8", "replace")
-        said["answer"] = b"".join(trace.kept[1:])[:_LONGEST].decode("utf-8", "replace")
-    return said
+
+
+def keep(trace: Trace, piece: bytes) -> None:
+    """Keeps the prompt, and then pieces of the answer, as far as the log would tell them."""
+    if trace.kept is None:
+        trace.kept = [piece[:_LONGEST]]
+    elif (room := _LONGEST - sum(map(len, trace.kept[1:]))) > 0:
+        trace.kept.append(piece[:room])
+
+
+def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
+    """The beginnings of a prompt and of the answer's pieces behind it; none where nothing was kept."""
+    if not kept:
+        return {}
+    prompt, *pieces = kept
+    answer = bytearray()
+    for piece in pieces:
+        answer += piece[: _LONGEST - len(answer)]
+        if len(answer) == _LONGEST:
+            break
+    return {"prompt": prompt[:_LONGEST].decode("utf-8", "replace"), "answer": answer.decode("utf-8", "replace")}
 
 
 def one_line(said: dict[str, Any]) -> str:

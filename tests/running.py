@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 
 from proxy.app import Sluice
+from proxy.instruments import Instruments
+from proxy.logs import dropped_lines
 from proxy.planning import loaded
 from proxy.serving.limits import Limits
 from proxy.serving.listening import listen
@@ -78,7 +80,9 @@ def sluice(
         environ = {"PATH": os.environ.get("PATH", "")} | dict(environ or {})
         settings = loaded(path, environ)
         drain = Drain()
-        app = Sluice(path, environ, settings, draining=lambda: drain.draining)
+        instruments = Instruments()
+        dropped_lines(instruments)  # there from the start, as `sluice serve` has it
+        app = Sluice(path, environ, settings, draining=lambda: drain.draining, instruments=instruments)
         sockets = listen("127.0.0.1", port)
         serving = Serving(drain=1.0, limits=limits or Limits(max_body=settings.server.max_body))
         server = ThreadedServer(app, serving, drain, Hooks())

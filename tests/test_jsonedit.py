@@ -1,7 +1,5 @@
 """JSON texts of every spelling, edited by span and compared with the same edit on what a parser reads."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,69 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import jsonedit
-from proxy.errors import SluiceError
-from proxy.jsonedit import Path
-
-ABSENT = object()
-NAMES = ["a", "b", "c", "model", "0", "1", "a.b", "é", 'q"', "s/", "back\\slash", ""]
-Draw = Callable[[st.SearchStrategy[Any]], Any]
-
-
-def spelled(text: str, draw: Draw) -> str:
-    """A JSON string with some characters as escapes."""
-    plain = orjson.dumps(text).decode()[1:-1] if '"' in text or "\\" in text or "\n" in text else text
-    if plain != text or not text or not draw(st.booleans()):
-        return f'"{plain}"'
-    at = draw(st.integers(0, len(text) - 1))
-    return f'"{text[:at]}\\u{ord(text[at]):04x}{text[at + 1 :]}"' if ord(text[at]) < 0xD800 else f'"{text}"'
-
-
-@st.composite
-def texts(draw: Draw, depth: int = 4, root: bool = True) -> str:
-    """A JSON text with odd whitespace, escapes, number spellings and doubled keys."""
-
-    def space() -> str:
-        return str(draw(st.sampled_from(["", "", "", " ", "\n  ", "\t", "\r\n"])))
-
-    kind = "object" if root else draw(st.sampled_from(["object", "list", "scalar"] if depth else ["scalar"]))
-    if kind == "scalar":
-        string = st.sampled_from(["x", 'say "a":{', "\\", 'end\\"', "}],[", "\n", '\\\\"'])
-        if draw(st.booleans()):
-            return spelled(draw(string), draw)
-        return str(draw(st.sampled_from(["1", "-0", "1.0", "1E+2", "12345678901234567", "true", "false", "null"])))
-    size = draw(st.integers(0, 4))
-    values: list[str] = [draw(texts(depth - 1, False)) for _ in range(size)]
-    if kind == "object":
-        keys = [spelled(draw(st.sampled_from(NAMES)), draw) for _ in values]
-        values = [f"{key}{space()}:{space()}{value}" for key, value in zip(keys, values, strict=True)]
-    inner = ",".join(f"{space()}{value}{space()}" for value in values) or space()
-    opening, closing = "{}" if kind == "object" else "[]"
-    around = space() if root else ""
-    return f"{around}{opening}{inner}{closing}{around}"
-
-
-bodies = texts().map(str.encode)
-paths = st.lists(st.sampled_from(NAMES[:-1]), min_size=1, max_size=3).map(tuple)
-values: st.SearchStrategy[Any] = st.sampled_from([None, 7, "new", {"z": [1]}, []])
-
-
-def dotted(names: tuple[str, ...]) -> str:
-    return ".".join(name.replace(".", "\\.") for name in names)
-
-
-def child(value: Any, name: str) -> Any:
-    """What a name leads to in a parsed value."""
-    if isinstance(value, dict):
-        return value.get(name, ABSENT)
-    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-        return value[int(name)]
-    return ABSENT
-
-
-def got(value: Any, names: tuple[str, ...]) -> Any:
-    for name in names:
-        value = child(value, name)
-    return value
+from tests.jsontexts import ABSENT, bodies, child, dotted, got, paths, texts, values
 
 
 def model_put(value: Any, names: tuple[str, ...], new: Any) -> bool:
@@ -143,16 +79,6 @@ def test_rename_does_what_it_does_to_the_parsed_text(body: bytes, old: tuple[str
     rename = jsonedit.compile_rename(dotted(old), dotted(new))
     edited = rename(body)
     assert orjson.loads(edited) == wanted
-
-
-@given(bodies, paths)
-def test_find_gives_the_span_that_a_parser_reads(body: bytes, names: tuple[str, ...]) -> None:
-    wanted = got(orjson.loads(body), names)
-    span = jsonedit.find(body, Path.of(dotted(names)))
-    assert (span is None) == (wanted is ABSENT)
-    if span:
-        assert orjson.loads(body[slice(*span)]) == wanted
-        assert body[slice(*span)].strip() == body[slice(*span)]
 
 
 members = st.lists(texts(3, False), min_size=1, max_size=6)
@@ -253,49 +179,3 @@ def test_nesting_is_skipped_however_deep(depth: int) -> None:
 def test_many_doubled_keys_cost_no_more_than_as_many_others() -> None:
     body = b"{" + b'"a":1,' * 50_000 + b'"b":2}'
     assert jsonedit.compile_remove("a")(body) == b'{"b":2}'
-
-
-@given(bodies, st.sampled_from(['"m"', '"a\\"b"', '"\\u00e9"']), st.booleans())
-def test_model_span_is_that_of_the_top_level_model(body: bytes, name: str, first: bool) -> None:
-    rest = jsonedit.compile_remove("model")(body).strip()
-    inner = rest[1:-1].strip()
-    own = b'"model" :\n' + name.encode()
-    whole = b"{" + b",".join(part for part in ((own, inner) if first else (inner, own)) if part) + b"}"
-    start, end = jsonedit.model_span(whole, orjson.loads(whole))
-    assert whole[start:end] == name.encode()
-    assert re.search(rb'"model" :\n$', whole[:start])
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        r'{"model":"a","model":"b"}',
-        r'{"model":"a","mod\u0065l":"b"}',
-        r'{"mod\u0065l":"a","\u006dodel":"b"}',
-        r'{"Model":"b","model":"a"}',
-        r'{"model":"a","MOD\u0045L":"b"}',
-        r'{"model":5}',
-        r'{"Model":"a"}',
-        r'{"x":{"model":"a"}}',
-    ],
-)
-def test_a_second_model_however_spelled_is_refused(body: str) -> None:
-    with pytest.raises(SluiceError) as caught:
-        jsonedit.model_span(body.encode(), orjson.loads(body))
-    assert (caught.value.code, caught.value.param) == ("client_invalid_request", "model")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        r'{"mod\u0065l":"a"}',
-        r'{"x":{"model":"b"},"model":"a"}',
-        r'{"role":"model","model":"a"}',
-        r'{"say \"model":"b","model":"a"}',
-        r'{"x":"caf\u0065 \u00e9","model":"a"}',
-        r' {"models":["b"], "model" : "a"}',
-    ],
-)
-def test_one_model_is_found_however_spelled(body: str) -> None:
-    start, end = jsonedit.model_span(body.encode(), orjson.loads(body))
-    assert body.encode()[start:end] == b'"a"'

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.logs import JsonLines, Readable, Writer, fields_of
+from proxy.instruments import Instruments
+from proxy.logs import JsonLines, Readable, Writer, dropped_lines, fields_of, keep, words_of
 from proxy.reply import Usage
 from tests.running import wait_for
 
@@ -82,10 +83,73 @@ def test_a_call_is_told_in_full_and_without_its_prompt() -> None:
     assert said | {"time": ""} == said | {"time": "", "route": "gpt-", "upstream": "east", "code": "ok", "ms": 250.0,
                                           "tokens_input": 3, "tokens_output": 5, "attempts": ["east:200"]}  # fmt: skip
     assert "prompt" not in said
-    made.trace.kept = [b"the prompt", b"an ", b"answer\xff"]
     made.trace.failure = SluiceError("upstream_error", "x")
-    said = orjson.loads(JsonLines().call(fields_of(made, 0.25)))
-    assert (said["prompt"], said["answer"], said["level"]) == ("the prompt", "an answer\ufffd", "warning")
+    assert orjson.loads(JsonLines().call(fields_of(made, 0.25)))["level"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (None, {}),
+        ([b"the prompt"], {"prompt": "the prompt", "answer": ""}),
+        ([b"the prompt", b"an ", b"answer\xff"], {"prompt": "the prompt", "answer": "an answer\ufffd"}),
+        (
+            [b"p" * 2**20, b"ab" * 2**14, b"c" * 2**20, b"d"],
+            {"prompt": "p" * 2**16, "answer": "ab" * 2**14 + "c" * 2**15},
+        ),
+    ],
+)
+def test_of_what_was_kept_the_beginnings_are_told(kept: list[bytes] | None, words: dict[str, str]) -> None:
+    assert words_of(kept) == words
+
+
+def test_no_more_is_kept_than_the_log_tells() -> None:
+    trace = call().trace
+    for piece in (b"p" * 2**20, b"first ", *[b"x" * 1000] * 500):
+        keep(trace, piece)
+    assert trace.kept is not None
+    assert len(trace.kept) < 70 and sum(map(len, trace.kept)) == 2 * 2**16
+    assert words_of(trace.kept) == {"prompt": "p" * 2**16, "answer": ("first " + "x" * 2**16)[: 2**16]}
+
+
+def test_what_was_said_is_told_although_the_call_has_let_go_of_it() -> None:
+    stream = io.StringIO()
+    writer = Writer(stream, JsonLines())
+    made = call(kept=[b"the prompt", b"the answer"])
+    writer.note(made, 0.1)
+    made.trace.kept = None
+    writer.close()
+    said = orjson.loads(stream.getvalue())
+    assert (said["prompt"], said["answer"]) == ("the prompt", "the answer")
+
+
+def test_where_nobody_reads_little_is_held_of_what_was_said() -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w", encoding="utf-8") as stream:
+        writer = Writer(stream, JsonLines())
+        for _ in range(300):  # as much as fills the pipe: from here on nothing is written
+            writer.emit(record("x" * 1000))
+        wait_for(lambda: not writer._lines)
+        for _ in range(2000):
+            writer.note(call(kept=[b"p" * 2**20, b"a" * 2**20]), 0.1)
+        lines = [line() for line in writer._lines]
+        assert len(lines) == 2000
+        assert sum('"prompt"' in line for line in lines) == 500
+        assert max(map(len, lines)) < 2**18
+        os.close(reading)
+        wait_for(lambda: writer.dropped.value > 0)
+        writer.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def test_what_is_dropped_can_be_scraped() -> None:
+    made = Instruments()
+    stream = io.StringIO()
+    stream.close()
+    writer = Writer(stream, JsonLines(), dropped_lines(made))
+    writer.emit(record("lost"))
+    writer.close()
+    assert made.snapshot() == {"sluice_log_lines_dropped_total": [((), [1.0])]}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -103,19 +167,19 @@ def test_lines_are_written_in_order_and_the_rest_at_the_end() -> None:
     writer.close()
     said = [orjson.loads(line)["message"] for line in stream.getvalue().splitlines()]
     assert said == [f"line {at}" for at in range(500)] + ["call"]
-    assert writer.dropped == 0
+    assert writer.dropped.value == 0
 
 
 def test_a_line_that_cannot_be_made_is_counted_and_does_not_end_the_log() -> None:
     stream = io.StringIO()
     writer = Writer(stream, JsonLines())
     broken = call()
-    broken.trace.kept = []
+    broken.trace.usage = None  # type: ignore[assignment]
     writer.note(broken, 0.1)
     writer.emit(record("after"))
     writer.close()
     assert "after" in stream.getvalue()
-    assert writer.dropped == 1
+    assert writer.dropped.value == 1
 
 
 def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_dropped_is_counted() -> None:
@@ -126,7 +190,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_dropped_is_counted
         writer.note(call(model=f"m{at}"), 0.1)
         if at == 1000:
             time.sleep(0.2)  # the thread runs into the full pipe
-    assert 5_000 <= writer.dropped < 20_000
+    assert 5_000 <= writer.dropped.value < 20_000
     began = time.perf_counter()
     writer.close()
     assert time.perf_counter() - began < 3
@@ -138,7 +202,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_dropped_is_counted
 
     reader = threading.Thread(target=read)
     reader.start()
-    dropped = writer.dropped
+    dropped = int(writer.dropped.value)
     wait_for(lambda: b"".join(received).count(b"\n") >= 30_000 - dropped)  # it goes on where it was
     stream.close()
     reader.join()
@@ -153,9 +217,9 @@ def test_a_pipe_whose_reader_is_gone_is_counted_and_survived() -> None:
         os.close(writing)
         writer = Writer(stream, JsonLines())
         writer.emit(record("lost"))
-        wait_for(lambda: writer.dropped == 1)
+        wait_for(lambda: writer.dropped.value == 1)
         writer.emit(record("lost too"))
-        wait_for(lambda: writer.dropped == 2)
+        wait_for(lambda: writer.dropped.value == 2)
         writer.close()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in the buffer can go there
 

@@ -3,10 +3,21 @@
 import argparse
 import asyncio
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from proxy.cli.check import planned
+from proxy.planning import Choices, Plan, loaded, plan
+from proxy.settings import Settings
 from proxy.stages.catalog import Shelf
+from proxy.upstream.embedded import EmbeddedModel, packaged
+from proxy.upstream.sending import Upstreams
+
+_LOADING: Final = 60.0  # seconds that an embedded model may take to be there
+
+Embedded = Mapping[str, EmbeddedModel]
+"""By upstream: the models that are started to be asked."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,19 +30,41 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a line per model; 1 where an upstream that is on could not be asked."""
-    return asyncio.run(_run(arguments.config, arguments.upstream))
+    settings = loaded(arguments.config, os.environ)
+    names = [arguments.upstream] if arguments.upstream is not None else list(settings.upstreams)
+    if not settings.upstreams.keys() >= set(names):
+        print(f"{arguments.config}: there is no upstream {arguments.upstream!r}", file=sys.stderr)
+        return 2
+    return asyncio.run(_run(settings, names))
 
 
-async def _run(config: Path, only: str | None) -> int:
-    made = planned(config)
-    failed = 0
-    for name, shelf in made.catalog.shelves.items():
-        if only not in (None, name):
-            continue
-        if not shelf.target.off and shelf.target.base:
-            failed += not await made.catalog.refresh(shelf)
-        _show(name, shelf)
-    return 1 if failed else 0
+async def _run(settings: Settings, names: list[str]) -> int:
+    embedded = {name: packaged() for name in names if settings.upstreams[name].embedded}
+    upstreams = Upstreams()
+    made = plan(settings, upstreams, {name: model.base for name, model in embedded.items()}, Choices())
+    try:
+        for model in embedded.values():
+            await model.start()
+        answered = [await _asked(made, name, embedded) for name in names]
+    finally:
+        for model in embedded.values():
+            await model.stop()
+        await upstreams.aclose()
+    return 0 if all(answered) else 1
+
+
+async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
+    """Asks one upstream and prints what it said; whether it did, where it is on."""
+    shelf, answered = made.catalog.shelves[name], True
+    if not shelf.target.off:
+        if model := embedded.get(name):
+            await model.settled(_LOADING)
+        if model and model.state != "ready":
+            shelf.trouble, answered = model.state, False
+        else:
+            answered = await made.catalog.refresh(shelf)
+    _show(name, shelf)
+    return answered
 
 
 def _show(name: str, shelf: Shelf) -> None:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from proxy.app import Sluice
-from proxy.logs import configure
+from proxy.instruments import Instruments
+from proxy.logs import configure, dropped_lines
 from proxy.planning import loaded
 from proxy.serving.limits import Limits
 from proxy.serving.listening import inherited
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
     over = {key: value for key, value in said.items() if value is not None}
     settings = loaded(arguments.config, os.environ, over)
-    writer = configure(settings.log.format, settings.log.level)
+    made = Instruments()
+    writer = configure(settings.log.format, settings.log.level, dropped_lines(made))
     try:
         place = place_of(os.environ.get(ENVIRONMENT))
         if settings.server.workers > 1 and place is None:
@@ -42,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
             supervisor = Supervisor(command, settings.server.workers, settings.server.drain)
             return supervisor.run(settings.server.host, settings.server.port)
         drain = Drain()
-        app = Sluice(arguments.config, os.environ, settings, over, lambda: drain.draining, writer, place)
+        app = Sluice(
+            arguments.config, os.environ, settings, over, lambda: drain.draining, writer, place, instruments=made
+        )
         return _served(app, drain, place)
     finally:
         writer.close()

@@ -68,9 +68,10 @@ class Responder:
         send = self._send
         try:
             async for batch in stream:
+                if told:
+                    batch, told = told + batch, b""
+                await send({"type": "http.response.body", "body": batch, "more_body": True})
                 self._last = perf_counter()
-                await send({"type": "http.response.body", "body": told + batch if told else batch, "more_body": True})
-                told = b""
         except SluiceError as failure:
             await self._body(told + failure.event(), more=False)
         else:

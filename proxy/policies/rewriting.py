@@ -8,18 +8,8 @@ from typing import Any, Final, Literal
 import orjson
 
 from proxy.call import Headers
-from proxy.jsonedit import (
-    Edit,
-    Path,
-    children,
-    compile_default,
-    compile_remove,
-    compile_rename,
-    compile_set,
-    find,
-    model_spans,
-    put,
-)
+from proxy.jsonedit import Edit, compile_default, compile_remove, compile_rename, compile_set, put
+from proxy.jsonspans import Path, children, find, model_spans
 from proxy.sse import events, payload
 
 How = Literal["replace", "prepend", "append"]

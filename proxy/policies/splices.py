@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.jsonedit import Path, find
+from proxy.jsonspans import Path, find
 from proxy.sse import DONE, events, payload
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")

@@ -6,7 +6,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from proxy.providers.contract import Answer, Model, Order, Request, Target
-from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.providers.listing import UNLISTED
+from proxy.providers.openai_compatible import OpenAICompatible, count
 
 _DEPLOYED: Final = frozenset(
     {"chat/completions", "completions", "embeddings", "images/generations", "audio/speech"}
@@ -34,19 +35,40 @@ class Azure(OpenAICompatible):
         """The order as it is; where there is an api_version, at the deployment that is called like the model."""
         request = super().request(order)
         place = self._surface(order.target)
-        if not place and self._query and order.endpoint in _DEPLOYED and not order.target.base.endswith("/v1"):
+        if self._by_deployment(order.target) and order.endpoint in _DEPLOYED:
             place = f"/deployments/{quote(order.target.model, safe='')}"
         return replace(request, path=place + request.path + self._query)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
-        """No models: Azure lists what could be deployed, not the deployments. Asked all the same, for health."""
-        yield from super().catalog(target)
-        return []
+        """On the v1 surface what the resource has, base models and its own fine-tuned ones, by the names they go by.
+
+        By deployment no list: deployments have names of their own, which a key cannot ask for. Asked all the same, for
+        health.
+        """
+        models = yield from super().catalog(target)
+        return UNLISTED if self._by_deployment(target) else models
+
+    def listed(self, answer: Answer) -> list[Any]:
+        """The entries that can be asked: `capabilities.inference` is false for what can only be fine-tuned."""
+        return [entry for entry in super().listed(answer) if _answers(entry)]
+
+    def model(self, entry: Mapping[str, Any]) -> Model:
+        """One entry; Azure says `created_at` (REST reference, Models - List, 2024-10-21)."""
+        model = super().model(entry)
+        return replace(model, created=model.created or count(entry.get("created_at")))
 
     def models_path(self, target: Target) -> str:
         """Where its models are listed."""
         return f"{self._surface(target)}/models{self._query}"
 
+    def _by_deployment(self, target: Target) -> bool:
+        return bool(self._query) and not target.base.endswith("/v1")
+
     def _surface(self, target: Target) -> str:
         """What leads to the v1 surface where the address does not, and no version asks for another."""
         return "" if self._query or target.base.endswith("/v1") else "/v1"
+
+
+def _answers(entry: Any) -> bool:
+    capabilities = entry.get("capabilities") if isinstance(entry, dict) else None
+    return not isinstance(capabilities, dict) or capabilities.get("inference") is not False

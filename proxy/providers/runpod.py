@@ -9,6 +9,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
+from proxy.providers.listing import UNLISTED
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, failed, told
@@ -68,6 +69,7 @@ class RunPod(OpenAICompatible):
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
         """GET /health, and the models only where a worker runs: asking a cold endpoint would start (and bill) one.
 
+        Idle workers are well and list nothing, as does one that is still loading its model.
         Raises upstream_overloaded with what /health says where there are no workers at all.
         """
         answer = yield self.ask(target, f"{self._endpoint}/health")
@@ -77,7 +79,8 @@ class RunPod(OpenAICompatible):
         workers = _counts(health, "workers")
         if not any(workers.values()):
             raise SluiceError("upstream_overloaded", _reason(health), again="next")
-        return (yield from super().catalog(target)) if workers.get("running") else []
+        models = (yield from super().catalog(target)) if workers.get("running") else UNLISTED
+        return models or UNLISTED
 
     def models_path(self, target: Target) -> str:
         """Where its models are listed."""

@@ -65,6 +65,7 @@ class Cycle:
     _taken = False  # the app has had the body
     _bodyless = False
     _chunked = False
+    _flowing = False  # chunks follow each other, with nothing to be seen to between them
     _owed = 0
     _waiter: asyncio.Future[None] | None = None
 
@@ -167,6 +168,10 @@ class Cycle:
         if not self.started:
             self._begin(message)
             return
+        if self._flowing and message["type"] == "http.response.body" and (data := message.get("body")):
+            if message.get("more_body"):
+                connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+                return
         if self.complete or message["type"] != "http.response.body":
             state = "complete" if self.complete else "started"
             raise RuntimeError(f"{message['type']} after the response was {state}")
@@ -194,12 +199,13 @@ class Cycle:
 
     def _taken_head(self) -> bytes:
         head, self._head = self._head, b""
+        self._flowing = self._chunked
         if self._flush is not None:
             self._flush.cancel()
         return head
 
     def _finish(self) -> None:
-        self.complete = True
+        self.complete, self._flowing = True, False
         self._wake()
         self.connection.answered(self)
 
@@ -245,6 +251,7 @@ class Cycle:
         if self._head and not self.connection.transport.is_closing():
             self.connection.transport.write(self._head)
         self._head = b""
+        self._flowing = self._chunked and not self.complete
 
     def _break_off(self) -> None:
         if self.end == "draining":

@@ -9,7 +9,7 @@ from proxy.settings.addresses import cache_address, origin, passwords, store_add
 from proxy.settings.policies import Defaults
 from proxy.settings.routes import RouteSettings
 from proxy.settings.upstreams import UpstreamSettings
-from proxy.settings.values import Dotted, Flag, Json, Many, Name, Number, Part, Size, Wait, Whole
+from proxy.settings.values import Dotted, Flag, Json, Many, Name, Number, Part, ShownKey, Size, Wait, Whole
 
 
 class ServerTimeouts(Part):
@@ -35,8 +35,8 @@ class Server(Part):
     )
 
 
-def _without_empty(value: object) -> object:
-    return [item for item in value if item != ""] if isinstance(value, list) else value
+def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key)
 
 
 class Access(Part):
@@ -47,8 +47,8 @@ class Access(Part):
         description="open: no client key needed, only on a loopback host; required: Bearer, x-api-key or api-key.",
     )
     metrics: Literal["open", "admin"] = Field(default="open", description="/metrics. admin: needs the admin token.")
-    client_keys: Annotated[Many[str], BeforeValidator(_without_empty, json_schema_input_type=list[str])] = Field(
-        default=(), repr=False, description="Static client keys; empty ones are ignored."
+    client_keys: Annotated[Many[ShownKey], AfterValidator(_without_empty)] = Field(
+        default=(), repr=False, description="Static client keys, in ASCII; empty ones are ignored."
     )
     admin_token: str = Field(
         default="", repr=False, description="Opens /admin. Empty: /admin answers only on loopback, to loopback."

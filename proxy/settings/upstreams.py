@@ -118,6 +118,11 @@ class UpstreamSettings(Part):
         return self._reason
 
     @property
+    def embedded(self) -> bool:
+        """Whether Sluice itself serves its model."""
+        return self.provider == "llamacpp" and not self.base_url and self.live
+
+    @property
     def options(self) -> dict[str, Any]:
         """What only its provider's own code reads: the keys of `OWN_KEYS`, and `api_version`; empty ones left out."""
         keys = (*OWN_KEYS.get(self.provider, ()), "api_version")

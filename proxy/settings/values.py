@@ -64,6 +64,13 @@ def _header(name: str) -> str:
     return name.lower()
 
 
+def _shown(key: str) -> str:
+    """A key that a request can show: header values are bytes, and what is around them is cut off. Empty: none."""
+    if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", key):
+        raise ValueError("expected a key of printable ASCII characters without spaces around it")
+    return key
+
+
 def _pattern(pattern: str) -> Any:
     """What an editor's JSON Schema says of text in this form, or with a variable in it."""
     return Annotated[str, Field(pattern=f"^({pattern})$|{_VARIABLE}")]
@@ -89,5 +96,6 @@ Share = Annotated[float, BeforeValidator(units.share, json_schema_input_type=_pa
 Dotted = Annotated[str, AfterValidator(_segments)]
 """A path into a JSON body: `provider.sort`."""
 HeaderName = Annotated[str, AfterValidator(_header)]
+ShownKey = Annotated[str, AfterValidator(_shown)]
 Headers = Annotated[Mapping[str, str], AfterValidator(_headers)]
 Name = Annotated[str, Field(min_length=1)]

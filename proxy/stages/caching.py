@@ -13,7 +13,7 @@ from proxy.caches.keys import Asked, Question, asked, tag
 from proxy.caches.serving import Answered, Copy, replayed
 from proxy.call import Call, Trace
 from proxy.errors import SluiceError
-from proxy.jsonedit import model_span
+from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
 from proxy.policies.routes import Choice, Keeping
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -10,6 +10,7 @@ from proxy.errors import SluiceError
 from proxy.naming import nearest
 from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
+from proxy.providers.listing import UNLISTED
 
 _FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
 _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
@@ -42,13 +43,21 @@ class Shelf:
             self.trouble = self.target.off
 
     def take(self, models: Iterable[Model]) -> None:
-        """A catalogue was fetched: limits are taken over, and the list where the config has none of its own."""
+        """A catalogue was fetched: limits are taken over, and the list where the config has none of its own.
+
+        UNLISTED says that the upstream is well, and nothing of its models: what was known stays, or what config.yaml
+        names.
+        """
+        self.trouble = ""
+        if models is UNLISTED:
+            self.models = self.models or dict(self.configured)
+            return
         fetched = {model.id: self._known(model) for model in models}
         if self.fixed is None:
             self.models, self.state = fetched, "fetched"
         else:
             self.models = {name: fetched.get(name) or self._known(Model(name)) for name in self.fixed}
-        self.fetched_at, self.trouble = time.time(), ""
+        self.fetched_at = time.time()
 
     def look_up(self, model: str) -> Model | None:
         """What is known of a model: by its name, or by its name without a `:free`-like ending."""
@@ -175,14 +184,15 @@ class Catalog:
                 await asyncio.sleep(min(wait, shelf.refresh))
                 wait *= 2
 
-    async def _fetched(self, target: Target) -> list[Model]:
+    async def _fetched(self, target: Target) -> Sequence[Model]:
         asking = target.provider.catalog(target)
         try:
             request = next(asking)
             while True:
                 request = asking.send(await self.fetch(target, request, _PATIENCE))
         except StopIteration as end:
-            return list(end.value)
+            models: Sequence[Model] = end.value
+            return models
         finally:
             asking.close()
 

@@ -27,12 +27,13 @@ class History:
     _ended: deque[tuple[Call, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, call: Call, seconds: float) -> None:
-        """A call ended after so many seconds. Its body and headers are let go, and what its failure holds on to."""
+        """A call ended after so many seconds. Its words and headers are let go, and what its failure holds on to."""
         if (failure := call.trace.failure) is not None:
             # The exception's traceback leads through every frame of the call back to the call: a cycle that grows old
             # in this ring, so that only the rarest run of the garbage collector would find it.
             call.trace.failure = SluiceError(failure.code, failure.message, failure.status)
         call.body, call.fields, call.headers, call.credential = b"", _NO_FIELDS, _NO_HEADERS, None
+        call.trace.kept = None  # the log has taken what it wants of it
         now = time()
         self._ended.append((call, seconds, now))
         if now >= self._step_ends:

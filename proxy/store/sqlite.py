@@ -6,16 +6,24 @@ from pathlib import Path
 
 from proxy.store.contract import StoreError
 
+_IS_THERE = "SELECT count(*) = 2 FROM sqlite_master WHERE name IN ('kept', 'versions')"
+# One transaction: of processes that start together one creates, the others wait for it.
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS kept (kind TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (kind, name));
 CREATE TABLE IF NOT EXISTS versions (at INTEGER NOT NULL);
 INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
+COMMIT;
 """
 _PATIENCE = 5.0  # seconds that another process may hold the file
 
 
 class SqliteStore:
-    """Opens the file when it is first needed, so that a broken disk never keeps calls from being answered."""
+    """Opens the file when it is first needed, so that a broken disk never keeps calls from being answered.
+
+    The journal is SQLite's usual one: a write-ahead log would need files of its own for mere reading too, so that
+    nothing could be read from a disk that is full or read-only. After an error the file is opened anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,7 +47,7 @@ class SqliteStore:
                         connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (kind, name, text))
                     connection.execute("UPDATE versions SET at = at + 1")
             except sqlite3.Error as error:
-                raise StoreError(f"The store could not be written: {error}.") from error
+                raise self._failed("written", error) from error
 
     def version(self) -> int:
         """The count of changes."""
@@ -49,26 +57,31 @@ class SqliteStore:
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._let_go()
 
     def _run(self, statement: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._lock:
             try:
                 return self._open().execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                raise StoreError(f"The store could not be read: {error}.") from error
+                raise self._failed("read", error) from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             try:
                 self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, check_same_thread=False)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.executescript(_SCHEMA)
+                if self._connection.execute(_IS_THERE).fetchone() != (1,):
+                    self._connection.executescript(_SCHEMA)
             except sqlite3.Error as error:
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
-                raise StoreError(f"The store could not be opened: {error}.") from error
+                raise self._failed("opened", error) from error
         return self._connection
+
+    def _failed(self, what: str, error: sqlite3.Error) -> StoreError:
+        """The error to raise. A connection that found the disk read-only would stay so when the disk no longer is."""
+        self._let_go()
+        return StoreError(f"The store could not be {what}: {error}.")
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

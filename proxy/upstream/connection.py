@@ -144,7 +144,8 @@ class Connection(asyncio.Protocol):
         if self._held > HIGH_WATER and not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._waiter is not None or self._headed is not None:
+            self._wake()
 
     def eof_received(self) -> None:
         """The upstream will send nothing more. Returning None closes the transport."""
@@ -177,12 +178,18 @@ class Connection(asyncio.Protocol):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        elif (headed := self._headed) is not None and not headed.done():
-            if self._error is not None:
-                headed.set_exception(self._error)
-                headed.exception()  # whoever asked may have left: nobody is to be told that it was not looked at
-            elif self.parser.status:
-                headed.set_result(None)
+            return
+        headed = self._headed
+        if headed is None or not (self._error or self.parser.status):
+            return
+        self._headed = None
+        if headed.done():
+            pass  # whoever asked has left
+        elif self._error is None:
+            headed.set_result(None)
+        else:
+            headed.set_exception(self._error)
+            headed.exception()  # whoever asked may leave now: nobody is to be told that it was not looked at
 
     def _fail(self, error: httpx.TransportError) -> None:
         if not self.parser.complete:

@@ -61,12 +61,17 @@ class ResponseParser:
 
     def feed(self, data: bytes) -> None:
         """Takes what the network brought. Raises httpx.RemoteProtocolError where it is no HTTP response."""
-        if self.status and not self.complete:
-            self._feed_body(data)
-        elif self.complete:
+        if self.complete:
             self.keep_alive = False
-        else:
+        elif self.status == 0:
             self._feed_head(data)
+        else:
+            held = len(self.pieces)
+            self._execute(data)
+            if len(self.pieces) > held or self.complete:
+                self._framing = 0
+            else:
+                self._note_framing(len(data))
 
     def _feed_head(self, data: bytes) -> None:
         room, self._head_left = self._head_left, self._head_left - len(data)
@@ -88,13 +93,8 @@ class ResponseParser:
         else:
             self.complete = True  # the end of the connection is the end of the body
 
-    def _feed_body(self, data: bytes) -> None:
-        held = len(self.pieces)
-        self._execute(data)
-        if len(self.pieces) > held or self.complete:
-            self._framing = 0
-            return
-        self._framing += len(data)  # chunk extensions or trailers, which httptools would hold without a limit
+    def _note_framing(self, size: int) -> None:
+        self._framing += size  # chunk extensions or trailers, which httptools would hold without a limit
         if self._framing > MAX_HEAD:
             raise httpx.RemoteProtocolError("chunk framing or trailers are too large")
 

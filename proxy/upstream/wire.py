@@ -68,6 +68,7 @@ class EventStream:
         "_clock",
         "_ended",
         "_first_by",
+        "_flows",
         "_idle",
         "_loop",
         "_pieces",
@@ -88,6 +89,7 @@ class EventStream:
         self._first_by = self._loop.time() + waits.first_token
         self._began = perf_counter()
         self._ended = False
+        self._flows = False  # content has come, and whoever reads on does so to the end
         self.failure: SluiceError | None = None  # that ended it
 
     @property
@@ -108,10 +110,10 @@ class EventStream:
             raise StopAsyncIteration
         try:
             while True:
-                if watch.content_at is None:
-                    self._expect_first(clock)
+                if self._flows:
+                    clock.again(self._idle)
                 else:
-                    clock.set("idle", self._idle)
+                    self._set_clock(watch, clock)
                 try:
                     piece = await self._pieces.__anext__()
                 except StopAsyncIteration:
@@ -130,9 +132,12 @@ class EventStream:
                 raise self._broken(timeout(name)) from None
             raise
 
-    def _expect_first(self, clock: Clock) -> None:
-        """What the wait for the first content is measured by."""
-        if isinstance(self._source, Talk) and not self._source.running:
+    def _set_clock(self, watch: Watch, clock: Clock) -> None:
+        """What the wait that begins now is measured by, in whichever task it is."""
+        if watch.content_at is not None:
+            clock.set("idle", self._idle)
+            self._flows = True
+        elif isinstance(self._source, Talk) and not self._source.running:
             self._source.set_clock()
         else:
             clock.set("first_token", self._first_by - self._loop.time())

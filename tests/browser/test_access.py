@@ -61,6 +61,8 @@ def test_the_admin_page_asks_for_the_token(locked: Running, visitor: Visitor) ->
     page.wait_for_url("**/admin")
     expect(page.locator('.standings [data-upstream="east"]')).to_be_visible()
     assert page.evaluate("document.cookie") == ""
+    page.locator('.side nav a[href="#models"]').click()
+    expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()  # without any client key
     page.get_by_test_id("logout").click()
     page.wait_for_url("**/admin/login")
     page.goto(f"{locked.url}/admin")

@@ -179,3 +179,26 @@ def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
         expect(page.locator(f'#view[data-view="{view}"]')).not_to_be_empty()
         expect(page.locator("#trouble")).to_be_hidden()
         assert fits(page), view
+
+
+def test_on_a_phone_each_row_of_a_table_is_a_block_with_nothing_cut_off(site: Site, visitor: Visitor) -> None:
+    site.west.script(Status(503))
+    for model in ("house", "kept", "nobody-has/a-model-with-a-name-that-goes-on-and-on-20260101:extended"):
+        site.running.chat({**HELLO, "model": model})
+    page = visitor.open(f"{site.url}/admin", width=390)
+    for view in ("models", "routes", "calls", "cache"):
+        page.locator("#open-side").click()
+        page.locator(f'.side nav a[href="#{view}"]').click()
+        rows = page.locator(f'#view[data-view="{view}"] tbody tr:visible')
+        expect(rows.first).to_be_visible()
+        right = page.locator(".card.flush").evaluate("card => card.getBoundingClientRect().right")
+        for row in rows.all():
+            cells = row.locator("td:visible")
+            assert all(
+                box and box["x"] + box["width"] <= right for box in (cell.bounding_box() for cell in cells.all())
+            )
+            block = row.bounding_box()
+            assert block and block["height"] > 40  # more than one line
+    page.goto(f"{site.url}/admin#models")
+    facts = page.locator('[data-model="east/gpt-4o"] td')
+    assert facts.nth(1).evaluate("cell => getComputedStyle(cell, '::before').content") == '"Context"'

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from proxy.call import Call, Headers
-from proxy.jsonedit import model_span
+from proxy.jsonspans import model_span
 from proxy.policies.rewriting import RequestRules, ResponseRules
 from proxy.policies.routes import Choice, Keeping, Policies, Retry, Route, Timeouts
 from proxy.providers.contract import Target

@@ -69,14 +69,6 @@ def test_nothing_secret_or_heavy_is_sent_to_the_builder() -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
-    made = Replay(ROOT, tmp_path_factory.mktemp("image"))
-    for stage in (BUILD, IMAGE):
-        made.build(stage)
-    return made
-
-
 @pytest.fixture
 def served(replay: Replay) -> Iterator[Served]:
     port = free_port()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grafana.metrics import BUILD, CACHE, codes, families
+from grafana.metrics import BUILD, codes, families
 from grafana.overview import ONE_DOOR
 from grafana.queries import ZERO
 from grafana.rules import ALERTS, RECORDINGS
@@ -17,7 +17,6 @@ from tests.grafana.traffic import Observed, observed
 EMPTY = {
     f'code=~"{codes("proxy")}"': "a Sluice that is well has no errors of its own",
     "proxy_internal": "the same",
-    CACHE: "routes cannot have a cache yet",
 }
 """Parts of queries that have no data here, and why. One that has data after all must leave this table."""
 

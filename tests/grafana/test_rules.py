@@ -88,6 +88,11 @@ CASES = {
     "SluiceCallsRefused": Case(
         {CALLS % "policy_concurrency": GROWING}, JOB | {"route": "gpt-"}, {CALLS % "upstream_rate_limited": GROWING}
     ),
+    "SluiceLogDropped": Case(
+        {"sluice_log_lines_dropped_total{job='sluice', instance='a'}": GROWING},
+        JOB | {"instance": "a"},
+        {"sluice_log_lines_dropped_total{job='sluice', instance='a'}": "7x60"},
+    ),
     "SluiceVersionsMixed": Case(
         {"sluice_build_info{job='sluice', version='1'}": STEADY,
          "sluice_build_info{job='sluice', version='2'}": STEADY},

@@ -35,6 +35,9 @@ defaults:
 routes:
   - prefix: gpt-
     to: [east, west]
+  - model: kept
+    to: east/gpt-4o-mini
+    cache: {{exact: 1h, sampled: true}}
 """
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 USUAL = "openrouter/openai/gpt-4o"
@@ -48,6 +51,7 @@ class Traffic:
     east: OpenAIDouble
     west: OpenAIDouble
     openrouter: OpenRouterDouble
+    rounds: int = 0
 
     def round(self) -> None:
         """Each kind once, so that a second round makes every counter grow."""
@@ -65,12 +69,19 @@ class Traffic:
         assert self.ask("gone/gpt-4o") in (502, 503)  # unreachable, and then the breaker
         with self.proxy.client() as client:
             assert client.post("/v1/chat/completions", json={"messages": []}).status_code == 400
+        self.ask_again()
         self.leave()
         self.reload()
+        self.rounds += 1
 
     def ask(self, model: str, stream: bool = False) -> int:
         """One call; its status."""
         return self.proxy.chat(HELLO | {"model": model, "stream": stream}).status_code
+
+    def ask_again(self) -> None:
+        """The same question twice, on a route with a cache."""
+        body = {"model": "kept", "messages": [{"role": "user", "content": f"hello in round {self.rounds}"}]}
+        assert [self.proxy.chat(body).headers["x-sluice-cache"] for _ in range(2)] == ["miss", "hit"]
 
     def leave(self) -> None:
         """A stream takes the only place of an upstream, another call is refused, and then the client leaves."""

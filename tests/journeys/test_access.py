@@ -49,8 +49,9 @@ FOR_OPERATORS = [
     ("POST", "/admin/explain"),
     ("POST", "/admin/reload"),
     ("GET", "/admin/calls"),
+    ("GET", "/admin/models?upstream=east"),
 ]
-"""The paths of contract 3.2 but the page itself."""
+"""The paths of contract 3.2 but the page itself, and what the page asks besides."""
 ADMIN = [(method, path) for method, path in FOR_OPERATORS if path.startswith("/admin")]
 
 
@@ -330,3 +331,14 @@ def test_a_poisoned_path_or_host_opens_nothing(closed: Running, path: str) -> No
             sock.sendall(f"GET {shown} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
             status = int(sock.makefile("rb").readline().split()[1])
         assert status in (401, 404), shown
+
+
+def test_operators_see_the_models_without_a_client_key(closed: Running) -> None:
+    with closed.client() as client:
+        wait_for(lambda: client.get("/v1/models", headers={"x-api-key": KEY}).json()["data"])
+        for_clients = client.get("/v1/models?upstream=east", headers={"x-api-key": KEY}).json()
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/admin/models?upstream=east").json() == for_clients
+        assert client.get("/admin/models").json()["data"] == for_clients["data"]
+        assert client.get("/admin/models?upstream=nobody").status_code == 404

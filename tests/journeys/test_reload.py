@@ -1,5 +1,6 @@
 """What changes while it runs: the configuration by reload, the default upstream by its switch, both over restarts."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from tests.doubles.faults import HoldAfter
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
+from tests.doubles.pacing import Paced
 from tests.doubles.runpod import MODELS, RunPodDouble
 from tests.doubles.server import Double
+from tests.doubles.words import derived
+from tests.journeys.callers import Caller, ask_all, chat
 from tests.running import Running, sluice, wait_for
 
 UPSTREAMS = """
@@ -45,8 +49,14 @@ class Place:
 
     def reload(self, text: str) -> httpx.Response:
         """What an operator does: write the file, and say so."""
-        self.proxy.path.write_text(text)
+        self.write(text)
         return self.admin("POST", "reload")
+
+    def write(self, text: str) -> None:
+        """All at once, as editors do."""
+        new = self.proxy.path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.proxy.path)
 
     def admin(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return admin(self.proxy, method, path, body)
@@ -146,6 +156,52 @@ def test_calls_do_not_notice_that_it_is_reloaded_again_and_again(place: Place) -
     assert {answer.status_code for answer in answers} == {200}
     for answer in answers:
         assert f'"service":"{answer.headers["x-sluice-upstream"]}"' in answer.text, "one configuration for one call"
+
+
+STREAMS = 200
+TICK = 0.1  # seconds between two reloads
+TICKS = (("east", ""), ("west", ""), ("east", "routs: []\n"), ("east", ""), ("west", "tests: 7\n"), ("west", ""))
+"""Where the file that is written each time leads, and what is wrong with it."""
+
+
+def test_two_hundred_streams_do_not_notice_a_reload_each_tenth_of_a_second(place: Place) -> None:
+    place.east.always = place.west.always = Paced(0.02, HoldAfter(20))
+    callers = [Caller(chat("gpt-4o", f"question {at}") | WITH_USAGE, keeps=False) for at in range(STREAMS)]
+    asked_of = asyncio.run(reloaded_under(place, callers))
+    said = {double.answer(call).body for double in (place.east, place.west) for call in double.calls}
+    assert len(said) == len(place.east.calls) + len(place.west.calls) == STREAMS, "each was asked once"
+    for caller, upstream in zip(callers, asked_of, strict=True):
+        answer = caller.answer  # whole by its framing
+        assert (answer.status, answer.headers["x-sluice-upstream"]) == (200, upstream), "new calls follow the new file"
+        assert answer.body in said and caller.heard.text == derived(caller.question)
+    assert set(asked_of) == {"east", "west"}
+    wait_for(lambda: place.proxy.metric("sluice_streams_open") == 0 == place.proxy.metric("sluice_in_flight"))
+    assert place.proxy.metric("sluice_requests_total", door="openai", code="ok") == STREAMS
+
+
+WITH_USAGE = {"stream_options": {"include_usage": True}}  # so that what the double says is passed on to the last byte
+
+
+async def reloaded_under(place: Place, callers: list[Caller]) -> list[str]:
+    """Reloads again and again, with twenty more streams after each, to the end of all. Where each stream had to go."""
+    loop, asked_of, good = asyncio.get_running_loop(), list[str](), "east"
+    ticks = 0
+    while not all(caller.closed.is_set() for caller in callers):
+        due = loop.time() + TICK
+        to, wrong = TICKS[ticks % len(TICKS)]
+        text = place.config(to, wrong).replace("default_upstream: east", f"default_upstream: {to}")
+        status = (await asyncio.to_thread(place.reload, text)).status_code
+        assert status == (400 if wrong else 200)
+        good = good if wrong else to
+        more = callers[len(asked_of) : len(asked_of) + 20]
+        await ask_all(more, int(place.proxy.url.rpartition(":")[2]))
+        asked_of += [good] * len(more)
+        ticks += 1
+        if all(caller.begun for caller in callers):  # all at once are under way
+            place.east.release()
+            place.west.release()
+        await asyncio.sleep(due - loop.time())
+    return asked_of
 
 
 # The switch of the default upstream.

@@ -1,5 +1,6 @@
 """Targets and orders as the router would make them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ def order(provider: Provider, body: bytes = b'{"model":"m","messages":[]}', **mo
     return Order(more.pop("endpoint", "chat/completions"), body, more.pop("stream", False), headers, at, **more)
 
 
-def listed(provider: Provider, *answers: Answer, **more: Any) -> tuple[list[Request], list[Model]]:
+def listed(provider: Provider, *answers: Answer, **more: Any) -> tuple[list[Request], Sequence[Model]]:
     """What a provider asks for its catalogue, given these answers in turn, and what it lists."""
     steps = provider.catalog(target(provider, **more))
     asked = [next(steps)]
@@ -29,7 +30,7 @@ def listed(provider: Provider, *answers: Answer, **more: Any) -> tuple[list[Requ
         try:
             asked.append(steps.send(answer))
         except StopIteration as end:
-            return asked, list(end.value)
+            return asked, end.value
     raise AssertionError(f"{asked[-1]} was not answered")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.settings import ConfigError, load
 from proxy.settings.checks import NOT_YET
-from tests.settings.facts import PROVIDERS, SMALL, problems
+from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
 
 UPSTREAMS = """upstreams:
   ollama: {provider: ollama}
@@ -117,6 +117,19 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
 )
 def test_parts_that_do_not_fit_together(tmp_path: Path, text: str, found: str | None) -> None:
     assert problems(tmp_path, f"{UPSTREAMS}{text}\n") == ([found] if found else [])
+
+
+@pytest.mark.parametrize("key", ["clé", "ключ", "sk-1\u00a0", " sk-1", "sk-1\t", "sk\n1", "sk\x7f1"])
+def test_a_client_key_that_no_request_could_show_is_refused_where_it_stands(tmp_path: Path, key: str) -> None:
+    text = f"{UPSTREAMS}access: {{keys: required, client_keys: ['', sk-good, '${{KEY}}', also good]}}\n"
+    assert problems(tmp_path, text, {"KEY": key}) == [
+        "4:53: access.client_keys.2: expected a key of printable ASCII characters without spaces around it, got text"
+    ]
+
+
+def test_client_keys_are_kept_as_they_are_and_empty_ones_ignored(tmp_path: Path) -> None:
+    text = f"{UPSTREAMS}access: {{keys: required, client_keys: ['', k, '${{KEY}}', '${{NONE:-}}', also good]}}\n"
+    assert loaded(tmp_path, text, {"KEY": "~!x"}).access.client_keys == ("k", "~!x", "also good")
 
 
 @pytest.mark.parametrize(

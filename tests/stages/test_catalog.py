@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Provider, Request, Target
+from proxy.providers.listing import UNLISTED
 from proxy.stages.catalog import Catalog, Shelf
 from tests.stages.planned import planned
 
@@ -51,6 +53,33 @@ def test_a_catalogue_is_fetched_and_the_last_good_one_stays() -> None:
     assert (kept.state, list(kept.models), kept.trouble) == ("fetched", ["a", "b"], "It cannot be reached.")
     assert fetched(kept, b"c", b"d")
     assert (list(kept.models), kept.trouble) == (["c", "d"], "")
+
+
+def refreshed(kept: Shelf, models: Sequence[Model]) -> bool:
+    async def fetch(target: Target, request: Request, patience: float) -> Answer:
+        return Answer(200, [], b"")
+
+    class Said(Provider):
+        def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+            yield Request("/")
+            return models
+
+    kept.target = replace(kept.target, provider=Said())
+    return asyncio.run(Catalog({"up": kept}, fetch).refresh(kept))
+
+
+def test_an_upstream_that_is_well_and_lists_nothing_keeps_what_was_known() -> None:
+    kept = shelf(configured={"said": Model("said", output=7)}, strict=True)
+    assert not fetched(kept, BROKEN)
+    assert (kept.state, list(kept.models)) == ("unknown", [])
+    assert refreshed(kept, UNLISTED)
+    assert (kept.state, list(kept.models), kept.trouble) == ("unknown", ["said"], "")
+    assert kept.refusal("other") is None
+    assert refreshed(kept, [Model("a")])
+    assert refreshed(kept, UNLISTED)
+    assert (kept.state, list(kept.models)) == ("fetched", ["a"])
+    assert refreshed(kept, [])  # that there are none is news
+    assert (kept.state, list(kept.models)) == ("fetched", [])
 
 
 def test_what_the_config_says_is_over_what_the_upstream_says() -> None:

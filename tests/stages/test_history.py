@@ -17,7 +17,7 @@ class Body(dict[str, Any]):
 def call(at: int = 0, failure: SluiceError | None = None) -> Call:
     made = Call(f"id-{at}", "openai", "chat/completions", "m", b"the prompt", {}, credential="sk-secret")
     made.trace.route, made.trace.upstream, made.trace.model, made.trace.status = "gpt-", "east", "gpt-4o", 200
-    made.trace.usage, made.trace.failure = Usage(3, 5), failure
+    made.trace.usage, made.trace.failure, made.trace.kept = Usage(3, 5), failure, [b"the prompt", b"the answer"]
     return made
 
 
@@ -38,6 +38,7 @@ def test_a_call_is_told_without_its_prompt_and_key() -> None:
     )
     assert said["tokens"] == {"input": 3, "output": 5, "cached": None}
     assert "prompt" not in str(said)
+    assert history._ended[0][0].trace.kept is None  # `log.content`: that is for the log alone
     assert "sk-secret" not in str(said)
 
 

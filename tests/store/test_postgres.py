@@ -34,6 +34,7 @@ upstreams:
 default_upstream: east
 store: {store}
 """
+SESSIONS: LiteralString = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'sluice'"
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +141,7 @@ def test_a_frozen_server_costs_a_bounded_time_and_is_found_again(server: Cluster
     wait_for(lambda: works_again(store) and works_again(late))
     assert store.read("kind") == late.read("kind")
     late.close()
-    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'sluice'"
-    wait_for(lambda: ask(server, sessions) == "SELECT 1")
+    wait_for(lambda: ask(server, SESSIONS) == "SELECT 1")
 
 
 def test_a_stuck_host_leaves_a_turn_to_the_next(server: Cluster) -> None:
@@ -229,6 +229,40 @@ def seconds_until(condition: Any) -> float:
     began = time.monotonic()
     wait_for(condition)
     return time.monotonic() - began
+
+
+def test_calls_go_on_while_the_server_is_frozen_or_gone(server: Cluster, east: OpenAIDouble) -> None:
+    hello = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+    with sluice(CONFIG.format(url=east.url, store=server.url())) as running, running.client() as client:
+
+        def switch(name: str) -> Any:
+            return client.put("/admin/provider-settings", json={"default_upstream": name})
+
+        def refused(why: str) -> None:
+            """A change is refused within its bound, and calls are answered meanwhile as ever."""
+            with ThreadPoolExecutor(1) as pool:
+                began = time.monotonic()
+                change = pool.submit(switch, "east")
+                while not change.done():
+                    asked = time.monotonic()
+                    assert running.chat(hello).headers["x-sluice-upstream"] == "west" or change.done()
+                    assert time.monotonic() - asked < 1
+                assert time.monotonic() - began < BOUND + 1
+            error = change.result().json()["error"]
+            assert (change.result().status_code, error["code"]) == (500, "proxy_internal")
+            assert error["message"] == f"The store's PostgreSQL failed: {why}."
+            assert running.chat(hello).headers["x-sluice-upstream"] == "west"
+
+        assert switch("west").status_code == 200
+        with server.frozen():
+            refused("it does not answer")
+        wait_for(lambda: ask(server, SESSIONS) == "SELECT 1")  # what was given up has come to its end there
+        assert switch("west").status_code == 200
+        server.kill()
+        refused("it refuses connections")
+        server.start()
+        assert switch("east").status_code == 200
+        assert running.chat(hello).headers["x-sluice-upstream"] == "east"
 
 
 def test_a_start_with_a_stuck_store_goes_on(

@@ -37,15 +37,12 @@ export const get = (path) => call("GET", path);
 export const change = (method, path, body) => call(method, path, body ?? (method === "DELETE" ? undefined : {}));
 
 /**
- * The models of one upstream. Where clients need a key, /v1/models takes the one that the chat page keeps in this tab.
+ * The models of one upstream, and its personas.
  * @param {string} upstream
  * @returns {Promise<{id: string, context_length: number | null, max_output_tokens: number | null, prices?: Record<string, number> | null}[]>}
  */
 export async function models(upstream) {
-  const key = sessionStorage.getItem("sluice.key");
-  const response = await fetch(`/v1/models?upstream=${encodeURIComponent(upstream)}`, { headers: key ? { authorization: `Bearer ${key}` } : {} });
-  if (!response.ok) throw await problem(response);
-  return (await response.json()).data;
+  return (await get(`/admin/models?upstream=${encodeURIComponent(upstream)}`)).data;
 }
 
 /**

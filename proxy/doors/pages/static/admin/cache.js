@@ -3,6 +3,8 @@ import { h, icon, toast } from "/static/shared/dom.js";
 import { bytes, count } from "/static/shared/format.js";
 import { change } from "/static/admin/api.js";
 
+const FACTS = ["Answers", "Hits", "Misses"];
+
 /**
  * @param {() => Promise<void>} refresh asks for the overview at once
  * @returns {import("/static/admin/api.js").View}
@@ -24,12 +26,12 @@ export function cache(refresh) {
 
   /** @param {import("/static/admin/api.js").Cache} cache */
   function filled({ entries, bytes: size, max_bytes: room, hits, misses, shared, by_route: routes }) {
-    const numbers = [["Answers kept", count(entries)], ["Size", `${bytes(size)} of ${bytes(room)}`], ["Answered from it", rate(hits, misses)], ["Shared in flight", count(shared)]];
-    const head = h("tr", {}, ...["Route", "Answers", "Hits", "Misses", ""].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)));
-    const rows = routes.map((each) => h("tr", { "data-route": each.route }, h("td", { class: "wrap" }, h("code", {}, each.route)), ...[each.entries, each.hits, each.misses].map((value) => h("td", { class: "num right" }, count(value))), h("td", { class: "right" }, h("button", { type: "button", class: "button", onclick: () => clear(each.route), "aria-label": `Empty the cache of ${each.route}` }, "Empty"))));
+    const numbers = [["Answers kept", count(entries)], ["Size", [`${bytes(size)} `, h("small", {}, `of ${bytes(room)}`)]], ["Answered from it", rate(hits, misses)], ["Shared in flight", count(shared)]];
+    const head = h("tr", {}, ...["Route", ...FACTS, ""].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)));
+    const rows = routes.map((each) => h("tr", { "data-route": each.route }, h("td", { class: "wrap" }, h("code", {}, each.route)), ...[each.entries, each.hits, each.misses].map((value, index) => h("td", { class: "num right", "data-name": FACTS[index] }, count(value))), h("td", { class: "right" }, h("button", { type: "button", class: "button", onclick: () => clear(each.route), "aria-label": `Empty the cache of ${each.route}` }, "Empty"))));
     return [
-      h("dl", { class: "stats card" }, ...numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, value)))),
-      rows.length ? h("div", { class: "card flush" }, h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows))) : nothing("Nothing is kept yet"),
+      h("dl", { class: "stats card" }, ...numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, ...[value].flat())))),
+      rows.length ? h("div", { class: "card flush" }, h("table", { class: "kept stacked" }, h("thead", {}, head), h("tbody", {}, ...rows))) : nothing("Nothing is kept yet"),
       h("div", { class: "actions", hidden: !entries }, h("button", { type: "button", class: "button bad", onclick: () => clear(), "data-testid": "clear-cache" }, "Empty the whole cache")),
     ];
   }

@@ -4,11 +4,14 @@ import { count, dollars } from "/static/shared/format.js";
 import { models } from "/static/admin/api.js";
 
 const SHOWN = 500; // rows; a search narrows it down
+const FACTS = ["Context", "Max. output", "Input $/M", "Output $/M"];
+
+/** @typedef {Awaited<ReturnType<typeof models>>[number]} Model */
 
 /** @returns {import("/static/admin/api.js").View} */
 export function catalogue() {
   let chosen = "";
-  /** @type {Awaited<ReturnType<typeof models>>} */
+  /** @type {Model[]} */
   let found = [];
   let problem = "";
   const tabs = h("div", { class: "tabs", role: "group", "aria-label": "Upstream" });
@@ -33,12 +36,10 @@ export function catalogue() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = found.filter((model) => words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word)));
     if (!rows.length) return place.replaceChildren(h("p", { class: "empty" }, problem || (found.length ? "No model has this in its name." : `${chosen} lists no models.`)));
-    const number = (/** @type {number | null | undefined} */ value) => h("td", { class: "num right" }, value ? count(value) : "–");
-    const price = (/** @type {number | undefined} */ value) => h("td", { class: "num right" }, value === undefined ? "–" : dollars(value));
-    const head = h("tr", {}, ...["Model", "Context", "Max. output", "Input $/M", "Output $/M"].map((title, index) => h("th", { class: index ? "right" : null, scope: "col" }, title)));
-    const body = rows.slice(0, SHOWN).map((model) => h("tr", { "data-model": model.id }, h("td", { class: "wrap" }, model.id), number(model.context_length), number(model.max_output_tokens), price(model.prices?.input), price(model.prices?.output)));
+    const head = h("tr", {}, ...["Model", ...FACTS].map((title, index) => h("th", { class: index ? "right" : null, scope: "col" }, title)));
+    const body = rows.slice(0, SHOWN).map((model) => h("tr", { "data-model": model.id }, h("td", { class: "wrap" }, model.id), ...facts(model).map((text, index) => h("td", { class: "num right", "data-name": FACTS[index] }, text))));
     const more = rows.length > SHOWN ? h("p", { class: "empty" }, `and ${rows.length - SHOWN} more`) : "";
-    place.replaceChildren(h("table", { "data-testid": "catalogue" }, h("thead", {}, head), h("tbody", {}, ...body)), more);
+    place.replaceChildren(h("table", { class: "catalogue stacked", "data-testid": "catalogue" }, h("thead", {}, head), h("tbody", {}, ...body)), more);
   }
 
   return {
@@ -51,4 +52,10 @@ export function catalogue() {
       else place.replaceChildren(h("p", { class: "empty" }, "No upstream is switched on."));
     },
   };
+}
+
+/** @param {Model} model */
+function facts({ context_length: context, max_output_tokens: output, prices }) {
+  const limits = [context, output].map((tokens) => (tokens ? count(tokens) : "–"));
+  return [...limits, ...[prices?.input, prices?.output].map((price) => (price === undefined ? "–" : dollars(price)))];
 }

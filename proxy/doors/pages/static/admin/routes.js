@@ -1,5 +1,6 @@
 /** @file Routes, and what they would do with a call. */
 import { byId, h, icon } from "/static/shared/dom.js";
+import { span } from "/static/shared/format.js";
 import { change } from "/static/admin/api.js";
 
 /** @typedef {import("/static/admin/api.js").Route} Route */
@@ -40,7 +41,7 @@ export function routes() {
       if (now === before) return;
       before = now;
       const head = h("tr", {}, ...["Model name", "Goes to", "Streams", "Cache"].map((title) => h("th", { scope: "col" }, title)));
-      table.replaceChildren(h("table", { "data-testid": "routes" }, h("thead", {}, head), h("tbody", {}, ...overview.routes.map(row))));
+      table.replaceChildren(h("table", { class: "routes stacked", "data-testid": "routes" }, h("thead", {}, head), h("tbody", {}, ...overview.routes.map(row))));
     },
   };
 }
@@ -50,9 +51,9 @@ function row(route) {
   const weighted = route.targets.some((target) => target.weight !== null);
   const total = route.targets.reduce((sum, target) => sum + (target.weight ?? 1), 0);
   const targets = route.targets.map((target) => h("li", {}, `${target.upstream}/${target.model}`, weighted && h("span", { class: "tag num" }, `${Math.round((100 * (target.weight ?? 1)) / total)} %`)));
-  const kept = route.cache ? [route.cache.exact && `exact, ${route.cache.exact} s`, route.cache.similar && `similar from ${route.cache.similar}`].filter(Boolean).join(" · ") : "–";
+  const kept = route.cache ? [route.cache.exact && `exact, ${span(route.cache.exact)}`, route.cache.similar && `similar from ${route.cache.similar}`].filter(Boolean).join(" · ") : "–";
   const name = h("td", { class: "wrap" }, h("code", {}, route.match || "anything"), route.exact || !route.match ? null : h("span", { class: "muted" }, "…"), " ", route.written ? null : h("span", { class: "tag" }, "built in"));
-  return h("tr", { "data-route": route.name }, name, h("td", { class: "wrap" }, h("ol", { class: route.targets.length > 1 ? "chain" : "chain single" }, ...targets)), h("td", {}, route.stream_safety), h("td", { class: "num" }, kept));
+  return h("tr", { "data-route": route.name }, name, h("td", { class: "wrap" }, h("ol", { class: route.targets.length > 1 ? "chain" : "chain single" }, ...targets)), h("td", { "data-name": "Streams" }, route.stream_safety), h("td", { class: "num", "data-name": "Cache" }, kept));
 }
 
 /** @param {Explained} found */

@@ -99,5 +99,5 @@ function pairs(upstream) {
 
 /** @param {Upstream["breakers"][number]} breaker */
 function breaker({ model, cause, retry_in }) {
-  return h("p", { class: "notice warn" }, `${model || "All models"} paused: ${cause}. Tried again in ${span(retry_in)}.`);
+  return h("p", { class: "notice warn" }, `${model || "All models"} paused: ${cause?.replace(/\.$/, "")}. Tried again in ${span(retry_in)}.`);
 }

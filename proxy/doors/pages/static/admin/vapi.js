@@ -13,7 +13,7 @@ export function vapi() {
     const rows = last.map((event) => h("tr", {}, h("td", { class: "num" }, clock(event.time)), h("td", {}, event.type), h("td", { class: "mono wrap" }, event.call ?? "–"), h("td", { class: "num" }, event.status)));
     return [
       h("dl", { class: "stats card" }, ...Object.entries(events).map(([type, number]) => h("div", {}, h("dt", {}, type), h("dd", { class: "num" }, count(number))))),
-      h("div", { class: "card flush" }, h("table", { "data-testid": "vapi-events" }, h("thead", {}, head), h("tbody", {}, ...rows))),
+      h("div", { class: "card flush" }, h("table", { class: "events stacked", "data-testid": "vapi-events" }, h("thead", {}, head), h("tbody", {}, ...rows))),
     ];
   }
 

@@ -15,7 +15,7 @@ export function duration(value) {
 }
 
 /** US dollars; small amounts keep two digits that say something. @param {number} value */
-export const dollars = (value) => (value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2).replace(/(\.\d*?)0+(?=e|$)/, "$1")}` : `$${value.toFixed(value < 1 ? 3 : 2)}`);
+export const dollars = (value) => (value === 0 ? "$0" : value < 0.01 ? `$${value.toPrecision(2).replace(/(\.\d*?)0+(?=e|$)/, "$1")}` : `$${value.toFixed(value < 1 ? 3 : 2).replace(/(\.\d\d)0$/, "$1")}`);
 
 /** @param {number} value */
 export const bytes = (value) => (value < 1024 ? `${value} B` : value < 1024 ** 2 ? `${plain.format(value / 1024)} KB` : `${plain.format(value / 1024 ** 2)} MB`);

@@ -1,0 +1,246 @@
+"""Finds members of a JSON text by their byte spans.
+
+The text must be valid JSON (RFC 8259), which its reader has seen by parsing it.
+
+Each path has two ways of being found: one regex that leads straight to it, for texts where its keys occur once and are
+spelled plainly, and a reading of each container on the way, for all others.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from proxy.errors import SluiceError
+
+Span = tuple[int, int]
+
+# Up to the next quote is the fastest that a regex goes. A quote behind one lone backslash goes on; where there are
+# several, each is looked at.
+_STRING: Final = rb'(?>"[^"]*+(?:(?<=[^\\]\\)"[^"]*+)*+(?<!\\)"|"(?:[^"\\]++|\\.)*+")'
+SPACE: Final = rb"[ \t\n\r]*+"
+_GAP: Final = rb"[, \t\n\r]*+"
+_SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
+_DEPTH: Final = 10  # levels of nesting that one match can skip; what is deeper is walked bracket by bracket
+
+
+def _nest(depth: int) -> bytes:
+    """A regex of one array or object with at most `depth` levels."""
+    between = rb'[^"\[\]{}]*+'
+    container = rb"[\[{]" + between + rb"(?:" + _STRING + between + rb")*+[\]}]"
+    for _ in range(depth - 1):
+        container = rb"[\[{]" + between + rb"(?:(?:" + _STRING + rb"|" + container + rb")" + between + rb")*+[\]}]"
+    return container
+
+
+_CONTAINER: Final = _nest(_DEPTH)
+_VALUE: Final = rb"(?>" + _STRING + rb"|" + _SCALAR + rb"|" + _CONTAINER + rb")"
+_COLON: Final = SPACE + rb":" + SPACE
+_MEMBER: Final = re.compile(_GAP + rb"(" + _STRING + rb")" + _COLON + rb"(?:(" + _VALUE + rb")|([\[{]))")
+_ITEM: Final = re.compile(_GAP + rb"()(?:(" + _VALUE + rb")|([\[{]))")
+_TOKEN: Final = re.compile(_STRING + rb"|" + _CONTAINER + rb"|([\[{])|([\]}])")
+_BLANK: Final = re.compile(SPACE)
+_ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
+_MODEL_VALUE: Final = re.compile(_COLON + rb"(" + _STRING + rb")")
+OBJECT, _LIST = b"{["
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A way down into a JSON text: names of members; a number stands for an item where it meets an array."""
+
+    names: tuple[str, ...]
+    keys: tuple[bytes, ...] = field(repr=False)  # the names as JSON
+    marks: tuple[bytes, ...] = field(repr=False)  # the keys that a text shows, escapes aside, where the path leads on
+    straight: re.Pattern[bytes] | None = field(repr=False)  # groups: gap before, key, value, gap with comma behind
+
+    @classmethod
+    def of(cls, text: str) -> "Path":
+        """The path that a dotted `text` names: `a.b.0.c`; `\\.` is a dot within a name."""
+        names = tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", text))
+        keys = tuple(orjson.dumps(name) for name in names)
+        marks = tuple(key for name, key in zip(names, keys, strict=True) if is_plain(name))
+        told = all(is_plain(name) or _is_index(name) for name in names)
+        return cls(names, keys, marks, re.compile(_straight(names, keys)) if told else None)
+
+    def absent(self, raw: bytes) -> bool:
+        """Whether the path surely leads nowhere in `raw`, told without reading its structure."""
+        for mark in self.marks:
+            if mark not in raw:
+                return not escapes(raw)
+        return False
+
+    def only(self, raw: bytes) -> re.Match[bytes] | None:
+        """The one place that the path leads to; None: there is none, or it takes a closer look."""
+        if self.straight is None:
+            return None
+        for mark in self.marks:
+            at = raw.find(mark)
+            if at < 0 or raw.rfind(mark) != at:
+                return None
+        return None if escapes(raw) else self.straight.match(raw)
+
+
+def _straight(names: tuple[str, ...], keys: tuple[bytes, ...]) -> bytes:
+    """The regex that walks from the text's start to the path's end."""
+    steps = [SPACE]
+    for name, key in zip(names, keys, strict=True):
+        if _is_index(name):
+            way, key = rb"\[(?:" + _GAP + _VALUE + rb"){" + name.encode() + rb"}+", b""
+        else:
+            key = re.escape(key)
+            way = rb"\{(?:" + _GAP + rb"(?!" + key + rb")" + _STRING + _COLON + _VALUE + rb")*+"
+        colon = _COLON if key else b""
+        if len(steps) < len(names):
+            steps.append(way + _GAP + key + colon)
+        else:
+            steps.append(way + rb"(" + _GAP + rb")(" + key + rb")" + colon + rb"(" + _VALUE + rb")(" + SPACE + rb",")
+    return b"".join(steps) + SPACE + rb")?+"
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def is_plain(name: str) -> bool:
+    """Whether a key of this name has only one spelling, `\\u00xx` aside (a number need not be a key at all)."""
+    return name.isascii() and name.isprintable() and not _is_index(name) and not set(name) & set('"\\/')
+
+
+def escapes(raw: bytes) -> bool:
+    """Whether plain ASCII is spelled as escapes anywhere in `raw`: a key may not look like itself then."""
+    return b"\\" in raw and raw.rfind(b"\\u00") >= 0 and _ASCII_ESCAPE.search(raw) is not None
+
+
+class Child(NamedTuple):
+    """One member of an object, or one item of an array (its key span is empty)."""
+
+    key: int
+    key_end: int
+    start: int
+    end: int
+
+
+class Place(NamedTuple):
+    """A container on a path's way: where it opens, how many names led to it, which children the next name hits."""
+
+    at: int
+    depth: int
+    children: list[Child]
+    hits: list[Child]
+
+
+def children(raw: bytes, at: int, most: int = -1) -> list[Child]:
+    """The members or items of the container that opens at `at`; at most so many (-1: all)."""
+    match = (_MEMBER if raw[at] == OBJECT else _ITEM).match
+    found: list[Child] = []
+    at += 1
+    while len(found) != most and (child := match(raw, at)):
+        key, key_end = child.span(1)
+        start, at = child.span(2)
+        if start < 0:
+            start = child.start(3)
+            at = _end(raw, start)
+        found.append(Child(key, key_end, start, at))
+    return found
+
+
+def _end(raw: bytes, at: int) -> int:
+    """Where the container that opens at `at` ends, however deep it is."""
+    depth = 0
+    for token in _TOKEN.finditer(raw, at):
+        depth += {None: 0, 1: 1, 2: -1}[token.lastindex]
+        if not depth:
+            return token.end()
+    raise ValueError("unbalanced JSON")
+
+
+def named(raw: bytes, members: list[Child], key: bytes) -> list[Child]:
+    """Those of the members that have this key, spelled however."""
+    hits = []
+    for member in members:
+        text = raw[member.key : member.key_end]
+        if text == key or (b"\\" in text and orjson.dumps(orjson.loads(text)) == key):
+            hits.append(member)
+    return hits
+
+
+def _step(raw: bytes, path: Path, at: int, depth: int) -> Place | None:
+    """What the path's name at `depth` meets in the value at `at`; None: nothing that it could be a name in."""
+    if raw[at] == OBJECT:
+        found = children(raw, at)
+        return Place(at, depth, found, named(raw, found, path.keys[depth]))
+    if raw[at] == _LIST and _is_index(path.names[depth]):
+        index = int(path.names[depth])
+        found = children(raw, at, index + 2)  # one more: whoever removes the item asks for what follows it
+        return Place(at, depth, found, found[index : index + 1])
+    return None
+
+
+def places(raw: bytes, path: Path, at: int, depth: int = 0) -> Iterator[Place]:
+    """Where the path ends or its first missing name is missing, in the text's order; nothing behind a non-object."""
+    place = _step(raw, path, at, depth)
+    if place is None:
+        return
+    if not place.hits or depth + 1 == len(path.names):
+        yield place
+        return
+    for hit in place.hits:
+        yield from places(raw, path, hit.start, depth + 1)
+
+
+def root(raw: bytes) -> int:
+    """Where the text's one value starts."""
+    space = _BLANK.match(raw)
+    return space.end() if space else 0
+
+
+def find(raw: bytes, path: Path) -> Span | None:
+    """The span of the value that `path` leads to (the last one where a key is doubled, as parsers do), or None."""
+    if only := path.only(raw):
+        return only.span(3)
+    if path.absent(raw):
+        return None
+    start, end = root(raw), len(raw)
+    for depth in range(len(path.names)):
+        place = _step(raw, path, start, depth)
+        if place is None or not place.hits:
+            return None
+        start, end = place.hits[-1].start, place.hits[-1].end
+    return start, end
+
+
+def model_spans(raw: bytes) -> list[Span]:
+    """The spans of the values of every top-level `model` in `raw`, an object that is known to have one."""
+    at = raw.find(b'"model"')
+    if at >= 0 and raw.rfind(b'"model"') == at and not escapes(raw) and (value := _MODEL_VALUE.match(raw, at + 7)):
+        return [value.span(1)]
+    return [(hit.start, hit.end) for hit in named(raw, children(raw, root(raw)), b'"model"')]
+
+
+def model_span(raw: bytes, fields: Mapping[str, Any]) -> Span:
+    """The span of the one top-level `model` in `raw`, quotes included; `fields` is `raw`, parsed.
+
+    Raises client_invalid_request where it is no string, is there twice (however escaped), or where another key is
+    equal to it except for case: another parser could read another model there than the one that was routed.
+    """
+    if not isinstance(fields.get("model"), str):
+        raise _no_one_model("must be a string")
+    lower = raw.lower()  # within a text the quotes would be escaped: this is a key, or a whole text
+    at = lower.find(b'"model"')
+    if at >= 0 and lower.find(b'"model"', at + 7) < 0 and (b"\\" not in raw or not escapes(raw)):
+        if raw.startswith(b'"model"', at) and (value := _MODEL_VALUE.match(raw, at + 7)):
+            return value.span(1)
+    for key in fields:
+        if len(key) == 5 and key != "model" and key.lower() == "model":
+            raise _no_one_model("is also there in other letters")
+    spans = model_spans(raw)
+    if len(spans) != 1:
+        raise _no_one_model("is there twice")
+    return spans[0]
+
+
+def _no_one_model(problem: str) -> SluiceError:
+    return SluiceError("client_invalid_request", f"`model` {problem}.", param="model")
