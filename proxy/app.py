@@ -161,6 +161,7 @@ class Sluice:
 
     def note_standing(self, shelf: Shelf) -> None:
         self.metrics.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
+        self.plant.gateway.stages.meter.learnt()
         if self.place is not None and shelf.state == "fetched":
             share_catalog(self.place.folder, shelf.target.upstream, list(shelf.models.values()))
 
@@ -213,6 +214,7 @@ class Sluice:
             for name, models in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
                 if shelf := self.plant.plan.catalog.shelves.get(name):
                     shelf.take(models)
+                    self.plant.gateway.stages.meter.learnt()
             await asyncio.sleep(_FOLLOW)
 
     async def _follow(self) -> None:

@@ -141,11 +141,13 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     get = usage.get
     inside = get("prompt_tokens_details") or get("input_tokens_details")
     made = get("completion_tokens_details") or get("output_tokens_details")
+    cached = inside.get("cached_tokens") if isinstance(inside, dict) else None
+    reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
     return Usage(
         _count(get("prompt_tokens", get("input_tokens"))),
         _count(get("completion_tokens", get("output_tokens"))),
-        _count(inside.get("cached_tokens")) if isinstance(inside, dict) else None,
-        _count(made.get("reasoning_tokens")) if isinstance(made, dict) else None,
+        None if cached is None else _count(cached),
+        None if reasoning is None else _count(reasoning),
         _dollars(usage["cost"]) if "cost" in usage else None,
     )
 

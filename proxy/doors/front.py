@@ -67,8 +67,7 @@ class Front:
             raise Preflight(looked_up)
         if not looked_up:
             raise SluiceError("client_invalid_request", "There is nothing at this path.", status=404)
-        allowed = ", ".join(sorted(looked_up))
-        raise SluiceError("client_invalid_request", f"This path takes {allowed}.", status=405)
+        raise NotAllowed(looked_up)
 
     async def _fail(self, scope: Scope, send: Send, failure: SluiceError) -> None:
         if isinstance(failure, Preflight):
@@ -86,6 +85,23 @@ class Preflight(SluiceError):
         self.methods = methods
 
 
+class NotAllowed(SluiceError):
+    """A method that the path does not take; RFC 9110, 15.5.6 wants those that it does take in `allow`."""
+
+    def __init__(self, methods: frozenset[str]) -> None:
+        allowed = ", ".join(sorted(methods))
+        super().__init__("client_invalid_request", f"This path takes {allowed}.", status=405)
+        self.methods = methods
+
+    def headers(self) -> Headers:
+        return [*super().headers(), allow(self.methods)]
+
+
+def allow(methods: frozenset[str]) -> tuple[bytes, bytes]:
+    """The header that lists these methods, and OPTIONS, which every path takes."""
+    return (b"allow", ", ".join(sorted(methods | {"OPTIONS"})).encode())
+
+
 def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
     """The lines that let a browser page of an allowed origin read the answer."""
     origin = value(headers, b"origin")
@@ -100,7 +116,7 @@ def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
 
 def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]) -> Headers:
     """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own."""
-    lines: Headers = [(b"allow", ", ".join(sorted(methods | {"OPTIONS"})).encode())]
+    lines: Headers = [allow(methods)]
     permitted = cross_origin(headers, allowed)
     if permitted:
         asked = value(headers, b"access-control-request-headers") or b"*"

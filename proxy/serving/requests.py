@@ -39,13 +39,18 @@ class Repeatable:
     before: bytes
     after: bytes  # to the end of the empty line
     head: Head
+    begin: int  # where the number begins
+    rest: int  # bytes from its end to the body
 
 
 def repeatable(data: bytes, head: Head) -> Repeatable | None:
     """How a sound head that `data` begins with is known again; None: it is not whole, has no length, or is long."""
     end = data.find(b"\r\n\r\n", 0, _LONGEST_REPEATED) + 4
     length = _LENGTH.search(data, 0, end)
-    return Repeatable(data[: length.start(1)], data[length.end() : end], head) if length and end > 3 else None
+    if length is None or end < 4:
+        return None
+    begin, stop = length.span(1)
+    return Repeatable(data[:begin], data[stop:end], head, begin, end - stop)
 
 
 class Taker(Protocol):
@@ -112,31 +117,35 @@ class RequestReader:
 
     def _repeated(self, data: bytes) -> bytes | None:
         """What is left of the data after the body, or the repeated head, that it begins with; None: the parser's."""
-        if not self._owed:
+        taker = self._taker
+        owed = self._owed
+        if not owed:
             last = self._last
             if last is None or not data.startswith(last.before):
                 self._began = data
                 return None
-            begin = len(last.before)
-            end = data.find(b"\r\n", begin)
+            begin = last.begin
+            end = data.find(b"\r\n", begin, begin + 17)
             digits = data[begin:end]
-            if not digits.isdigit() or len(digits) > 15 or not data.startswith(last.after, end):
+            if end < 0 or not digits.isdigit() or not data.startswith(last.after, end):
                 self._began = data
                 return None
-            self._owed = int(digits)
+            self._owed = owed = int(digits)
             self.phase, self.headers = "head", last.head.scope["headers"]
-            self._taker.on_request(last.head, self._owed)
+            taker.on_request(last.head, owed)
             self.phase, self.headers = "body", []
-            data = data[end + len(last.after) :]
-        if data:
-            piece = data if len(data) <= self._owed else data[: self._owed]
-            self._owed -= len(piece)
-            data = data[len(piece) :]
-            self._taker.on_piece(piece)
-        if not self._owed:
-            self.phase = "idle"
-            self._taker.on_end()
-        return data
+            data = data[end + last.rest :]
+        if len(data) < owed:
+            self._owed = owed - len(data)
+            if data:
+                taker.on_piece(data)
+            return b""
+        self._owed = 0
+        if owed:
+            taker.on_piece(data if len(data) == owed else data[:owed])
+        self.phase = "idle"
+        taker.on_end()
+        return data[owed:]
 
     def close(self) -> None:
         """Lets go of the parser, which holds our methods and with them us."""

@@ -23,6 +23,7 @@ DURATION: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(120.0, 300.0, 600.0),
 )
+_MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are kept at hand
 MOST_SERIES: Final = 8_000  # from which on label values that a client has a hand in are not taken in any more
 
 
@@ -137,6 +138,7 @@ class Meter:
     prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
+    _recent: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)  # by the model's own name
     _gauges: dict[str, Number] = field(default_factory=dict)
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
@@ -178,9 +180,10 @@ class Meter:
         if child is None:
             model = "other" if self.metrics.full else self.model_label(target.upstream, target.model)
             child = self.metrics.attempts.labels(target.upstream, model, outcome)
-            if len(self._outcomes) < 2_000:
-                self._outcomes[key] = child
-        child.inc()
+            if len(self._outcomes) >= _MOST_NAMES:
+                self._outcomes.clear()
+            self._outcomes[key] = child
+        child.value += 1
 
     def count(self, call: Call) -> None:
         """A call ended, as its trace says."""
@@ -229,18 +232,23 @@ class Meter:
     def bound(self, call: Call) -> Bound:
         """The children for where the call went."""
         trace = call.trace
-        labels = (call.door, trace.route, trace.upstream, trace.model)
-        bound = self._bound.get(labels)  # by the model's own name: there where that may be a label
-        if bound is not None and bound.labels == labels:
-            return bound
-        labels = (*labels[:3], self.model_label(trace.upstream, trace.model))
-        bound = self._bound.get(labels)
+        asked = (call.door, trace.route, trace.upstream, trace.model)
+        bound = self._recent.get(asked)
         if bound is None:
-            if self.metrics.full:
+            labels = (*asked[:3], self.model_label(trace.upstream, trace.model))
+            if labels not in self._bound and self.metrics.full:
                 labels = (call.door, "other", "other", "other")
             bound = self._bound.get(labels) or Bound(labels, self.metrics)
             self._bound[labels] = bound
+            if len(self._recent) >= _MOST_NAMES:
+                self._recent.clear()
+            self._recent[asked] = bound
         return bound
+
+    def learnt(self) -> None:
+        """Other models may stand as labels now than before."""
+        self._recent.clear()
+        self._outcomes.clear()
 
 
 def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:

@@ -77,6 +77,13 @@ def test_failures_are_in_openais_form_and_have_an_id(method: str, path: str, sta
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
+def test_another_method_is_told_which_the_path_takes() -> None:
+    refused, preflighted = asked("DELETE", "/fine"), asked("OPTIONS", "/fine")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    assert refused.headers["allow"] == preflighted.headers["allow"]
+    assert "allow" not in asked("POST", "/fine").headers
+
+
 def test_head_has_the_head_of_get_and_no_body() -> None:
     get, head = asked("GET", "/m/a%2Fb"), asked("HEAD", "/m/a%2Fb")
     assert orjson.loads(get.body) == {"rest": "a%2Fb"}

@@ -72,7 +72,7 @@ class Place:
     def idle(self) -> bool:
         """Whether the call is no longer under way."""
         tasks = asyncio.all_tasks(self.proxy.loop)
-        running = sum(getattr(task.get_coro(), "__qualname__", "") == "Cycle.run" for task in tasks)
+        running: int = sum(getattr(task.get_coro(), "__qualname__", "") == "Cycle.run" for task in tasks)
         return running == len(self.others)
 
     def accept(self) -> socket.socket:

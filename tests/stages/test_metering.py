@@ -148,6 +148,7 @@ def test_a_model_that_becomes_known_gets_its_name() -> None:
     meter = Meter(Metrics(Instruments()), lambda upstream, model: model in known)
     assert meter.bound(call("m")).labels[3] == "other"
     known.add("m")
+    meter.learnt()
     assert meter.bound(call("m")).labels[3] == "m"
 
 
