@@ -149,15 +149,15 @@ class Sluice:
 
     def standings(self) -> list[Standing]:
         return [
-            Standing(name, shelf.provider, not shelf.target.off, not (shelf.trouble or self.starting(name)),
-                     shelf.trouble or self.starting(name))
+            Standing(name, shelf.provider, not shelf.target.off, not trouble, trouble)
             for name, shelf in self.plant.plan.catalog.shelves.items()
-        ]  # fmt: skip
+            for trouble in [self.trouble(name, shelf)]
+        ]
 
-    def starting(self, name: str) -> str:
-        """Why an embedded model does not answer yet; "" for all others."""
+    def trouble(self, name: str, shelf: Shelf) -> str:
+        """Why an upstream does not answer ("": it does); an embedded model knows that better than its catalogue."""
         model = self.embedded.get(name)
-        return "" if model is None or model.state == "ready" else model.state
+        return shelf.trouble if model is None or model.state == "ready" else model.state
 
     def note_standing(self, shelf: Shelf) -> None:
         self.metrics.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)

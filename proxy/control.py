@@ -117,7 +117,7 @@ class Control:
         }
 
     def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:
-        trouble = shelf.trouble or self.sluice.starting(name)
+        trouble = self.sluice.trouble(name, shelf)
         return {
             "name": name,
             "provider": shelf.provider,

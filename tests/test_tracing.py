@@ -357,13 +357,14 @@ def test_the_service_has_the_name_it_is_given(collector: Collector, monkeypatch:
 def test_a_dead_collector_slows_no_call_and_no_end(
     east: OpenAIDouble, west: OpenAIDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    threads = set(threading.enumerate())
     (silent,) = listen("127.0.0.1", 0)  # takes connections, and never answers
     try:
         environ = asked(
             monkeypatch,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
             OTEL_BSP_SCHEDULE_DELAY="10",
-            OTEL_EXPORTER_OTLP_TIMEOUT="8",
+            OTEL_EXPORTER_OTLP_TIMEOUT="4",
         )
         with sluice(CONFIG.format(east=east.url, west=west.url), environ) as running:
             assert running.chat(HELLO).status_code == 200
@@ -380,6 +381,7 @@ def test_a_dead_collector_slows_no_call_and_no_end(
             connection.close()
     finally:
         silent.close()
+    wait_for(lambda: threads >= set(threading.enumerate()), 15)  # the exporter's, which tries again for a while
 
 
 @pytest.mark.parametrize(

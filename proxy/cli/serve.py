@@ -4,12 +4,14 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
 from proxy.app import Sluice
 from proxy.instruments import Instruments
 from proxy.logs import configure, dropped_lines
+from proxy.orphans import end_with
 from proxy.planning import loaded
 from proxy.serving.limits import Limits
 from proxy.serving.listening import inherited
@@ -39,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     writer = configure(settings.log.format, settings.log.level, dropped_lines(made))
     try:
         place = place_of(os.environ.get(ENVIRONMENT))
+        if place is not None:
+            end_with(place.parent, signal.SIGTERM)
         if settings.server.workers > 1 and place is None:
             command = [sys.executable, "-m", "proxy", *sys.argv[1:]]
             supervisor = Supervisor(command, settings.server.workers, settings.server.drain)

@@ -16,7 +16,8 @@ from typing import Final
 from proxy.serving.listening import CannotListen, listen
 
 ENVIRONMENT: Final = "SLUICE_WORKER"
-"""What a worker finds in its environment: "INDEX:FD,FD:FOLDER" (its number, listening sockets, the shared folder)."""
+"""What a worker finds in its environment: "INDEX:FD,FD:PARENT:FOLDER" (its number, listening sockets, who started it,
+the shared folder)."""
 _SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
 _LONGEST_PAUSE: Final = 30.0
 _TICK: Final = 0.1
@@ -31,10 +32,11 @@ class Place:
     index: int
     sockets: tuple[int, ...]
     folder: Path
+    parent: int = field(default_factory=os.getpid)
 
     def text(self) -> str:
         """As it stands in the environment."""
-        return f"{self.index}:{','.join(map(str, self.sockets))}:{self.folder}"
+        return f"{self.index}:{','.join(map(str, self.sockets))}:{self.parent}:{self.folder}"
 
     @property
     def leads(self) -> bool:
@@ -46,8 +48,8 @@ def place_of(text: str | None) -> Place | None:
     """The place that the environment names; None in a process that is alone."""
     if not text:
         return None
-    index, sockets, folder = text.split(":", 2)
-    return Place(int(index), tuple(map(int, sockets.split(","))), Path(folder))
+    index, sockets, parent, folder = text.split(":", 3)
+    return Place(int(index), tuple(map(int, sockets.split(","))), Path(folder), int(parent))
 
 
 @dataclass(slots=True)

@@ -125,7 +125,11 @@ class Attempt:
         """A whole answer from an upstream that is always asked by stream."""
         source, headers = await self._opened("whole", self.timeouts.whole)
         try:
-            body = await self._gathered(source)
+            if carries_events(headers):
+                body = await self._gathered(source)
+            else:  # an error with status 200, or a middlebox's page
+                body = self.order.target.provider.whole(self.order, await self._read(source))
+                self._note_usage(body)
         finally:
             await source.aclose()
         return self._wire([*_without_type(headers), _JSON], body)

@@ -1,7 +1,6 @@
 """The embedded model's process: llama.cpp's own server, which ends when whoever started it does."""
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -9,11 +8,11 @@ from typing import Final
 
 import xllamacpp
 
+from proxy.orphans import end_with
+
 CONTEXT: Final = 8192  # tokens; what SmolLM2 was trained for, shared by the calls that run at the same time
 AT_A_TIME: Final = 4  # calls; more wait
 READY: Final = b"ready\n"
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
@@ -25,21 +24,13 @@ def main() -> None:
     asked.add_argument("--threads", required=True, type=int)
     asked.add_argument("--parent", required=True, type=int)
     said = asked.parse_args()
-    end_with(said.parent)
+    end_with(said.parent, signal.SIGKILL)
     ready = os.dup(1)
     os.dup2(2, 1)  # whatever llama.cpp prints is its log
     server = xllamacpp.Server(parameters(said.model, said.alias, said.port, said.threads))
     os.write(ready, READY)
     sys.stdin.buffer.read()
     del server
-
-
-def end_with(parent: int) -> None:
-    """Has the kernel end this process with its parent, who may have gone already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def parameters(model: str, alias: str, port: int, threads: int) -> "xllamacpp.CommonParams":

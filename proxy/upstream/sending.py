@@ -122,6 +122,8 @@ def transport_for(via: str) -> httpx.AsyncBaseTransport:
     """httpx's transport for HTTP/2 ("h2") or for a forward proxy (its URL). Raises SluiceError without the extra."""
     http2, proxy = (True, None) if via == "h2" else (False, via)
     try:
+        if http2:
+            import h2  # noqa: F401 - httpx looks for it no sooner than an upstream speaks it
         return httpx.AsyncHTTPTransport(trust(), http2=http2, proxy=proxy, limits=_LIMITS, trust_env=False)
     except ImportError:
         raise SluiceError("upstream_not_configured", "The extra `h2` is not installed.", again="next") from None

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -71,6 +72,13 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
+    with serving() as made:
+        yield made
+
+
+@contextmanager
+def serving() -> Iterator[Served]:
+    """Two workers, listening."""
     with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west, TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(CONFIG.format(east=east.url, west=west.url))
@@ -161,6 +169,15 @@ def test_sigterm_ends_all_with_exit_code_0(served: Served) -> None:  # the last 
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(15) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
+def test_workers_end_with_a_parent_that_was_killed() -> None:
+    with serving() as served:
+        workers = served.workers()
+        served.process.kill()
+        served.process.wait(15)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15)
 
 
 def test_a_place_is_read_as_it_was_written() -> None:
