@@ -348,7 +348,7 @@ def judged(warm: Look, looks: list[Look], everybody: list[Client]) -> int:
     seen = sum((client.seen for client in everybody), Counter[str]())
     wrong = sum((client.wrong for client in everybody), Counter[str]())
     last = looks[-1]
-    growth, files = last.resident - warm.resident, max(look.files for look in looks) - warm.files
+    growth, files = last.resident - warm.resident, last.files - warm.files
     print("calls:", ", ".join(f"{name} {count}" for name, count in seen.most_common()))
     problems = [f"{count} x {what}" for what, count in wrong.most_common(10)]
     if growth > MOST_GROWTH:

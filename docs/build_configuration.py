@@ -36,6 +36,7 @@ tests and prints the routing table. For completion and checks in an editor, put 
 - **Reload**: a change of the file is taken over within 5 s, at once on SIGHUP or `POST /admin/reload`. A file with an
   error changes nothing: the last good one stays in force, `sluice_config_valid` is 0, the log and /admin say why.
   What the process is bound to (`server.host`, `server.port`, `server.workers`) and `store` need a restart.
+  Breakers and queues of upstreams that stay as they are go on as they were; running calls end as they began.
 - Every key but `upstreams` has a default. In the tables NAME stands for a name of your own and `[]` for each item.
 """
 

@@ -117,7 +117,7 @@ class Catalog:
         live = [
             f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models
         ]
-        return [*(route.match for route in self.aliases()), *live]
+        return [*(route.match for route in self._live_aliases()), *live]
 
     def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects of every live upstream as `upstream/model`, and the aliases."""
@@ -127,14 +127,14 @@ class Catalog:
                 raise SluiceError(
                     "client_invalid_request", f"There is no upstream {upstream!r}.", status=404, param="upstream"
                 )
-            personas = [self._alias(route) for route in self.aliases() if _belongs(route) == upstream]
+            personas = [self._alias(route) for route in self._live_aliases() if _belongs(route) == upstream]
             return [*personas, *shelf_entries(upstream, shelf)]
         listed = [entry for name, shelf in self.shelves.items() for entry in shelf_entries(name, shelf)]
-        return [*(self._alias(route) for route in self.aliases()), *listed]
+        return [*(self._alias(route) for route in self._live_aliases()), *listed]
 
     def entry(self, name: str) -> dict[str, Any] | None:
         """The one entry of this id."""
-        for route in self.aliases():
+        for route in self._live_aliases():
             if route.match == name:
                 return self._alias(route)
         upstream, _, model = name.partition("/")
@@ -142,6 +142,10 @@ class Catalog:
         if shelf is None or shelf.target.off or model not in shelf.models:
             return None
         return model_entry(upstream, shelf.models[model])
+
+    def _live_aliases(self) -> list[Route]:
+        """Those that some upstream could answer."""
+        return [route for route in self.aliases() if not all(target.off for target in route.to)]
 
     def _alias(self, route: Route) -> dict[str, Any]:
         """A name that a route gives to something else, with what is known of the model asked first."""

@@ -19,7 +19,7 @@ PATIENCE = 15_000  # milliseconds that any one condition may take
 CONFIG = """
 upstreams:
   east: {{provider: openai, base_url: "{east}", api_key: key-of-east}}
-  west: {{provider: openai, base_url: "{west}", api_key: key-of-west}}
+  west: {{provider: openai, base_url: "{west}", api_key: key-of-west, prices: {{gpt-4o: {{input: 0, output: 1000}}}}}}
   asleep: {{provider: openrouter}}
 default_upstream: east
 defaults:

@@ -159,6 +159,36 @@ def test_what_was_rewritten_and_tried_is_told(chat: Chat, site: Site) -> None:
     expect(fact(answer, "changes")).to_contain_text("temperature")
 
 
+def test_the_cost_follows_from_the_prices_of_who_answered(chat: Chat, site: Site) -> None:
+    site.west.script(Say("one two three four five"))
+    chat.choose("house")
+    expect(fact(chat.told("Hello?"), "cost")).to_have_text("$0.005")
+    chat.choose("east/gpt-4o")
+    expect(fact(chat.told("And you?"), "cost")).to_have_count(0)  # nobody knows
+
+
+def test_a_refusal_says_who_refused_and_when_to_come_back(chat: Chat, site: Site, visitor: Visitor) -> None:
+    for double in (site.west, site.east):
+        double.script(Status(429, retry_after=20))
+    chat.choose("house")
+    answer = chat.ask("Hello?")
+    ended(answer, "failed")
+    visitor.forgive(429)
+    expect(answer.get_by_test_id("failure")).to_contain_text("try again in 20 s")
+    expect(fact(answer, "attempts")).to_have_text("west:429 → east:429")
+
+
+def test_a_parameter_that_cannot_be_sent_is_marked(chat: Chat, site: Site) -> None:
+    chat.page.locator("#tune").click()
+    temperature = chat.page.locator("#temperature")
+    temperature.fill("2")
+    fine = temperature.evaluate("node => getComputedStyle(node).borderColor")
+    temperature.fill("9")
+    expect(temperature).not_to_have_css("border-color", fine)
+    chat.told("Hello?")
+    assert "temperature" not in site.east.calls[-1].json
+
+
 def test_an_error_is_said_plainly(chat: Chat, site: Site, visitor: Visitor) -> None:
     site.east.script(Status(400, "Your prompt is not to our taste."))
     answer = chat.ask("Hello?")

@@ -355,7 +355,7 @@ def test_all_who_wait_get_the_error(proxy: Running, east: OpenAIDouble) -> None:
     body = HELLO | {"model": "kept/gpt-4o"}
     with ThreadPoolExecutor() as pool:
         calls = [pool.submit(proxy.chat, body) for _ in range(3)]
-        wait_for(lambda: proxy.metric("sluice_cache_total", result="shared") == 2)
+        wait_for(lambda: proxy.metric("sluice_cache_total", result="shared") == 2 and len(east.calls) == 1)
         east.drop_connections()
         answers = [call.result(10) for call in calls]
     assert {answer.status_code for answer in answers} == {502}

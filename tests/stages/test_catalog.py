@@ -145,6 +145,19 @@ personas: {pirate: {upstream: east, model: b}}
     assert raised.value.status == 404
 
 
+def test_a_name_that_only_an_upstream_that_is_off_could_answer_is_not_listed() -> None:
+    catalog = planned("""
+upstreams:
+  east: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [b]}
+  asleep: {provider: openrouter}
+routes: [{model: house, to: [asleep/a, east/b]}, {model: gone, to: asleep/a}]
+personas: {pirate: {upstream: asleep, model: a}}
+""").catalog
+    assert [entry["id"] for entry in catalog.entries()] == catalog.names() == ["house", "east/b"]
+    assert catalog.entry("gone") is catalog.entry("persona/pirate") is None
+    assert catalog.entries("asleep") == []
+
+
 def test_refreshing_goes_on_after_failures_until_it_is_ended() -> None:
     kept, tries = shelf(refresh=0.01), []
 

@@ -4,7 +4,8 @@ import { events } from "/static/chat/events.js";
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
 /** @typedef {import("/static/chat/store.js").Failure} Failure */
 /** @typedef {{role: string, content: string}} Message */
-/** @typedef {{id: string, context_length: number | null, max_output_tokens: number | null, upstream: string | null}} Model */
+/** @typedef {{input?: number, output?: number, cached?: number}} Prices USD per million tokens */
+/** @typedef {{id: string, context_length: number | null, max_output_tokens: number | null, upstream: string | null, prices?: Prices | null}} Model */
 
 /** What went wrong, in the gateway's words. */
 export class Refused extends Error {
@@ -20,6 +21,7 @@ export class Refused extends Error {
 }
 
 const KEY = "sluice.key"; // the client key, for this tab only
+const prices = new Map(); // by model as it was last listed
 
 /** @param {string} key */
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
@@ -38,7 +40,10 @@ function credentials() {
 export async function models(upstream) {
   const query = upstream ? `?upstream=${encodeURIComponent(upstream)}` : "";
   const response = await send(`/v1/models${query}`, { headers: credentials() });
-  return (await response.json()).data;
+  /** @type {Model[]} */
+  const found = (await response.json()).data;
+  for (const model of found) prices.set(model.id, model.prices);
+  return found;
 }
 
 /**
@@ -52,10 +57,11 @@ export async function ask(answer, messages, { parameters, signal, changed }) {
   const took = () => (answer.took = performance.now() - began);
   try {
     const headers = { "content-type": "application/json", ...credentials() };
-    const response = await send("/chat", { method: "POST", headers, body: JSON.stringify(bodyOf(answer.model, messages, parameters)), signal });
-    noteHeaders(answer, response.headers);
+    const body = JSON.stringify(bodyOf(answer.model, messages, parameters));
+    const response = await send("/chat", { method: "POST", headers, body, signal }, (said) => noteHeaders(answer, said));
     if (response.headers.get("content-type")?.startsWith("text/event-stream") && response.body) await follow(answer, response.body, took, changed);
     else take(answer, await response.json());
+    notePrice(answer);
   } finally {
     took();
   }
@@ -76,8 +82,9 @@ function bodyOf(model, messages, parameters) {
 /**
  * @param {string} path
  * @param {RequestInit} options
+ * @param {(headers: Headers) => void} [heard] told the headers of every answer, refusals included
  */
-async function send(path, options) {
+async function send(path, options, heard) {
   let response;
   try {
     response = await fetch(path, options);
@@ -85,9 +92,11 @@ async function send(path, options) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Refused({ message: "The gateway cannot be reached.", code: "network" }, 0);
   }
+  heard?.(response.headers);
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new Refused(failureOf(said.error, response.headers.get("x-request-id")), response.status);
+  const failure = failureOf(said.error, response.headers.get("x-request-id"));
+  throw new Refused({ ...failure, retryAfter: Number(response.headers.get("retry-after")) || undefined }, response.status);
 }
 
 /**
@@ -175,6 +184,18 @@ function usageOf(usage) {
     cached: usage.prompt_tokens_details?.cached_tokens,
     cost: typeof usage.cost === "number" ? usage.cost : undefined,
   };
+}
+
+/**
+ * What the answer cost by the listed prices, where the upstream did not say and it was not from the cache.
+ * @param {Answer} answer
+ */
+function notePrice({ usage, receipt: { upstream, model, cache } }) {
+  const known = prices.get(`${upstream}/${model}`);
+  if (!usage || usage.cost !== undefined || /^(hit|similar|shared)/.test(cache ?? "")) return;
+  if (known?.input === undefined || known.output === undefined) return;
+  const { input = 0, output = 0, cached = 0 } = usage;
+  usage.cost = ((input - cached) * known.input + cached * (known.cached ?? known.input) + output * known.output) / 1e6;
 }
 
 /**

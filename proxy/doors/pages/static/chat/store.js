@@ -1,7 +1,7 @@
 /** @file Conversations, kept in this browser and nowhere else: one entry each in localStorage, and a list of them. */
 
 /**
- * @typedef {{message: string, code: string, requestId?: string}} Failure
+ * @typedef {{message: string, code: string, requestId?: string, retryAfter?: number}} Failure retryAfter: seconds
  * @typedef {{upstream?: string, model?: string, attempts: string[], changes?: string, cache?: string, requestId?: string, proxyMs?: number}} Receipt
  * @typedef {{input?: number, output?: number, reasoning?: number, cached?: number, cost?: number}} Usage
  * @typedef {{temperature?: number, max_tokens?: number, top_p?: number}} Parameters

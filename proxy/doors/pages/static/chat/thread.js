@@ -1,6 +1,6 @@
 /** @file The conversation on screen: prompts, answers side by side, and what is known about each answer. */
 import { copy, h, icon, tool } from "/static/shared/dom.js";
-import { dollars, duration, plural } from "/static/shared/format.js";
+import { dollars, duration, plural, span } from "/static/shared/format.js";
 import { Prose } from "/static/chat/markdown.js";
 import { answerer } from "/static/chat/store.js";
 
@@ -164,7 +164,8 @@ function failureNode({ state, failure, text, finish }) {
   if (state === "stopped") return h("p", { class: "muted", "data-testid": "stopped" }, "Stopped.");
   if (failure) {
     const what = text ? "This answer is incomplete. " : "";
-    const more = [failure.code, failure.requestId].filter(Boolean).join(" · ");
+    const again = failure.retryAfter && `try again in ${span(failure.retryAfter)}`;
+    const more = [failure.code, failure.requestId, again].filter(Boolean).join(" · ");
     return h("div", { class: "notice bad", role: "alert", "data-testid": "failure" }, h("p", {}, what + failure.message), h("p", { class: "mono" }, more));
   }
   if (finish === "length") return h("p", { class: "muted", "data-testid": "cut-by-limit" }, "The answer reached its length limit.");
@@ -188,7 +189,7 @@ function facts({ receipt, usage, firstToken, took, state }) {
     ["tokens", output !== undefined && plural(output, "token"), [input !== undefined && `${input} in`, cached && `${cached} of them cached`, `${output} out`, reasoning && `${reasoning} of them reasoning`].filter(Boolean).join(", ")],
     ["first-token", firstToken !== undefined && `first token ${duration(firstToken)}`, "Time to the first token"],
     ["speed", speed && `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} tokens/s`, took ? `Whole answer: ${duration(took)}` : ""],
-    ["cost", cost !== undefined && dollars(cost), "Cost that the upstream reports"],
+    ["cost", cost !== undefined && dollars(cost), "Cost as the upstream reports it, or by its prices"],
     ["proxy", receipt.proxyMs !== undefined && state === "done" && `proxy ${duration(receipt.proxyMs)}`, "Time inside Sluice"],
     ["cache", cacheWord && cacheWord !== "off" && cacheWord !== "miss" && `cache ${receipt.cache}`],
     ["attempts", receipt.attempts.length > 1 && receipt.attempts.join(" → "), "Attempts"],
