@@ -79,6 +79,7 @@ class Sluice:
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
     _siblings: Siblings | None = field(default=None, init=False)
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _recalled: bool = field(default=False, init=False)  # whether what operators decided is in force
 
     def __post_init__(self) -> None:
@@ -115,7 +116,14 @@ class Sluice:
         self.metrics.cache.labels(route, result).inc()
 
     async def reload(self) -> None:
-        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed."""
+        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed.
+
+        One after the other: who has read the file first must not put it in force last.
+        """
+        async with self._reloading:
+            await self._reload()
+
+    async def _reload(self) -> None:
         try:
             settings = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
         except ConfigError as error:

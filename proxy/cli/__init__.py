@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only the command that is asked for is loaded: what the others need would double the time of a start.
     wanted = [said[0]] if said and said[0] in _COMMANDS else list(_COMMANDS)
     for name in wanted:
-        import_module(f"proxy.cli.{_COMMANDS[name]}").add_parser(subparsers)
+        command = import_module(f"proxy.cli.{_COMMANDS[name]}")
+        command.add_parser(subparsers)
+        subparsers.choices[name].description = command.__doc__
     arguments = parser.parse_args(said)
     try:
         status: int = arguments.run(arguments)

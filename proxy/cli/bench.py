@@ -43,8 +43,14 @@ LAST: Final = _CHUNK % (b"", b'"stop"') + b"data: [DONE]\n\n"
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("bench", help="throughput and overhead on this machine, beside a direct connection")
-    parser.add_argument("--seconds", type=float, default=3.0, help="that each figure takes, over all rounds")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="that each figure takes (3)")
     parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> float:
+    if (number := float(text)) > 0:
+        return number
+    raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
 
 
 def run(args: argparse.Namespace) -> int:

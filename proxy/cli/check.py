@@ -11,7 +11,8 @@ from proxy.upstream.sending import Upstreams
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("check", help="validate a configuration and print its routing table")
-    parser.add_argument("config", nargs="?", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    parser.add_argument("config", nargs="?", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
     parser.set_defaults(run=run)
 
 

@@ -17,9 +17,10 @@ from proxy.stages.explaining import explain
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("explain", help="show where a model name leads and what would be sent")
-    parser.add_argument("model")
+    parser.add_argument("model", help="as a client would ask for it")
     parser.add_argument("--body", type=Path, help="a file with a chat body; its model is the one given")
-    parser.add_argument("--config", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
     parser.set_defaults(run=run)
 
 
@@ -39,7 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         body = arguments.body.read_bytes() if arguments.body else None
         said = explain(made.router, made.screen, call_for(arguments.model, body))
-    except (OSError, orjson.JSONDecodeError) as error:
+    except OSError as error:
+        print(f"{arguments.body}: cannot be read: {error.strerror}", file=sys.stderr)
+        return 2
+    except orjson.JSONDecodeError as error:
         print(f"{arguments.body}: {error}", file=sys.stderr)
         return 2
     except SluiceError as error:

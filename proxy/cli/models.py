@@ -23,7 +23,8 @@ Embedded = Mapping[str, EmbeddedModel]
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("models", help="list the models of every upstream")
-    parser.add_argument("--config", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
     parser.add_argument("--upstream", help="only this one")
     parser.set_defaults(run=run)
 

@@ -23,7 +23,8 @@ from proxy.settings.policies import StreamSafety
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("selftest", help="run your routes against a wall of upstream faults")
-    parser.add_argument("config", nargs="?", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    parser.add_argument("config", nargs="?", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
     parser.add_argument("--route", default="", metavar="MODEL", help="the model to ask for; else the widest route's")
     parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="over the route's stream_safety")
     parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: all clocks 20 times faster")

@@ -25,7 +25,8 @@ log = logging.getLogger("sluice")
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("serve", help="run the proxy")
-    parser.add_argument("--config", type=Path, default=Path(os.environ.get("SLUICE_CONFIG", "config.yaml")))
+    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
     parser.add_argument("--host", help="over server.host")
     parser.add_argument("--port", type=int, help="over server.port")
     parser.add_argument("--workers", type=int, help="over server.workers")

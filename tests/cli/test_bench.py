@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli import main
 from proxy.cli.bench import EVENTS, BenchFailed, Load, Upstream, press
 
 
@@ -24,6 +25,14 @@ def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
     for line in lines[3:5]:
         assert re.search(r" \d+\.\d\d +\d+\.\d\d  [+-]\d+\.\d\d ms$", line)
     assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_nothing_is_measured_in_no_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--seconds", seconds])
+    assert ended.value.code == 2
+    assert "--seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("load", [Load(stream=False, connections=3), Load(stream=True, connections=3)])

@@ -1,6 +1,7 @@
 """What changes while it runs: the configuration by reload, the default upstream by its switch, both over restarts."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -156,6 +157,18 @@ def test_calls_do_not_notice_that_it_is_reloaded_again_and_again(place: Place) -
     assert {answer.status_code for answer in answers} == {200}
     for answer in answers:
         assert f'"service":"{answer.headers["x-sluice-upstream"]}"' in answer.text, "one configuration for one call"
+
+
+def test_of_reloads_that_overlap_the_one_asked_for_last_counts(place: Place) -> None:
+    """The file's watcher, SIGHUP and an operator may all see a change; a large file takes longer to read than a small one."""
+    large = place.config("east") + "tests: [" + "{model: house, expect: east/gpt-4o}, " * 3000 + "]\n"
+    with ThreadPoolExecutor(1) as pool:
+        place.write(large)
+        first = pool.submit(place.admin, "POST", "reload")
+        time.sleep(0.1)  # the large one is being read; where it is not yet, the test is just an easier one
+        assert place.reload(place.config("west")).status_code == 200
+        assert first.result().status_code == 200
+    assert place.answering() == "west"
 
 
 STREAMS = 200

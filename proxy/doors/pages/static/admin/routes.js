@@ -51,7 +51,7 @@ function row(route) {
   const weighted = route.targets.some((target) => target.weight !== null);
   const total = route.targets.reduce((sum, target) => sum + (target.weight ?? 1), 0);
   const targets = route.targets.map((target) => h("li", {}, `${target.upstream}/${target.model}`, weighted && h("span", { class: "tag num" }, `${Math.round((100 * (target.weight ?? 1)) / total)} %`)));
-  const kept = route.cache ? [route.cache.exact && `exact, ${span(route.cache.exact)}`, route.cache.similar && `similar from ${route.cache.similar}`].filter(Boolean).join(" · ") : "–";
+  const kept = route.cache ? [route.cache.exact && `exact, ${span(route.cache.exact)}`, route.cache.similar && `similar, ${span(route.cache.similar)}`].filter(Boolean).join(" · ") : "–";
   const name = h("td", { class: "wrap" }, h("code", {}, route.match || "anything"), route.exact || !route.match ? null : h("span", { class: "muted" }, "…"), " ", route.written ? null : h("span", { class: "tag" }, "built in"));
   return h("tr", { "data-route": route.name }, name, h("td", { class: "wrap" }, h("ol", { class: route.targets.length > 1 ? "chain" : "chain single" }, ...targets)), h("td", { "data-name": "Streams" }, route.stream_safety), h("td", { class: "num", "data-name": "Cache" }, kept));
 }
