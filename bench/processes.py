@@ -20,11 +20,11 @@ class BenchError(Exception):
 
 
 @contextmanager
-def running(command: Sequence[str], core: int, log: Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process pinned to one core; its output goes to `log`. It is ended with the scope, however that ends."""
+def running(command: Sequence[str], on: str, log: Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process pinned to cores ("0", "0,1"), its output in `log`. It is ended with the scope, however that ends."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", on, *command],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -92,7 +92,7 @@ class Row:
 
 def press(bench: Bench, target: Target, load: Load) -> dict[str, Any]:
     """One run of the load generator against one target: its JSON, the proxy's CPU seconds and those of others."""
-    command = ["taskset", "-c", str(LOAD_CORE), str(HERE / "build" / "load"), "-p", str(target.port)]
+    command = ["taskset", "-c", LOAD_CORE, str(HERE / "build" / "load"), "-p", str(target.port)]
     command += ["-b", str(load.body.write(bench.folder)), "-k", CLIENT_KEY, "-c", str(load.connections)]
     command += ["-d", str(bench.seconds), "-w", str(load.warmup), "-s", str(load.stagger), "-r", str(load.rate)]
     proxy, foreign = cpu_seconds(target.pid) if target.pid else 0.0, foreign_cpu_seconds()
@@ -190,6 +190,14 @@ ROWS: Final = (
         throughput(Body(), 64),
         ("sluice", "sluice+routes"),
         repeat=3,
+    ),
+    Row(
+        "workers",
+        "W1 by one worker, by two beside the load",
+        _whole,
+        Goal("ratio", 1.7, "sluice", "2 workers"),
+        throughput(Body(), 64),
+        ("sluice", "2 workers"),
     ),
     *(
         row

@@ -68,7 +68,7 @@ def prepare() -> None:
     build(HERE / "build")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {LOAD_CORE})
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
 
 
 def skip_unknown(rows: list[Row], folder: Path) -> tuple[list[Row], dict[str, str]]:
@@ -81,7 +81,7 @@ def skip_unknown(rows: list[Row], folder: Path) -> tuple[list[Row], dict[str, st
 def one_round(number: int, outcomes: list[Outcome], names: list[str], bench: Bench) -> None:
     """Starts every target afresh and measures row by row; on odd rounds the targets come in reverse."""
     providers = tuple(dict.fromkeys(outcome.row.needs for outcome in outcomes if outcome.row.needs))
-    needed = {name for outcome in outcomes for name in outcome.row.targets} & {*names, "sluice+routes"}
+    needed = {name for outcome in outcomes for name in outcome.row.targets} & {*names, "sluice+routes", "2 workers"}
     with targets(sorted(needed), bench.folder, bench.direct, providers) as found:
         for outcome in outcomes:
             for repetition in range(outcome.row.repeat):

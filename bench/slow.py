@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.processes import BenchError, cpu_seconds, unwind_on_signals
 from bench.rows import Bench, Body, Load, press
-from bench.targets import CLIENT_KEY, HERE, LOAD_CORE, Target, build, sluice, upstream
+from bench.targets import CLIENT_KEY, HERE, LOAD_CORE, Target, build, sluice, sluice_config, upstream
 
 MOST: Final = 1.10  # times the p99 that good clients have while the same crowd, with its own need of CPU, is elsewhere
 GOOD: Final = Load(Body(), connections=16, warmup=2.0, rate=200)
@@ -251,12 +251,16 @@ def main() -> int:
     asked = options()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {LOAD_CORE})
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
     folder = Path(tempfile.mkdtemp(prefix="sluice-slow-"))
     try:
         build(HERE / "build")
         (folder / "sink").mkdir()
-        with upstream(folder) as direct, upstream(folder / "sink") as sink, sluice(folder, direct) as proxy:
+        with (
+            upstream(folder) as direct,
+            upstream(folder / "sink") as sink,
+            sluice(folder, sluice_config(direct.port)) as proxy,
+        ):
             slow = Slow(Bench(folder, asked.seconds, 1.0, direct), proxy, sink, asked.slow)
             return 0 if asyncio.run(slow.run(asked.rounds)) else 1
     except BenchError as error:

@@ -13,8 +13,9 @@ from typing import Final
 from bench.processes import BenchError, free_port, running, until_answering
 
 HERE: Final = Path(__file__).parent
-PROXY_CORE: Final = 0
-LOAD_CORE: Final = 1  # of the load generator, the upstream and the driver
+PROXY_CORE: Final = "0"
+LOAD_CORE: Final = "1"  # of the load generator, the upstream and the driver
+BOTH_CORES: Final = "0,1"  # of two workers, who share the second with the load
 CLIENT_KEY: Final = "sk-bench-0123456789abcdef0123456789abcdef"
 MORE_ROUTES: Final = 1000
 
@@ -61,15 +62,14 @@ def nginx(folder: Path, behind: Target) -> Iterator[Target]:
 
 
 @contextmanager
-def sluice(folder: Path, behind: Target, providers: tuple[str, ...] = (), more_routes: int = 0) -> Iterator[Target]:
-    """Sluice before the upstream: keys required, metrics on, the model renamed by a route."""
-    name = "sluice+routes" if more_routes else "sluice"
+def sluice(folder: Path, config: str, name: str = "sluice", workers: int = 1) -> Iterator[Target]:
+    """Sluice with this config (`{port}` stands for its port); several workers have both cores."""
     home = folder / name
     home.mkdir(exist_ok=True)
-    port, log, config = free_port(), home / "sluice.log", home / "config.yaml"
-    config.write_text(sluice_config(port, behind.port, providers, more_routes))
-    command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
-    with running(command, PROXY_CORE, log, cwd=HERE.parent) as process:
+    port, log, path = free_port(), home / "sluice.log", home / "config.yaml"
+    path.write_text(config.replace("{port}", str(port)))
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(path), "--workers", str(workers)]
+    with running(command, PROXY_CORE if workers == 1 else BOTH_CORES, log, cwd=HERE.parent) as process:
         yield Target(name, port, process.pid, until_answering(port, process, log))
 
 
@@ -81,9 +81,12 @@ def targets(names: list[str], folder: Path, behind: Target, providers: tuple[str
         if "nginx" in names:
             found["nginx"] = stack.enter_context(nginx(folder, behind))
         if "sluice" in names:
-            found["sluice"] = stack.enter_context(sluice(folder, behind, providers))
+            found["sluice"] = stack.enter_context(sluice(folder, sluice_config(behind.port, providers)))
         if "sluice+routes" in names:
-            found["sluice+routes"] = stack.enter_context(sluice(folder, behind, (), MORE_ROUTES))
+            config = sluice_config(behind.port, (), MORE_ROUTES)
+            found["sluice+routes"] = stack.enter_context(sluice(folder, config, "sluice+routes"))
+        if "2 workers" in names:
+            found["2 workers"] = stack.enter_context(sluice(folder, sluice_config(behind.port), "2 workers", 2))
         yield found
 
 
@@ -127,11 +130,12 @@ UPSTREAMS: Final = {
 }
 
 
-def sluice_config(port: int, behind: int, providers: tuple[str, ...] = (), more_routes: int = 0) -> str:
-    """A config.yaml: `gpt-` is only renamed, `rule-` also has a response rule for every event."""
+def sluice_config(behind: int, providers: tuple[str, ...] = (), more_routes: int = 0) -> str:
+    """A config.yaml, its port yet to be put in: keys required, metrics on; `gpt-` is only renamed, `rule-` also has a
+    response rule for every event."""
     translated = "\n".join(f"  {name}: {UPSTREAMS[name].format(port=behind)}" for name in providers)
     more = "\n".join(f"  - {{prefix: more-{n:04}-, to: 'fast/more/{{rest}}'}}" for n in range(more_routes))
-    return f"""server: {{host: 127.0.0.1, port: {port}}}
+    return f"""server: {{host: 127.0.0.1, port: {{port}}}}
 access: {{keys: required, client_keys: [{CLIENT_KEY}]}}
 upstreams:
   fast: {{provider: openai, base_url: 'http://127.0.0.1:{behind}/v1'}}
@@ -147,7 +151,7 @@ routes:
 def refused(provider: str, folder: Path) -> str:
     """What this version of Sluice has against a config with this provider; "": nothing."""
     config = folder / f"{provider}.yaml"
-    config.write_text(sluice_config(0, 9, (provider,)))
+    config.write_text(sluice_config(9, (provider,)).replace("{port}", "0"))
     command = [sys.executable, "-m", "proxy", "check", str(config)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 2):  # 2: bad input, see the contract of the commands

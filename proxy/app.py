@@ -74,7 +74,6 @@ class Sluice:
     tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
-    sent: dict[str, int] = field(default_factory=dict)  # attempts by upstream, as dispatch counts them
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
@@ -86,7 +85,7 @@ class Sluice:
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
-        self.upstreams.counted = lambda upstream: self.metrics.sent.labels(upstream).inc()
+        self.upstreams.sent = self.metrics.sent
         self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
         self._recalled = self._recall()
@@ -201,6 +200,7 @@ class Sluice:
     async def _begin(self) -> None:
         """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
         place, start = self.place, asyncio.create_task
+        self.choices.counters.load(self.plant.plan.named())
         if place is None or place.leads:
             for model in self.embedded.values():
                 await model.start()
@@ -246,6 +246,8 @@ class Sluice:
             due = loop.time() + _FEEL
             await asyncio.sleep(_FEEL)
             self.pressure.note(loop.time() - due, resident())
+            if not any(number.value for number in self.metrics.in_flight.values()):
+                self.choices.counters.catch_up()
 
     async def _watch(self) -> None:
         async for _ in Watcher(self.path, (self.path.parent / ".env",)).changes():

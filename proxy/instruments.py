@@ -43,6 +43,22 @@ class Number:
         return [self.value]
 
 
+class Counts(dict[str, Number]):
+    """Numbers by one label's value, made when first asked for: `counts["east"].value += 1`."""
+
+    def __init__(self, made: Callable[[str], Number] = lambda value: Number()) -> None:
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, value: str) -> Number:
+        child = self[value] = self._made(value)
+        return child
+
+    def told(self) -> dict[str, float]:
+        """What they have come to."""
+        return {name: number.value for name, number in self.items()}
+
+
 class Spread:
     """One series of a histogram. `bounds`: upper ends of the buckets, the infinite one left out."""
 

@@ -1,7 +1,7 @@
 """What follows from a configuration alone: its routing table and catalogue; serving and the commands start here."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,14 @@ class Plan:
     router: Router
     screen: Screen
 
+    def named(self) -> Iterator[str]:
+        """The models that the configuration names itself."""
+        for upstream in self.settings.upstreams.values():
+            yield from upstream.models or ()
+            yield from upstream.limits
+        for route in self.router.routes:
+            yield from (target.model for target in route.to if "{" not in target.model)
+
 
 @dataclass(slots=True)
 class Choices:
@@ -48,10 +56,9 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
         return defaults.get(default_upstream(settings, choices) or "")
 
     router = Router(chart.routes(), default, catalog.names)
-    catalog.aliases = router.exact_routes
+    catalog.aliases, catalog.targets = router.exact_routes, router.leads
     screen = Screen(
-        catalog.look_up,
-        lambda target: shelves[target.upstream].refusal(target.model),
+        shelves,
         instance=choices.instance,
         counter=choices.counters.counter_for,
     )

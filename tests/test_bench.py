@@ -68,7 +68,7 @@ def test_bodies_have_the_size_that_is_said(tmp_path: Path, size: int) -> None:
 
 
 def test_the_config_is_one_that_sluice_takes(tmp_path: Path) -> None:
-    settings = loaded(tmp_path, sluice_config(8080, 9000, ("ollama", "anthropic"), more_routes=3))
+    settings = loaded(tmp_path, sluice_config(9000, ("ollama", "anthropic"), more_routes=3).replace("{port}", "8080"))
     assert [route.prefix for route in settings.routes] == ["gpt-", "rule-", "more-0000-", "more-0001-", "more-0002-"]
 
 

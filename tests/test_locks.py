@@ -342,8 +342,8 @@ def mixed_traffic(proxy: Running, east: OpenAIDouble) -> None:
 def test_the_upstream_side_and_dispatch_count_the_same_attempts(proxy: Running, east: OpenAIDouble) -> None:
     mixed_traffic(proxy, east)
     seen_by_dispatch = proxy.app.plant.gateway.stages.dispatch.sent
-    assert seen_by_dispatch == proxy.app.upstreams.sent
-    assert seen_by_dispatch["east"] == len(east.calls), "and that is what the upstream saw"
+    assert seen_by_dispatch.told() == proxy.app.upstreams.sent.told()
+    assert seen_by_dispatch["east"].value == len(east.calls), "and that is what the upstream saw"
 
 
 def test_metrics_show_both_counts(proxy: Running, east: OpenAIDouble) -> None:

@@ -45,7 +45,7 @@ class Front:
         try:
             if self.cors:
                 scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
-            found = self._find(scope)
+            found = self._found.get((scope["raw_path"], scope["method"])) or self._find(scope)
             if check := self.checks.get(found.endpoint.access):
                 check(scope)
             scope["sluice.rest"] = found.rest
@@ -55,9 +55,6 @@ class Front:
 
     def _find(self, scope: Scope) -> Found:
         key = (scope["raw_path"], scope["method"])
-        found = self._found.get(key)
-        if found is not None:
-            return found
         looked_up = self.table.find(*key)
         if isinstance(looked_up, Found):
             if not looked_up.rest and len(self._found) < _REMEMBERED:

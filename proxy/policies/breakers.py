@@ -61,13 +61,14 @@ class Breaker:
         if admitted == "probe":
             self.probing = False
 
-    def refusal(self, upstream: str, now: float) -> SluiceError:
+    def refusal(self, upstream: str, model: str, now: float) -> SluiceError:
         """What a call gets that is kept away: the last failure's own code, and when to come back."""
         wait = max(0.0, (self.open_until or now) - now)
         code = self.cause.code if self.cause else "upstream_overloaded"
         return SluiceError(
             code,
-            f"The upstream {upstream} failed {self.failed} times in a row and is left alone for {wait:.0f} s more.",
+            f"The model {model!r} of the upstream {upstream} failed {self.failed} times in a row"
+            f" and is left alone for {wait:.0f} s more.",
             again="next",
             retry_after=max(1.0, wait),
         )

@@ -1,19 +1,19 @@
 """Tokenizers that work offline, for counting a prompt before it is sent (extra `tokens`)."""
 
 import re
-import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Final
 
 from proxy.policies.limits import Counter
 
-# Which vocabulary a model family uses; names as providers write them, with or without a vendor in front.
+# Which vocabulary a model family uses, of those that quicktok brings along (Llama 4's may not be handed on); names as
+# providers write them, with or without a vendor in front.
 _FAMILIES: Final = (
     (re.compile(r"gpt-oss"), "o200k_harmony"),
     (re.compile(r"gpt-(?:4o|4\.1|4\.5|[5-9])|(?:^|/)o[1-9]"), "o200k_base"),
     (re.compile(r"gpt-4|gpt-3\.5|text-embedding-(?:3|ada)"), "cl100k_base"),
-    (re.compile(r"llama-?4"), "llama4"),
     (re.compile(r"llama-?3"), "llama3"),
     (re.compile(r"qwen-?3"), "qwen3"),
 )
@@ -24,11 +24,13 @@ _REMEMBERED: Final = 1024
 class Counters:
     """Exact counters by model name.
 
-    Loading a tokenizer takes a third of a second, so a thread does it, and until then an estimate must do.
+    To load a tokenizer takes up to two seconds in which nothing else runs: quicktok holds the interpreter's lock. So it
+    is done before calls are taken, or while none is under way; until then an estimate must do.
     """
 
     available: bool = field(default_factory=lambda: find_spec("quicktok") is not None)
-    _loaded: dict[str, Any] = field(default_factory=dict)  # tokenizers by vocabulary; None: being loaded
+    _loaded: dict[str, Any] = field(default_factory=dict)  # tokenizers by vocabulary
+    _wanted: set[str] = field(default_factory=set)  # vocabularies that a call has asked for
     _vocabularies: dict[str, str] = field(default_factory=dict)  # by model name; "": none that we have
 
     def counter_for(self, model: str) -> Counter | None:
@@ -42,16 +44,29 @@ class Counters:
             vocabulary = self._vocabularies[model] = vocabulary_of(model)
         if not vocabulary:
             return None
-        if vocabulary not in self._loaded:
-            self._loaded[vocabulary] = None
-            threading.Thread(target=self._load, args=(vocabulary,), daemon=True).start()
-        tokenizer = self._loaded[vocabulary]
-        return None if tokenizer is None else lambda text: len(tokenizer.encode_ordinary(text))
+        tokenizer = self._loaded.get(vocabulary)
+        if tokenizer is None:
+            self._wanted.add(vocabulary)
+            return None
+        return lambda text: len(tokenizer.encode_ordinary(text))
 
-    def _load(self, vocabulary: str) -> None:
+    def load(self, models: Iterable[str]) -> None:
+        """Loads the tokenizers of these models, blocking."""
+        if self.available:
+            self._load({vocabulary_of(model) for model in models})
+
+    def catch_up(self) -> None:
+        """Loads what calls have asked for meanwhile, blocking."""
+        if self._wanted:
+            self._load(self._wanted)
+            self._wanted = set()
+
+    def _load(self, vocabularies: Iterable[str]) -> None:
         import quicktok
 
-        self._loaded[vocabulary] = quicktok.get_encoding(vocabulary)
+        for vocabulary in vocabularies:
+            if vocabulary and vocabulary not in self._loaded:
+                self._loaded[vocabulary] = quicktok.get_encoding(vocabulary)
 
 
 def vocabulary_of(model: str) -> str:

@@ -120,6 +120,11 @@ class RequestRules:
     systems: tuple[System, ...] = ()
     set_headers: tuple[tuple[bytes, bytes], ...] = ()
     remove_headers: tuple[bytes, ...] = ()
+    is_identity: bool = field(init=False)  # no call is ever changed, so `apply` need not be called
+
+    def __post_init__(self) -> None:
+        identity = not (self.edits or self.systems or self.set_headers or self.remove_headers)
+        object.__setattr__(self, "is_identity", identity)  # frozen
 
     @classmethod
     def of(cls, rewrite: RequestRewrite) -> "RequestRules":
@@ -139,11 +144,6 @@ class RequestRules:
             tuple((_header(name), _header(value, lower=False)) for name, value in rewrite.headers.set.items()),
             tuple(_header(name) for name in rewrite.headers.remove),
         )
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether no call is ever changed, so that `apply` need not be called."""
-        return not (self.edits or self.systems or self.set_headers or self.remove_headers)
 
     def apply(
         self, body: bytes, fields: Mapping[str, Any], headers: Headers, endpoint: str = "chat/completions"
@@ -207,6 +207,10 @@ class ResponseRules:
 
     edits: tuple[Edit, ...] = ()
     asked: bool = False  # the model is shown by the client's name for it
+    is_identity: bool = field(init=False)  # no answer is ever changed, so neither `whole` nor `events` need be called
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_identity", not (self.edits or self.asked))  # frozen
 
     @classmethod
     def of(cls, rewrite: ResponseRewrite) -> "ResponseRules":
@@ -214,11 +218,6 @@ class ResponseRules:
         edits = [compile_set(path, value) for path, value in rewrite.set.items()]
         edits += [compile_remove(path) for path in rewrite.remove]
         return cls(tuple(edits), rewrite.model == "asked" and "model" not in rewrite.remove)
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether no answer is ever changed, so that neither `whole` nor `events` need be called."""
-        return not (self.edits or self.asked)
 
     def whole(self, body: bytes, asked: str) -> bytes:
         """A whole answer after the rules; what is no JSON object passes as it came."""

@@ -45,4 +45,4 @@ def error_response(error: SluiceError, request_id: bytes, default: Headers) -> b
 def request_id(headers: Headers) -> bytes:
     """The client's own x-request-id if it is a plain word of at most 128 characters, else a new one."""
     shown = next((value for name, value in headers if name == b"x-request-id"), b"")
-    return shown if SANE_ID.fullmatch(shown) else uuid4().hex.encode()
+    return shown if SANE_ID.fullmatch(shown) else b"req_%b" % uuid4().hex[:24].encode()

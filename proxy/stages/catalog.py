@@ -95,6 +95,7 @@ class Catalog:
     shelves: Mapping[str, Shelf]
     fetch: Fetch
     aliases: Callable[[], Iterable[Route]] = tuple  # exact routes and personas, callable as models
+    targets: Callable[[str], Iterable[Target]] = lambda name: ()  # where a name leads
     changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
 
     def look_up(self, target: Target) -> Model | None:
@@ -139,9 +140,13 @@ class Catalog:
                 return self._alias(route)
         upstream, _, model = name.partition("/")
         shelf = self.shelves.get(upstream)
-        if shelf is None or shelf.target.off or model not in shelf.models:
-            return None
-        return model_entry(upstream, shelf.models[model])
+        if shelf is not None and not shelf.target.off and model in shelf.models:
+            return model_entry(upstream, shelf.models[model])
+        for target in self.targets(name):  # a name that a route takes, as clients call it
+            known = None if target.off else self.shelves[target.upstream].look_up(target.model)
+            if known is not None:
+                return {**model_entry(target.upstream, known), "id": name}
+        return None
 
     def _live_aliases(self) -> list[Route]:
         """Those that some upstream could answer."""

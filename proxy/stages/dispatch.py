@@ -9,6 +9,7 @@ from time import monotonic
 from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog
 from proxy.errors import SluiceError, metric_code
+from proxy.instruments import Counts
 from proxy.policies.breakers import Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
@@ -29,7 +30,6 @@ class Helpers:
 
     prepare: Callable[[Call, Route], Prepared]
     began: Callable[[str], None]  # an attempt at this upstream begins
-    counted: Callable[[str], None]  # a request of it is sent
     ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
     blank: Callable[[str], str]  # takes every configured secret out of a text
 
@@ -43,7 +43,7 @@ class Dispatch:
     breakers: Breakers
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
-    sent: dict[str, int] = field(default_factory=dict)  # attempts per upstream: must equal what `upstreams` counts
+    sent: Counts = field(default_factory=Counts)  # attempts by upstream: must equal what `upstreams` counts
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
@@ -125,7 +125,7 @@ class Dispatch:
         for tried in range(1, retry.attempts + 1):
             admitted = breaker.admits(monotonic())
             if admitted == "no":
-                return breaker.refusal(target.upstream, monotonic())
+                return breaker.refusal(target.upstream, target.model, monotonic())
             outcome = await self._try(run, order, clock, hold, admitted)
             if isinstance(outcome, Wire) or outcome.again != "same" or tried == retry.attempts:
                 return outcome
@@ -150,7 +150,7 @@ class Dispatch:
                     return full
                 raise
             visit.gate = gate
-        attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self._count)
+        attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self.sent)
         trace.upstream, trace.model = target.upstream, target.model
         if trace.tries is not None:
             visit.tried = Try(target.upstream, target.model, target.provider.name)
@@ -175,10 +175,6 @@ class Dispatch:
                 visit.tried.status = attempt.status
             wire.after = visit.closed
         return wire
-
-    def _count(self, upstream: str) -> None:
-        self.helpers.counted(upstream)
-        self.sent[upstream] = self.sent.get(upstream, 0) + 1
 
     def _blank(self, failure: SluiceError) -> None:
         """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""

@@ -52,7 +52,7 @@ def shown_whole(route: Route) -> dict[str, Any]:
 
 
 def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[str, Any]:
-    limits = screen.look_up(target)
+    limits = screen.shelves[target.upstream].look_up(target.model)
     said: dict[str, Any] = {
         "upstream": target.upstream,
         "model": target.model,

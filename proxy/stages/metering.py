@@ -3,13 +3,14 @@
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Final
 
 from proxy import __version__
 from proxy.call import NO_USAGE, Call
 from proxy.errors import SluiceError, metric_code
-from proxy.instruments import Instruments, Number
+from proxy.instruments import Counts, Instruments, Number
 from proxy.providers.contract import Target
 from proxy.reply import Usage
 
@@ -53,7 +54,7 @@ class Metrics:
             "sluice_tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind"
         )
         self.cost = made.counter("sluice_cost_usd_total", "Cost in USD, where it is known.", "upstream", "model")
-        self.in_flight = made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream")
+        self.in_flight = Counts(made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream").labels)
         self.streams = made.gauge("sluice_streams_open", "Streams under way.").labels()
         self.cache = made.counter("sluice_cache_total", "What the cache said.", "route", "result")
         self.breaker = made.gauge(
@@ -66,8 +67,12 @@ class Metrics:
         ).labels()
         self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
         self.malformed = made.counter("sluice_malformed_events_total", "Events dropped, being no JSON.", "upstream")
-        self.sent = made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream")
-        self.dispatched = made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream")
+        self.sent = Counts(
+            made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream").labels
+        )
+        self.dispatched = Counts(
+            made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream").labels
+        )
         self.vapi = made.counter("sluice_vapi_events_total", "Messages of Vapi's webhook.", "type")
         made.gauge("sluice_build_info", "Always 1.", "version", "python", joined="max").labels(
             __version__, platform.python_version()
@@ -90,7 +95,7 @@ class Bound:
         self.overhead = metrics.overhead.labels(door)
         self.first_token = metrics.first_token.labels(route, upstream, model)
         self.per_token = metrics.per_token.labels(upstream, model)
-        self.tokens = Tokens(upstream, model, metrics)
+        self.tokens = Counts(partial(metrics.tokens.labels, upstream, model))
 
     def spent(self, usage: Usage) -> None:
         """Tokens of each kind; of what is not known nothing is counted."""
@@ -117,18 +122,6 @@ class Endings(dict[tuple[int, str], Number]):
         return child
 
 
-class Tokens(dict[str, Number]):
-    """Counters of tokens by kind, made when first asked for."""
-
-    def __init__(self, upstream: str, model: str, metrics: Metrics) -> None:
-        super().__init__()
-        self._upstream, self._model, self._metrics = upstream, model, metrics
-
-    def __missing__(self, kind: str) -> Number:
-        child = self[kind] = self._metrics.tokens.labels(self._upstream, self._model, kind)
-        return child
-
-
 @dataclass(slots=True)
 class Meter:
     """Watches calls. `known` tells whether a model of an upstream may stand as a label."""
@@ -139,7 +132,6 @@ class Meter:
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
     _recent: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)  # by the model's own name
-    _gauges: dict[str, Number] = field(default_factory=dict)
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
     def began(self, call: Call) -> None:
@@ -170,11 +162,11 @@ class Meter:
 
     def asks(self, upstream: str) -> None:
         """An attempt at an upstream begins."""
-        self._gauge(upstream).value += 1
+        self.metrics.in_flight[upstream].value += 1
 
     def attempted(self, target: Target, outcome: str) -> None:
         """An attempt, or the answer that came of it, ended: "ok", the error's code, or "cancelled"."""
-        self._gauge(target.upstream).value -= 1
+        self.metrics.in_flight[target.upstream].value -= 1
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
         if child is None:
@@ -211,19 +203,9 @@ class Meter:
         if usage.cost:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
 
-    def dispatched(self, upstream: str) -> None:
-        """Dispatch sends an attempt: one of the two counts that must be equal."""
-        self.metrics.dispatched.labels(upstream).value += 1
-
     def under_way(self, upstream: str) -> int:
         """Calls that wait for this upstream or stream from it now."""
-        return int(self._gauge(upstream).value)
-
-    def _gauge(self, upstream: str) -> Number:
-        gauge = self._gauges.get(upstream)
-        if gauge is None:
-            gauge = self._gauges[upstream] = self.metrics.in_flight.labels(upstream)
-        return gauge
+        return int(self.metrics.in_flight[upstream].value)
 
     def model_label(self, upstream: str, model: str) -> str:
         """The model's name if configuration or catalogue know it, else "other"."""

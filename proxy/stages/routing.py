@@ -39,6 +39,13 @@ class Router:
             return replace(choice, targets=drawn(choice.targets, call.session))
         return choice
 
+    def leads(self, model: str) -> tuple[Target, ...]:
+        """Where a name leads; nowhere where no route takes it."""
+        try:
+            return self.resolve(model).targets
+        except SluiceError:
+            return ()
+
     def resolve(self, model: str) -> Choice:
         """The same for a name alone, targets as written. Raises model_not_found."""
         choice = self._chosen.get(model)
@@ -79,6 +86,9 @@ class Router:
 
     def _resolve(self, model: str) -> Choice:
         routes = self.matching(model)
+        if not routes and model.startswith("persona/"):
+            hint = nearest(model, self.names())
+            raise SluiceError("model_not_found", f"There is no persona {model[8:]!r}.{hint}", param="model")
         if not routes:
             raise SluiceError(
                 "model_not_found",

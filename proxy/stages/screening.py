@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from proxy.call import Call
 from proxy.errors import SluiceError
@@ -12,12 +12,23 @@ from proxy.providers.contract import Model, Order, Target
 from proxy.stages.ordering import Draft, drafted, parsed
 
 
+class Shelf(Protocol):
+    """What is known of one upstream's models."""
+
+    def look_up(self, model: str) -> Model | None:
+        """What is known of one."""
+        ...
+
+    def refusal(self, model: str) -> SluiceError | None:
+        """Why the upstream's catalogue forbids it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Screen:
     """What is known of targets, asked before anything is sent; the same for a call and for `explain`."""
 
-    look_up: Callable[[Target], Model | None]
-    refusal: Callable[[Target], SluiceError | None]  # by the upstream's catalogue
+    shelves: Mapping[str, Shelf]  # by upstream
     instance: bytes = b"sluice"  # names this proxy in cdn-loop
     counter: Callable[[str], Counter | None] = lambda model: None  # the tokenizer of a model, where there is one
 
@@ -40,7 +51,7 @@ class Prepared:
 
     def context(self, target: Target) -> int | None:
         """The tokens that the target's model can take, where that is known."""
-        model = self.screen.look_up(target)
+        model = self.screen.shelves[target.upstream].look_up(target.model)
         return model.context if model else None
 
     def order(self, target: Target) -> Order:
@@ -57,9 +68,10 @@ class Prepared:
                 f"The upstream {target.upstream} ({target.provider.name}) has no /v1/{call.endpoint}.",
                 again="next",
             )
-        if refused := self.screen.refusal(target):
+        shelf = self.screen.shelves[target.upstream]
+        if refused := shelf.refusal(target.model):
             raise refused
-        model = self.screen.look_up(target)
+        model = shelf.look_up(target.model)
         if not target.provider.wants_need and not (model and _bounded(model)):
             return self.draft.order(target, model)
         need = need_of(fields_of(self.draft), self.screen.counter(target.model))

@@ -1,7 +1,6 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Protocol
@@ -13,6 +12,7 @@ from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, ClockName, timeout
 from proxy.errors import SluiceError
+from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.openai_compatible import error_in_event
@@ -64,7 +64,7 @@ class Attempt:
     order: Order
     timeouts: Timeouts
     clock: Clock
-    count: Callable[[str], None]  # counts a request that is sent as an attempt
+    sent: Counts  # attempts by upstream, counted here when their request is sent
     status: int = 0
     changes: tuple[str, ...] = ()
 
@@ -154,7 +154,7 @@ class Attempt:
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             self.status = 200
-            self.count(self.order.target.upstream)
+            self.sent[self.order.target.upstream].value += 1
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
             talk.timed(self.clock, Patience(wait, seconds))
@@ -212,7 +212,7 @@ class Attempt:
         target = self.order.target
         self.changes = request.changes
         asked = perf_counter()
-        self.count(target.upstream)
+        self.sent[target.upstream].value += 1
         try:
             response = await self.upstreams.send(target, request, self.timeouts.connect)
         finally:
@@ -225,7 +225,11 @@ class Attempt:
             body = await self._read(response.stream)
         finally:
             await response.stream.aclose()
-        raise target.provider.failure(self.status, headers, body)
+        failure = target.provider.failure(status, headers, body)
+        if status in (404, 405, 501) and not self.call.chat and failure.code == "upstream_error":
+            text = f"The upstream {target.upstream} has no /v1/{self.call.endpoint}: it answered with status {status}."
+            raise SluiceError("endpoint_not_supported", text, again="next")
+        raise failure
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
         """A request of a conversation; the first one is the attempt."""

@@ -18,7 +18,8 @@ LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds after which an end counts as the first again
 GRACE: Final = 3.0  # seconds to end in after SIGTERM
 
-_PROGRAM: Final = Path(__file__).with_name("llama.py")
+_PROGRAM: Final = "proxy.upstream.llama"
+_ROOT: Final = str(Path(__file__).parents[2])  # where the child finds this package, however we found it
 
 
 class EmbeddedModel:
@@ -87,7 +88,8 @@ class EmbeddedModel:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         try:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", str(_PROGRAM), *arguments, f"--parent={os.getpid()}"),
+                *(sys.executable, "-P", "-m", _PROGRAM, *arguments, f"--parent={os.getpid()}"),
+                env={**os.environ, "PYTHONPATH": _ROOT},
                 stdin=PIPE,  # never written to: its end tells the child that we are gone
                 stdout=PIPE,
                 stderr=PIPE,

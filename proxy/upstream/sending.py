@@ -8,6 +8,7 @@ import httpx
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.instruments import Counts
 from proxy.providers.contract import Answer, Request, Target
 from proxy.upstream.border import translated
 from proxy.upstream.client import Client, Response
@@ -26,8 +27,7 @@ class Upstreams:
     """
 
     def __init__(self, transports: Callable[[str], httpx.AsyncBaseTransport] | None = None) -> None:
-        self.sent: dict[str, int] = {}  # attempts by upstream
-        self.counted: Callable[[str], None] = lambda upstream: None  # told of each
+        self.sent = Counts()  # attempts by upstream
         self._client = Client() if transports is None else None
         self._transport_for = transports or transport_for
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
@@ -38,8 +38,7 @@ class Upstreams:
 
         Raises SluiceError. There is no other clock here: whoever waits cancels, which closes the connection.
         """
-        self.sent[target.upstream] = self.sent.get(target.upstream, 0) + 1
-        self.counted(target.upstream)
+        self.sent[target.upstream].value += 1
         return self.ask(target, request, connect)
 
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:

@@ -203,4 +203,16 @@ def test_models_are_listed_with_their_upstream(proxy: Running) -> None:
         assert {entry["upstream"] for entry in only} == {"west"}
         assert client.get("/v1/models/east/gpt-4o").json()["id"] == "east/gpt-4o"
         assert client.get("/v1/models/east%2Fgpt-4o").json()["id"] == "east/gpt-4o"
+        assert client.get("/v1/models/gpt-4o").json()["id"] == "gpt-4o"  # as the route takes it
         assert client.get("/v1/models/east/nothing").json()["error"]["code"] == "model_not_found"
+
+
+def test_an_upstream_without_the_endpoint_is_not_a_broken_one(
+    proxy: Running, east: OpenAIDouble, west: OpenAIDouble
+) -> None:
+    for double in (east, west):
+        double.script(Status(404, "Not Found"))
+    with proxy.client() as client:
+        answer = client.post("/v1/rerank", json={"model": "gpt-4o", "query": "q", "documents": ["d"]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "endpoint_not_supported")
+    assert answer.headers["x-sluice-attempts"] == "east:404,west:404"

@@ -80,7 +80,7 @@ def test_a_probe_that_tells_nothing_makes_room_for_another(ending: str) -> None:
 
 
 def test_what_is_kept_away_gets_the_cause_and_the_time_that_is_left() -> None:
-    refusal = opened().refusal("east", 4.0)
+    refusal = opened().refusal("east", "m", 4.0)
     assert (refusal.code, refusal.again, refusal.retry_after) == ("upstream_error", "next", 6.0)
     assert "east" in refusal.message
 

@@ -149,3 +149,8 @@ def test_a_routing_test_says_what_is_wrong() -> None:
     assert explained_test(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
     assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["east/gpt-4"])
     assert "No route takes" in explained_test(table, "claude", ["east/claude"])
+
+
+def test_a_persona_that_is_not_there_is_told_as_such() -> None:
+    with pytest.raises(SluiceError, match="There is no persona 'pirat'"):
+        router(route("persona/pirate", exact=True)).resolve("persona/pirat")

@@ -35,7 +35,9 @@ def _serves(pid: int, parent: int | None = None) -> bool:
     except OSError:
         return False
     return (
-        f"\nPPid:\t{parent or os.getpid()}\n" in status and "upstream/llama.py" in command and "State:\tZ" not in status
+        f"\nPPid:\t{parent or os.getpid()}\n" in status
+        and "proxy.upstream.llama" in command
+        and "State:\tZ" not in status
     )
 
 
