@@ -19,6 +19,9 @@ def test_a_conversation_outlives_the_page(chat: Chat, site: Site) -> None:
     site.east.script(Say("forty-two"))
     chat.told("What is the answer?")
     chat.page.reload()
+    expect(text(chat.answer)).to_have_text("forty-two")  # the one in hand stays in hand
+    chat.page.locator("#new").click()
+    chat.page.reload()
     expect(chat.page.locator("#log")).to_be_empty()
     chat.page.get_by_test_id("conversation").get_by_text("What is the answer?").click()
     expect(text(chat.answer)).to_have_text("forty-two")

@@ -5,7 +5,7 @@ import { Refused, ask, models } from "/static/chat/asking.js";
 import { retrying } from "/static/chat/key.js";
 import { picker } from "/static/chat/picker.js";
 import { sidebar } from "/static/chat/sidebar.js";
-import { exported, fresh, load, newId, save } from "/static/chat/store.js";
+import { exported, fresh, inHand, load, newId, resumed, save } from "/static/chat/store.js";
 import { thread } from "/static/chat/thread.js";
 
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
@@ -14,7 +14,7 @@ import { thread } from "/static/chat/thread.js";
 const prompt = byId("prompt");
 const PARAMETERS = /** @type {const} */ (["temperature", "max_tokens", "top_p"]);
 
-let conversation = fresh();
+let conversation = resumed();
 /** @type {AbortController | null} */
 let running = null;
 
@@ -31,6 +31,7 @@ const pickers = ["first-model", "second-model"].map((place, column) =>
 
 /** Shows the conversation in hand, from the top. */
 function show() {
+  inHand(conversation);
   const { models: chosen, turns, system, parameters } = conversation;
   chosen.forEach((model, column) => pickers[column].set(model));
   byId("second-model").hidden = chosen.length < 2;

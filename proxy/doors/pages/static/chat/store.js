@@ -28,6 +28,7 @@
  */
 
 const LIST = "sluice.chat.list";
+const OPEN = "sluice.chat.open"; // the conversation in hand, by tab
 const LAST = "sluice.chat.last"; // models, system prompt and parameters that the next conversation starts with
 
 /** @returns {Listed[]} newest first */
@@ -39,6 +40,17 @@ export function list() {
 export function fresh() {
   const last = read(LAST, {});
   return { id: newId(), title: "New conversation", updated: Date.now(), models: last.models ?? [""], system: last.system ?? "", parameters: last.parameters ?? {}, turns: [] };
+}
+
+/** @returns {Conversation} the one that was in hand before this tab was loaded anew, else a fresh one */
+export function resumed() {
+  const id = sessionStorage.getItem(OPEN);
+  return (id && load(id)) || fresh();
+}
+
+/** @param {Conversation} conversation the one in hand now, in this tab */
+export function inHand(conversation) {
+  sessionStorage.setItem(OPEN, conversation.id);
 }
 
 /**
