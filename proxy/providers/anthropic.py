@@ -12,7 +12,7 @@ from proxy.providers.anthropic_answers import AnthropicReader, whole_message
 from proxy.providers.anthropic_requests import Translation
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
-from proxy.providers.forwarding import forward
+from proxy.providers.forwarding import forward, once
 from proxy.providers.reading import malformed, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
@@ -37,9 +37,10 @@ class Anthropic(Provider):
 
     def request(self, order: Order) -> Request:
         """POST /messages; the client's `anthropic-beta` passes."""
-        translation = Translation(order, _version(order.target))
+        version = _version(order.target)
+        translation = Translation(order, version)
         body = orjson.dumps(translation.messages())
-        headers = forward(order, _headers(order.target), without=(b"anthropic-dangerous-",))
+        headers = once(order, ("anthropic", version, order.target.key, order.target.headers), _lines)
         return Request("/messages", body, headers=headers, changes=tuple(translation.changes))
 
     def reader(self, order: Order) -> Reader:
@@ -80,6 +81,10 @@ class Anthropic(Provider):
 
 def _version(target: Target) -> str:
     return str(target.options.get("api_version") or API_VERSION)
+
+
+def _lines(order: Order) -> Headers:
+    return forward(order, _headers(order.target), without=(b"anthropic-dangerous-",))
 
 
 def _headers(target: Target) -> Headers:

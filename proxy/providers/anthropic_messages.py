@@ -145,6 +145,11 @@ def _texts(message: Fields, place: str) -> list[Fields]:
 
 def _blocks(message: Fields, place: str) -> Iterator[Fields]:
     """Content as blocks. Blank texts are left out: Anthropic refuses them, and they say nothing."""
+    content = message.get("content")
+    if isinstance(content, str):
+        if content.strip():
+            yield {"type": "text", "text": content}
+        return
     for there, part in parts(message, place):
         said = part_text(part, there)
         if said is not None and not said.strip():

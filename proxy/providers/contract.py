@@ -1,7 +1,7 @@
 """What every provider module is: pure translation between OpenAI's dialect and an upstream's, without any I/O."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from proxy.call import Headers
@@ -60,6 +60,13 @@ class Order:
     target: Target
     limits: Model | None = None  # what is known of the model: config over catalogue
     need: int = 0  # tokens that prompt and answer are estimated to take together
+    fields: Mapping[str, Any] | None = (
+        None  # `body`, parsed, if at hand; model and stream are the client's
+    )
+
+    def with_body(self, body: bytes) -> "Order":
+        """The same with another body."""
+        return replace(self, body=body, fields=None)
 
 
 @dataclass(slots=True)  # not frozen: that would cost half a microsecond per call

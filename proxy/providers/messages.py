@@ -51,7 +51,9 @@ def refuse(param: str, why: str) -> SluiceError:
 
 
 def fields_of(order: Order) -> Fields:
-    """The order's body as a mapping."""
+    """The order's body as a mapping, which may not be changed."""
+    if isinstance(order.fields, dict):
+        return order.fields
     try:
         return mapping(orjson.loads(order.body), "body")
     except orjson.JSONDecodeError:
@@ -117,6 +119,9 @@ def part_text(part: Fields, place: str) -> str | None:
 
 def plain(message: Fields, place: str) -> str:
     """A content that may only be text, its parts joined by newlines."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
     found = []
     for there, part in parts(message, place):
         if (said := part_text(part, there)) is None:

@@ -12,7 +12,7 @@ from proxy.errors import SluiceError
 from proxy.providers.completions import Chunks, TextChunks
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
-from proxy.providers.forwarding import forward
+from proxy.providers.forwarding import forward, once
 from proxy.providers.ollama_answers import (
     OllamaReader,
     checked,
@@ -42,7 +42,7 @@ class Ollama(Provider):
 
     def request(self, order: Order) -> Request:
         """POST /api/chat, /api/generate or /api/embed."""
-        headers = forward(order, _headers(order.target), without=(b"anthropic-",))
+        headers = once(order, ("ollama", order.target.key, order.target.headers), _lines)
         translation = Translation(order)
         if order.endpoint == "embeddings":
             body = translation.embed()
@@ -90,6 +90,10 @@ class Ollama(Provider):
                 shown = _shown(answer)
             models.append(_model(name, entry, shown))
         return models
+
+
+def _lines(order: Order) -> Headers:
+    return forward(order, _headers(order.target), without=(b"anthropic-",))
 
 
 def _headers(target: Target) -> Headers:

@@ -194,6 +194,9 @@ def translate_messages(fields: Fields) -> Iterator[Fields]:
 
 
 def _user(message: Fields, place: str) -> Fields:
+    content = message.get("content")
+    if isinstance(content, str):
+        return {"role": "user", "content": content}
     texts, images = [], []
     for there, part in parts(message, place):
         if (said := part_text(part, there)) is not None:

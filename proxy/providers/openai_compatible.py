@@ -1,15 +1,16 @@
 """OpenAI's own dialect, which most upstreams speak: what goes out and comes back stays byte for byte."""
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.headers import Lines
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
+from proxy.providers.forwarding import once
 from proxy.providers.reports import Report, report_in, report_of
 from proxy.sse import EventCutter
 
@@ -18,7 +19,6 @@ __all__ = ["OpenAICompatible", "error_in_event"]
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
-_KEPT: Final = 64
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -29,29 +29,16 @@ class OpenAICompatible(Provider):
     name = "openai"
     usual_path = "/v1"
 
-    def __init__(self) -> None:
-        self._own: dict[tuple[object, ...], tuple[Headers, frozenset[bytes]]] = {}
-
     def request(self, order: Order) -> Request:
         """The order as it is, with the target's credentials and the headers of the config over the client's."""
         accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         target = order.target
-        key = (self, target.key, target.headers, accepted)
-        worked = order.headers.worked if isinstance(order.headers, Lines) else {}
-        lines = worked.get(key)
-        if lines is None:
-            own, names = self._own.get(key) or self._own_lines(key, target)
-            lines = worked[key] = Lines(own + [line for line in order.headers if line[0] not in names])
+        lines = once(order, (self, target.key, target.headers, accepted), partial(self._lines, accepted))
         return Request("/" + order.endpoint, order.body, "POST", lines)
 
-    def _own_lines(self, key: tuple[object, ...], target: Target) -> tuple[Headers, frozenset[bytes]]:
-        """The lines that are the same for every request like this one, kept, and their names."""
-        lines = {b"content-type": _JSON, b"accept": key[-1], **self.headers(target)}
-        if len(self._own) >= _KEPT:
-            self._own.clear()
-        own = [(name, value) for name, value in lines.items() if isinstance(value, bytes)]
-        self._own[key] = own, frozenset(lines)
-        return self._own[key]
+    def _lines(self, accepted: bytes, order: Order) -> Headers:
+        own = {b"content-type": _JSON, b"accept": accepted, **self.headers(order.target)}
+        return [*own.items(), *(line for line in order.headers if line[0] not in own)]
 
     def headers(self, target: Target) -> dict[bytes, bytes]:
         """Credentials, and what the config adds to or puts in place of them."""

@@ -93,7 +93,7 @@ class Tabled(OpenAICompatible):
                 changes.append(change)
         if not changes:
             return super().request(order)
-        return replace(super().request(replace(order, body=body)), changes=tuple(changes))
+        return replace(super().request(order.with_body(body)), changes=tuple(changes))
 
     def reader(self, order: Order) -> Reader:
         """Whole events, byte for byte where the row names nothing odd about them."""

@@ -36,7 +36,8 @@ class Draft:
             if provider.usage == "asked" and not call.wants_usage:
                 body = ask_usage(body, call.fields if body is call.body else parsed(body))
         body = self._named(body, target.model)
-        return Order(call.endpoint, body, stream, self.headers, target, limits, need)
+        fields = call.fields if self.body is call.body else None
+        return Order(call.endpoint, body, stream, self.headers, target, limits, need, fields)
 
     def _named(self, body: bytes, model: str) -> bytes:
         """The body with nothing exchanged but the model's name."""

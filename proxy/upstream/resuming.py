@@ -105,12 +105,12 @@ class Resumption:
 
     def _ways(self, order: Order) -> list[tuple[Order, bool]]:
         """By handing over the text so far, where the target can go on from it; and by asking afresh."""
-        afresh = (replace(order, body=order.body), False)
+        afresh = (replace(order), False)
         text = self._transcript.texts.get("content", "")
         if not text:
             return [afresh]
         body = handed_on(order.body, text) if order.target.prefills else None
-        return [afresh] if body is None else [(replace(order, body=body), True), afresh]
+        return [afresh] if body is None else [(order.with_body(body), True), afresh]
 
     def _take(self, wire: Wire, continues: bool) -> bool:
         """Whether the new answer joins the old one as far as it has come."""
