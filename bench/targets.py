@@ -28,6 +28,7 @@ class Target:
     port: int
     pid: int = 0
     started: float = 0.0  # seconds until it answered
+    workers: int = 1
 
 
 def build(into: Path) -> None:
@@ -70,7 +71,7 @@ def sluice(folder: Path, config: str, name: str = "sluice", workers: int = 1) ->
     path.write_text(config.replace("{port}", str(port)))
     command = [sys.executable, "-m", "proxy", "serve", "--config", str(path), "--workers", str(workers)]
     with running(command, PROXY_CORE if workers == 1 else BOTH_CORES, log, cwd=HERE.parent) as process:
-        yield Target(name, port, process.pid, until_answering(port, process, log))
+        yield Target(name, port, process.pid, until_answering(port, process, log), workers)
 
 
 @contextmanager
