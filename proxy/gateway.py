@@ -1,6 +1,6 @@
 """The one door: whatever page or API a call came in by, it is answered here."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -59,10 +59,12 @@ class Gateway:
 class Answer:
     """The whole way of a call. (A class and not a generator: that would cost a twentieth of a call.)"""
 
-    __slots__ = ("_call", "_stages", "_wire")
+    __slots__ = ("_call", "_relayed", "_stages", "_wire")
 
     def __init__(self, stages: Stages, call: Call) -> None:
         self._stages, self._call = stages, call
+        self._wire: Answered | Copy | None = None
+        self._relayed: AsyncGenerator[bytes, None] | None = None
 
     async def __aenter__(self) -> Reply:
         stages, call = self._stages, self._call
@@ -83,20 +85,20 @@ class Answer:
             if stages.content:
                 keep(call.trace, call.body)
             if choice.route.policies.cache is None and call.cache == "on":
-                wire: Answered | Copy = await stages.dispatch.send(call, choice)
+                self._wire = await stages.dispatch.send(call, choice)
             else:
-                wire = await stages.cache.answer(call, choice, stages.dispatch.send)
-            self._wire = wire
+                self._wire = await stages.cache.answer(call, choice, stages.dispatch.send)
+            return self._reply(choice, self._wire)
         except BaseException as error:
-            stages.meter.ended(call, error)
-            if stages.tracing is not None:
-                stages.tracing.ended(call)
+            await self.__aexit__(None, error, None)
             raise
-        return self._reply(choice, wire)
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
-            await self._wire.aclose()
+            if self._relayed is not None:
+                await self._relayed.aclose()  # what the stream said is noted before the call is counted
+            if self._wire is not None:
+                await self._wire.aclose()
         finally:
             self._stages.meter.ended(self._call, error)
             if self._stages.tracing is not None:
@@ -112,9 +114,10 @@ class Answer:
             if trace.kept is not None:
                 keep(trace, wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
-        return Reply(wire.status, headers, None, self._relay(choice, wire))
+        self._relayed = self._relay(choice, wire)
+        return Reply(wire.status, headers, None, self._relayed)
 
-    async def _relay(self, choice: Choice, wire: Answered | Copy) -> AsyncIterator[bytes]:
+    async def _relay(self, choice: Choice, wire: Answered | Copy) -> AsyncGenerator[bytes, None]:
         """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
         call, rules = self._call, choice.route.response
         identity, stream, content = rules.is_identity, wire.stream, self._stages.content

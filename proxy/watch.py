@@ -1,5 +1,6 @@
 """What the events of a running stream say about it: content, finish, usage, failure."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -63,8 +64,8 @@ class ChatWatch:
             self.done = True
             return True
         try:
-            fields = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            fields = lenient(data)
+        except ValueError:
             self.malformed += 1
             return False
         if not isinstance(fields, dict):
@@ -129,6 +130,17 @@ class ResponsesWatch:
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):
                 self.usage = usage_of(usage)
+
+
+def lenient(data: bytes) -> Any:
+    """JSON, also with what orjson refuses and some servers send: half of a surrogate pair, NaN. Raises ValueError."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _content_in(delta: Any) -> bool:

@@ -185,3 +185,11 @@ def test_a_terminal_word_in_a_text_of_the_responses_api_ends_nothing() -> None:
 )
 def test_usage_is_what_is_plainly_said(said: dict[str, Any], usage: Usage) -> None:
     assert usage_of(said) == usage
+
+
+@pytest.mark.parametrize("said", [b'"\\ud83d"', b'"x","logprobs":-Infinity'])
+def test_what_orjson_refuses_and_clients_may_read_is_kept(said: bytes) -> None:
+    seen = watch()
+    event = b'data: {"choices":[{"delta":{"content":%b},"finish_reason":"stop"}]}\n\n' % said
+    assert seen.see(event) == event
+    assert (seen.malformed, seen.finished, seen.content_at is not None) == (0, True, True)

@@ -60,9 +60,7 @@ class Order:
     target: Target
     limits: Model | None = None  # what is known of the model: config over catalogue
     need: int = 0  # tokens that prompt and answer are estimated to take together
-    fields: Mapping[str, Any] | None = (
-        None  # `body`, parsed, if at hand; model and stream are the client's
-    )
+    fields: Mapping[str, Any] | None = None  # `body`, parsed, if at hand; model and stream are the client's
 
     def with_body(self, body: bytes) -> "Order":
         """The same with another body."""

@@ -100,7 +100,7 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         self._size += len(data)
-        self._midway = False
+        self._midway = self._midway and self.phase == "head"
         try:
             while data:
                 try:
@@ -122,13 +122,13 @@ class RequestReader:
         if not owed:
             last = self._last
             if last is None or not data.startswith(last.before):
-                self._began = data
+                self._began = data[:_LONGEST_REPEATED]
                 return None
             begin = last.begin
             end = data.find(b"\r\n", begin, begin + 17)
             digits = data[begin:end]
             if end < 0 or not digits.isdigit() or not data.startswith(last.after, end):
-                self._began = data
+                self._began = data[:_LONGEST_REPEATED]
                 return None
             self._owed = owed = int(digits)
             self.phase, self.headers = "head", last.head.scope["headers"]

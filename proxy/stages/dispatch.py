@@ -51,8 +51,8 @@ class Dispatch:
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
-        run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, self._budget(choice.route))
         try:
+            run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, self._budget(choice.route))
             while True:
                 order = run.next_order()
                 if order is None:
@@ -67,12 +67,13 @@ class Dispatch:
         except BaseException:
             clock.close()
             raise
+        resumes = policies.stream_safety == "resume" and call.chat and outcome.stream is not None
         if outcome.clock is None:
             outcome.clock = clock
-        else:
+        elif not resumes:
             clock.close()  # the answer won a race by a clock of its own
-        if policies.stream_safety == "resume" and call.chat and outcome.stream is not None:
-            outcome.stream = Resumption(run, outcome, partial(self._tries, run))
+        if resumes:
+            outcome.stream = Resumption(run, outcome, partial(self._tries, run))  # which goes by the run's clock
         return outcome
 
     def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
@@ -111,12 +112,15 @@ class Dispatch:
     async def _race(self, run: Run, order: Order) -> Outcome:
         """The tries at one target by a clock of their own, since another target is waited for at the same time."""
         clock = run.clock.beside(run.clock.left)
-        outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
-        if isinstance(outcome, Wire):
-            outcome.clock = clock
-        else:
-            clock.close()
-        return outcome
+        won = False
+        try:
+            outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
+            if won := isinstance(outcome, Wire):
+                outcome.clock = clock
+            return outcome
+        finally:
+            if not won:
+                clock.close()
 
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""

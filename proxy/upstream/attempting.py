@@ -6,7 +6,6 @@ from time import perf_counter
 from typing import Literal, Protocol
 
 import httpx
-import orjson
 
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
@@ -35,7 +34,7 @@ from proxy.upstream.wire import (
     read_whole,
     says_event_stream,
 )
-from proxy.watch import ChatWatch, ResponsesWatch, usage_of
+from proxy.watch import ChatWatch, ResponsesWatch, lenient, usage_of
 
 Hold = Literal["nothing", "content", "all"]
 _JSON = (b"content-type", b"application/json")
@@ -117,7 +116,10 @@ class Attempt:
         """Keeps what a whole answer says it took."""
         if b'"usage"' not in body:
             return
-        answer = orjson.loads(body)
+        try:
+            answer = lenient(body)
+        except ValueError:
+            return  # a client may still be able to read it: it passes as it came
         if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):
             self.call.trace.usage = usage_of(usage)
 
@@ -154,7 +156,6 @@ class Attempt:
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             self.status = 200
-            self.sent[self.order.target.upstream].value += 1
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
             talk.timed(self.clock, Patience(wait, seconds))
@@ -233,6 +234,8 @@ class Attempt:
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
         """A request of a conversation; the first one is the attempt."""
+        if first:
+            self.sent[target.upstream].value += 1
         send = self.upstreams.send if first else self.upstreams.ask
         response = await send(target, request, self.timeouts.connect)
         try:

@@ -73,14 +73,14 @@ class Connection(asyncio.Protocol):
 
     def taken(self) -> bytes:
         """All of the body that has come since the last read; b"": nothing."""
+        self._held = 0  # heads and framing count too
+        if self._paused:
+            self._go_on()
         pieces = self.parser.pieces
         if not pieces:
             return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        self._held = 0
-        if self._paused:
-            self._go_on()
         return data
 
     def arrival(self) -> "asyncio.Future[None]":

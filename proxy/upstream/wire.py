@@ -231,9 +231,11 @@ class Wire:
         if self.clock is not None:
             self.clock.close()
         if self.stream is not None:
-            await self.stream.aclose()
-            if self.after is not None:
-                self.after(self.stream)
+            try:
+                await self.stream.aclose()
+            finally:
+                if self.after is not None:
+                    self.after(self.stream)
 
 
 async def read_whole(source: Pieces) -> bytes:

@@ -216,3 +216,12 @@ def test_an_upstream_without_the_endpoint_is_not_a_broken_one(
         answer = client.post("/v1/rerank", json={"model": "gpt-4o", "query": "q", "documents": ["d"]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "endpoint_not_supported")
     assert answer.headers["x-sluice-attempts"] == "east:404,west:404"
+
+
+def test_half_a_surrogate_pair_and_no_number_pass_as_they_came(proxy: Running, east: OpenAIDouble) -> None:
+    body = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"\\ud800"},"logprobs":NaN,'
+    body += b'"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    east.script(Status(200, body=body))
+    answer = proxy.chat(HELLO | {"model": "gpt-4o"})
+    assert (answer.status_code, answer.content) == (200, body)
+    wait_for(lambda: proxy.metric("sluice_tokens_total", kind="output") == 2)

@@ -183,3 +183,13 @@ upstreams:
     with sluice(config, port=port) as proxy:
         answer = proxy.chat(BODY | {"stream": False, "model": "round"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (508, "proxy_loop")
+
+
+def test_what_goes_on_after_a_won_race_has_its_clocks_and_leaves_none_behind() -> None:
+    with running("resume") as (proxy, east, west):
+        east.script(FirstTokenAfter(30))
+        west.script(CutAfter(30), FirstTokenAfter(30))
+        answer = proxy.chat(BODY | {"model": "hedged-x"}).text
+        assert "upstream_truncated" in answer and "[DONE]" not in answer
+        watchdog = proxy.app.plant.gateway.stages.dispatch._watchdog
+        wait_for(lambda: watchdog is not None and not watchdog._clocks)

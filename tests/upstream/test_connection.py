@@ -93,3 +93,21 @@ def test_a_cancelled_read_loses_nothing(run: Run) -> None:
 
     go_on = asyncio.Event()
     run(main())
+
+
+def test_answers_without_a_body_can_follow_each_other_for_ever(run: Run) -> None:
+    async def empty(peer: Peer) -> None:
+        while await peer.request():
+            await peer.send(OK + b"content-length: 0\r\nx-long: " + b"x" * 4000 + b"\r\n\r\n")
+
+    async def main() -> None:
+        async with serving(empty) as server:
+            connection = await connected(server)
+            for _ in range(2 * HIGH_WATER // 4000):
+                async with asyncio.timeout(5):
+                    await connection.exchange(REQUEST, b"")
+                    assert await connection.read() == b""
+                assert connection.rest()
+            connection.abort()
+
+    run(main())
