@@ -166,7 +166,7 @@ class AnthropicReader(TranslatingReader):
 def whole_message(model: str, body: bytes) -> bytes:
     """A whole message as a chat completion: thoughts in `reasoning_content`, with signatures in `thinking_blocks`."""
     answer = parsed("Anthropic", body)
-    if error := error_in_event(answer):
+    if answer.get("type") != "message" and (error := error_in_event(answer)):
         raise error
     if not isinstance(content := answer.get("content"), list):
         raise malformed("Anthropic")
@@ -179,6 +179,8 @@ def whole_message(model: str, body: bytes) -> bytes:
 
 def _message(content: list[Any]) -> Json:
     blocks = [block for block in content if isinstance(block, dict)]
+    if len(blocks) == 1 and blocks[0].get("type") == "text":
+        return {"role": "assistant", "content": _string(blocks[0].get("text"))}
     said = "".join(_string(block.get("text")) for block in blocks if block.get("type") == "text")
     thoughts = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
     calls = [
@@ -208,8 +210,9 @@ def counts_of(counts: Json) -> Json | None:
 def _known(counts: Any) -> Json:
     """The counts that are numbers; message_delta repeats some of message_start's as null."""
     known = _dict(counts)
-    flat = known | _dict(known.get("output_tokens_details"))
-    return {name: value for name, value in flat.items() if isinstance(value, int) and not isinstance(value, bool)}
+    if details := known.get("output_tokens_details"):
+        known = known | _dict(details)
+    return {name: value for name, value in known.items() if type(value) is int}
 
 
 def _data(piece: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
 
-from proxy.call import Call, Headers
+from proxy.call import NO_USAGE, Call, Headers
 from proxy.errors import SluiceError, metric_code
 
 _NO_FIELDS: Final[dict[str, Any]] = {}
@@ -38,10 +38,9 @@ class History:
         self._ended.append((call, seconds, now))
         if now >= self._step_ends:
             self._begin_step(now)
-        name = call.trace.upstream
-        tally = self._tallies_now.get(name)
+        tally = self._tallies_now.get(call.trace.upstream)
         if tally is None:
-            tally = self._tallies_now[name] = Tally()
+            tally = self._tallies_now[call.trace.upstream] = Tally()
         tally.note(call, seconds)
 
     def _begin_step(self, now: float) -> None:
@@ -75,11 +74,13 @@ class Tally:
 
     def note(self, call: Call, seconds: float) -> None:
         """A call ended."""
+        trace = call.trace
         self.calls += 1
-        self.errors += call.trace.failure is not None
-        usage = call.trace.usage
-        self.tokens += (usage.input or 0) + (usage.output or 0)
-        if len(self._times) < _TIMES:
+        if trace.failure is not None:
+            self.errors += 1
+        if trace.usage is not NO_USAGE:
+            self.tokens += (trace.usage.input or 0) + (trace.usage.output or 0)
+        if self.calls <= _TIMES:
             self._times.append(seconds * 1000)
 
     def said(self) -> dict[str, Any]:

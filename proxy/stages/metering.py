@@ -122,6 +122,14 @@ class Endings(dict[tuple[int, str], Number]):
         return child
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the calls of one model are counted, and what its tokens cost."""
+
+    bound: Bound
+    prices: Mapping[str, float] | None
+
+
 @dataclass(slots=True)
 class Meter:
     """Watches calls. `known` tells whether a model of an upstream may stand as a label."""
@@ -131,7 +139,7 @@ class Meter:
     prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
-    _recent: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)  # by the model's own name
+    _recent: dict[tuple[str, str, str, str], Place] = field(default_factory=dict)  # by the model's own name
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
     def began(self, call: Call) -> None:
@@ -180,26 +188,27 @@ class Meter:
     def count(self, call: Call) -> None:
         """A call ended, as its trace says."""
         trace, seconds = call.trace, perf_counter() - call.began
-        bound = self.bound(call)
+        place = self._recent.get((call.door, trace.route, trace.upstream, trace.model)) or self._placed(call)
+        bound = place.bound
         bound.ended[trace.status, "ok" if trace.failure is None else metric_code(trace.failure)].value += 1
         bound.duration.observe(seconds)
         bound.overhead.observe(trace.overhead if trace.overhead is not None else max(0.0, seconds - trace.waited))
         if trace.content_at is not None:
             bound.first_token.observe(trace.content_at - call.began)
         if trace.usage is not NO_USAGE:
-            self._spent(call, bound)
+            self._spent(call, place)
         if trace.malformed:
             self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
         self.told(call, seconds)
 
-    def _spent(self, call: Call, bound: Bound) -> None:
+    def _spent(self, call: Call, place: Place) -> None:
         """Counts what the answer took, and puts its price to it where the upstream did not say one."""
-        trace, usage = call.trace, call.trace.usage
+        trace, usage, bound = call.trace, call.trace.usage, place.bound
         bound.spent(usage)
         if usage.output and usage.output > 1 and call.stream and trace.content_at and trace.last_at:
             bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
-        if usage.cost is None and usage.output is not None and (prices := self.prices(trace.upstream, trace.model)):
-            usage.cost = cost_of(usage, prices)
+        if place.prices and usage.cost is None and usage.output is not None:
+            usage.cost = cost_of(usage, place.prices)
         if usage.cost:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
 
@@ -211,24 +220,22 @@ class Meter:
         """The model's name if configuration or catalogue know it, else "other"."""
         return model if model and self.known(upstream, model) else "other"
 
-    def bound(self, call: Call) -> Bound:
-        """The children for where the call went."""
+    def _placed(self, call: Call) -> Place:
+        """Where the call is counted, kept by the model's own name."""
         trace = call.trace
-        asked = (call.door, trace.route, trace.upstream, trace.model)
-        bound = self._recent.get(asked)
-        if bound is None:
-            labels = (*asked[:3], self.model_label(trace.upstream, trace.model))
-            if labels not in self._bound and self.metrics.full:
-                labels = (call.door, "other", "other", "other")
-            bound = self._bound.get(labels) or Bound(labels, self.metrics)
-            self._bound[labels] = bound
-            if len(self._recent) >= _MOST_NAMES:
-                self._recent.clear()
-            self._recent[asked] = bound
-        return bound
+        labels = (call.door, trace.route, trace.upstream, self.model_label(trace.upstream, trace.model))
+        if labels not in self._bound and self.metrics.full:
+            labels = (call.door, "other", "other", "other")
+        bound = self._bound.get(labels) or Bound(labels, self.metrics)
+        self._bound[labels] = bound
+        if len(self._recent) >= _MOST_NAMES:
+            self._recent.clear()
+        place = Place(bound, self.prices(trace.upstream, trace.model))
+        self._recent[call.door, trace.route, trace.upstream, trace.model] = place
+        return place
 
     def learnt(self) -> None:
-        """Other models may stand as labels now than before."""
+        """The catalogues know more than before: other models may stand as labels, and prices may have changed."""
         self._recent.clear()
         self._outcomes.clear()
 

@@ -146,10 +146,10 @@ def test_names_that_nobody_knows_are_one() -> None:
 def test_a_model_that_becomes_known_gets_its_name() -> None:
     known: set[str] = set()
     meter = Meter(Metrics(Instruments()), lambda upstream, model: model in known)
-    assert meter.bound(call("m")).labels[3] == "other"
+    assert meter._placed(call("m")).bound.labels[3] == "other"
     known.add("m")
     meter.learnt()
-    assert meter.bound(call("m")).labels[3] == "m"
+    assert meter._placed(call("m")).bound.labels[3] == "m"
 
 
 @pytest.mark.parametrize(
