@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from time import time
 from typing import Any, Final, Literal, TextIO
 
 import orjson
@@ -92,8 +94,9 @@ class Writer(logging.Handler):
 
     def note(self, call: Call, seconds: float) -> None:
         """Takes a call that ended. What was kept of its words is cut now, since who has the call next lets go of it."""
-        words = words_of(call.trace.kept) if len(self._lines) < _WORDY else {}
-        self._put(lambda: self.form.call(fields_of(call, seconds) | words))
+        kept, ended = call.trace.kept, time()
+        words = words_of(kept) if kept is not None and len(self._lines) < _WORDY else {}
+        self._put(lambda: self.form.call(fields_of(call, seconds, ended) | words))
 
     def close(self) -> None:
         """Writes what is left, for a second at most."""
@@ -149,11 +152,11 @@ def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number
     return writer
 
 
-def fields_of(call: Call, seconds: float) -> dict[str, Any]:
-    """What the log says of a call: no prompt and no answer, which are `words_of` it."""
+def fields_of(call: Call, seconds: float, ended: float | None = None) -> dict[str, Any]:
+    """What the log says of a call that ended now, or then: no prompt and no answer, which are `words_of` it."""
     trace = call.trace
     return {
-        "time": _utc(None),
+        "time": _utc(ended),
         "level": "info" if trace.failure is None else "warning",
         "message": "call",
         "id": call.id,
@@ -212,9 +215,14 @@ def harmless(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 
-def _utc(created: float | None) -> str:
-    now = datetime.now(UTC) if created is None else datetime.fromtimestamp(created, UTC)
-    return now.isoformat(timespec="milliseconds")
+def _utc(at: float | None) -> str:
+    at = time() if at is None else at
+    return f"{_second(int(at))}.{int(at % 1 * 1000):03}+00:00"
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _clock(created: float) -> str:
