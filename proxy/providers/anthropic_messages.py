@@ -53,7 +53,7 @@ class Conversation:
     def close(self) -> None:
         """Puts tool results before what else stands in their turn, as Anthropic demands, and trims a prefill."""
         for turn in self.turns:
-            if turn["role"] == "user":
+            if turn["role"] == "user" and len(turn["content"]) > 1:
                 turn["content"].sort(key=lambda block: block["type"] != "tool_result")
         if self.prefilled and (last := self.turns[-1]["content"][-1])["type"] == "text":
             if (trimmed := last["text"].rstrip()) != last["text"]:  # refused at the end of the last turn
@@ -139,7 +139,8 @@ def tool_id(id: str) -> str:
 
 
 def _texts(message: Fields, place: str) -> list[Fields]:
-    plain(message, place)  # anything but text is a 400
+    if not isinstance(message.get("content"), str):
+        plain(message, place)  # anything but text is a 400
     return list(_blocks(message, place))
 
 

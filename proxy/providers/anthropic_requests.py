@@ -71,30 +71,13 @@ class Translation:
         return (self.order.limits.output if self.order.limits else None) or DEFAULT_MAX_TOKENS
 
     def _parameters(self) -> None:
-        rules: dict[str, Callable[[str, Any], None]] = {
-            "max_tokens": _ignore,
-            "max_completion_tokens": _ignore,
-            "temperature": self._temperature,
-            "top_p": self._number,
-            "top_k": self._number,
-            "stop": self._stop,
-            "tools": self._tools,
-            "tool_choice": self._tool_choice,
-            "parallel_tool_calls": _ignore,
-            "reasoning_effort": self._set_effort,
-            "reasoning": self._reasoning,
-            "user": self._user,
-            "safety_identifier": self._user,
-            "response_format": self._format,
-            "service_tier": self._tier,
-        }
         for name, value in self.fields.items():
             if value is None or name in HANDLED:
                 continue
             if name in NATIVE:
                 self.body[name] = {**self.body.get(name, {}), **mapping(value, name)}
-            elif name in rules:
-                rules[name](name, value)
+            elif name in RULES:
+                RULES[name](self, name, value)
             else:
                 self.changes += leftover(name, value, _MEANT)
 
@@ -222,5 +205,25 @@ def _tool(function: Fields, tool: Fields) -> Fields:
     return found | {name: value for name, value in optional.items() if value is not None}
 
 
-def _ignore(name: str, value: Any) -> None:
+def _ignore(translation: Translation, name: str, value: Any) -> None:
     """Taken care of elsewhere."""
+
+
+RULES: Final[Mapping[str, Callable[[Translation, str, Any], None]]] = {
+    "max_tokens": _ignore,
+    "max_completion_tokens": _ignore,
+    "temperature": Translation._temperature,
+    "top_p": Translation._number,
+    "top_k": Translation._number,
+    "stop": Translation._stop,
+    "tools": Translation._tools,
+    "tool_choice": Translation._tool_choice,
+    "parallel_tool_calls": _ignore,
+    "reasoning_effort": Translation._set_effort,
+    "reasoning": Translation._reasoning,
+    "user": Translation._user,
+    "safety_identifier": Translation._user,
+    "response_format": Translation._format,
+    "service_tier": Translation._tier,
+}
+"""Parameters and who takes them over."""
