@@ -90,10 +90,14 @@ class Answer:
                 self._wire = await stages.cache.answer(call, choice, stages.dispatch.send)
             return self._reply(choice, self._wire)
         except BaseException as error:
-            await self.__aexit__(None, error, None)
+            await self._end(error)
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await self._end(error)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """Lets go of what the call holds, and counts it."""
         try:
             if self._relayed is not None:
                 await self._relayed.aclose()  # what the stream said is noted before the call is counted

@@ -15,8 +15,9 @@ JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the hea
 class Connection(asyncio.Protocol):
     """Sends a request, takes the response in, holds its body until it is read.
 
-    Whoever has it calls `exchange`, then `read` until that gives b"", then gives it back or calls `abort`. There is one
-    waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks reusable.
+    Whoever has it calls `exchange`, then `taken` and `arrival` in turn, then gives it back or calls `abort`. There is
+    one waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks
+    reusable.
     """
 
     __slots__ = (
@@ -92,12 +93,6 @@ class Connection(asyncio.Protocol):
             raise self._error
         self._waiter = waiter = self._loop.create_future()
         return waiter
-
-    async def read(self) -> bytes:
-        """All of the body that has come since the last read, waiting for it if need be; b"" at its end."""
-        while not (data := self.taken()) and not self.parser.complete:
-            await self.arrival()
-        return data
 
     def rest(self) -> bool:
         """Ends an exchange; whether another may follow. If not, the connection is closed."""

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from proxy.upstream.connection import Connection
+
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"content-length: 5\r\n\r\nhello"
 
@@ -108,6 +110,13 @@ def answering(*answers: bytes) -> Script:
             at += 1
 
     return script
+
+
+async def read(connection: Connection) -> bytes:
+    """All of the body that has come since the last read, waiting for it if need be; b"" at its end."""
+    while not (data := connection.taken()) and not connection.parser.complete:
+        await connection.arrival()
+    return data
 
 
 async def until(condition: Callable[[], bool]) -> None:

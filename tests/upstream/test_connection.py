@@ -9,7 +9,7 @@ import pytest
 from proxy.upstream.connection import HIGH_WATER, Connection
 from proxy.upstream.dialing import dial
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import OK, Peer, RawServer, serving, until
+from tests.upstream.rawserver import OK, Peer, RawServer, read, serving, until
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -39,8 +39,8 @@ def test_a_body_that_nobody_reads_is_left_with_the_kernel(run: Run) -> None:
             assert HIGH_WATER < held <= 3 * HIGH_WATER
             assert tracemalloc.get_traced_memory()[0] < 1024 * 1024
             tracemalloc.stop()
-            assert len(await connection.read()) == held
-            assert len(await connection.read()) <= 3 * HIGH_WATER
+            assert len(await read(connection)) == held
+            assert len(await read(connection)) <= 3 * HIGH_WATER
             connection.abort()
 
     run(main())
@@ -59,10 +59,10 @@ def test_a_connection_that_was_paused_can_be_used_again(run: Run) -> None:
             for _ in range(3):
                 await connection.exchange(REQUEST, b"")
                 await until(lambda: connection.parser.complete or sum(map(len, connection.parser.pieces)) > HIGH_WATER)
-                read = 0
-                while data := await connection.read():
-                    read += len(data)
-                assert read == size
+                came = 0
+                while data := await read(connection):
+                    came += len(data)
+                assert came == size
                 assert connection.rest()
             connection.abort()
 
@@ -83,10 +83,10 @@ def test_a_cancelled_read_loses_nothing(run: Run) -> None:
             await connection.exchange(REQUEST, b"")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await connection.read()
+                    await read(connection)
             go_on.set()
-            assert await connection.read() == b"late"
-            assert await connection.read() == b""
+            assert await read(connection) == b"late"
+            assert await read(connection) == b""
             assert connection.rest()
             connection.abort()
             assert not connection.rest()
@@ -106,7 +106,7 @@ def test_answers_without_a_body_can_follow_each_other_for_ever(run: Run) -> None
             for _ in range(2 * HIGH_WATER // 4000):
                 async with asyncio.timeout(5):
                     await connection.exchange(REQUEST, b"")
-                    assert await connection.read() == b""
+                    assert await read(connection) == b""
                 assert connection.rest()
             connection.abort()
 

@@ -10,7 +10,7 @@ from proxy.upstream.client import Client
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import Address, dial, families_in_turn, first_connected, trust
 from tests.upstream.conftest import Run, server_side
-from tests.upstream.rawserver import HELLO, Peer, answering, serving
+from tests.upstream.rawserver import HELLO, Peer, answering, read, serving
 
 
 def address(port: int) -> Address:
@@ -112,7 +112,7 @@ def test_every_address_of_a_name_is_resolved(run: Run) -> None:
         async with serving(answering(HELLO)) as server:
             connection = await dial("localhost", server.port, None, lambda: Connection(lambda _: None))
             await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", b"")
-            assert await connection.read() == b"hello"
+            assert await read(connection) == b"hello"
             connection.abort()
 
     run(main())

@@ -11,7 +11,7 @@ import pytest
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Bounds, Origin
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import HELLO, Peer, RawServer, Script, answering, open_files, serving, until
+from tests.upstream.rawserver import HELLO, Peer, RawServer, Script, answering, open_files, read, serving, until
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def pooling(script: Script, bounds: Bounds) -> AsyncIterator[tuple[Origin,
 
 async def used(connection: Connection) -> Connection:
     await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", b"")
-    while await connection.read():
+    while await read(connection):
         pass
     return connection
 
