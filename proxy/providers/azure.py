@@ -6,7 +6,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from proxy.providers.contract import Answer, Model, Order, Request, Target
-from proxy.providers.listing import UNLISTED
 from proxy.providers.openai_compatible import OpenAICompatible, count
 
 _DEPLOYED: Final = frozenset(
@@ -39,14 +38,14 @@ class Azure(OpenAICompatible):
             place = f"/deployments/{quote(order.target.model, safe='')}"
         return replace(request, path=place + request.path + self._query)
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         """On the v1 surface what the resource has, base models and its own fine-tuned ones, by the names they go by.
 
         By deployment no list: deployments have names of their own, which a key cannot ask for. Asked all the same, for
         health.
         """
         models = yield from super().catalog(target)
-        return UNLISTED if self._by_deployment(target) else models
+        return None if self._by_deployment(target) else models
 
     def listed(self, answer: Answer) -> list[Any]:
         """The entries that can be asked: `capabilities.inference` is false for what can only be fine-tuned."""

@@ -159,8 +159,11 @@ class Provider:
         """What an answer outside 2xx means."""
         raise NotImplementedError
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
-        """The requests that list the upstream's models, and the list. Raises SluiceError where an answer is no list."""
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
+        """The requests that list the upstream's models, and the list; None: it is well, and does not say what it has.
+
+        Raises SluiceError where an answer is no list.
+        """
         raise NotImplementedError
 
     def unhealthy(self, status: int) -> bool:

@@ -32,10 +32,10 @@ class LlamaCpp(OpenAICompatible):
             error.message += f" ({asked} tokens asked, {window} available)"
         return error
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         """GET /v1/models (`meta.n_ctx_train`), then /props, whose `n_ctx` is the window of one slot."""
         models = yield from super().catalog(target)
-        if not _v1(target):
+        if models is None or not _v1(target):
             return models
         answer = yield Request("/props", method="GET", headers=list(self.headers(target).items()))
         window = _window(answer)

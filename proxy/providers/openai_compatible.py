@@ -65,7 +65,7 @@ class OpenAICompatible(Provider):
         """What a report means; status 0: it came inside a 200. The place for a provider's own words."""
         return judge(status, report, headers)
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         """GET /models: `{"data": [{"id", …}]}` or the bare array."""
         headers = [(b"accept", _JSON), *self.headers(target).items()]
         answer = yield Request(self.models_path(target), method="GET", headers=headers)

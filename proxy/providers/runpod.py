@@ -9,7 +9,6 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
-from proxy.providers.listing import UNLISTED
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, failed, told
@@ -66,7 +65,7 @@ class RunPod(OpenAICompatible):
             return judge(status, Report(), headers)
         return super().failure(status, headers, body)
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         """GET /health, and the models only where a worker runs: asking a cold endpoint would start (and bill) one.
 
         Idle workers are well and list nothing, as does one that is still loading its model.
@@ -79,8 +78,8 @@ class RunPod(OpenAICompatible):
         workers = _counts(health, "workers")
         if not any(workers.values()):
             raise SluiceError("upstream_overloaded", _reason(health), again="next")
-        models = (yield from super().catalog(target)) if workers.get("running") else UNLISTED
-        return models or UNLISTED
+        models = (yield from super().catalog(target)) if workers.get("running") else None
+        return models or None
 
     def models_path(self, target: Target) -> str:
         """Where its models are listed."""

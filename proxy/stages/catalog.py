@@ -10,7 +10,6 @@ from proxy.errors import SluiceError
 from proxy.naming import nearest
 from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
-from proxy.providers.listing import UNLISTED
 
 _FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
 _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
@@ -42,14 +41,14 @@ class Shelf:
             self.state = "off" if self.fixed is None else self.state
             self.trouble = self.target.off
 
-    def take(self, models: Iterable[Model]) -> None:
+    def take(self, models: Iterable[Model] | None) -> None:
         """A catalogue was fetched: limits are taken over, and the list where the config has none of its own.
 
-        UNLISTED says that the upstream is well, and nothing of its models: what was known stays, or what config.yaml
+        None says that the upstream is well, and nothing of its models: what was known stays, or what config.yaml
         names.
         """
         self.trouble = ""
-        if models is UNLISTED:
+        if models is None:
             self.models = self.models or dict(self.configured)
             return
         fetched = {model.id: self._known(model) for model in models}
@@ -193,14 +192,14 @@ class Catalog:
                 await asyncio.sleep(min(wait, shelf.refresh))
                 wait *= 2
 
-    async def _fetched(self, target: Target) -> Sequence[Model]:
+    async def _fetched(self, target: Target) -> Sequence[Model] | None:
         asking = target.provider.catalog(target)
         try:
             request = next(asking)
             while True:
                 request = asking.send(await self.fetch(target, request, _PATIENCE))
         except StopIteration as end:
-            models: Sequence[Model] = end.value
+            models: Sequence[Model] | None = end.value
             return models
         finally:
             asking.close()

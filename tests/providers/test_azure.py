@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.errors import SluiceError
-from proxy.providers.listing import UNLISTED
 from proxy.providers.registry import provider
 from tests.doubles.azure import AzureDouble
 from tests.providers.targets import json, listed, order
@@ -57,7 +56,7 @@ def test_the_v1_surface_lists_what_can_be_asked(base: str, options: dict[str, st
 def test_deployments_are_not_listed_but_asked_for_health() -> None:
     at = provider("azure", {"api_version": "2024-10-21"})
     asked, models = listed(at, json({"data": [ENTRY]}), base=HOST)
-    assert [request.path for request in asked] == ["/models?api-version=2024-10-21"] and models is UNLISTED
+    assert [request.path for request in asked] == ["/models?api-version=2024-10-21"] and models is None
     with pytest.raises(SluiceError, match="credentials"):
         listed(at, json({"error": {"code": "401", "message": "Access denied"}}, 401), base=HOST)
 

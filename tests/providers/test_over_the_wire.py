@@ -86,7 +86,7 @@ class Wire:
             try:
                 request = steps.send(self.send(request))
             except StopIteration as end:
-                return list(end.value)
+                return list(end.value or ())
 
 
 @pytest.fixture

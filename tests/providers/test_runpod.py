@@ -7,7 +7,6 @@ import pytest
 from proxy.assembling import Assembler
 from proxy.errors import SluiceError
 from proxy.providers.contract import Order, Pause, Request, Talker
-from proxy.providers.listing import UNLISTED
 from proxy.providers.registry import provider
 from proxy.providers.runpod import RunPodQueue
 from tests.providers.targets import Answer, json, listed, order
@@ -227,9 +226,9 @@ def test_models_are_asked_for_only_where_a_worker_runs(runpod: RunPodQueue) -> N
     asked, models = listed(runpod, health, json({"data": [{"id": "org/m", "max_model_len": 4096}]}))
     assert [request.path.rpartition("/")[2] for request in asked] == ["health", "models"]
     assert [(model.id, model.context) for model in models] == [("org/m", 4096)]
-    assert listed(runpod, health, json({"data": []}))[1] is UNLISTED  # it is still loading its model
+    assert listed(runpod, health, json({"data": []}))[1] is None  # it is still loading its model
     asked, models = listed(runpod, json({"jobs": {}, "workers": {"idle": 2, "running": 0}}))
-    assert len(asked) == 1 and models is UNLISTED
+    assert len(asked) == 1 and models is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Provider, Request, Target
-from proxy.providers.listing import UNLISTED
 from proxy.stages.catalog import Catalog, Shelf
 from tests.stages.planned import planned
 
@@ -17,7 +16,7 @@ from tests.stages.planned import planned
 class Listing(Provider):
     """Two requests for a catalogue; each answer's body is a model's name."""
 
-    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+    def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         first = yield Request("/1")
         second = yield Request("/2")
         return [Model(first.body.decode(), context=100), Model(second.body.decode())]
@@ -55,12 +54,12 @@ def test_a_catalogue_is_fetched_and_the_last_good_one_stays() -> None:
     assert (list(kept.models), kept.trouble) == (["c", "d"], "")
 
 
-def refreshed(kept: Shelf, models: Sequence[Model]) -> bool:
+def refreshed(kept: Shelf, models: Sequence[Model] | None) -> bool:
     async def fetch(target: Target, request: Request, patience: float) -> Answer:
         return Answer(200, [], b"")
 
     class Said(Provider):
-        def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
+        def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
             yield Request("/")
             return models
 
@@ -72,11 +71,11 @@ def test_an_upstream_that_is_well_and_lists_nothing_keeps_what_was_known() -> No
     kept = shelf(configured={"said": Model("said", output=7)}, strict=True)
     assert not fetched(kept, BROKEN)
     assert (kept.state, list(kept.models)) == ("unknown", [])
-    assert refreshed(kept, UNLISTED)
+    assert refreshed(kept, None)
     assert (kept.state, list(kept.models), kept.trouble) == ("unknown", ["said"], "")
     assert kept.refusal("other") is None
     assert refreshed(kept, [Model("a")])
-    assert refreshed(kept, UNLISTED)
+    assert refreshed(kept, None)
     assert (kept.state, list(kept.models)) == ("fetched", ["a"])
     assert refreshed(kept, [])  # that there are none is news
     assert (kept.state, list(kept.models)) == ("fetched", [])
