@@ -1,7 +1,8 @@
 """The one door: whatever page or API a call came in by, it is answered here."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from proxy.caches.serving import Answered, Copy
@@ -10,8 +11,9 @@ from proxy.errors import SluiceError
 from proxy.headers import to_client
 from proxy.logs import keep
 from proxy.policies.pressure import Pressure
+from proxy.policies.rewriting import ResponseRules
 from proxy.policies.routes import Choice
-from proxy.reply import Reply
+from proxy.reply import Flowing, Outlet, Reply
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch
@@ -59,12 +61,11 @@ class Gateway:
 class Answer:
     """The whole way of a call. (A class and not a generator: that would cost a twentieth of a call.)"""
 
-    __slots__ = ("_call", "_relayed", "_stages", "_wire")
+    __slots__ = ("_call", "_stages", "_wire")
 
     def __init__(self, stages: Stages, call: Call) -> None:
         self._stages, self._call = stages, call
         self._wire: Answered | Copy | None = None
-        self._relayed: AsyncGenerator[bytes, None] | None = None
 
     async def __aenter__(self) -> Reply:
         stages, call = self._stages, self._call
@@ -99,9 +100,9 @@ class Answer:
     async def _end(self, error: BaseException | None) -> None:
         """Lets go of what the call holds, and counts it."""
         try:
-            if self._relayed is not None:
-                await self._relayed.aclose()  # what the stream said is noted before the call is counted
             if self._wire is not None:
+                if self._wire.stream is not None:
+                    note(self._call, self._wire.stream.watch)
                 await self._wire.aclose()
         finally:
             self._stages.meter.ended(self._call, error)
@@ -118,31 +119,50 @@ class Answer:
             if trace.kept is not None:
                 keep(trace, wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
-        self._relayed = self._relay(choice, wire)
-        return Reply(wire.status, headers, None, self._relayed)
+        return Reply(wire.status, headers, None, Relay(self._stages, call, rules, wire))
 
-    async def _relay(self, choice: Choice, wire: Answered | Copy) -> AsyncGenerator[bytes, None]:
-        """The only wrapper around a stream: rewrites its events and keeps what they said. A break in it raises."""
-        call, rules = self._call, choice.route.response
-        identity, stream, content = rules.is_identity, wire.stream, self._stages.content
+
+class Relay(Flowing):
+    """The only wrapper around a stream: rewrites its events and keeps what they say. A break in it raises."""
+
+    __slots__ = ("_call", "_head", "_rules", "_stages", "_stream")
+
+    def __init__(self, stages: Stages, call: Call, rules: ResponseRules, wire: Answered | Copy) -> None:
+        self._stages, self._call, self._rules = stages, call, rules
+        self._head, self._stream = wire.head, wire.stream
+
+    def __aiter__(self) -> "Relay":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._head:
+            head, self._head = self._head, b""
+            return self._told(head)
         try:
-            if wire.head:
-                if content:
-                    keep(call.trace, wire.head)
-                yield wire.head if identity else rules.events(wire.head, call.model)
-            if stream is None:
-                return
-            async for batch in stream:
-                if content:
-                    keep(call.trace, batch)
-                if identity:
-                    yield batch
-                elif rewritten := rules.events(batch, call.model):
-                    yield rewritten
+            while self._stream is not None:
+                if told := self._told(await self._stream.__anext__()):
+                    return told
         except SluiceError as failure:
             failure.message = self._stages.blank(failure.message)
-            call.trace.failure = failure
+            self._call.trace.failure = failure
             raise
-        finally:
-            if stream is not None:
-                note(call, stream.watch)
+        raise StopAsyncIteration
+
+    def flow(self, outlet: Outlet) -> None:
+        """As the stream does, where it can."""
+        if isinstance(self._stream, Flowing):
+            changes = self._stages.content or not self._rules.is_identity
+            self._stream.flow(partial(self._passed, outlet) if changes else outlet)
+
+    def _passed(self, outlet: Outlet, batch: bytes) -> bool:
+        told = self._rules.events(batch, self._call.model)
+        if told and not outlet(told):
+            return False
+        if self._stages.content:
+            keep(self._call.trace, batch)
+        return True
+
+    def _told(self, batch: bytes) -> bytes:
+        if self._stages.content:
+            keep(self._call.trace, batch)
+        return batch if self._rules.is_identity else self._rules.events(batch, self._call.model)

@@ -1,11 +1,32 @@
 """What comes back for a call: whole, or a stream of server-sent events."""
 
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
 WHOLE: Final = "sluice.response"
 """A message of our server's, which names it in the scope's `extensions`: status, headers and the whole body at once."""
+
+
+PUSH: Final = "sluice.push"
+"""Our server's key in the scope of a response that flows in chunks: an Outlet to the client."""
+
+Outlet = Callable[[bytes], bool]
+"""Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
+
+
+class Flowing(ABC):
+    """A stream whose batches need not wait for the task that reads it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def flow(self, outlet: Outlet) -> None:
+        """While the reader waits for the next batch, what comes may go to `outlet` from now on.
+
+        What the outlet does not take, and whatever is to be seen to, the reader gets as the next batch.
+        """
 
 
 @dataclass(slots=True)

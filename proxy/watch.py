@@ -25,6 +25,7 @@ class ChatWatch:
     Until content is seen every event is parsed; after that only those in which something besides content may stand.
     """
 
+    lingers = True  # after [DONE] only the end of the body is to come
     __slots__ = ("_failure_in", "_own_usage", "content_at", "done", "finished", "last_at", "malformed", "usage")
 
     def __init__(self, failure_in: FailureIn, own_usage: bool) -> None:
@@ -95,6 +96,7 @@ class ResponsesWatch:
     """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
 
     __slots__ = ("complete", "content_at", "done", "last_at", "malformed", "usage")
+    lingers = False
     _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
     def __init__(self) -> None:

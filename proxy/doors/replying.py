@@ -9,7 +9,7 @@ from starlette.types import Scope, Send
 
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
-from proxy.reply import WHOLE, Reply
+from proxy.reply import PUSH, WHOLE, Flowing, Outlet, Reply
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -19,7 +19,7 @@ _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 class Responder:
     """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
 
-    __slots__ = ("_beat", "_call", "_last", "_ping", "_scope", "_send", "_timer", "started")
+    __slots__ = ("_beat", "_call", "_last", "_ping", "_push", "_scope", "_send", "_timer", "started")
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
@@ -27,6 +27,7 @@ class Responder:
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
         self._last = 0.0
+        self._push: Outlet | None = None
         self.started = False
         if call.stream:
             self._last = call.began
@@ -62,20 +63,27 @@ class Responder:
         return send_whole(self._scope, self._send, status, lines, body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
-        told = self._told() if self.started else b""
-        if not self.started:
+        if self.started:
+            await self._body(self._told(), more=True)
+        else:
             await self._head(reply.status, reply.headers)
+        self._push = self._scope.get(PUSH)
+        if self._push is not None and isinstance(stream, Flowing):
+            stream.flow(self._passed)
         send = self._send
         try:
             async for batch in stream:
-                if told:
-                    batch, told = told + batch, b""
                 await send({"type": "http.response.body", "body": batch, "more_body": True})
                 self._last = perf_counter()
         except SluiceError as failure:
-            await self._body(told + failure.event(), more=False)
+            await self._body(failure.event(), more=False)
         else:
-            await self._body(told, more=False)
+            await self._body(b"", more=False)
+
+    def _passed(self, batch: bytes) -> bool:
+        """A batch that goes out without this task's turn."""
+        self._last = perf_counter()
+        return self._push is not None and self._push(batch)
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True

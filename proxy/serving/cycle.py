@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.reply import WHOLE
+from proxy.reply import PUSH, WHOLE
 from proxy.serving.heads import request_id, response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -137,6 +137,7 @@ class Cycle:
             cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
         finally:
             self.connection.server_state.tasks.discard(task)
+            self.scope.pop(PUSH, None)  # which holds this cycle, as the cycle does the scope
         if cause:
             logger.error("request %s failed: %s", request_id(self.scope["headers"]).decode(), cause)
         if not self.complete and self.end != "left":
@@ -184,6 +185,14 @@ class Cycle:
         if not more:
             self._finish()
 
+    def push(self, data: bytes) -> bool:
+        """Writes a piece of body at once (PUSH); False: it is to be sent."""
+        connection = self.connection
+        if not self._flowing or connection.write_paused or self.end:
+            return False
+        connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     def _begin(self, message: Message) -> None:
         """The head, which waits for the first of the body, or goes with all of it."""
         kind = message["type"]
@@ -221,6 +230,7 @@ class Cycle:
             self._owed = int(length)
         elif self.scope["http_version"] == "1.1":
             self._chunked = True
+            self.scope[PUSH] = self.push
             self.event_stream = fields.get(b"content-type", b"").startswith(b"text/event-stream")
             if b"transfer-encoding" not in fields:
                 framing = b"transfer-encoding: chunked\r\n\r\n"

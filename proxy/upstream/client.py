@@ -1,7 +1,7 @@
 """Our own HTTP/1.1 client: a request out over a kept connection, a response's head back."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,16 +59,23 @@ class Body(httpx.AsyncByteStream):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
+    def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+        """From now on the taker gets what comes while the next batch is waited for; its False ends that wait."""
+        if self._connection is not None:
+            self._connection.pass_to(taker)
+
     async def __anext__(self) -> bytes:
-        """The next batch. Raises httpx.RemoteProtocolError or ReadError where the body is cut."""
+        """The next batch (b"": the taker had it). Raises httpx.RemoteProtocolError or ReadError where it is cut."""
         connection = self._connection
         if connection is None:
             raise httpx.StreamClosed()
-        while not (data := connection.taken()):
-            if connection.parser.complete:
-                raise StopAsyncIteration
+        if data := connection.taken():
+            return data
+        if not connection.parser.complete:
             await connection.arrival()
-        return data
+            if (data := connection.taken()) or not connection.parser.complete:
+                return data
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Gives the connection back if the body has come to its end, else closes it at once."""

@@ -30,6 +30,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_headed",
         "_waiter",
+        "_taker",
         "_error",
         "_held",
         "_paused",
@@ -45,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._headed: asyncio.Future[None] | None = None  # somebody waits for the head
         self._waiter: asyncio.Future[None] | None = None  # for more of the body
+        self._taker: Callable[[bytes], bool] | None = None  # what comes while somebody waits for it
         self._error: httpx.TransportError | None = None
         self._held = 0  # bytes received since the last read
         self._paused = False
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._busy = True
         self.served += 1
         self.touched = False
+        self._taker = None
         self.parser.expect(bodiless)
         self._headed = headed = self._loop.create_future()
         if self.closed:
@@ -93,6 +96,13 @@ class Connection(asyncio.Protocol):
             raise self._error
         self._waiter = waiter = self._loop.create_future()
         return waiter
+
+    def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+        """What comes while `arrival` is waited for goes to the taker, which says whether the wait is to go on.
+
+        For this response; its end and its failures are for whoever waits. The taker must not raise.
+        """
+        self._taker = taker
 
     def rest(self) -> bool:
         """Ends an exchange; whether another may follow. If not, the connection is closed."""
@@ -139,7 +149,9 @@ class Connection(asyncio.Protocol):
         if self._held > HIGH_WATER and not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None or self._headed is not None:
+        if self._waiter is not None:
+            self._pass_on(self._waiter)
+        elif self._headed is not None:
             self._wake()
 
     def eof_received(self) -> None:
@@ -165,6 +177,14 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(httpx.ReadError("connection reset"))
         self._wake()
+
+    def _pass_on(self, waiter: "asyncio.Future[None]") -> None:
+        """To the taker, or to who waits; framing alone is no news."""
+        parser = self.parser
+        if parser.complete or self._error is not None or waiter.done():
+            self._wake()
+        elif parser.pieces and (self._taker is None or not self._taker(self.taken())):
+            self._wake()
 
     def _wake(self) -> None:
         """Tells who waits for the head, or for more of the body."""

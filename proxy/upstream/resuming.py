@@ -8,6 +8,7 @@ from proxy.errors import SluiceError
 from proxy.policies.runs import Run
 from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
 from proxy.providers.contract import Order, Target
+from proxy.reply import Flowing, Outlet
 from proxy.upstream.attempting import Hold, note
 from proxy.upstream.wire import Stream, Watch, Wire
 
@@ -15,7 +16,7 @@ Tries = Callable[[Order, Clock, Hold], Awaitable[Wire | SluiceError]]
 """Asks one target, with the route's retries."""
 
 
-class Resumption:
+class Resumption(Flowing):
     """In the place of the EventStream whose answer it keeps whole; what cannot be joined is an error, as it was."""
 
     def __init__(self, run: Run, wire: Wire, tries: Tries) -> None:
@@ -50,6 +51,18 @@ class Resumption:
 
     def __aiter__(self) -> "Resumption":
         return self
+
+    def flow(self, outlet: Outlet) -> None:
+        """As long as the first stream goes."""
+
+        def passed(batch: bytes) -> bool:
+            taken = outlet(batch)
+            if taken:
+                self._transcript.add(batch)
+            return taken
+
+        if self._splice is None and isinstance(self._stream, Flowing):
+            self._stream.flow(passed)
 
     async def __anext__(self) -> bytes:
         while True:

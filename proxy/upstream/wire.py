@@ -13,8 +13,10 @@ from proxy.clocks import Clock, timeout
 from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.providers.contract import Reader, Target
+from proxy.reply import Flowing, Outlet
 from proxy.sse import DONE
 from proxy.upstream.border import translated
+from proxy.upstream.client import Body
 from proxy.upstream.talking import Talk
 from proxy.watch import ChatWatch, ResponsesWatch
 
@@ -35,6 +37,7 @@ class RawWatch:
 
     __slots__ = ("content_at", "last_at")
     complete = done = True
+    lingers = False
     malformed = 0
     usage = None
 
@@ -60,7 +63,7 @@ class Waits:
     idle: float
 
 
-class EventStream:
+class EventStream(Flowing):
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
     __slots__ = (
@@ -70,7 +73,9 @@ class EventStream:
         "_first_by",
         "_flows",
         "_idle",
+        "_left",
         "_loop",
+        "_outlet",
         "_pieces",
         "_reader",
         "_source",
@@ -90,6 +95,8 @@ class EventStream:
         self._began = perf_counter()
         self._ended = False
         self._flows = False  # content has come, and whoever reads on does so to the end
+        self._outlet: Outlet | None = None
+        self._left: bytes | SluiceError | None = None  # what the outlet did not take, or what came instead of events
         self.failure: SluiceError | None = None  # that ended it
 
     @property
@@ -100,16 +107,38 @@ class EventStream:
     def __aiter__(self) -> "EventStream":
         return self
 
+    def flow(self, outlet: Outlet) -> None:
+        """Once content has come."""
+        self._outlet = outlet
+        if self._flows:
+            self._open()
+
+    def _open(self) -> None:
+        if self._outlet is not None and isinstance(self._source, Body):
+            self._source.pass_to(self._passed)
+
+    def _passed(self, piece: bytes) -> bool:
+        """A piece that came while `__anext__` waits for it; whether that goes on waiting."""
+        assert self._outlet is not None
+        self._clock.again(self._idle)
+        try:
+            batch = self._reader.feed(piece)
+            seen = self.watch.see(batch) if batch else b""
+        except SluiceError as failure:
+            self._left = failure
+            return False
+        if seen and not self._outlet(seen):
+            self._left = seen
+            return False
+        return not (self.watch.done and self.watch.lingers)
+
     async def __anext__(self) -> bytes:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
             raise StopAsyncIteration
         watch, clock = self.watch, self._clock
-        if watch.done and isinstance(watch, ChatWatch):
-            await self._linger()
-            raise StopAsyncIteration
         try:
-            while True:
+            while not (watch.done and watch.lingers):
                 if self._flows:
                     clock.again(self._idle)
                 else:
@@ -120,9 +149,12 @@ class EventStream:
                     return self._last()
                 finally:
                     clock.at = None
-                batch = self._reader.feed(piece)
-                if batch and (seen := watch.see(batch)):
-                    return seen
+                if piece:
+                    batch = self._reader.feed(piece)
+                    if batch and (seen := watch.see(batch)):
+                        return seen
+                elif self._left is not None:
+                    return self._what_was_left()
         except SluiceError as failure:
             raise self._broken(failure) from None
         except httpx.HTTPError as error:
@@ -131,12 +163,21 @@ class EventStream:
             if name := clock.caught():
                 raise self._broken(timeout(name)) from None
             raise
+        await self._linger()
+        raise StopAsyncIteration
+
+    def _what_was_left(self) -> bytes:
+        left, self._left = self._left, None
+        if isinstance(left, SluiceError):
+            raise left
+        return left or b""
 
     def _set_clock(self, watch: Watch, clock: Clock) -> None:
         """What the wait that begins now is measured by, in whichever task it is."""
         if watch.content_at is not None:
             clock.set("idle", self._idle)
             self._flows = True
+            self._open()
         elif isinstance(self._source, Talk) and not self._source.running:
             self._source.set_clock()
         else:
