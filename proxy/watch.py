@@ -46,15 +46,19 @@ class ChatWatch:
     def see(self, batch: bytes) -> bytes:
         """What of these events goes on to the client. Raises the failure that one of them reports."""
         self.last_at = perf_counter()
-        if self.content_at is not None and not (
-            (b'"usage"' in batch and batch.count(b'"usage"') != batch.count(b'"usage":null'))  # null: as OpenAI sends
-            or b'"error"' in batch
-            or b"[DONE]" in batch
-            or batch.count(b"}\n\n") != batch.count(b"\n\n")  # an event that ends otherwise is hardly JSON
-            or _FINISH.search(batch)
-        ):
-            return batch
-        kept = [event for event in events(batch) if self._keep(event)]
+        kept, at = [], 0
+        if self.content_at is None:
+            for event in events(batch):
+                at += len(event)
+                if self._keep(event):
+                    kept.append(event)
+                if self.content_at is not None:
+                    break
+        talks = _talks_from(batch, at)
+        if talks == len(batch) and not kept:
+            return batch[at:]
+        kept.append(batch[at:talks])
+        kept += [event for event in events(batch[talks:]) if self._keep(event)]
         return b"".join(kept)
 
     def _keep(self, event: bytes) -> bool:
@@ -132,6 +136,25 @@ class ResponsesWatch:
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):
                 self.usage = usage_of(usage)
+
+
+def _talks_from(batch: bytes, start: int) -> int:
+    """Where in a batch the first event begins that may say something besides content; its length: none does."""
+    first = len(batch)
+    for word in (b"[DONE]", b'"error"'):
+        if (at := batch.find(word, start, first)) >= 0:
+            first = at
+    if batch.count(b'"usage"', start, first) != batch.count(b'"usage":null', start, first):  # null: as OpenAI sends
+        first = batch.find(b'"usage"', start)
+        while batch.startswith(b'"usage":null', first):
+            first = batch.find(b'"usage"', first + 1)
+    if finish := _FINISH.search(batch, start, first):
+        first = finish.start()
+    if first < len(batch):
+        before = batch.rfind(b"\n\n", start, first)
+        first = start if before < 0 else before + 2
+    odd = batch.count(b"}\n\n", start, first) != batch.count(b"\n\n", start, first)
+    return start if odd else first  # an event that ends otherwise is hardly JSON
 
 
 def lenient(data: bytes) -> Any:
