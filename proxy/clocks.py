@@ -1,6 +1,7 @@
 """The clocks of a call: each ends a wait when its deadline passes, and says which deadline that was."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Literal
 
 from proxy.errors import SluiceError
@@ -51,7 +52,7 @@ class Clock:
     from a caller who left.
     """
 
-    __slots__ = ("_ends", "_ends_as", "_expired", "_loop", "_name", "_task", "_watchdog", "at")
+    __slots__ = ("_ends", "_ends_as", "_expired", "_loop", "_name", "_task", "_watchdog", "at", "more")
 
     def __init__(self, watchdog: Watchdog, loop: asyncio.AbstractEventLoop, total: float, ends_as: ClockName) -> None:
         self._watchdog, self._loop = watchdog, loop
@@ -60,6 +61,7 @@ class Clock:
         self._name = ends_as
         self._expired = False
         self.at: float | None = None  # when the wait that runs now is over, by the loop's time
+        self.more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over
 
     @property
     def left(self) -> float:
@@ -96,13 +98,16 @@ class Clock:
         """The deadline has passed: ends the wait."""
         if self.at == self._ends:
             self._name = self._ends_as
+        elif self.more is not None and (more := self.more()) > 0:
+            self.again(more)
+            return
         self.at = None
         if self._task is not None and self._task.cancel():  # one that is over already is not to be told
             self._expired = True
 
     def close(self) -> None:
         """The call is over."""
-        self.at = None
+        self.at = self.more = None
         self._watchdog.forget(self)
 
 

@@ -125,11 +125,12 @@ class Answer:
 class Relay(Flowing):
     """The only wrapper around a stream: rewrites its events and keeps what they say. A break in it raises."""
 
-    __slots__ = ("_call", "_head", "_rules", "_stages", "_stream")
+    __slots__ = ("_batches", "_call", "_head", "_rules", "_stages", "_stream")
 
     def __init__(self, stages: Stages, call: Call, rules: ResponseRules, wire: Answered | Copy) -> None:
         self._stages, self._call, self._rules = stages, call, rules
         self._head, self._stream = wire.head, wire.stream
+        self._batches = None if wire.stream is None else wire.stream.__aiter__()
 
     def __aiter__(self) -> "Relay":
         return self
@@ -139,8 +140,8 @@ class Relay(Flowing):
             head, self._head = self._head, b""
             return self._told(head)
         try:
-            while self._stream is not None:
-                if told := self._told(await self._stream.__anext__()):
+            while self._batches is not None:
+                if told := self._told(await self._batches.__anext__()):
                     return told
         except SluiceError as failure:
             failure.message = self._stages.blank(failure.message)
@@ -153,6 +154,11 @@ class Relay(Flowing):
         if isinstance(self._stream, Flowing):
             changes = self._stages.content or not self._rules.is_identity
             self._stream.flow(partial(self._passed, outlet) if changes else outlet)
+
+    @property
+    def last_at(self) -> float | None:
+        """As the stream says."""
+        return self._stream.watch.last_at if self._stream is not None else None
 
     def _passed(self, outlet: Outlet, batch: bytes) -> bool:
         told = self._rules.events(batch, self._call.model)

@@ -28,6 +28,11 @@ class Flowing(ABC):
         What the outlet does not take, and whatever is to be seen to, the reader gets as the next batch.
         """
 
+    @property
+    @abstractmethod
+    def last_at(self) -> float | None:
+        """When the last batch came (perf_counter)."""
+
 
 @dataclass(slots=True)
 class Usage:

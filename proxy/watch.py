@@ -12,6 +12,7 @@ from proxy.errors import SluiceError
 from proxy.reply import Usage
 from proxy.sse import events, payload
 
+_TEXT = b'"content":"'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _MOST_TOKENS = 2**53  # more is rubbish, of which the sums would not fit into JSON
 
@@ -26,7 +27,18 @@ class ChatWatch:
     """
 
     lingers = True  # after [DONE] only the end of the body is to come
-    __slots__ = ("_failure_in", "_own_usage", "content_at", "done", "finished", "last_at", "malformed", "usage")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_failure_in",
+        "_own_usage",
+        "content_at",
+        "done",
+        "finished",
+        "last_at",
+        "malformed",
+        "usage",
+    )
 
     def __init__(self, failure_in: FailureIn, own_usage: bool) -> None:
         self._failure_in = failure_in
@@ -37,6 +49,7 @@ class ChatWatch:
         self.done = False
         self.malformed = 0  # events that were no JSON
         self.usage: Usage | None = None
+        self._before = self._behind = b""  # what stands before and behind the text in an event of nothing but content
 
     @property
     def complete(self) -> bool:
@@ -46,6 +59,10 @@ class ChatWatch:
     def see(self, batch: bytes) -> bytes:
         """What of these events goes on to the client. Raises the failure that one of them reports."""
         self.last_at = perf_counter()
+        before, behind = self._before, self._behind
+        if before and batch.startswith(before) and batch.endswith(behind):
+            if batch.find(b'"', len(before), -len(behind)) < 0:
+                return batch
         kept, at = [], 0
         if self.content_at is None:
             for event in events(batch):
@@ -56,10 +73,18 @@ class ChatWatch:
                     break
         talks = _talks_from(batch, at)
         if talks == len(batch) and not kept:
+            self._learn(batch)
             return batch[at:]
         kept.append(batch[at:talks])
         kept += [event for event in events(batch[talks:]) if self._keep(event)]
         return b"".join(kept)
+
+    def _learn(self, event: bytes) -> None:
+        """Most of a stream's events are alike but for their text, which holds no quote: so the next ones are known."""
+        start = event.find(_TEXT) + len(_TEXT)
+        end = event.find(b'"', start)
+        if start >= len(_TEXT) and end > 0 and event.endswith(b"}\n\n") and event.count(b"\n\n") == 1:
+            self._before, self._behind = event[:start], event[end:]
 
     def _keep(self, event: bytes) -> bool:
         data = payload(event)

@@ -9,7 +9,7 @@ from starlette.types import Scope, Send
 
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
-from proxy.reply import PUSH, WHOLE, Flowing, Outlet, Reply
+from proxy.reply import PUSH, WHOLE, Flowing, Reply
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -19,7 +19,7 @@ _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 class Responder:
     """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
 
-    __slots__ = ("_beat", "_call", "_last", "_ping", "_push", "_scope", "_send", "_timer", "started")
+    __slots__ = ("_beat", "_call", "_flows", "_last", "_ping", "_scope", "_send", "_timer", "started")
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
@@ -27,7 +27,7 @@ class Responder:
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
         self._last = 0.0
-        self._push: Outlet | None = None
+        self._flows: Flowing | None = None  # what goes out past us
         self.started = False
         if call.stream:
             self._last = call.began
@@ -67,9 +67,10 @@ class Responder:
             await self._body(self._told(), more=True)
         else:
             await self._head(reply.status, reply.headers)
-        self._push = self._scope.get(PUSH)
-        if self._push is not None and isinstance(stream, Flowing):
-            stream.flow(self._passed)
+        outlet = self._scope.get(PUSH)
+        if outlet is not None and isinstance(stream, Flowing):
+            self._flows = stream
+            stream.flow(outlet)
         send = self._send
         try:
             async for batch in stream:
@@ -79,11 +80,6 @@ class Responder:
             await self._body(failure.event(), more=False)
         else:
             await self._body(b"", more=False)
-
-    def _passed(self, batch: bytes) -> bool:
-        """A batch that goes out without this task's turn."""
-        self._last = perf_counter()
-        return self._push is not None and self._push(batch)
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
@@ -104,7 +100,8 @@ class Responder:
 
     def _silent(self) -> None:
         """The timer's step: a comment if it was silent for long, else wait for the rest."""
-        rest = self._last + self._ping - perf_counter()
+        passed = self._flows.last_at if self._flows is not None else None
+        rest = max(self._last, passed or 0.0) + self._ping - perf_counter()
         if rest <= 0.001:
             if self._beat is None or self._beat.done():  # else the reader takes nothing, not even a comment
                 self._beat = asyncio.get_running_loop().create_task(self._comment())

@@ -69,13 +69,12 @@ class Body(httpx.AsyncByteStream):
         connection = self._connection
         if connection is None:
             raise httpx.StreamClosed()
-        if data := connection.taken():
-            return data
-        if not connection.parser.complete:
-            await connection.arrival()
-            if (data := connection.taken()) or not connection.parser.complete:
-                return data
-        raise StopAsyncIteration
+        while not (data := connection.taken()):
+            if connection.parser.complete:
+                raise StopAsyncIteration
+            if await connection.arrival():
+                return b""
+        return data
 
     async def aclose(self) -> None:
         """Gives the connection back if the body has come to its end, else closes it at once."""

@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._headed: asyncio.Future[None] | None = None  # somebody waits for the head
-        self._waiter: asyncio.Future[None] | None = None  # for more of the body
+        self._waiter: asyncio.Future[bool] | None = None  # for more of the body; True: the taker had it
         self._taker: Callable[[bytes], bool] | None = None  # what comes while somebody waits for it
         self._error: httpx.TransportError | None = None
         self._held = 0  # bytes received since the last read
@@ -80,15 +80,12 @@ class Connection(asyncio.Protocol):
         self._held = 0  # heads and framing count too
         if self._paused:
             self._go_on()
-        pieces = self.parser.pieces
-        if not pieces:
-            return b""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        return data
+        return self.parser.joined()
 
-    def arrival(self) -> "asyncio.Future[None]":
+    def arrival(self) -> "asyncio.Future[bool]":
         """Is done when more of the body has come, or its end. Raises as `exchange` does, after what came before that.
+
+        True: the taker had what came, and ends the wait.
 
         To be asked for only when `taken` gives nothing and the parser is not `complete`.
         """
@@ -140,18 +137,23 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.touched = True
+        parser = self.parser
         try:
-            self.parser.feed(data)
+            parser.feed(data)
         except httpx.RemoteProtocolError as error:
             self._fail(error)
             self.abort()
+        waiter = self._waiter
+        if waiter is not None and self._taker is not None and parser.pieces and not (parser.complete or waiter.done()):
+            if not self._taker(parser.joined()):
+                self._waiter = None
+                waiter.set_result(True)
+            return
         self._held += len(data)
         if self._held > HIGH_WATER and not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None:
-            self._pass_on(self._waiter)
-        elif self._headed is not None:
+        if self._headed is not None or (waiter is not None and (parser.pieces or parser.complete or self._error)):
             self._wake()
 
     def eof_received(self) -> None:
@@ -178,21 +180,13 @@ class Connection(asyncio.Protocol):
             self._fail(httpx.ReadError("connection reset"))
         self._wake()
 
-    def _pass_on(self, waiter: "asyncio.Future[None]") -> None:
-        """To the taker, or to who waits; framing alone is no news."""
-        parser = self.parser
-        if parser.complete or self._error is not None or waiter.done():
-            self._wake()
-        elif parser.pieces and (self._taker is None or not self._taker(self.taken())):
-            self._wake()
-
     def _wake(self) -> None:
         """Tells who waits for the head, or for more of the body."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(False)
             return
         headed = self._headed
         if headed is None or not (self._error or self.parser.status):
@@ -208,4 +202,4 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, error: httpx.TransportError) -> None:
         if not self.parser.complete:
-            self._error = error
+            self._error, self._taker = error, None

@@ -66,16 +66,34 @@ class ResponseParser:
         elif self.status == 0:
             self._feed_head(data)
         else:
-            held = len(self.pieces)
-            self._execute(data)
-            if len(self.pieces) > held or self.complete:
+            try:
+                self._http.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self._stopped(error)
+            if self._refusal or self._surplus >= 0:
+                self._cut()
+            if self.pieces or self.complete:
                 self._framing = 0
             else:
                 self._note_framing(len(data))
 
+    def joined(self) -> bytes:
+        """What is there of the body, which is taken out by that; b"": nothing."""
+        pieces = self.pieces
+        if len(pieces) == 1:
+            return pieces.pop()
+        data = b"".join(pieces)
+        pieces.clear()
+        return data
+
     def _feed_head(self, data: bytes) -> None:
         room, self._head_left = self._head_left, self._head_left - len(data)
-        self._execute(data if room >= len(data) else data[:room])
+        try:
+            self._http.feed_data(data if room >= len(data) else data[:room])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._stopped(error)
+        if self._refusal or self._surplus >= 0:
+            self._cut()
         if self.status == 0:
             if room <= len(data):
                 raise httpx.RemoteProtocolError("response headers are too large")
@@ -98,18 +116,18 @@ class ResponseParser:
         if self._framing > MAX_HEAD:
             raise httpx.RemoteProtocolError("chunk framing or trailers are too large")
 
-    def _execute(self, data: bytes) -> None:
-        try:
-            self._http.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.complete:
-                raise httpx.RemoteProtocolError(self._refusal or f"malformed response: {error}") from None
-            self.keep_alive = False
+    def _stopped(self, error: Exception) -> None:
+        """httptools parses no further."""
+        if not self.complete:
+            raise httpx.RemoteProtocolError(self._refusal or f"malformed response: {error}") from None
+        self.keep_alive = False
+
+    def _cut(self) -> None:
+        """Drops what must not be read as this response's body."""
         if self._refusal:
             self.pieces.clear()
             raise httpx.RemoteProtocolError(self._refusal)
-        if self._surplus >= 0:
-            del self.pieces[self._surplus :]
+        del self.pieces[self._surplus :]
 
     # Called by httptools. They never raise: what they refuse is raised when it returns.
 

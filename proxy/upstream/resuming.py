@@ -64,6 +64,11 @@ class Resumption(Flowing):
         if self._splice is None and isinstance(self._stream, Flowing):
             self._stream.flow(passed)
 
+    @property
+    def last_at(self) -> float | None:
+        """Of the stream that is read now."""
+        return self._stream.watch.last_at
+
     async def __anext__(self) -> bytes:
         while True:
             if self._pending:

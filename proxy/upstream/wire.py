@@ -63,6 +63,10 @@ class Waits:
     idle: float
 
 
+def _no_outlet(batch: bytes) -> bool:
+    return False
+
+
 class EventStream(Flowing):
     """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
 
@@ -95,7 +99,7 @@ class EventStream(Flowing):
         self._began = perf_counter()
         self._ended = False
         self._flows = False  # content has come, and whoever reads on does so to the end
-        self._outlet: Outlet | None = None
+        self._outlet: Outlet = _no_outlet
         self._left: bytes | SluiceError | None = None  # what the outlet did not take, or what came instead of events
         self.failure: SluiceError | None = None  # that ended it
 
@@ -113,24 +117,35 @@ class EventStream(Flowing):
         if self._flows:
             self._open()
 
+    @property
+    def last_at(self) -> float | None:
+        """As its watch has seen it."""
+        return self.watch.last_at
+
     def _open(self) -> None:
-        if self._outlet is not None and isinstance(self._source, Body):
+        if self._outlet is not _no_outlet and isinstance(self._source, Body):
             self._source.pass_to(self._passed)
+            self._clock.more = self._more
+
+    def _more(self) -> float:
+        """How long the wait that runs may go on, since events have been passed on in the meantime."""
+        return self._idle - (perf_counter() - (self.watch.last_at or self._began))
 
     def _passed(self, piece: bytes) -> bool:
         """A piece that came while `__anext__` waits for it; whether that goes on waiting."""
-        assert self._outlet is not None
-        self._clock.again(self._idle)
+        watch = self.watch
         try:
             batch = self._reader.feed(piece)
-            seen = self.watch.see(batch) if batch else b""
+            seen = watch.see(batch) if batch else b""
         except SluiceError as failure:
             self._left = failure
             return False
-        if seen and not self._outlet(seen):
+        if not seen:
+            self._clock.again(self._idle)
+        elif not self._outlet(seen):
             self._left = seen
             return False
-        return not (self.watch.done and self.watch.lingers)
+        return not (watch.done and watch.lingers)
 
     async def __anext__(self) -> bytes:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
