@@ -228,11 +228,6 @@ def model_span(raw: bytes, fields: Mapping[str, Any]) -> Span:
     """
     if not isinstance(fields.get("model"), str):
         raise _no_one_model("must be a string")
-    lower = raw.lower()  # within a text the quotes would be escaped: this is a key, or a whole text
-    at = lower.find(b'"model"')
-    if at >= 0 and lower.find(b'"model"', at + 7) < 0 and (b"\\" not in raw or not escapes(raw)):
-        if raw.startswith(b'"model"', at) and (value := _MODEL_VALUE.match(raw, at + 7)):
-            return value.span(1)
     for key in fields:
         if len(key) == 5 and key != "model" and key.lower() == "model":
             raise _no_one_model("is also there in other letters")
