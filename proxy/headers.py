@@ -58,7 +58,7 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
 }
 _NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
 _HARMLESS: Final = {b"content-type", b"cache-control", b"x-request-id"}  # never hold an address
-_NOTHING: Final[frozenset[bytes]] = frozenset()
+_NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
 _REMEMBERED: Final = 1024
 _ADDRESS: Final = re.compile(
     rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-f:.]+\]|(?<![\w:])[0-9a-f:]*::[0-9a-f:]*(?![\w:])"
@@ -97,17 +97,16 @@ def to_upstream(headers: Headers) -> Headers:
 
 def to_client(headers: Headers) -> Headers:
     """The upstream's lines that a client may see; its request id comes back as x-upstream-request-id."""
-    passes, kept, named = _BACK, [], False
+    passes, own, kept = _BACK, _OWN_NAMES, []
     for line in headers:
         name = line[0]
         if not passes[name]:
-            named = named or name == b"connection"
+            if name == b"connection" and line[1].lower() not in _NO_NAMES:
+                named = {*_named_by_connection(headers), b"connection"}
+                return to_client([line for line in headers if line[0] not in named])
         elif name in _HARMLESS or not _names_an_internal_address(line[1]):
-            kept.append(line)
-    if named:
-        tokens = _named_by_connection(headers)
-        kept = [line for line in kept if line[0] not in tokens]
-    return [(_OWN_NAMES[name], content) if name in _OWN_NAMES else (name, content) for name, content in kept]
+            kept.append((own[name], line[1]) if name in own else line)
+    return kept
 
 
 def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 WHOLE: Final = "sluice.response"
-"""A message of our server's, which names it in the scope's `extensions`: status, headers and the whole body at once."""
+"""A message of our server's, which names it in the scope's `extensions`: status, headers and the whole body at once.
+
+The framing is the server's: no content-length among the headers, and a HEAD request's body is left out by it.
+"""
 
 
 PUSH: Final = "sluice.push"

@@ -125,10 +125,10 @@ def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]
 
 async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
     """A whole answer with its request id, and without a body to a HEAD request."""
-    lines = [*headers, (b"content-length", b"%d" % len(body))]
+    lines = [*headers]
     if not any(name == b"x-request-id" for name, _ in headers):
         lines.append((b"x-request-id", request_id(value(scope["headers"], b"x-request-id")).encode()))
-    await send_whole(scope, send, status, lines, b"" if scope["method"] == "HEAD" else body)
+    await send_whole(scope, send, status, lines, body)
 
 
 async def respond_json(scope: Scope, send: Send, content: object, status: int = 200) -> None:

@@ -59,8 +59,7 @@ class Responder:
         if self.started:  # comments have gone out already: the rest can only be an event
             return self._body(self._told() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False)
         self.started = True
-        lines = [*headers, (b"content-length", b"%d" % len(body)), *receipt(self._call)]
-        return send_whole(self._scope, self._send, status, lines, body)
+        return send_whole(self._scope, self._send, status, [*headers, *receipt(self._call)], body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         if self.started:
@@ -115,12 +114,16 @@ class Responder:
 
 
 def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None]:
-    """A whole response, with what a browser page of another origin needs; at once where the server can take it so."""
+    """A whole response, with what a browser page of another origin needs; at once where the server can take it so.
+
+    `lines`: without content-length; to a HEAD request the body does not go out.
+    """
     if extra := scope.get("sluice.extra"):
         lines += extra
     if WHOLE in scope.get("extensions", ()):
         return send({"type": WHOLE, "status": status, "headers": lines, "body": body})
-    return _in_two(send, status, lines, body)
+    lines = [*lines, (b"content-length", b"%d" % len(body))]
+    return _in_two(send, status, lines, b"" if scope.get("method") == "HEAD" else body)
 
 
 async def _in_two(send: Send, status: int, lines: Headers, body: bytes) -> None:

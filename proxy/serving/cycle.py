@@ -196,15 +196,31 @@ class Cycle:
     def _begin(self, message: Message) -> None:
         """The head, which waits for the first of the body, or goes with all of it."""
         kind = message["type"]
-        if kind != "http.response.start" and kind != WHOLE:
-            raise RuntimeError(f"{kind} before http.response.start")
-        self._start(message["status"], message.get("headers", []))
         if kind == WHOLE:
-            head, self._head = self._head, b""
-            self.connection.transport.write(head + self._frame(message["body"], False))
-            self._finish()
-        else:
+            self._send_whole(message["status"], message["headers"], message["body"])
+        elif kind == "http.response.start":
+            self._start(message["status"], message.get("headers", []))
             self._flush = self.connection.loop.call_soon(self._flush_head)
+        else:
+            raise RuntimeError(f"{kind} before http.response.start")
+
+    def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self._note_unread()
+        framing = b"content-length: %d\r\n\r\n" % len(body)
+        if status < 200 or status == 204 or status == 304:
+            framing, body = b"\r\n", b""
+        elif self.scope["method"] == "HEAD":
+            body = b""
+        if not self.keep_alive:
+            framing = b"connection: close\r\n" + framing
+        self.started = True
+        head = response_head(status, [*self.connection.server_state.default_headers, *headers])
+        self.connection.transport.write(b"".join((head, framing, body)))
+        self._finish()
+
+    def _note_unread(self) -> None:
+        if self.wants_continue and self.more_body:
+            self.keep_alive = False  # whether the body that was not asked for still comes, nobody can tell
 
     def _taken_head(self) -> bytes:
         head, self._head = self._head, b""
@@ -222,8 +238,7 @@ class Cycle:
         fields = dict(headers)
         length = fields.get(b"content-length")
         framing = b"\r\n"
-        if self.wants_continue and self.more_body:
-            self.keep_alive = False  # whether the body that was not asked for still comes, nobody can tell
+        self._note_unread()
         if status < 200 or status == 204 or status == 304 or self.scope["method"] == "HEAD":
             self._bodyless = True
         elif length is not None:
