@@ -58,6 +58,8 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
 }
 _NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
 _HARMLESS: Final = {b"content-type", b"cache-control", b"x-request-id"}  # never hold an address
+SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
+"""An x-request-id that is taken over from a client."""
 _NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
 _REMEMBERED: Final = 1024
 _ADDRESS: Final = re.compile(

@@ -30,10 +30,6 @@ class Number:
         """Adds."""
         self.value += by
 
-    def dec(self, by: float = 1.0) -> None:
-        """Takes away (gauges)."""
-        self.value -= by
-
     def set(self, value: float) -> None:
         """Replaces (gauges)."""
         self.value = value

@@ -10,10 +10,9 @@ from starlette.types import Receive, Scope
 
 from proxy.call import CacheMode, Call, Door, Headers
 from proxy.errors import SluiceError
-from proxy.headers import Lines
+from proxy.headers import SANE_ID, Lines
 from proxy.jsonspans import model_span
 
-_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 _LONGEST_MODEL: Final = 1000  # characters
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -47,7 +46,7 @@ def too_large(limit: int) -> SluiceError:
 
 def request_id(value: bytes | None) -> str:
     """The client's own id where it is sane, else a new one."""
-    return value.decode() if value and _SANE_ID.fullmatch(value) else new_id()
+    return value.decode() if value and SANE_ID.fullmatch(value) else new_id()
 
 
 def new_id() -> str:
@@ -113,7 +112,7 @@ def shown_by(headers: Headers) -> Shown:
         elif name == b"cdn-loop":
             passed = value if passed is None else passed + b", " + value
         elif name == b"x-request-id":
-            own_id = value if _SANE_ID.fullmatch(value) else None
+            own_id = value if SANE_ID.fullmatch(value) else None
         elif name == b"x-api-key" or name == b"api-key":
             key = key or value
         elif name == b"x-session-id" or name.startswith(b"x-sluice-"):

@@ -1,18 +1,17 @@
 """Response heads as bytes; no header value can split a response."""
 
-import re
 from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.headers import SANE_ID
 
 PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b"Unknown")) for status in range(100, 600)
 }
-SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 UNSAFE: Final = b"\r\n\0"
 _to_spaces: Final = bytes.maketrans(UNSAFE, b"   ")
 _line: Final = b": ".join
@@ -43,6 +42,6 @@ def error_response(error: SluiceError, request_id: bytes, default: Headers) -> b
 
 
 def request_id(headers: Headers) -> bytes:
-    """The client's own x-request-id if it is a plain word of at most 128 characters, else a new one."""
+    """The client's own x-request-id if it is sane, else a new one."""
     shown = next((value for name, value in headers if name == b"x-request-id"), b"")
     return shown if SANE_ID.fullmatch(shown) else b"req_%b" % uuid4().hex[:24].encode()
