@@ -94,10 +94,8 @@ def begun(scope: Scope, door: Door, endpoint: str) -> Call:
             shown = headers.worked["shown"] = shown_by(headers)
     else:
         shown = shown_by(headers)
-    call = Call(shown.own_id or new_id(), door, endpoint, "", b"", _NO_FIELDS, headers)
-    call.credential, call.content_type = shown.credential, shown.content_type
-    call.passed, call.own = shown.passed, shown.own
-    return call
+    asked = (shown.own_id or new_id(), door, endpoint, "", b"", _NO_FIELDS, headers)
+    return Call(*asked, shown.passed, shown.own, shown.credential, shown.content_type)
 
 
 def shown_by(headers: Headers) -> Shown:
