@@ -61,7 +61,7 @@ class Clock:
         self._name = ends_as
         self._expired = False
         self.at: float | None = None  # when the wait that runs now is over, by the loop's time
-        self.more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over
+        self.more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over; until `set`
 
     @property
     def left(self) -> float:
@@ -75,7 +75,7 @@ class Clock:
 
     def set(self, name: ClockName, seconds: float) -> None:
         """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
-        self._task, self._name = asyncio.current_task(self._loop), name
+        self._task, self._name, self.more = asyncio.current_task(self._loop), name, None
         self.again(seconds)
 
     def again(self, seconds: float) -> None:
