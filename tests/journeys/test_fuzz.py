@@ -275,7 +275,7 @@ class Client:
             received += piece
         head, _, body = received.partition(b"\r\n\r\n")
         lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-        length = 0 if headless else int(lines.get(b"content-length", b"-1"))
+        length = 0 if headless or b" 204 " in head[:14] else int(lines.get(b"content-length", b"-1"))
         while length < 0 or len(body) < length:
             if not (piece := sock.recv(65536)):
                 break
