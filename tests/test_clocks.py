@@ -152,6 +152,48 @@ def test_what_is_left_runs_down() -> None:
     asyncio.run(run())
 
 
+def test_a_wait_may_go_on_for_as_long_as_there_is_more_time() -> None:
+    async def run() -> tuple[str, float]:
+        loop, clock = asyncio.get_running_loop(), Watchdog().clock(9)
+        began = loop.time()
+        clock.set("idle", 0.03)
+        clock.more = lambda: began + 0.15 - loop.time()
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            return clock.caught() or "", loop.time() - began
+        return "", 0.0
+
+    name, seconds = asyncio.run(run())
+    assert name == "idle"
+    assert seconds >= 0.15
+
+
+def test_no_wait_goes_on_beyond_the_end_of_all() -> None:
+    async def run() -> str:
+        clock = Watchdog().clock(0.1)
+        clock.set("idle", 0.03)
+        clock.more = lambda: 9.0
+        try:
+            await asyncio.wait_for(forever(), 3)
+        except asyncio.CancelledError:
+            return clock.caught() or ""
+        return ""
+
+    assert asyncio.run(run()) == "total"
+
+
+def test_a_wait_that_is_set_anew_has_no_more_time_than_it_is_given() -> None:
+    async def run() -> str:
+        clock = Watchdog().clock(9)
+        clock.set("idle", 9)
+        clock.more = lambda: 9.0
+        clock.clear()
+        return await asyncio.wait_for(waited(clock, "first_token", 0.02), 3)
+
+    assert asyncio.run(run()) == "first_token"
+
+
 def test_nothing_is_left_of_closed_clocks() -> None:
     async def run() -> None:
         watchdog = Watchdog()

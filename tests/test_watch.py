@@ -1,5 +1,6 @@
 """What a stream says about itself is seen however it is spelled, and nothing is taken out that the client asked for."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -193,3 +194,80 @@ def test_what_orjson_refuses_and_clients_may_read_is_kept(said: bytes) -> None:
     event = b'data: {"choices":[{"delta":{"content":%b},"finish_reason":"stop"}]}\n\n' % said
     assert seen.see(event) == event
     assert (seen.malformed, seen.finished, seen.content_at is not None) == (0, True, True)
+
+
+WORDS = [
+    "[DONE]",
+    '"usage"',
+    '"error"',
+    '"finish_reason":"stop"',
+    "\\",
+    '"',
+    "}\n\n",
+    "data: [DONE]\n\n",
+    '"content":"',
+    '"}}]}',
+]
+TEXTS = st.sampled_from(WORDS) | st.text(max_size=3)
+DELTAS = st.fixed_dictionaries(
+    {}, optional={"role": st.just("assistant"), "content": TEXTS | st.none(), "reasoning": TEXTS}
+)
+CHOICES = st.fixed_dictionaries(
+    {"index": st.just(0), "delta": DELTAS}, optional={"finish_reason": st.sampled_from([None, "stop"])}
+)
+CHUNKS = st.fixed_dictionaries(
+    {"id": st.sampled_from("ab"), "choices": st.lists(CHOICES, max_size=2)},
+    optional={"usage": st.none() | st.fixed_dictionaries({"prompt_tokens": st.integers(0, 9)}), "error": st.none()},
+)
+ALIKE = st.sampled_from(["x", "", "y", "z\\", 'say "x"', "[DONE]", '"usage"']).map(
+    lambda said: chunk({"content": said})
+)
+EVENTS = st.one_of(
+    ALIKE,
+    CHUNKS.map(event),
+    CHUNKS.map(lambda fields: b"data: " + json.dumps(fields).encode() + b"\n\n"),
+    CHUNKS.map(lambda fields: event(fields)[:-2] + b"\r\n\r\n"),
+    st.sampled_from([b": ping\n\n", DONE, b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data: {no\n\n", USAGE, END, b"\n\n"]),
+)  # fmt: skip
+
+
+@given(st.lists(EVENTS, max_size=12), st.lists(st.integers(1, 5), min_size=12, max_size=12), st.booleans())
+def test_neither_the_cut_into_batches_nor_what_is_left_unparsed_makes_a_difference(
+    stream: list[bytes], sizes: list[int], own_usage: bool
+) -> None:
+    by_one, by_batch, parsed = watch(own_usage), watch(own_usage), watch(own_usage)
+    kept = [one for one in stream if parsed._keep(one)]
+    passed = [by_one.see(one) for one in stream]
+    batches = []
+    for size in sizes:
+        batches.append(by_batch.see(b"".join(stream[:size])))
+        stream = stream[size:]
+    assert b"".join(kept) == b"".join(passed) == b"".join(batches)
+    for seen in (by_one, by_batch):
+        assert (seen.done, seen.finished, seen.malformed) == (parsed.done, parsed.finished, parsed.malformed)
+        assert seen.usage == parsed.usage
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b'","finish_reason":"stop', b'"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3},"x":[{"y":{"z":"'],
+)
+def test_an_event_that_begins_and_ends_like_others_and_says_more_is_heard(more: bytes) -> None:
+    def alike(said: bytes) -> bytes:
+        return b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}]}\n\n' % said
+
+    seen = watch()
+    for said in (b"a", b"b", b"", b"c\\"):
+        assert seen.see(alike(said)) == alike(said)
+    seen.see(b'data: {"choices":[{"finish_reason":"stop","delta":{"content":"a"},"finish_reason":null}]}\n\n')
+    said_more = alike(b"a" + more)
+    assert orjson.loads(said_more[6:])
+    assert seen.see(said_more) == said_more
+    assert (seen.usage == Usage(3)) is (b"usage" in more)
+
+
+def test_events_that_are_no_JSON_teach_nothing() -> None:
+    broken = b'data: {"choices":[{"delta":{"content":"x"}},]}\n\n'
+    seen = watch()
+    assert [seen.see(broken), seen.see(broken), seen.see(broken)] == [b"", b"", b""]
+    assert (seen.malformed, seen.content_at) == (3, None)

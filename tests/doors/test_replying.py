@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from proxy.call import Call
 from proxy.doors.replying import PING, Responder, header, receipt
 from proxy.errors import SluiceError
-from proxy.reply import Reply
+from proxy.reply import PUSH, Flowing, Outlet, Reply
 from proxy.sse import events, payload
 
 BROKEN = SluiceError("upstream_truncated", "It broke.")
@@ -204,3 +205,73 @@ def test_a_call_that_reached_nobody_has_no_names_of_anybody() -> None:
     assert not {b"x-sluice-upstream", b"x-sluice-model"} & dict(receipt(made)).keys()
     made.trace.route = ""
     assert receipt(made) == [(b"x-request-id", b"req_1")]
+
+
+class Pushed(Flowing):
+    """A stream of a first batch, then of `pushes` batches that go out past its reader, then of a silence."""
+
+    def __init__(self, pushes: int, apart: float, silence: float) -> None:
+        self.steps = iter([b"data: first\n\n", b"data: last\n\n"])
+        self.pushes, self.apart, self.silence = pushes, apart, silence
+        self.outlet: Outlet | None = None
+        self.at: float | None = None
+
+    def flow(self, outlet: Outlet) -> None:
+        self.outlet = outlet
+
+    @property
+    def last_at(self) -> float | None:
+        return self.at
+
+    def __aiter__(self) -> "Pushed":
+        return self
+
+    async def __anext__(self) -> bytes:
+        batch = next(self.steps, None)
+        if batch is None:
+            raise StopAsyncIteration
+        if batch == b"data: last\n\n":
+            for _ in range(self.pushes):
+                self.at = perf_counter()
+                assert self.outlet is None or self.outlet(b"data: pushed\n\n")
+                await asyncio.sleep(self.apart)
+            await asyncio.sleep(self.silence)
+        return batch
+
+
+def flowed(stream: Pushed, ping: float, pushes: bool = True, before: float = 0.0) -> Wire:
+    """What was sent; what was pushed is among it."""
+    sent = Wire()
+
+    def push(batch: bytes) -> bool:
+        sent.sent.append({"type": "http.response.body", "body": batch, "more_body": True})
+        return True
+
+    async def run() -> None:
+        responder = Responder({PUSH: push} if pushes else {}, sent, call(), ping)
+        await asyncio.sleep(before)
+        await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream))
+        responder.close()
+
+    asyncio.run(run())
+    sent.check()
+    return sent
+
+
+@pytest.mark.parametrize("before", [0.0, 0.05])
+def test_what_flows_goes_out_behind_the_head(before: float) -> None:
+    sent = flowed(Pushed(3, 0.0, 0.0), 0.03 if before else 9.0, before=before)
+    assert sent.body.endswith(b"data: first\n\n" + 3 * b"data: pushed\n\n" + b"data: last\n\n")
+
+
+def test_a_server_that_takes_no_pushes_gets_none() -> None:
+    stream = Pushed(3, 0.0, 0.0)
+    assert flowed(stream, 9.0, pushes=False).body == b"data: first\n\ndata: last\n\n"
+    assert stream.outlet is None
+
+
+def test_pushes_are_no_silence_and_silence_after_them_is() -> None:
+    assert PING not in flowed(Pushed(20, 0.02, 0.0), 0.15).body
+    silent = flowed(Pushed(10, 0.02, 0.35), 0.1).body
+    assert 2 <= silent.count(PING) <= 3
+    assert silent.rindex(b"pushed") < silent.index(PING) < silent.index(b"last")

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import re
+import socket
 import time
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from proxy.reply import PUSH
 from tests.serving.served import Answer, answers, echo, eventually, piece, respond, served, start
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -29,7 +32,7 @@ class Steps:
                 await asyncio.sleep(step)
 
 
-def ask(app: Steps, data: bytes = CLOSE) -> bytes:
+def ask(app: ASGIApp, data: bytes = CLOSE) -> bytes:
     with served(app) as server:
         return server.ask(data)
 
@@ -200,3 +203,106 @@ def test_a_stream_that_is_not_read_stops_its_app() -> None:
             time.sleep(0.3)
             assert len(sent) < 100
         eventually(server.quiet)
+
+
+class Pushing:
+    """An app that sends what is bytes, pushes what is a number, and sends the number where the push was refused."""
+
+    def __init__(self, *steps: bytes | int, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.steps, self.status, self.headers = steps, status, headers
+        self.pushed: list[bool] = []
+        self.late: list[bool] = []
+        self.pushes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert PUSH not in scope
+        await send(start(*self.headers, status=self.status))
+        push = scope.get(PUSH)
+        self.pushes = push is not None
+        for step in self.steps:
+            data = step if isinstance(step, bytes) else b"%d" % step
+            taken = push is not None and not isinstance(step, bytes) and push(data)
+            self.pushed.append(taken)
+            if not taken:
+                await send(piece(data))
+        await send(piece(b"", more=False))
+        self.late.append(push is not None and push(b"late"))
+
+
+def test_what_is_pushed_is_a_chunk_in_its_place() -> None:
+    app = Pushing(b"a", 1, 2, b"b", 3)
+    with served(app) as server, server.client() as client:
+        for _ in range(2):
+            client.say(GET)
+            assert client.answer().body == b"a12b3"
+    assert app.pushed == 2 * [False, True, True, False, True]
+    assert app.late == [False, False]
+
+
+def test_nothing_is_pushed_before_the_head() -> None:
+    app = Pushing(1, 2)
+    [answer] = answers(ask(app))
+    assert answer.body == b"12"
+    assert app.pushed == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", ()),
+        (CLOSE, ((b"content-length", b"3"),)),
+        (CLOSE.replace(b"GET", b"HEAD"), ()),
+    ],
+)
+def test_only_chunks_are_pushed(data: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    app = Pushing(b"a", 1, 2, headers=headers)
+    said = ask(app, data)
+    assert not app.pushes
+    assert said.partition(b"\r\n\r\n")[2] == (b"" if data.startswith(b"HEAD") else b"a12")
+
+
+def test_a_client_that_does_not_read_is_pushed_no_more_than_the_buffers_hold() -> None:
+    sent: list[int] = []
+
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(piece(b"-"))
+        for number in range(1000):
+            block = b"%09d" % number + bytes(16_000)
+            if not scope[PUSH](block):
+                await send(piece(block))
+            sent.append(number)
+        await send(piece(b"", more=False))
+
+    with served(flood) as server, server.client() as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.say(GET)
+        eventually(lambda: len(sent) > 10)
+        time.sleep(0.3)
+        assert len(sent) < 700
+        came = [b""]
+        while not came[-1].endswith(b"\r\n0\r\n\r\n"):
+            came.append(client.sock.recv(1 << 20))
+        numbers = re.findall(rb"\r\n([0-9]{9})\0{16000}\r\n", b"".join(came))
+        assert numbers == [b"%09d" % number for number in range(1000)]
+
+
+def test_a_client_that_left_is_pushed_nothing() -> None:
+    taken: list[bool] = []
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"content-type", b"text/event-stream")))
+        await send(piece(b"-"))
+        push = scope[PUSH]
+        try:
+            await asyncio.sleep(60)
+        finally:
+            taken.append(push(b"x"))
+
+    with served(stubborn) as server:
+        with server.client() as client:
+            client.say(GET)
+            client.until(b"-\r\n")
+        eventually(lambda: bool(taken))
+        eventually(server.quiet)
+    assert taken == [False]

@@ -3,7 +3,10 @@
 import asyncio
 import gc
 import tracemalloc
+import weakref
+from dataclasses import dataclass, field
 
+import httpx
 import pytest
 
 from proxy.upstream.connection import HIGH_WATER, Connection
@@ -108,6 +111,155 @@ def test_answers_without_a_body_can_follow_each_other_for_ever(run: Run) -> None
                     await connection.exchange(REQUEST, b"")
                     assert await read(connection) == b""
                 assert connection.rest()
+            connection.abort()
+
+    run(main())
+
+
+@dataclass
+class Taker:
+    """Takes what comes, but what holds `refuses`."""
+
+    refuses: bytes = b"no taker refuses this"
+    taken: list[bytes] = field(default_factory=list)
+    refused: list[bytes] = field(default_factory=list)
+
+    def __call__(self, data: bytes) -> bool:
+        goes_on = self.refuses not in data
+        (self.taken if goes_on else self.refused).append(data)
+        return goes_on
+
+
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+class Steps:
+    """A server that sends the next piece when it is told to."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        self.send = self.pieces.put_nowait
+
+    async def __call__(self, peer: Peer) -> None:
+        while await peer.request():
+            while piece := await self.pieces.get():
+                await peer.send(piece)
+            peer.writer.close()
+
+
+async def begun(server: RawServer, steps: Steps) -> Connection:
+    """A connection with a response of which nothing but the head has come."""
+    connection = await connected(server)
+    steps.send(CHUNKED)
+    await connection.exchange(REQUEST, b"")
+    return connection
+
+
+def test_a_taker_gets_what_comes_while_it_is_waited_for_and_a_refusal_ends_the_wait(run: Run) -> None:
+    async def main() -> None:
+        steps, taker = Steps(), Taker(b"three")
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            steps.send(chunk(b"zero"))
+            await until(lambda: bool(connection.parser.pieces))
+            assert connection.taken() == b"zero"  # nobody waited for it
+            waiting = connection.arrival()
+            for said in (b"one", b"two", b"three"):
+                assert not waiting.done()
+                steps.send(chunk(said))
+                await until(lambda said=said: said in taker.taken + taker.refused)  # type: ignore[misc]
+            assert await waiting is True
+            assert (taker.taken, taker.refused, connection.taken()) == ([b"one", b"two"], [b"three"], b"")
+            steps.send(chunk(b"four"))
+            await until(lambda: bool(connection.parser.pieces))  # held: the wait is over
+            assert connection.taken() == b"four"
+            waiting = connection.arrival()
+            steps.send(chunk(b"five") + b"0\r\n\r\n")
+            assert await waiting is False  # the end is for who waits, with what came beside it
+            assert (connection.taken(), taker.taken) == (b"five", [b"one", b"two"])
+            assert connection.parser.complete and connection.rest()
+            connection.abort()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("last", "kept"), [(b"", b""), (b"rubbish\r\n", b""), (chunk(b"x") + b"rubbish\r\n", b"x")])
+def test_a_failure_is_told_to_who_waits_after_what_came_before_it(run: Run, last: bytes, kept: bytes) -> None:
+    async def main() -> None:
+        steps, taker = Steps(), Taker()
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            waiting = connection.arrival()
+            steps.send(chunk(b"one"))
+            await until(lambda: bool(taker.taken))
+            steps.send(last)
+            assert await waiting is False
+            assert (connection.taken(), taker.taken) == (kept, [b"one"])
+            with pytest.raises(httpx.RemoteProtocolError):
+                connection.arrival()
+            assert not connection.rest()
+
+    run(main())
+
+
+def test_framing_is_no_body_that_a_taker_left_behind(run: Run) -> None:
+    """Chunk heads that come by themselves, far more of them than are ever held of a body."""
+
+    async def main() -> None:
+        steps, taker = Steps(), Taker()
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            waiting = connection.arrival()
+            for number in range(HIGH_WATER // 32_768 + 2):
+                size, _, data = chunk(b"x", b";" + b"e" * 32_768).partition(b"\r\n")
+                steps.send(size + b"\r\n")
+                await asyncio.sleep(0.01)  # so that the data come apart from it
+                steps.send(data)
+                async with asyncio.timeout(2):
+                    await until(lambda number=number: len(taker.taken) > number)  # type: ignore[misc]
+            assert not waiting.done()
+            connection.abort()
+
+    run(main())
+
+
+def test_a_taker_is_for_one_response_and_an_idle_connection_holds_none(run: Run) -> None:
+    async def main() -> None:
+        steps, taker = Steps(), Taker()
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            steps.send(chunk(b"one") + b"0\r\n\r\n")
+            while await read(connection):
+                pass
+            assert connection.rest()
+            gone = weakref.ref(taker)
+            del taker
+            gc.collect()
+            assert gone() is None  # and with it the call that it belonged to
+            steps.pieces = asyncio.Queue()
+            connection.abort()
+
+    run(main())
+
+
+def test_a_cancelled_wait_passes_nothing_to_the_taker_and_loses_nothing(run: Run) -> None:
+    async def main() -> None:
+        steps, taker = Steps(), Taker()
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            connection.arrival().cancel()
+            steps.send(chunk(b"one"))
+            await until(lambda: bool(connection.parser.pieces))
+            assert (connection.taken(), taker.taken) == (b"one", [])
             connection.abort()
 
     run(main())
