@@ -161,7 +161,7 @@ class Relay(Flowing):
         return self._stream.watch.last_at if self._stream is not None else None
 
     def _passed(self, outlet: Outlet, batch: bytes) -> bool:
-        told = self._rules.events(batch, self._call.model)
+        told = batch if self._rules.is_identity else self._rules.events(batch, self._call.model)
         if told and not outlet(told):
             return False
         if self._stages.content:

@@ -61,7 +61,7 @@ class ChatWatch:
         self.last_at = perf_counter()
         before, behind = self._before, self._behind
         if before and batch.startswith(before) and batch.endswith(behind):
-            if batch.find(b'"', len(before), -len(behind)) < 0:
+            if batch.find(b'"', len(before), -len(behind)) < 0 and batch.find(b"\n", len(before), -len(behind)) < 0:
                 return batch
         kept, at = [], 0
         if self.content_at is None:
@@ -72,9 +72,9 @@ class ChatWatch:
                 if self.content_at is not None:
                     break
         talks = _talks_from(batch, at)
-        if talks == len(batch) and not kept:
+        if talks == len(batch) and not at:
             self._learn(batch)
-            return batch[at:]
+            return batch
         kept.append(batch[at:talks])
         kept += [event for event in events(batch[talks:]) if self._keep(event)]
         return b"".join(kept)
@@ -219,4 +219,5 @@ def _count(value: Any) -> int | None:
 
 
 def _dollars(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
+    return float(value) if known else None

@@ -8,7 +8,7 @@ import orjson
 
 from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
 from proxy.providers.failures import error_in_event
-from proxy.providers.reading import TranslatingReader, cut_short, malformed, parsed
+from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, parsed
 from proxy.sse import DONE, EventCutter, events, payload
 
 FINISH: Final = {
@@ -124,7 +124,7 @@ class AnthropicReader(TranslatingReader):
         if block is None:
             return b""
         if block.kind == "tool_use":
-            return b"" if block.argued else self._arguments(block, orjson.dumps(_dict(block.input)).decode())
+            return b"" if block.argued else self._arguments(block, json_text(_dict(block.input), "Anthropic"))
         thought = {"type": "thinking", "thinking": block.text, "signature": block.signature}
         return self._write({"thinking_blocks": [thought]}) if block.signature else b""
 
@@ -185,7 +185,7 @@ def _message(content: list[Any]) -> Json:
     thoughts = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
     calls = [
         tool_call(
-            _string(block.get("id")), _string(block.get("name")), orjson.dumps(_dict(block.get("input"))).decode()
+            _string(block.get("id")), _string(block.get("name")), json_text(_dict(block.get("input")), "Anthropic")
         )
         for block in blocks
         if block.get("type") == "tool_use"

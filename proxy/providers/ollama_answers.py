@@ -19,7 +19,7 @@ from proxy.providers.completions import (
     tool_call,
     usage,
 )
-from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, malformed, parsed
+from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed
 from proxy.providers.reports import report_of
 from proxy.sse import DONE
 
@@ -177,7 +177,7 @@ def _calls(calls: Any, first: int) -> list[Json]:
         if not isinstance(function, dict) or not (name := _string(function.get("name"))):
             continue
         arguments = function.get("arguments")
-        written = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+        written = arguments if isinstance(arguments, str) else json_text(arguments or {}, "Ollama")
         id = _string(call.get("id")) or new_id("call_")  # older servers give none
         found.append(tool_call(id, name, written, first + len(found)))
     return found

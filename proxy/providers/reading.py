@@ -15,6 +15,14 @@ def malformed(who: str) -> SluiceError:
     return SluiceError("upstream_malformed", f"{who} sent an answer that is not in its own format.", again="next")
 
 
+def json_text(value: object, who: str) -> str:
+    """A tool's arguments as JSON text. Raises upstream_malformed where they are nested too deeply to be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise malformed(who) from None
+
+
 def cut_short(who: str) -> SluiceError:
     """A whole answer that says itself that it is not complete."""
     return SluiceError("upstream_truncated", f"{who} ended the answer before it was complete.", again="next")

@@ -59,7 +59,7 @@ class Body(httpx.AsyncByteStream):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+    def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
         """From now on the taker gets what comes while the next batch is waited for; its False ends that wait."""
         if self._connection is not None:
             self._connection.pass_to(taker)

@@ -94,10 +94,10 @@ class Connection(asyncio.Protocol):
         self._waiter = waiter = self._loop.create_future()
         return waiter
 
-    def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+    def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
         """What comes while `arrival` is waited for goes to the taker, which says whether the wait is to go on.
 
-        For this response; its end and its failures are for whoever waits. The taker must not raise.
+        For this response; its end and its failures are for whoever waits, and so is what the taker raises.
         """
         self._taker = taker
 
@@ -107,12 +107,12 @@ class Connection(asyncio.Protocol):
         if not (parser.complete and parser.keep_alive) or self.closed or self._transport.get_write_buffer_size():
             # Nobody waits for the rest: what came of it is let go now, as parser and connection hold each other until
             # the garbage collector runs, which counts objects and not their bytes.
-            self._busy = False
+            self._busy, self._taker = False, None
             parser.pieces.clear()
             self.abort()
             return False
         self.taken()
-        self._busy = False
+        self._busy, self._taker = False, None  # an idle connection holds no call
         return True
 
     def abort(self) -> None:
@@ -145,9 +145,15 @@ class Connection(asyncio.Protocol):
             self.abort()
         waiter = self._waiter
         if waiter is not None and self._taker is not None and parser.pieces and not (parser.complete or waiter.done()):
-            if not self._taker(parser.joined()):
-                self._waiter = None
+            self._held = 0  # framing that came before it counts no longer
+            try:
+                if self._taker(parser.joined()):
+                    return
+            except BaseException as error:  # it is for whoever waits, as if the taker were his own
+                waiter.set_exception(error)
+            else:
                 waiter.set_result(True)
+            self._waiter = None
             return
         self._held += len(data)
         if self._held > HIGH_WATER and not self._paused and not self.closed:

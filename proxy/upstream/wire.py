@@ -100,7 +100,7 @@ class EventStream(Flowing):
         self._ended = False
         self._flows = False  # content has come, and whoever reads on does so to the end
         self._outlet: Outlet = _no_outlet
-        self._left: bytes | SluiceError | None = None  # what the outlet did not take, or what came instead of events
+        self._left = b""  # what the outlet did not take
         self.failure: SluiceError | None = None  # that ended it
 
     @property
@@ -134,12 +134,8 @@ class EventStream(Flowing):
     def _passed(self, piece: bytes) -> bool:
         """A piece that came while `__anext__` waits for it; whether that goes on waiting."""
         watch = self.watch
-        try:
-            batch = self._reader.feed(piece)
-            seen = watch.see(batch) if batch else b""
-        except SluiceError as failure:
-            self._left = failure
-            return False
+        batch = self._reader.feed(piece)
+        seen = watch.see(batch) if batch else b""
         if not seen:
             self._clock.again(self._idle)
         elif not self._outlet(seen):
@@ -168,8 +164,9 @@ class EventStream(Flowing):
                     batch = self._reader.feed(piece)
                     if batch and (seen := watch.see(batch)):
                         return seen
-                elif self._left is not None:
-                    return self._what_was_left()
+                elif self._left:
+                    left, self._left = self._left, b""
+                    return left
         except SluiceError as failure:
             raise self._broken(failure) from None
         except httpx.HTTPError as error:
@@ -180,12 +177,6 @@ class EventStream(Flowing):
             raise
         await self._linger()
         raise StopAsyncIteration
-
-    def _what_was_left(self) -> bytes:
-        left, self._left = self._left, None
-        if isinstance(left, SluiceError):
-            raise left
-        return left or b""
 
     def _set_clock(self, watch: Watch, clock: Clock) -> None:
         """What the wait that begins now is measured by, in whichever task it is."""
@@ -224,6 +215,8 @@ class EventStream(Flowing):
     async def _linger(self) -> None:
         """Waits a moment for the end of the body, so that the connection can be used again."""
         self._ended = True
+        if isinstance(self._source, Body):
+            self._source.pass_to(None)  # what follows the last event is for nobody
         self._clock.set("idle", _LINGER)
         try:
             async for _ in self._pieces:
