@@ -11,37 +11,50 @@ NAMES = ["a", "b", "c", "model", "0", "1", "a.b", "é", 'q"', "s/", "back\\slash
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
+# Made once: a strategy that is made anew in each draw is checked and labelled anew, which takes longer than the draw.
+YES = st.booleans()
+SPACES = st.sampled_from(["", "", "", " ", "\n  ", "\t", "\r\n"])
+STRINGS = st.sampled_from(["x", 'say "a":{', "\\", 'end\\"', "}],[", "\n", '\\\\"'])
+OTHERS = st.sampled_from(["1", "-0", "1.0", "1E+2", "12345678901234567", "true", "false", "null"])
+KEYS = st.sampled_from(NAMES)
+KINDS = st.sampled_from(["object", "list", "scalar"])
+SIZES = st.integers(0, 4)
+
+
 def spelled(text: str, draw: Draw) -> str:
     """A JSON string with some characters as escapes."""
     plain = orjson.dumps(text).decode()[1:-1] if '"' in text or "\\" in text or "\n" in text else text
-    if plain != text or not text or not draw(st.booleans()):
+    if plain != text or not text or not draw(YES):
         return f'"{plain}"'
     at = draw(st.integers(0, len(text) - 1))
     return f'"{text[:at]}\\u{ord(text[at]):04x}{text[at + 1 :]}"' if ord(text[at]) < 0xD800 else f'"{text}"'
 
 
-@st.composite
-def texts(draw: Draw, depth: int = 4, root: bool = True) -> str:
-    """A JSON text with odd whitespace, escapes, number spellings and doubled keys."""
+def written(depth: int, kind: str, draw: Draw) -> str:
+    """An object, list or scalar with odd whitespace, escapes, number spellings and doubled keys."""
+    if kind == "scalar":
+        return spelled(draw(STRINGS), draw) if draw(YES) else str(draw(OTHERS))
 
     def space() -> str:
-        return str(draw(st.sampled_from(["", "", "", " ", "\n  ", "\t", "\r\n"])))
+        return str(draw(SPACES))
 
-    kind = "object" if root else draw(st.sampled_from(["object", "list", "scalar"] if depth else ["scalar"]))
-    if kind == "scalar":
-        string = st.sampled_from(["x", 'say "a":{', "\\", 'end\\"', "}],[", "\n", '\\\\"'])
-        if draw(st.booleans()):
-            return spelled(draw(string), draw)
-        return str(draw(st.sampled_from(["1", "-0", "1.0", "1E+2", "12345678901234567", "true", "false", "null"])))
-    size = draw(st.integers(0, 4))
-    values: list[str] = [draw(texts(depth - 1, False)) for _ in range(size)]
+    size = draw(SIZES)
+    values = [written(depth - 1, draw(KINDS) if depth > 1 else "scalar", draw) for _ in range(size)]
     if kind == "object":
-        keys = [spelled(draw(st.sampled_from(NAMES)), draw) for _ in values]
+        keys = [spelled(draw(KEYS), draw) for _ in values]
         values = [f"{key}{space()}:{space()}{value}" for key, value in zip(keys, values, strict=True)]
     inner = ",".join(f"{space()}{value}{space()}" for value in values) or space()
     opening, closing = "{}" if kind == "object" else "[]"
-    around = space() if root else ""
-    return f"{around}{opening}{inner}{closing}{around}"
+    return f"{opening}{inner}{closing}"
+
+
+@st.composite
+def texts(draw: Draw, depth: int = 4, root: bool = True) -> str:
+    """A JSON text; `root`: an object, with whitespace around it."""
+    if not root:
+        return written(depth, draw(KINDS) if depth else "scalar", draw)
+    around = str(draw(SPACES))
+    return f"{around}{written(depth, 'object', draw)}{around}"
 
 
 bodies = texts().map(str.encode)

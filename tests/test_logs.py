@@ -130,8 +130,9 @@ def test_where_nobody_reads_little_is_held_of_what_was_said() -> None:
         for _ in range(300):  # as much as fills the pipe: from here on nothing is written
             writer.emit(record("x" * 1000))
         wait_for(lambda: not writer._lines)
+        said = [b"p" * 2**20, b"a" * 2**20]
         for _ in range(2000):
-            writer.note(call(kept=[b"p" * 2**20, b"a" * 2**20]), 0.1)
+            writer.note(call(kept=said), 0.1)
         lines = [line() for line in writer._lines]
         assert len(lines) == 2000
         assert sum('"prompt"' in line for line in lines) == 500
