@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Replay:
     """An empty virtual environment with the packages of base.lock and the wheel of this tree, and nothing else."""
-    made = Replay(ROOT, tmp_path_factory.mktemp("image"))
+    made = Replay(ROOT, tmp_path_factory.mktemp("image"), ROOT / "build/wheels")
     for stage in parse((ROOT / "Dockerfile").read_text()):
         made.build(stage)
     return made

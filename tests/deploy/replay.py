@@ -1,5 +1,6 @@
 """Replays a Dockerfile without Docker: the same steps in folders of this machine, with the Python of the tests."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -12,9 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.dockerfile import Stage, context, pairs, replaced
-
-QUICKLY = {"PIP_NO_CACHE_DIR": "0", "PIP_NO_COMPILE": "1", "PIP_RETRIES": "1"}
-"""Over what the image's ENV says to pip."""
 
 NO_INDEX = ("Failed to establish a new connection", "Temporary failure in name resolution", "Connection refused")
 """How pip says that it reaches no package index."""
@@ -29,6 +27,7 @@ class Replay:
 
     source: Path
     root: Path
+    wheels: Path  # what was downloaded, from one run of the tests to the next
     environ: dict[str, str] = field(default_factory=dict)
     folder: str = "/"
 
@@ -90,8 +89,25 @@ class Replay:
         if "useradd" in text:
             self.moved("/var/lib/sluice").mkdir(parents=True)
             return
+        environ = dict(variables)
+        if lock := re.search(r"pip install .*-r (\S+\.lock)", text):
+            environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self._downloaded(text, lock[1], variables).as_uri()}
+        self._shell(text, environ)
+
+    def _downloaded(self, text: str, lock: str, variables: Mapping[str, str]) -> Path:
+        """The folder with the wheels that a step installs; it checks their hashes itself."""
+        pinned = (self.moved(self.folder) / lock).read_bytes()
+        folder = self.wheels / hashlib.sha256(pinned + sys.version.encode()).hexdigest()[:16]
+        if not folder.exists():
+            shutil.rmtree(self.wheels, ignore_errors=True)  # of another lock file or Python, or half of them
+            began = folder.with_suffix(".part")
+            self._shell(text.replace("pip install", "pip download", 1), dict(variables) | {"PIP_DEST": str(began)})
+            began.rename(folder)
+        return folder
+
+    def _shell(self, text: str, variables: Mapping[str, str]) -> None:
         python = str(Path(sys.executable).resolve().parent)
-        environ = self.environment(QUICKLY | {"PATH": f"{python}:/usr/bin:/bin"} | dict(variables))
+        environ = self.environment({"PIP_RETRIES": "1", "PATH": f"{python}:/usr/bin:/bin"} | dict(variables))
         tried = subprocess.run(
             ["/bin/sh", "-c", self.relocated(text)],
             cwd=self.moved(self.folder), env=environ, capture_output=True, text=True,

@@ -542,7 +542,7 @@ def test_nothing_is_lost_in_a_storm_of_faults(run: Run) -> None:
                 pass
 
     async def main() -> None:
-        client = Client(bounds=Bounds(connections=8))
+        client = Client(bounds=Bounds(connections=8, idle_seconds=0.5))  # so long may the last place take to come back
         async with serving(unreliable(random)) as server:
             before = open_files()
             await asyncio.gather(*(one(client, server) for _ in range(24)))
