@@ -143,6 +143,8 @@ def streams(bench: Bench, target: Target) -> Measure:
             bench.delays[power] = once(bench.direct, power)
             if not bench.delays[power]["events"]:
                 raise BenchError(f"{power} streams are more than load and upstream can do by themselves.")
+        if bench.delays[power]["event_delay"]["p99"] > PACE:
+            return False  # load and upstream are late by themselves: that says nothing of what is between them
         bare, said = bench.delays[power], once(target, number)
         steps.append({"streams": number, "bare": bare["event_delay"], **said})
         if said["failed"] or said["events_per_second"] / number < 0.9 * bare["events_per_second"] / power:
