@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 
 from proxy.caches.serving import Answered, Copy
@@ -11,13 +10,13 @@ from proxy.errors import SluiceError
 from proxy.headers import to_client
 from proxy.logs import keep
 from proxy.policies.pressure import Pressure
-from proxy.policies.rewriting import ResponseRules
 from proxy.policies.routes import Choice
-from proxy.reply import Flowing, Outlet, Reply
+from proxy.reply import Reply
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch
 from proxy.stages.metering import Meter
+from proxy.stages.relaying import Relay
 from proxy.stages.routing import Router
 from proxy.tracing import Tracing
 from proxy.upstream.attempting import note
@@ -119,56 +118,5 @@ class Answer:
             if trace.kept is not None:
                 keep(trace, wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
-        return Reply(wire.status, headers, None, Relay(self._stages, call, rules, wire))
-
-
-class Relay(Flowing):
-    """The only wrapper around a stream: rewrites its events and keeps what they say. A break in it raises."""
-
-    __slots__ = ("_batches", "_call", "_head", "_rules", "_stages", "_stream")
-
-    def __init__(self, stages: Stages, call: Call, rules: ResponseRules, wire: Answered | Copy) -> None:
-        self._stages, self._call, self._rules = stages, call, rules
-        self._head, self._stream = wire.head, wire.stream
-        self._batches = None if wire.stream is None else wire.stream.__aiter__()
-
-    def __aiter__(self) -> "Relay":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._head:
-            head, self._head = self._head, b""
-            return self._told(head)
-        try:
-            while self._batches is not None:
-                if told := self._told(await self._batches.__anext__()):
-                    return told
-        except SluiceError as failure:
-            failure.message = self._stages.blank(failure.message)
-            self._call.trace.failure = failure
-            raise
-        raise StopAsyncIteration
-
-    def flow(self, outlet: Outlet) -> None:
-        """As the stream does, where it can."""
-        if isinstance(self._stream, Flowing):
-            changes = self._stages.content or not self._rules.is_identity
-            self._stream.flow(partial(self._passed, outlet) if changes else outlet)
-
-    @property
-    def last_at(self) -> float | None:
-        """As the stream says."""
-        return self._stream.watch.last_at if self._stream is not None else None
-
-    def _passed(self, outlet: Outlet, batch: bytes) -> bool:
-        told = batch if self._rules.is_identity else self._rules.events(batch, self._call.model)
-        if told and not outlet(told):
-            return False
-        if self._stages.content:
-            keep(self._call.trace, batch)
-        return True
-
-    def _told(self, batch: bytes) -> bytes:
-        if self._stages.content:
-            keep(self._call.trace, batch)
-        return batch if self._rules.is_identity else self._rules.events(batch, self._call.model)
+        relay = Relay(call, rules, wire, self._stages.content, self._stages.blank)
+        return Reply(wire.status, headers, None, relay)

@@ -1,0 +1,69 @@
+"""Brings a stream back to its client: rewritten by the route's rules, and kept where the log wants it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from proxy.caches.serving import Answered, Copy
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.logs import keep
+from proxy.policies.rewriting import ResponseRules
+from proxy.reply import Flowing, Outlet
+
+Blank = Callable[[str], str]
+"""Takes every configured secret out of a text."""
+
+
+class Relay(Flowing):
+    """The only wrapper around a stream. A break in it raises."""
+
+    __slots__ = ("_batches", "_blank", "_call", "_content", "_head", "_rules", "_stream")
+
+    def __init__(self, call: Call, rules: ResponseRules, wire: Answered | Copy, content: bool, blank: Blank) -> None:
+        self._call, self._rules, self._content, self._blank = call, rules, content, blank
+        self._head, self._stream = wire.head, wire.stream
+        self._batches = None if wire.stream is None else wire.stream.__aiter__()
+
+    def __aiter__(self) -> "Relay":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._head:
+            head, self._head = self._head, b""
+            return self._told(head)
+        try:
+            while self._batches is not None:
+                if told := self._told(await self._batches.__anext__()):
+                    return told
+        except SluiceError as failure:
+            failure.message = self._blank(failure.message)
+            self._call.trace.failure = failure
+            raise
+        raise StopAsyncIteration
+
+    def flow(self, outlet: Outlet) -> None:
+        """As the stream does, where it can."""
+        if isinstance(self._stream, Flowing):
+            changes = self._content or not self._rules.is_identity
+            self._stream.flow(partial(self._passed, outlet) if changes else outlet)
+
+    @property
+    def last_at(self) -> float | None:
+        """As the stream says."""
+        return self._stream.watch.last_at if self._stream is not None else None
+
+    def _passed(self, outlet: Outlet, batch: bytes) -> bool:
+        told = self._rewritten(batch)
+        if told and not outlet(told):
+            return False  # and nothing is kept of it: it comes again
+        if self._content:
+            keep(self._call.trace, batch)
+        return True
+
+    def _told(self, batch: bytes) -> bytes:
+        if self._content:
+            keep(self._call.trace, batch)
+        return self._rewritten(batch)
+
+    def _rewritten(self, batch: bytes) -> bytes:
+        return batch if self._rules.is_identity else self._rules.events(batch, self._call.model)
