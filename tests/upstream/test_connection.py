@@ -263,3 +263,24 @@ def test_a_cancelled_wait_passes_nothing_to_the_taker_and_loses_nothing(run: Run
             connection.abort()
 
     run(main())
+
+
+def test_what_a_taker_raises_is_for_who_waits_and_nothing_else_is_lost(run: Run) -> None:
+    def broken(piece: bytes) -> bool:
+        raise ValueError(piece.decode())
+
+    async def main() -> None:
+        steps = Steps()
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(broken)
+            waiting = connection.arrival()
+            steps.send(chunk(b"one"))
+            with pytest.raises(ValueError, match="one"):
+                await waiting
+            steps.send(chunk(b"two"))
+            await until(lambda: bool(connection.parser.pieces))
+            assert connection.taken() == b"two"
+            connection.abort()
+
+    run(main())
