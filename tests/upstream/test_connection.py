@@ -4,12 +4,13 @@ import asyncio
 import gc
 import tracemalloc
 import weakref
+from collections import Counter
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
 
-from proxy.upstream.connection import HIGH_WATER, Connection
+from proxy.upstream.connection import HIGH_WATER, TURN, Connection
 from proxy.upstream.dialing import dial
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import OK, Peer, RawServer, read, serving, until
@@ -18,7 +19,7 @@ REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 
 async def connected(server: RawServer) -> Connection:
-    return await dial("127.0.0.1", server.port, None, lambda: Connection(lambda _: None))
+    return await dial("127.0.0.1", server.port, None, lambda: Connection(lambda _: None, memoryview(bytearray(TURN))))
 
 
 def test_a_body_that_nobody_reads_is_left_with_the_kernel(run: Run) -> None:
@@ -282,5 +283,34 @@ def test_what_a_taker_raises_is_for_who_waits_and_nothing_else_is_lost(run: Run)
             await until(lambda: bool(connection.parser.pieces))
             assert connection.taken() == b"two"
             connection.abort()
+
+    run(main())
+
+
+def test_a_socket_that_is_full_has_no_more_than_its_turn(run: Run) -> None:
+    async def main() -> None:
+        steps, turn = Steps(), 0
+        read: Counter[int] = Counter()  # bytes, by turn of the loop
+
+        def turns() -> None:
+            nonlocal turn
+            turn += 1
+            turning[0] = asyncio.get_running_loop().call_soon(turns)
+
+        def taker(piece: bytes) -> bool:
+            read[turn] += len(piece)
+            return True
+
+        turning = [asyncio.get_running_loop().call_soon(turns)]
+        async with serving(steps) as server:
+            connection = await begun(server, steps)
+            connection.pass_to(taker)
+            waiting = asyncio.ensure_future(connection.arrival())
+            steps.send(chunk(b"x" * 40 * TURN))
+            await until(lambda: read.total() == 40 * TURN)
+            assert max(read.values()) <= TURN
+            waiting.cancel()
+            connection.abort()
+        turning[0].cancel()
 
     run(main())
