@@ -1,5 +1,6 @@
 """A chat stream as one whole answer, and a whole answer as a stream."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import orjson
 
 from proxy.errors import SluiceError
 from proxy.sse import DONE, events, payload
+from proxy.watch import lenient
 
 _MOST: Final = 1024  # choices of an answer, tool calls of a message: an index beyond is rubbish, and would take memory
 
@@ -19,6 +21,7 @@ class Assembler:
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
         self._extra: dict[str, Any] = {}
+        self.dropped = False  # whether an event was no JSON, so that something may be missing
 
     def add(self, batch: bytes) -> None:
         """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for odd chunks."""
@@ -27,8 +30,9 @@ class Assembler:
             if not data or data.startswith(b"[DONE]"):
                 continue
             try:
-                fields = orjson.loads(data)
-            except orjson.JSONDecodeError:
+                fields = lenient(data)
+            except ValueError:
+                self.dropped = True
                 continue
             if isinstance(fields, dict):
                 try:
@@ -41,11 +45,15 @@ class Assembler:
         text = self._head.get("object") == "text_completion"
         answer = self._head | {"object": "text_completion" if text else "chat.completion"}
         answer["choices"] = [self._choices[index] for index in sorted(self._choices)]
+        for choice in answer["choices"]:
+            message = choice.get("message")
+            if isinstance(message, dict) and message.keys() == {"role", "content"} and message["content"] is None:
+                message["content"] = ""  # it said nothing; null stands beside calls and the like
         if self._usage is not None:
             answer["usage"] = self._usage
         try:
-            return orjson.dumps(answer | self._extra)
-        except orjson.JSONEncodeError:  # nested too deeply
+            return _dumped(answer | self._extra)
+        except (orjson.JSONEncodeError, RecursionError):  # nested too deeply
             raise _malformed() from None
 
     def _add_chunk(self, fields: dict[str, Any]) -> None:
@@ -112,6 +120,14 @@ def _index(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < _MOST:
         raise _malformed()
     return value
+
+
+def _dumped(answer: dict[str, Any]) -> bytes:
+    """As JSON; halves of a surrogate pair that came apart are together again, spelled as escapes."""
+    try:
+        return orjson.dumps(answer)
+    except orjson.JSONEncodeError:
+        return json.dumps(answer).encode()
 
 
 def _malformed() -> SluiceError:

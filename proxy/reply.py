@@ -34,7 +34,7 @@ class Flowing(ABC):
     @property
     @abstractmethod
     def last_at(self) -> float | None:
-        """When the last batch came (perf_counter)."""
+        """When the outlet last took something (perf_counter)."""
 
 
 @dataclass(slots=True)

@@ -28,8 +28,10 @@ class ChatWatch:
 
     lingers = True  # after [DONE] only the end of the body is to come
     __slots__ = (
+        "_asked",
         "_before",
         "_behind",
+        "_ended",
         "_failure_in",
         "_own_usage",
         "content_at",
@@ -40,8 +42,10 @@ class ChatWatch:
         "usage",
     )
 
-    def __init__(self, failure_in: FailureIn, own_usage: bool) -> None:
+    def __init__(self, failure_in: FailureIn, own_usage: bool, choices: int = 1) -> None:
         self._failure_in = failure_in
+        self._asked = choices
+        self._ended: set[str] = set()  # the choices that have finished
         self._own_usage = own_usage  # the usage event is there because we asked, not the client
         self.content_at: float | None = None  # perf_counter of the first content
         self.last_at: float | None = None  # and of the last bytes
@@ -98,6 +102,8 @@ class ChatWatch:
         except ValueError:
             self.malformed += 1
             return False
+        if isinstance(fields, list) and fields and isinstance(fields[0], dict):
+            fields = fields[0]  # Gemini puts an error into an array
         if not isinstance(fields, dict):
             return True
         if failure := self._failure_in(fields):
@@ -116,7 +122,8 @@ class ChatWatch:
             if not isinstance(choice, dict):
                 continue
             if choice.get("finish_reason"):
-                self.finished = True
+                self._ended.add(repr(choice.get("index", 0)))
+                self.finished = len(self._ended) >= self._asked
             if self.content_at is None and (_content_in(choice.get("delta")) or choice.get("text")):
                 self.content_at = self.last_at
 
@@ -124,14 +131,14 @@ class ChatWatch:
 class ResponsesWatch:
     """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
 
-    __slots__ = ("complete", "content_at", "done", "last_at", "malformed", "usage")
-    lingers = False
+    __slots__ = ("complete", "content_at", "done", "last_at", "lingers", "malformed", "usage")
     _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
     def __init__(self) -> None:
         self.content_at: float | None = None
         self.last_at: float | None = None
         self.complete = False
+        self.lingers = False
         self.done = True  # nothing is to be added at the end
         self.malformed = 0
         self.usage: Usage | None = None
@@ -156,7 +163,7 @@ class ResponsesWatch:
             return
         kind = fields.get("type")
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
-            self.complete = True
+            self.complete = self.lingers = True
             response = fields.get("response")
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):

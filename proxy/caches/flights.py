@@ -200,7 +200,9 @@ class Flight:
         self._over = True
         self._tell()
         if self.joinable:
-            await landed(self)
+            stream = self.answer.stream if self.answer else None
+            if not self._assembler.dropped and not (stream and stream.watch.malformed):
+                await landed(self)
             self.joinable = False
 
     def _tell(self) -> None:

@@ -46,6 +46,8 @@ class Front:
             if self.cors:
                 scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
             found = self._found.get((scope["raw_path"], scope["method"])) or self._find(scope)
+            if found.endpoint.access in ("admin", "metrics", "page"):
+                scope.pop("sluice.extra", None)  # pages of other origins may call /v1, and read nothing else
             if check := self.checks.get(found.endpoint.access):
                 check(scope)
             scope["sluice.rest"] = found.rest
@@ -114,10 +116,9 @@ def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
 def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]) -> Headers:
     """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own."""
     lines: Headers = [allow(methods)]
-    permitted = cross_origin(headers, allowed)
-    if permitted:
+    if cross_origin(headers, allowed):  # which go out with every answer
         asked = value(headers, b"access-control-request-headers") or b"*"
-        lines += [*permitted, (b"access-control-allow-headers", asked)]
+        lines += [(b"access-control-allow-headers", asked)]
         lines += [(b"access-control-allow-methods", ", ".join(sorted(methods)).encode())]
         lines += [(b"access-control-max-age", b"600")]
     return lines

@@ -14,7 +14,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")
 _VERSION: Final = re.compile(r"\A(?:/v1)+(?=/|\Z)")
-_DOUBLED: Final = re.compile(r"(?:/chat/completions){2,}\Z")
+_DOUBLED: Final = re.compile(r"(/.{1,40}?)\1+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Table:
         """The endpoint; or the methods that the path has instead (empty: there is no such path)."""
         path = plain(raw_path.decode("latin-1"))
         found, rest = self._exact.get(path), ""
+        if found is None and (doubled := _DOUBLED.fullmatch(path)):
+            found = self._exact.get(doubled[1])
         if found is None:
             for start, candidates in self._open_ended.items():
                 if path.startswith(start):
@@ -64,7 +66,5 @@ class Table:
 
 
 def plain(path: str) -> str:
-    """A path without `/v1`, doubled or trailing slashes and doubled suffix: "/chat/completions"."""
-    path = _SLASHES.sub("/", path)
-    path = _VERSION.sub("", path).rstrip("/") or "/"
-    return _DOUBLED.sub("/chat/completions", path)
+    """A path without `/v1`, doubled or trailing slashes: "/chat/completions"."""
+    return _VERSION.sub("", _SLASHES.sub("/", path)).rstrip("/") or "/"

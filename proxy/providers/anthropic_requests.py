@@ -68,7 +68,11 @@ class Translation:
             if self.fields.get(name) is not None:
                 return int(number(self.fields[name], name))
         self.changes.append("default max_tokens")
-        return (self.order.limits.output if self.order.limits else None) or DEFAULT_MAX_TOKENS
+        if limit := self.order.limits.output if self.order.limits else None:
+            return limit
+        thinking = self.fields.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)  # it has to be above the budget
 
     def _parameters(self) -> None:
         for name, value in self.fields.items():

@@ -9,6 +9,7 @@ import orjson
 
 Json = dict[str, Any]
 
+_MOST_TOKENS: Final = 2**53
 _EMPTY_CHOICES: Final = b'"choices":[],"usage":'
 
 
@@ -19,6 +20,7 @@ def new_id(prefix: str) -> str:
 
 def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> Json:
     """OpenAI's token counts; details only where they are known."""
+    prompt, completion = min(prompt, _MOST_TOKENS), min(completion, _MOST_TOKENS)  # more cannot be written as JSON
     counts: Json = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

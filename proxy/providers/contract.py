@@ -166,6 +166,10 @@ class Provider:
         """
         raise NotImplementedError
 
+    def listed_as(self, model: str) -> str:
+        """The name that the upstream's own list has for a model that goes by several."""
+        return model
+
     def unhealthy(self, status: int) -> bool:
         """Whether this status of a catalogue request says that the upstream would not answer calls either."""
         return status in (401, 402, 403) or status >= 500

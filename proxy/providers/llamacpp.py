@@ -1,14 +1,18 @@
 """llama.cpp's server: OpenAI's dialect, no key, and a context window that it tells."""
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, count, parsed
 from proxy.providers.reports import Report
+
+_UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
+"""How the texts begin that tell of a bad request by a 500, as that of any exception of C++ but one."""
 
 
 class LlamaCpp(OpenAICompatible):
@@ -26,6 +30,8 @@ class LlamaCpp(OpenAICompatible):
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """As any; a prompt that did not fit is told with both numbers."""
+        if status == 500 and _UNASKABLE.match(report.message):
+            status = 400
         error = super().judge(status, report, headers)
         asked, window = count(report.fields.get("n_prompt_tokens")), count(report.fields.get("n_ctx"))
         if error.code == "context_length_exceeded" and asked and window:

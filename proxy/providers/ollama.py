@@ -39,6 +39,11 @@ class Ollama(Provider):
     key_variable = "OLLAMA_API_KEY"
     endpoints = frozenset({"completions", "embeddings"})
     usage = "made"
+    wants_need = True  # num_ctx, also of a model that is not listed
+
+    def listed_as(self, model: str) -> str:
+        """Ollama takes a name without a tag for `:latest`, and lists it so."""
+        return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
     def request(self, order: Order) -> Request:
         """POST /api/chat, /api/generate or /api/embed."""
@@ -107,7 +112,7 @@ def _headers(target: Target) -> Headers:
 def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Model:
     """What /api/tags and /api/show say. The context length is what the model can, not the window that is loaded."""
     able = shown.get("capabilities", entry.get("capabilities"))
-    able = able if isinstance(able, list) else None
+    able = [word for word in able if isinstance(word, str)] if isinstance(able, list) else None
     inputs = None if able is None else ("text", *(_MODALITIES[word] for word in able if word in _MODALITIES))
     return Model(
         id=name,

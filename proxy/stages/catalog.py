@@ -1,6 +1,7 @@
 """What is known of each upstream: its models, their limits and prices, and whether it answers."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,12 @@ from proxy.naming import nearest
 from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
 
+log = logging.getLogger("sluice.catalog")
+
 _FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
 _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
+_ODD: Final = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What reading a list raises whose members are of other types than its API has."""
 
 State = Literal["fixed", "fetched", "unknown", "off"]
 Fetch = Callable[[Target, Request, float], Awaitable[Answer]]
@@ -55,12 +60,14 @@ class Shelf:
         if self.fixed is None:
             self.models, self.state = fetched, "fetched"
         else:
-            self.models = {name: fetched.get(name) or self._known(Model(name)) for name in self.fixed}
+            listed = self.target.provider.listed_as
+            told = {name: fetched.get(name) or fetched.get(listed(name)) or Model(name) for name in self.fixed}
+            self.models = {name: self._known(replace(model, id=name)) for name, model in told.items()}
         self.fetched_at = time.time()
 
     def look_up(self, model: str) -> Model | None:
         """What is known of a model: by its name, or by its name without a `:free`-like ending."""
-        known = self.models.get(model)
+        known = self.models.get(model) or self.models.get(self.target.provider.listed_as(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
         if known is not None:
@@ -70,7 +77,7 @@ class Shelf:
     def refusal(self, model: str) -> SluiceError | None:
         """Why a catalogue forbids this model: only where it is fixed, or fetched and `strict_models`."""
         closed = self.state == "fixed" or (self.state == "fetched" and self.strict)
-        if not closed or model in self.models:
+        if not closed or model in self.models or self.target.provider.listed_as(model) in self.models:
             return None
         return SluiceError(
             "model_not_found",
@@ -177,6 +184,10 @@ class Catalog:
             shelf.take(await self._fetched(shelf.target))
         except SluiceError as failure:
             shelf.trouble = failure.message
+            return False
+        except _ODD:
+            log.warning("the list of models of %s cannot be read", shelf.target.upstream)
+            shelf.trouble = "Its list of models cannot be read."
             return False
         finally:
             self.changed(shelf)

@@ -207,7 +207,7 @@ class Meter:
         bound.spent(usage)
         if usage.output and usage.output > 1 and call.stream and trace.content_at and trace.last_at:
             bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
-        if place.prices and usage.cost is None and usage.output is not None:
+        if place.prices and usage.cost is None:
             usage.cost = cost_of(usage, place.prices)
         if usage.cost:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
@@ -242,12 +242,11 @@ class Meter:
 
 def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
     """USD of an answer; None where a price that it takes is not known. Cached tokens cost as input if not said."""
-    if "input" not in prices or "output" not in prices:
+    if usage.input is None or "input" not in prices or (usage.output and "output" not in prices):
         return None
-    cached = usage.cached or 0
-    fresh = (usage.input or 0) - cached
-    dollars = fresh * prices["input"] + cached * prices.get("cached", prices["input"])
-    return (dollars + (usage.output or 0) * prices["output"]) / 1e6
+    cached = min(usage.cached or 0, usage.input)  # some count them apart
+    dollars = (usage.input - cached) * prices["input"] + cached * prices.get("cached", prices["input"])
+    return (dollars + (usage.output or 0) * prices.get("output", 0.0)) / 1e6
 
 
 def phase(call: Call) -> str:

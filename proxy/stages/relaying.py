@@ -50,7 +50,7 @@ class Relay(Flowing):
     @property
     def last_at(self) -> float | None:
         """As the stream says."""
-        return self._stream.watch.last_at if self._stream is not None else None
+        return self._stream.last_at if isinstance(self._stream, Flowing) else None
 
     def _passed(self, outlet: Outlet, batch: bytes) -> bool:
         told = self._rewritten(batch)

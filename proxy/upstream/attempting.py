@@ -202,7 +202,8 @@ class Attempt:
     def _watch(self, streamed: bool) -> Watch:
         if self.call.endpoint in _CHAT_LIKE:
             own = self.order.target.provider.usage != "unasked" and not self.call.wants_usage
-            return ChatWatch(error_in_event, own and streamed)
+            asked = (self.order.fields or {}).get("n")
+            return ChatWatch(error_in_event, own and streamed, asked if type(asked) is int else 1)
         return ResponsesWatch() if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:

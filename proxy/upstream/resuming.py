@@ -67,7 +67,7 @@ class Resumption(Flowing):
     @property
     def last_at(self) -> float | None:
         """Of the stream that is read now."""
-        return self._stream.watch.last_at
+        return self._stream.last_at if isinstance(self._stream, Flowing) else None
 
     async def __anext__(self) -> bytes:
         while True:

@@ -78,11 +78,13 @@ class EventStream(Flowing):
         "_flows",
         "_idle",
         "_left",
+        "_lingers",
         "_loop",
         "_outlet",
         "_pieces",
         "_reader",
         "_source",
+        "_told_at",
         "failure",
         "watch",
     )
@@ -98,9 +100,11 @@ class EventStream(Flowing):
         self._first_by = self._loop.time() + waits.first_token
         self._began = perf_counter()
         self._ended = False
+        self._lingers = False  # all events have come, and maybe not the end of the body
         self._flows = False  # content has come, and whoever reads on does so to the end
         self._outlet: Outlet = _no_outlet
         self._left = b""  # what the outlet did not take
+        self._told_at: float | None = None  # when it last took something
         self.failure: SluiceError | None = None  # that ended it
 
     @property
@@ -119,8 +123,8 @@ class EventStream(Flowing):
 
     @property
     def last_at(self) -> float | None:
-        """As its watch has seen it."""
-        return self.watch.last_at
+        """What the watch drops is silence to the client."""
+        return self._told_at
 
     def _open(self) -> None:
         if self._outlet is not _no_outlet and isinstance(self._source, Body):
@@ -141,6 +145,8 @@ class EventStream(Flowing):
         elif not self._outlet(seen):
             self._left = seen
             return False
+        else:
+            self._told_at = watch.last_at
         return not (watch.done and watch.lingers)
 
     async def __anext__(self) -> bytes:
@@ -170,12 +176,12 @@ class EventStream(Flowing):
         except SluiceError as failure:
             raise self._broken(failure) from None
         except httpx.HTTPError as error:
-            raise self._broken(translated(error)) from None
+            return self._cut(error)
         except asyncio.CancelledError:
             if name := clock.caught():
                 raise self._broken(timeout(name)) from None
             raise
-        await self._linger()
+        self._stop()
         raise StopAsyncIteration
 
     def _set_clock(self, watch: Watch, clock: Clock) -> None:
@@ -189,6 +195,21 @@ class EventStream(Flowing):
         else:
             clock.set("first_token", self._first_by - self._loop.time())
 
+    def _stop(self) -> None:
+        """All events have come: what follows them is for nobody."""
+        self._ended = self._lingers = True
+        if isinstance(self._source, Body):
+            self._source.pass_to(None)
+
+    def _cut(self, error: httpx.HTTPError) -> bytes:
+        """The bytes that end a stream whose connection broke behind a complete answer. Raises where it is not one."""
+        if not self.watch.complete or isinstance(self.watch, RawWatch):
+            raise self._broken(translated(error)) from None
+        try:
+            return self._last()
+        except SluiceError as failure:
+            raise self._broken(failure) from None
+
     def _broken(self, failure: SluiceError) -> SluiceError:
         """The failure that ends this stream."""
         self._ended, self.failure = True, failure
@@ -201,38 +222,36 @@ class EventStream(Flowing):
         """The bytes that end the stream. Raises upstream_truncated where it is not complete."""
         self._ended = True
         rest = self._reader.finish()
+        if rest and not rest.endswith((b"\n\n", b"\r\n\r\n")):
+            rest += b"\n\n"  # it lacks its empty line; half an event is no JSON, and is dropped as such
         seen = self.watch.see(rest) if rest else b""
         if not self.watch.complete:
             raise SluiceError(
                 "upstream_truncated", "The upstream's stream ended before the answer was complete.", again="same"
             )
         if not self.watch.done:
-            seen += DONE if not rest or rest.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n" + DONE
+            seen += DONE
         if not seen:
             raise StopAsyncIteration
         return seen
 
-    async def _linger(self) -> None:
-        """Waits a moment for the end of the body, so that the connection can be used again."""
-        self._ended = True
-        if isinstance(self._source, Body):
-            self._source.pass_to(None)  # what follows the last event is for nobody
-        self._clock.set("idle", _LINGER)
-        try:
-            async for _ in self._pieces:
-                pass
-        except asyncio.CancelledError:
-            if self._clock.caught() is None:
-                raise
-        except httpx.HTTPError:
-            pass  # the answer is complete; how the connection ended no longer matters
-        finally:
-            self._clock.clear()
-
     async def aclose(self) -> None:
-        """Ends it; an answer not read to its end costs the connection."""
-        self._ended = True
-        await self._source.aclose()
+        """Ends it; an answer not read to its end costs the connection, so the last bytes of a body are waited for."""
+        try:
+            if self._lingers:
+                await self._linger()
+        finally:
+            self._ended, self._lingers = True, False
+            await self._source.aclose()
+
+    async def _linger(self) -> None:
+        """Waits a moment for the end of the body; the client has its answer already."""
+        try:
+            async with asyncio.timeout(_LINGER):
+                async for _ in self._pieces:
+                    pass
+        except (TimeoutError, httpx.HTTPError, SluiceError):
+            pass  # the answer is complete; how the connection ended does not matter
 
 
 class Stream(Protocol):
