@@ -4,26 +4,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from pydantic import BaseModel
-
 from proxy.settings.addresses import is_loopback
 from proxy.settings.policies import RequestRewriting, ResponseRewriting
-from proxy.settings.problems import Path, dotted, nearest
+from proxy.settings.problems import Path, nearest
 from proxy.settings.routes import RouteSettings
 from proxy.settings.schema import Settings
 from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
 
 Finding = tuple[Path, str]
 
-NOT_YET: Final[Mapping[str, str]] = {}
-"""Keys that parse but whose feature is not built: any value but the default is refused. `*`: every name or number."""
-
-_DEFAULTS: Final = {"routes.*.stream_safety": "live"}  # as good as left out
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_MODEL: Final = "the model cannot be set by rewriting: use `to`, or `response.model` for the name in answers"
 
 
-def check(settings: Settings, upstreams: Iterable[str], not_yet: Mapping[str, str]) -> Iterator[Finding]:
+def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
     """Everything that is wrong between the parts. `upstreams`: all names written, faulty ones too."""
     names = list(upstreams)
     yield from check_access(settings)
@@ -39,9 +33,6 @@ def check(settings: Settings, upstreams: Iterable[str], not_yet: Mapping[str, st
         yield from _check_catalogue(("personas", name, "model"), persona.upstream, persona.model, settings.upstreams)
         if any(_is_model(path) for path in persona.set):
             yield ("personas", name, "set"), "the model of a persona is set by its key `model`"
-    for pattern, feature in not_yet.items():
-        for path in _used(settings, tuple(pattern.split(".")), (), _DEFAULTS.get(pattern)):
-            yield path, f"not available in this version ({feature})"
 
 
 def check_access(settings: Settings) -> Iterator[Finding]:
@@ -144,26 +135,3 @@ def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRe
 
 def _is_model(path: str) -> bool:
     return path.partition(".")[0].lower() == "model"
-
-
-def _used(value: object, steps: Path, path: Path, default: object) -> Iterator[Path]:
-    """Paths that a pattern with `*` matches and whose values are not the default."""
-    if not steps:
-        yield path
-        return
-    step, rest = steps[0], steps[1:]
-    if step == "*":
-        items: Iterable[tuple[str | int, object]] = ()
-        if isinstance(value, Mapping):
-            items = value.items()
-        elif isinstance(value, tuple):
-            items = enumerate(value)
-        for key, item in items:
-            yield from _used(item, rest, (*path, key), default)
-    elif isinstance(value, BaseModel):
-        field = type(value).model_fields.get(str(step))
-        if field is None:
-            raise KeyError(f"no such key: {dotted((*path, step))}")
-        found = getattr(value, str(step))
-        if rest or found not in (field.get_default(call_default_factory=True), default):
-            yield from _used(found, rest, (*path, step), default)

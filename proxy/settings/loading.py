@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.settings.addresses import ProviderFacts, store_beside
-from proxy.settings.checks import NOT_YET, check
+from proxy.settings.checks import check
 from proxy.settings.environment import Environment, first_variable, read_environment
 from proxy.settings.problems import ConfigError, Findings, Mark, Problem, nearest, one_of
 from proxy.settings.problems import Path as Place
@@ -20,12 +20,11 @@ def load(
     environ: Mapping[str, str],
     providers: Mapping[str, ProviderFacts],
     server: Mapping[str, object] | None = None,
-    not_yet: Mapping[str, str] = NOT_YET,
 ) -> Settings:
     """The settings in the file at `path`, with a `.env` beside it below `environ`.
 
-    `server`: what the command line says instead of the file's `server`. `not_yet`: keys whose feature is missing.
-    Raises ConfigError with everything that is wrong.
+    `server`: what the command line says instead of the file's `server`. Raises ConfigError with everything that is
+    wrong.
     """
     environment, problems = read_environment(path.parent / ".env", environ)
     try:
@@ -42,7 +41,7 @@ def load(
     if settings is None:
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     access_is_whole = not any(place[:1] in (("access",), ("server",)) for place in findings.found)
-    for place, message in check(settings, names, not_yet):
+    for place, message in check(settings, names):
         if place[:1] != ("access",) or access_is_whole:
             findings.add(original(place, data), message)
     settings = _resolved(settings, environment, providers, findings)

@@ -31,7 +31,7 @@ def written(folder: Path, text: str) -> Path:
 
 def planned(folder: Path, text: str) -> Plan:
     """The plan of a configuration, its routing tests passed. Raises ConfigError, and AssertionError for a test."""
-    settings = load(written(folder, text), {}, FACTS, not_yet={})
+    settings = load(written(folder, text), {}, FACTS)
     made = plan(settings, Upstreams(), {}, Choices())
     for test in settings.tests:
         assert explained_test(made.router, test.model, test.expect) == ""

@@ -18,9 +18,9 @@ SMALL: Final = "upstreams:\n  o: {provider: ollama}\n"
 
 
 def loaded(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a config.yaml with this text, every feature there."""
+    """The settings of a config.yaml with this text."""
     (folder / "config.yaml").write_text(text, "utf-8")
-    return load(folder / "config.yaml", environ or {}, PROVIDERS, not_yet={})
+    return load(folder / "config.yaml", environ or {}, PROVIDERS)
 
 
 def problems(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> list[str]:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings import ConfigError, load
-from proxy.settings.checks import NOT_YET
-from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
+from tests.settings.facts import loaded, problems
 
 UPSTREAMS = """upstreams:
   ollama: {provider: ollama}
@@ -158,59 +156,3 @@ def test_upstreams_that_cannot_be(tmp_path: Path, text: str, found: str) -> None
 
 def test_no_upstream_at_all(tmp_path: Path) -> None:
     assert problems(tmp_path, "upstreams: {}\n") == ["1:1: upstreams: at least one upstream is needed"]
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("server: {workers: 2}", "3:10: server.workers"),
-        ("server: {workers: 1}", None),
-        ("defaults: {breaker: {failures: 9}}", "3:12: defaults.breaker"),
-        ("defaults: {breaker: {failures: 5, open_for: 15s}}", None),
-        ("defaults: {stream_safety: whole}", "3:12: defaults.stream_safety"),
-        ("defaults: {stream_safety: live}", None),
-        ("routes: [{prefix: p, to: o}, {prefix: q, to: o, stream_safety: resume}]", "3:49: routes.1.stream_safety"),
-        ("routes: [{prefix: p, to: o, stream_safety: live}]", None),
-        ("routes: [{prefix: p, to: o, cache: {exact: 1h}}]", "3:29: routes.0.cache"),
-        ("cache: {max_size: 1MB}", "3:1: cache"),
-        ("log: {content: true}", "3:7: log.content"),
-        ("log: {content: false, level: debug}", None),
-        ("vapi: {secret: s}", "3:1: vapi"),
-        ("vapi: {secret: '${NONE:-}'}", None),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_where_it_is_used(tmp_path: Path, text: str, place: str | None) -> None:
-    every = {key: "x" for key in SETTINGS_NOT_BUILT}
-    (tmp_path / "config.yaml").write_text(f"{SMALL}{text}\n")
-    try:
-        load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet=every)
-        found = None
-    except ConfigError as error:
-        found = str(error).removeprefix(f"{error.file}:")
-    assert found == (f"{place}: not available in this version (x)" if place else None)
-
-
-SETTINGS_NOT_BUILT = (  # a table of its own: that of the code shrinks as features land
-    "server.workers",
-    "defaults.breaker",
-    "defaults.stream_safety",
-    "routes.*.stream_safety",
-    "routes.*.cache",
-    "cache",
-    "vapi",
-    "log.content",
-)
-
-
-def test_the_table_names_only_keys_that_there_are(tmp_path: Path) -> None:
-    """A row for a key that does not exist would refuse nothing."""
-    sample = (Path(__file__).parent / "contract.yaml").read_text("utf-8")
-    (tmp_path / "config.yaml").write_text(sample)
-    for key in NOT_YET:
-        try:
-            load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet={key: "x"})
-        except ConfigError as error:
-            assert all(problem.message == "not available in this version (x)" for problem in error.problems)
-    (tmp_path / "config.yaml").write_text(SMALL)
-    with pytest.raises(KeyError, match="no such key: upstreams.o.x"):
-        load(tmp_path / "config.yaml", {}, PROVIDERS, not_yet={"upstreams.*.x": "x"})
