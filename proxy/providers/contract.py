@@ -39,7 +39,6 @@ class Target:
     via: str = field(default="", repr=False)  # forward proxy URL, "h2", or "": our own HTTP/1.1 connection
     weight: int = 1
     prefill: bool | frozenset[str] = False  # can go on from an assistant message: all models, or these
-    limits: Model | None = None  # what config.yaml says, over what the catalogue says
     options: Mapping[str, Any] = field(default_factory=dict)  # provider-specific keys of the upstream
     off: str = ""  # why it cannot be called: "OPENROUTER_API_KEY is not set"; "": it can
 
@@ -169,7 +168,3 @@ class Provider:
     def listed_as(self, model: str) -> str:
         """The name that the upstream's own list has for a model that goes by several."""
         return model
-
-    def unhealthy(self, status: int) -> bool:
-        """Whether this status of a catalogue request says that the upstream would not answer calls either."""
-        return status in (401, 402, 403) or status >= 500
