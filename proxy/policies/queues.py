@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy.errors import SluiceError
@@ -22,17 +20,8 @@ class Gate:
     _waiting: OrderedDict[str, deque[asyncio.Future[None]]] = field(default_factory=OrderedDict)
     _queued: int = 0
 
-    @asynccontextmanager
-    async def place(self, tenant: str) -> AsyncIterator[None]:
-        """A place for the time of the block. Raises policy_concurrency where none comes free in time."""
-        await self.enter(tenant)
-        try:
-            yield
-        finally:
-            self.leave()
-
     async def enter(self, tenant: str) -> None:
-        """Takes a place, to be given back by `leave`. Raises policy_concurrency."""
+        """Takes a place, to be given back by `leave`. Raises policy_concurrency where none comes free in time."""
         if self.inside < self.places and not self._queued:
             self.inside += 1
             return
