@@ -26,29 +26,16 @@ TICK: Final = 0.02
 
 
 class Drain:
-    """What the app can know of the process's ending.
+    """What the app can know of the process's ending. `draining`: readiness is over."""
 
-    `draining`: readiness is over. `cut`: running calls are told to end; from then on a CancelledError in a call means
-    `proxy_draining`. A call that wants to end in its own way adds a callback to `callbacks`, and takes it out at its
-    end: it has GRACE seconds before it is cancelled like the others.
-    """
-
-    __slots__ = ("draining", "cut", "callbacks")
+    __slots__ = ("draining",)
 
     def __init__(self) -> None:
         self.draining = False
-        self.cut = False
-        self.callbacks: set[Callable[[], None]] = set()
 
     def begin(self) -> None:
         """Readiness ends."""
         self.draining = True
-
-    def end(self) -> None:
-        """The running calls' time is over."""
-        self.draining = self.cut = True
-        for callback in tuple(self.callbacks):
-            callback()
 
 
 def _nothing() -> None:
@@ -161,8 +148,6 @@ class Server(uvicorn.Server):
             connection.shutdown()
         await self._until(self._done_or_forced, self.serving.drain)
         if not self._done():
-            self.drain.end()
-            await self._until(lambda: not self.drain.callbacks, GRACE)  # calls that end in their own way come first
             for connection in self._connections():
                 connection.cut()
             await self._until(self._said, GRACE)
