@@ -12,18 +12,15 @@ class CannotListen(Exception):
     """An address cannot be had; the text names it and the cause."""
 
 
-def listen(host: str, port: int, shared: bool = False) -> list[socket.socket]:
-    """Listening sockets for every address that `host` stands for, all at one port; port 0: one that is free.
-
-    `shared`: other processes may listen there too (SO_REUSEPORT), and the kernel spreads connections over them.
-    """
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for every address that `host` stands for, all at one port; port 0: one that is free."""
     with ExitStack() as opened:
         try:
             sockets: list[socket.socket] = []
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, address in dict.fromkeys((info[0], info[4]) for info in found):
                 at = sockets[0].getsockname()[1] if sockets else port
-                sockets.append(opened.enter_context(_open(family, (address[0], at, *address[2:]), shared)))
+                sockets.append(opened.enter_context(_open(family, (address[0], at, *address[2:]))))
         except OSError as error:
             raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         opened.pop_all()
@@ -38,12 +35,10 @@ def inherited(fds: tuple[int, ...]) -> list[socket.socket]:
     return sockets
 
 
-def _open(family: socket.AddressFamily, address: tuple[object, ...], shared: bool) -> socket.socket:
+def _open(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)

@@ -59,7 +59,6 @@ class Serving:
     port: int = 8080  # 0: one that is free
     drain: float = 30.0  # seconds that running calls may go on after the first signal
     notice: float = 0.0  # seconds that new connections are still taken after readiness has ended
-    shared: bool = False  # several processes listen at this address
     limits: Limits = field(default_factory=Limits)
 
 
@@ -71,7 +70,7 @@ def serve(
     `sockets`: listening ones that another process has opened for this one.
     """
     try:
-        sockets = sockets or listen(serving.host, serving.port, serving.shared)
+        sockets = sockets or listen(serving.host, serving.port)
     except CannotListen as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1

@@ -25,13 +25,6 @@ def test_a_port_in_use_is_named() -> None:
             listen("127.0.0.1", port)
 
 
-def test_shared_ports_are_had_twice() -> None:
-    [first] = listen("127.0.0.1", 0, shared=True)
-    with first:
-        [second] = listen("127.0.0.1", first.getsockname()[1], shared=True)
-        second.close()
-
-
 def test_a_name_that_is_none_is_named() -> None:
     with pytest.raises(CannotListen, match="nowhere.invalid:80: "):
         listen("nowhere.invalid", 80)
