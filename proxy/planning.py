@@ -103,7 +103,7 @@ def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] 
 
 def keep_models(before: Shelf | None, now: Shelf) -> None:
     """A reload keeps what was fetched, where the upstream is still the same place."""
-    if before is not None and before.target.base == now.target.base and before.state == "fetched" == before.state:
+    if before is not None and before.target.base == now.target.base and before.state == "fetched":
         if now.fixed is None and before.fetched_at is not None and not now.target.off:
             now.take(before.models.values())
             now.fetched_at, now.trouble = before.fetched_at, before.trouble
