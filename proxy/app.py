@@ -20,7 +20,7 @@ from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
 from proxy.exposing import exposed
 from proxy.instruments import Instruments
-from proxy.keeping import cache_of
+from proxy.keeping import cache_of, compares
 from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
@@ -131,7 +131,7 @@ class Sluice:
             self.metrics.reloads.labels("failed").inc()
             log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
             raise
-        if (settings.cache, _similar_routes(settings)) != (self.settings.cache, _similar_routes(self.settings)):
+        if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
             before_cache, self.cache = self.cache, cache_of(settings, self._count_cache, lambda: self.plant.gateway)
             self.upstreams.later(before_cache.aclose())
         before, self.plant = self.plant, built(self, settings)
@@ -240,7 +240,7 @@ class Sluice:
             await asyncio.sleep(_FOLLOW)
 
     async def _feel(self) -> None:
-        """Looks after how late the event loop is, and how much memory is taken."""
+        """Looks from time to time how late the event loop is, and how much memory is taken."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _FEEL
@@ -265,8 +265,3 @@ class Sluice:
             if model.state == "stopped":
                 await model.start()
         self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
-
-
-def _similar_routes(settings: Settings) -> bool:
-    """Whether any route compares questions."""
-    return any(route.cache is not None and route.cache.similar for route in settings.routes)

@@ -1,23 +1,19 @@
 """Puts the cache together: its store, and for `similar` the embedder, the index and whoever verifies."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import orjson
 
 from proxy.caches.opening import MissingExtra, opened
 from proxy.call import Call
+from proxy.embedders.upstream import Ask, UpstreamEmbedder
 from proxy.gateway import Gateway
 from proxy.jsonspans import model_span
 from proxy.settings import Settings
 from proxy.stages.caching import Cache, Similar
 
-if TYPE_CHECKING:
-    pass
-
 _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic": pip install "sluice[semantic]".'
-
-Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
 
 
 def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
@@ -27,16 +23,20 @@ def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Cal
     return Cache(opened(settings.cache.store, room), count, similar)
 
 
+def compares(settings: Settings) -> bool:
+    """Whether any route compares questions."""
+    return any(route.cache is not None and route.cache.similar for route in settings.routes)
+
+
 def _similar(settings: Settings, ask: Ask) -> Similar | None:
     """What finds similar questions; None where no route asks for it."""
-    if not any(route.cache is not None and route.cache.similar for route in settings.routes):
+    if not compares(settings):
         return None
     said = settings.cache.similar
     name = said.embedder if said else "local"
     try:
         from proxy.caches.vectors import Index
         from proxy.embedders.local import MiniLM
-        from proxy.embedders.upstream import UpstreamEmbedder
         from proxy.embedders.worker import Worker
         from proxy.stages.similarity import Similarity, verifying
     except ImportError as missing:
