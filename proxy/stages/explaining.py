@@ -19,24 +19,16 @@ def explain(router: Router, screen: Screen, call: Call) -> dict[str, Any]:
     """
     choice = router.choose(call)
     route = choice.route
-    beaten = [shown(other) for other in router.matching(call.model) if other is not route]
-    cache = route.policies.cache
     return {
-        "route": shown(route),
-        "beaten": beaten,
+        "route": route.name,
+        "beaten": [other.name for other in router.matching(call.model) if other is not route],
         "targets": [_target(screen, call, route, target) for target in choice.targets],
-        "cache": None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None},
+        "cache": _cache(route),
     }
-
-
-def shown(route: Route) -> str:
-    """A route as people name it."""
-    return route.name
 
 
 def shown_whole(route: Route) -> dict[str, Any]:
     """A route with its targets as written."""
-    cache = route.policies.cache
     return {
         "name": route.name,
         "match": route.match,
@@ -47,8 +39,14 @@ def shown_whole(route: Route) -> dict[str, Any]:
             for target in route.to
         ],
         "stream_safety": route.policies.stream_safety,
-        "cache": None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None},
+        "cache": _cache(route),
     }
+
+
+def _cache(route: Route) -> dict[str, float | None] | None:
+    """How long the route keeps answers, in seconds; None: it keeps none."""
+    cache = route.policies.cache
+    return None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None}
 
 
 def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[str, Any]:
