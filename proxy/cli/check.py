@@ -1,24 +1,16 @@
 """`sluice check`: validates a configuration, runs its routing tests and prints the routing table."""
 
 import argparse
-import os
-from pathlib import Path
 
-from proxy.planning import Choices, Plan, default_upstream, loaded, plan
-from proxy.upstream.sending import Upstreams
+from proxy.cli.configured import add_config, planned
+from proxy.planning import Choices, default_upstream
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("check", help="validate a configuration and print its routing table")
-    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
-    parser.add_argument("config", nargs="?", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
+    add_config(parser, "config")
     parser.set_defaults(run=run)
-
-
-def planned(config: Path) -> Plan:
-    """The plan of a file, by which nothing is started. Raises ConfigError."""
-    return plan(loaded(config, os.environ), Upstreams(), {}, Choices())
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,14 +1,13 @@
 """`sluice explain`: what would happen to a call, from the file alone."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import orjson
 
 from proxy.call import Call
-from proxy.cli.check import planned
+from proxy.cli.configured import add_config, planned
 from proxy.doors.reading import fill
 from proxy.errors import SluiceError
 from proxy.stages.explaining import explain
@@ -19,8 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("explain", help="show where a model name leads and what would be sent")
     parser.add_argument("model", help="as a client would ask for it")
     parser.add_argument("--body", type=Path, help="a file with a chat body; its model is the one given")
-    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
-    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
+    add_config(parser)
     parser.set_defaults(run=run)
 
 

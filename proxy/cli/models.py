@@ -5,9 +5,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
+from proxy.cli.configured import add_config
 from proxy.planning import Choices, Plan, loaded, plan
 from proxy.settings import Settings
 from proxy.stages.catalog import Shelf
@@ -23,8 +23,7 @@ Embedded = Mapping[str, EmbeddedModel]
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("models", help="list the models of every upstream")
-    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
-    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
+    add_config(parser)
     parser.add_argument("--upstream", help="only this one")
     parser.set_defaults(run=run)
 

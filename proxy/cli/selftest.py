@@ -11,7 +11,7 @@ from typing import get_args
 import orjson
 import uvloop
 
-from proxy.cli.check import planned
+from proxy.cli.configured import add_config, planned
 from proxy.errors import SluiceError
 from proxy.selftest.card import as_json, entry, heading, totals
 from proxy.selftest.exchanging import Wish, subject
@@ -23,8 +23,7 @@ from proxy.settings.policies import StreamSafety
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("selftest", help="run your routes against a wall of upstream faults")
-    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
-    parser.add_argument("config", nargs="?", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
+    add_config(parser, "config")
     parser.add_argument("--route", default="", metavar="MODEL", help="the model to ask for; else the widest route's")
     parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="over the route's stream_safety")
     parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: all clocks 20 times faster")

@@ -6,9 +6,9 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 from proxy.app import Sluice
+from proxy.cli.configured import add_config
 from proxy.instruments import Instruments
 from proxy.logs import configure, dropped_lines
 from proxy.orphans import end_with
@@ -25,8 +25,7 @@ log = logging.getLogger("sluice")
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("serve", help="run the proxy")
-    said = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
-    parser.add_argument("--config", type=Path, default=said, help="else $SLUICE_CONFIG, else config.yaml")
+    add_config(parser)
     parser.add_argument("--host", help="over server.host")
     parser.add_argument("--port", type=int, help="over server.port")
     parser.add_argument("--workers", type=int, help="over server.workers")
