@@ -28,7 +28,7 @@ from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring
 from proxy.stages.dispatch import Dispatch, Helpers
 from proxy.stages.metering import Meter
-from proxy.upstream.embedded import EmbeddedModel, unused_port
+from proxy.upstream.embedded import packaged, unused_port
 from proxy.upstream.tools import Tools
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
     for name, upstream in settings.upstreams.items():
         if upstream.provider == "llamacpp" and not upstream.base_url and name not in sluice.embedded:
             port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
-            sluice.embedded[name] = EmbeddedModel(None, "smollm2-135m-instruct", threads=1, port=port)
+            sluice.embedded[name] = packaged(port)
     made = plan(
         settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.choices
     )
