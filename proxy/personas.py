@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from proxy.errors import SluiceError
+from proxy.stages.charting import Preset
 
 if TYPE_CHECKING:
     from proxy.planning import Plan
@@ -80,14 +81,18 @@ class Personas:
 
     def listed(self, plan: "Plan", upstream: str | None) -> list[dict[str, Any]]:
         """`[{name, upstream, model, system, set, source}]`, the config's first."""
-        configured = [
-            {"name": name, "upstream": each.upstream, "model": each.model, "system": each.system,
-             "set": dict(each.set), "source": "config"}
-            for name, each in plan.settings.personas.items()
-        ]  # fmt: skip
-        stored = [
-            {"name": each.name, "upstream": each.upstream, "model": each.model, "system": each.system,
-             "set": each.set, "source": "store"}
-            for each in self.made.values() if each.name not in plan.settings.personas
-        ]  # fmt: skip
+        taken = plan.settings.personas
+        configured = [_listed(name, each, "config") for name, each in taken.items()]
+        stored = [_listed(name, each, "store") for name, each in self.made.items() if name not in taken]
         return [each for each in configured + stored if upstream in (None, each["upstream"])]
+
+
+def _listed(name: str, preset: Preset, source: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "upstream": preset.upstream,
+        "model": preset.model,
+        "system": preset.system,
+        "set": dict(preset.set),
+        "source": source,
+    }
