@@ -8,7 +8,7 @@ from proxy.providers.contract import Target
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds; see contract 2, `defaults.timeouts`."""
+    """Seconds that the parts of a call may take, as `timeouts` in config.yaml has them."""
 
     connect: float
     first_token: float

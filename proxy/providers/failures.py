@@ -148,7 +148,7 @@ def _too_long(status: int, report: Report) -> bool:
 
 
 def _again(status: int, headers: Headers) -> Again:
-    """What may follow a failure that was not the client's, by contract 4.2."""
+    """What may follow a failure that was not the client's."""
     if value(headers, b"x-should-retry") == b"false":
         return "next"
     return "same" if status in (408, 409, 425, 429) or status >= 500 else "next"

@@ -136,6 +136,6 @@ FURTHER: Final = (
     Fault(42, "client leaves in mid-stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came), alone=True),
     Fault(43, "client leaves between two tries", _pause, _NOTHING, backing_off, alone=True),
 )  # fmt: skip
-"""Every other fault that reliability.md names and that can be made from outside."""
+"""Every other fault that can be made from outside."""
 
 WALL: Final = (*SIXTEEN, *FURTHER)

@@ -29,7 +29,7 @@ MOST_SERIES: Final = 8_000  # from which on label values that a client has a han
 
 
 class Metrics:
-    """The metrics of contract 5."""
+    """Every metric but the one of the log itself; docs/operations.md has the table."""
 
     def __init__(self, made: Instruments) -> None:
         self._made = made

@@ -35,7 +35,7 @@ FOR_CLIENTS = {
     "/v1/models": None,
     "/v1/models/east/gpt-4o": None,
 }
-"""The paths of contract 3.1 with a body that is answered; None: a GET."""
+"""The paths for clients (docs/http-api.md) with a body that is answered; None: a GET."""
 FOR_OPERATORS = [
     ("GET", "/metrics"),
     ("GET", "/livez"),
@@ -51,7 +51,7 @@ FOR_OPERATORS = [
     ("GET", "/admin/calls"),
     ("GET", "/admin/models?upstream=east"),
 ]
-"""The paths of contract 3.2 but the page itself, and what the page asks besides."""
+"""The paths for operators but the page itself, and what the page asks besides."""
 ADMIN = [(method, path) for method, path in FOR_OPERATORS if path.startswith("/admin")]
 
 
