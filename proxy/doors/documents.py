@@ -72,9 +72,7 @@ def page(described: Mapping[str, Any]) -> str:
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             tags.setdefault(operation["tags"][0], []).append(_operation(path, method, operation))
-    parts = [
-        f'<section id="{tag}"><h2>{escape(_TITLES[tag])}</h2>{"".join(found)}</section>' for tag, found in tags.items()
-    ]
+    parts = [_section(tag, _TITLES[tag], found) for tag, found in tags.items()]
     parts.append(_section("Schemas", "Schemas", itertools.starmap(_schema, described["components"]["schemas"].items())))
     links = "".join(f'<a href="#{tag}">{escape(_TITLES[tag])}</a>' for tag in tags)
     return (
