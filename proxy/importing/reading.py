@@ -4,9 +4,9 @@ from math import isfinite
 from typing import Any, Final, TypeGuard
 
 from proxy.settings.addresses import web_address
+from proxy.settings.values import FRAMING
 
 _LARGEST: Final = 10**12
-_FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
 
 
 def number(value: Any) -> float | int | None:
@@ -37,7 +37,7 @@ def address(text: str) -> bool:
 
 def header_name(name: object) -> bool:
     """Whether HTTP can carry a header of this name, and an upstream may set it."""
-    if not isinstance(name, str) or not name.isascii() or name.lower() in _FRAMING:
+    if not isinstance(name, str) or not name.isascii() or name.lower() in FRAMING:
         return False
     return bool(name) and name.replace("-", "").replace("_", "").isalnum()
 

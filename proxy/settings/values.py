@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 _VARIABLE: Final = r"\$\{"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
+FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
+"""Headers that belong to the connection."""
 
 
 class Part(BaseModel):
@@ -59,7 +60,7 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _header(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ValueError("expected header names of letters, digits and dashes")
-    if name.lower() in _FRAMING:
+    if name.lower() in FRAMING:
         raise ValueError(f"the header {name.lower()} belongs to the connection and cannot be set")
     return name.lower()
 
