@@ -38,7 +38,6 @@ RELOADS: Final = _FAMILIES["sluice_config_reloads_total"].name
 MALFORMED: Final = _FAMILIES["sluice_malformed_events_total"].name
 UPSTREAM_SENT: Final = _FAMILIES["sluice_upstream_sent_total"].name
 DISPATCH_SENT: Final = _FAMILIES["sluice_dispatch_sent_total"].name
-VAPI_EVENTS: Final = _FAMILIES["sluice_vapi_events_total"].name
 BUILD: Final = _FAMILIES["sluice_build_info"].name
 LOG_DROPPED: Final = _FAMILIES["sluice_log_lines_dropped_total"].name
 
