@@ -189,16 +189,11 @@ def keep(trace: Trace, piece: bytes) -> None:
 
 
 def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
-    """The beginnings of a prompt and of the answer's pieces behind it; none where nothing was kept."""
+    """The prompt and the answer as far as `keep` has kept them; none where it has kept nothing."""
     if not kept:
         return {}
     prompt, *pieces = kept
-    answer = bytearray()
-    for piece in pieces:
-        answer += piece[: _LONGEST - len(answer)]
-        if len(answer) == _LONGEST:
-            break
-    return {"prompt": prompt[:_LONGEST].decode("utf-8", "replace"), "answer": answer.decode("utf-8", "replace")}
+    return {"prompt": prompt.decode("utf-8", "replace"), "answer": b"".join(pieces).decode("utf-8", "replace")}
 
 
 def one_line(said: dict[str, Any]) -> str:
