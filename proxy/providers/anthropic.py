@@ -13,7 +13,7 @@ from proxy.providers.anthropic_requests import Translation
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
-from proxy.providers.reading import malformed, parsed, unix_seconds
+from proxy.providers.reading import malformed, object_of, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
 API_VERSION: Final = "2023-06-01"
@@ -113,8 +113,7 @@ def _model(entry: Mapping[str, Any]) -> Model:
 
 def _of(fields: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     for name in path:
-        inner = fields.get(name)
-        fields = inner if isinstance(inner, dict) else {}
+        fields = object_of(fields.get(name))
     return fields
 
 

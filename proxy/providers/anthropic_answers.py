@@ -8,7 +8,7 @@ import orjson
 
 from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
 from proxy.providers.failures import error_in_event
-from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, parsed
+from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, object_of, parsed, string_of
 from proxy.sse import DONE, EventCutter, events, payload
 
 FINISH: Final = {
@@ -60,13 +60,13 @@ class AnthropicReader(TranslatingReader):
         event = orjson.loads(data)
         kind = event.get("type") if isinstance(event, dict) else None
         if kind == "content_block_delta":
-            return self._delta(_index(event), _dict(event.get("delta")))
+            return self._delta(_index(event), object_of(event.get("delta")))
         if kind == "content_block_start":
-            return self._start(_index(event), _dict(event.get("content_block")))
+            return self._start(_index(event), object_of(event.get("content_block")))
         if kind == "content_block_stop":
             return self._stop(_index(event))
         if kind == "message_start":
-            return self._open(_dict(event.get("message")))
+            return self._open(object_of(event.get("message")))
         if kind == "message_delta":
             return self._end_turn(event)
         if kind == "message_stop":
@@ -83,39 +83,39 @@ class AnthropicReader(TranslatingReader):
         self._usage |= _known(message.get("usage"))
         if self._chunks is not None:
             return b""
-        self._model = _string(message.get("model")) or self._model
-        self._chunks = Chunks(self._model, _string(message.get("id")), "reasoning_content")
+        self._model = string_of(message.get("model")) or self._model
+        self._chunks = Chunks(self._model, string_of(message.get("id")), "reasoning_content")
         return self._chunks.role()
 
     def _start(self, index: int, block: Json) -> bytes:
         kind = block.get("type")
         if kind == "text":
-            return self._say(_string(block.get("text")))
+            return self._say(string_of(block.get("text")))
         if kind == "thinking":
-            self._blocks[index] = Block("thinking", signature=_string(block.get("signature")))
-            return self._muse(self._blocks[index], _string(block.get("thinking")))
+            self._blocks[index] = Block("thinking", signature=string_of(block.get("signature")))
+            return self._muse(self._blocks[index], string_of(block.get("thinking")))
         if kind == "redacted_thinking":
-            return self._write({"thinking_blocks": [{"type": kind, "data": _string(block.get("data"))}]})
+            return self._write({"thinking_blocks": [{"type": kind, "data": string_of(block.get("data"))}]})
         if kind != "tool_use":
             return b""
         self._blocks[index] = Block("tool_use", self._calls, block.get("input"))
         self._calls += 1
-        call = tool_call(_string(block.get("id")), _string(block.get("name")), "", self._calls - 1)
+        call = tool_call(string_of(block.get("id")), string_of(block.get("name")), "", self._calls - 1)
         return self._write({"tool_calls": [call]})
 
     def _delta(self, index: int, delta: Json) -> bytes:
         kind = delta.get("type")
         if kind == "text_delta":
-            return self._say(_string(delta.get("text")))
+            return self._say(string_of(delta.get("text")))
         if (block := self._blocks.get(index)) is None:
             return b""
-        if kind == "input_json_delta" and (piece := _string(delta.get("partial_json"))):
+        if kind == "input_json_delta" and (piece := string_of(delta.get("partial_json"))):
             block.argued = True
             return self._arguments(block, piece)
         if kind == "thinking_delta":
-            return self._muse(block, _string(delta.get("thinking")))
+            return self._muse(block, string_of(delta.get("thinking")))
         if kind == "signature_delta":
-            block.signature += _string(delta.get("signature"))
+            block.signature += string_of(delta.get("signature"))
         return b""
 
     def _stop(self, index: int) -> bytes:
@@ -124,13 +124,13 @@ class AnthropicReader(TranslatingReader):
         if block is None:
             return b""
         if block.kind == "tool_use":
-            return b"" if block.argued else self._arguments(block, json_text(_dict(block.input), "Anthropic"))
+            return b"" if block.argued else self._arguments(block, json_text(object_of(block.input), "Anthropic"))
         thought = {"type": "thinking", "thinking": block.text, "signature": block.signature}
         return self._write({"thinking_blocks": [thought]}) if block.signature else b""
 
     def _end_turn(self, event: Json) -> bytes:
         self._usage |= _known(event.get("usage"))
-        reason = _string(_dict(event.get("delta")).get("stop_reason"))
+        reason = string_of(object_of(event.get("delta")).get("stop_reason"))
         if not reason or self._finished:
             return b""
         self._finished = True
@@ -170,28 +170,30 @@ def whole_message(model: str, body: bytes) -> bytes:
         raise error
     if not isinstance(content := answer.get("content"), list):
         raise malformed("Anthropic")
-    if not (reason := _string(answer.get("stop_reason"))):
+    if not (reason := string_of(answer.get("stop_reason"))):
         raise cut_short("Anthropic")
     choice = {"message": _message(content), "finish_reason": FINISH.get(reason, "stop")}
-    name = _string(answer.get("model")) or model
-    return chat_completion(name, choice, counts_of(_known(answer.get("usage"))), _string(answer.get("id")))
+    name = string_of(answer.get("model")) or model
+    return chat_completion(name, choice, counts_of(_known(answer.get("usage"))), string_of(answer.get("id")))
 
 
 def _message(content: list[Any]) -> Json:
     blocks = [block for block in content if isinstance(block, dict)]
     if len(blocks) == 1 and blocks[0].get("type") == "text":
-        return {"role": "assistant", "content": _string(blocks[0].get("text"))}
-    said = "".join(_string(block.get("text")) for block in blocks if block.get("type") == "text")
+        return {"role": "assistant", "content": string_of(blocks[0].get("text"))}
+    said = "".join(string_of(block.get("text")) for block in blocks if block.get("type") == "text")
     thoughts = [block for block in blocks if block.get("type") in ("thinking", "redacted_thinking")]
     calls = [
         tool_call(
-            _string(block.get("id")), _string(block.get("name")), json_text(_dict(block.get("input")), "Anthropic")
+            string_of(block.get("id")),
+            string_of(block.get("name")),
+            json_text(object_of(block.get("input")), "Anthropic"),
         )
         for block in blocks
         if block.get("type") == "tool_use"
     ]
     message: Json = {"role": "assistant", "content": said if said or not calls else None}
-    if mused := "".join(_string(block.get("thinking")) for block in thoughts):
+    if mused := "".join(string_of(block.get("thinking")) for block in thoughts):
         message["reasoning_content"] = mused
     if thoughts:
         message["thinking_blocks"] = thoughts
@@ -209,9 +211,9 @@ def counts_of(counts: Json) -> Json | None:
 
 def _known(counts: Any) -> Json:
     """The counts that are numbers; message_delta repeats some of message_start's as null."""
-    known = _dict(counts)
+    known = object_of(counts)
     if details := known.get("output_tokens_details"):
-        known = known | _dict(details)
+        known = known | object_of(details)
     return {name: value for name, value in known.items() if type(value) is int}
 
 
@@ -227,11 +229,3 @@ def _data(piece: bytes) -> bytes | None:
 def _index(event: Json) -> int:
     index = event.get("index")
     return index if isinstance(index, int) else 0
-
-
-def _dict(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -19,7 +19,7 @@ from proxy.providers.completions import (
     tool_call,
     usage,
 )
-from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed
+from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed, string_of
 from proxy.providers.reports import report_of
 from proxy.sse import DONE
 
@@ -59,16 +59,16 @@ class OllamaReader(TranslatingReader):
             return b""
         chunks, opening = self._chunks, b""
         if chunks is None:
-            chunks = self._chunks = self._kind(_string(line.get("model")) or self._model)
+            chunks = self._chunks = self._kind(string_of(line.get("model")) or self._model)
             opening = chunks.role()
         return opening + self._said(line, chunks) + (self._closing(line, chunks) if line.get("done") else b"")
 
     def _said(self, line: Json, chunks: Chunks) -> bytes:
         message = _message(line)
         events = b""
-        if thought := _string(message.get("thinking")):
+        if thought := string_of(message.get("thinking")):
             events += chunks.reasoning(thought)
-        said = _string(message.get("content"))
+        said = string_of(message.get("content"))
         if probabilities := line.get("logprobs"):
             events += chunks.delta({"content": said}, _logprobs(probabilities))
         elif said:
@@ -100,7 +100,7 @@ def without_addresses(message: str) -> str:
 
 def finish_reason(line: Json, called: bool) -> str:
     """OpenAI's finish reason; Ollama says "stop" after tool calls too."""
-    reason = FINISH.get(_string(line.get("done_reason")), "stop")
+    reason = FINISH.get(string_of(line.get("done_reason")), "stop")
     return "tool_calls" if called and reason == "stop" else reason
 
 
@@ -120,22 +120,22 @@ def whole_chat(model: str, answer: Json) -> bytes:
     """A whole answer of /api/chat."""
     message = _message(answer)
     calls = [_without_index(call) for call in _calls(message.get("tool_calls") or [], 0)]
-    said = _string(message.get("content"))
+    said = string_of(message.get("content"))
     translated: Json = {"role": "assistant", "content": said if said or not calls else None}
-    if thought := _string(message.get("thinking")):
+    if thought := string_of(message.get("thinking")):
         translated["reasoning"] = thought
     if calls:
         translated["tool_calls"] = calls
     choice = {"message": translated, "finish_reason": finish_reason(answer, called=bool(calls))}
     if probabilities := answer.get("logprobs"):
         choice["logprobs"] = {"content": _logprobs(probabilities), "refusal": None}
-    return chat_completion(_string(answer.get("model")) or model, choice, counts_of(answer))
+    return chat_completion(string_of(answer.get("model")) or model, choice, counts_of(answer))
 
 
 def whole_text(model: str, answer: Json) -> bytes:
     """A whole answer of /api/generate."""
-    choice = {"text": _string(answer.get("response")), "finish_reason": finish_reason(answer, called=False)}
-    return text_completion(_string(answer.get("model")) or model, choice, counts_of(answer))
+    choice = {"text": string_of(answer.get("response")), "finish_reason": finish_reason(answer, called=False)}
+    return text_completion(string_of(answer.get("model")) or model, choice, counts_of(answer))
 
 
 def embeddings(model: str, answer: Json, encoded: bool) -> bytes:
@@ -147,7 +147,7 @@ def embeddings(model: str, answer: Json, encoded: bool) -> bytes:
         {"object": "embedding", "index": index, "embedding": _packed(vector) if encoded else vector}
         for index, vector in enumerate(vectors)
     ]
-    found: Json = {"object": "list", "data": data, "model": _string(answer.get("model")) or model}
+    found: Json = {"object": "list", "data": data, "model": string_of(answer.get("model")) or model}
     if isinstance(count := answer.get("prompt_eval_count"), int):
         found["usage"] = {"prompt_tokens": count, "total_tokens": count}
     return orjson.dumps(found)
@@ -174,11 +174,11 @@ def _calls(calls: Any, first: int) -> list[Json]:
     found: list[Json] = []
     for call in calls if isinstance(calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not (name := _string(function.get("name"))):
+        if not isinstance(function, dict) or not (name := string_of(function.get("name"))):
             continue
         arguments = function.get("arguments")
         written = arguments if isinstance(arguments, str) else json_text(arguments or {}, "Ollama")
-        id = _string(call.get("id")) or new_id("call_")  # older servers give none
+        id = string_of(call.get("id")) or new_id("call_")  # older servers give none
         found.append(tool_call(id, name, written, first + len(found)))
     return found
 
@@ -201,7 +201,3 @@ def _packed(vector: list[Any]) -> str:
     if byteorder == "big":
         numbers.byteswap()
     return b64encode(numbers.tobytes()).decode()
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -13,6 +13,7 @@ from proxy.headers import value
 from proxy.providers.contract import Model, Order, Request
 from proxy.providers.failures import judge
 from proxy.providers.openai_compatible import OpenAICompatible, count
+from proxy.providers.reading import object_of
 from proxy.providers.reports import Report, clean, report_in
 
 _TITLES: Final = (b"x-openrouter-title", b"x-title")
@@ -46,7 +47,7 @@ class OpenRouter(OpenAICompatible):
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """By status and by `metadata` and `availability`, which say more than the status does."""
-        metadata, availability = _object(report.fields, "metadata"), _object(report.fields, "availability")
+        metadata, availability = object_of(report.fields.get("metadata")), object_of(report.fields.get("availability"))
         status = status or report.status
         if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
             status = 429  # other calls hold the budget; it frees itself
@@ -61,8 +62,9 @@ class OpenRouter(OpenAICompatible):
 
     def model(self, entry: Mapping[str, Any]) -> Model:
         """One entry of its catalogue: limits may be null, prices are strings in USD per token, "-1" is unknown."""
-        top, pricing = _object(entry, "top_provider"), _object(entry, "pricing")
-        inputs, parameters = _object(entry, "architecture").get("input_modalities"), entry.get("supported_parameters")
+        top, pricing = object_of(entry.get("top_provider")), object_of(entry.get("pricing"))
+        inputs = object_of(entry.get("architecture")).get("input_modalities")
+        parameters = entry.get("supported_parameters")
         prices = {ours: price for ours, theirs in _PRICES if (price := _per_million(pricing.get(theirs))) is not None}
         return Model(
             id=entry["id"],
@@ -74,11 +76,6 @@ class OpenRouter(OpenAICompatible):
             owner=entry["id"].partition("/")[0],
             tools="tools" in parameters if isinstance(parameters, list) else None,
         )
-
-
-def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = fields.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _in_full(message: str, metadata: Mapping[str, Any]) -> str:

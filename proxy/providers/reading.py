@@ -39,6 +39,16 @@ def parsed(who: str, body: bytes) -> dict[str, Any]:
     return answer
 
 
+def object_of(value: Any) -> dict[str, Any]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def string_of(value: Any) -> str:
+    """The value where it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
 def unix_seconds(date: Any) -> int | None:
     """Unix seconds of an RFC 3339 date. Go writes up to nine digits of a second's fraction; the rest is left out."""
     try:
