@@ -77,7 +77,7 @@ class Call:
     fields: Mapping[str, Any]
     headers: Headers = field(default_factory=list, repr=False)  # the client's, all of them
     passed: bytes | None = None  # the proxies it has come through (cdn-loop, RFC 8586)
-    own: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # those of them that are for Sluice
+    own: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # those of the headers that are for Sluice
     credential: str | None = field(default=None, repr=False)  # the client key it showed
     content_type: bytes | None = None
     tenant: str | None = None  # set by admission: whose call it is

@@ -1,1 +1,1 @@
-"""Decisions about attempts, apart from any I/O: pure, synchronous, told the time."""
+"""Decisions about calls and attempts. Nothing is sent here, and only a queue waits; what needs the time is told it."""

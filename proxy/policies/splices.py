@@ -53,7 +53,7 @@ class Disagreement(Exception):
 class Splice:
     """Adapts a second stream. `continues`: it goes on where the first ended.
 
-    Else it is a fresh answer, of which that is left out which the client has, as long as the two agree.
+    Else it is a fresh answer: the part of it that the client has already is left out, as long as the two agree.
     """
 
     transcript: Transcript

@@ -99,9 +99,8 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
         return SluiceError("proxy_loop", "The call came back to a proxy that it had passed already.")
     unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
-    client_s = _client_s_own(status, report)
-    if client_s is not None:
-        return client_s
+    if (own_fault := _clients_own(status, report)) is not None:
+        return own_fault
     wait = retry_after(headers or [])
     if report.code in _SPENT_CODES or report.kind in _SPENT_CODES:
         return SluiceError(
@@ -120,7 +119,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     return SluiceError(code, says, again=again, retry_after=wait, should_retry=None if again == "same" else False)
 
 
-def _client_s_own(status: int, report: Report) -> SluiceError | None:
+def _clients_own(status: int, report: Report) -> SluiceError | None:
     """The error where the client's request was at fault: with the upstream's status, words and code."""
     said = report.message
     if _too_long(status, report):

@@ -1,1 +1,1 @@
-"""The steps of a call's way, one per file; none knows another, app.py puts them together."""
+"""The steps of a call's way and what they are made of, a file each; building.py puts them together."""
