@@ -22,6 +22,7 @@ class Assembler:
         self._usage: Any = None
         self._extra: dict[str, Any] = {}
         self.dropped = False  # whether an event was no JSON, so that something may be missing
+        self._odd = False  # whether one was only nearly JSON
 
     def add(self, batch: bytes) -> None:
         """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for odd chunks."""
@@ -30,7 +31,7 @@ class Assembler:
             if not data or data.startswith(b"[DONE]"):
                 continue
             try:
-                fields = lenient(data)
+                fields = self._read(data)
             except ValueError:
                 self.dropped = True
                 continue
@@ -52,9 +53,19 @@ class Assembler:
         if self._usage is not None:
             answer["usage"] = self._usage
         try:
-            return _dumped(answer | self._extra)
+            if self._odd:  # as it came: halves of a surrogate pair find together again
+                return json.dumps(answer | self._extra, separators=(",", ":")).encode()
+            return orjson.dumps(answer | self._extra)
         except (orjson.JSONEncodeError, RecursionError):  # nested too deeply
             raise _malformed() from None
+
+    def _read(self, data: bytes) -> Any:
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            fields = lenient(data)
+            self._odd = True
+            return fields
 
     def _add_chunk(self, fields: dict[str, Any]) -> None:
         if not self._head:
@@ -122,14 +133,6 @@ def _index(value: Any) -> int:
     return value
 
 
-def _dumped(answer: dict[str, Any]) -> bytes:
-    """As JSON; halves of a surrogate pair that came apart are together again, spelled as escapes."""
-    try:
-        return orjson.dumps(answer)
-    except orjson.JSONEncodeError:
-        return json.dumps(answer).encode()
-
-
 def _malformed() -> SluiceError:
     return SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
 
@@ -148,15 +151,17 @@ def _joined_logprobs(kept: Any, more: Any) -> Any:
 def as_stream(whole: bytes) -> bytes:
     """A whole `chat.completion` (or `text_completion`) as the events of a stream: content, finish, usage, `[DONE]`.
 
-    Raises upstream_malformed where it is none.
+    Raises upstream_malformed where it is none, upstream_truncated where it does not say how it finished.
     """
     try:
         answer = orjson.loads(whole)
     except orjson.JSONDecodeError:
         raise _malformed() from None
     choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+    if not isinstance(choices, list) or not choices or not all(map(_is_choice, choices)):
         raise _malformed()
+    if not all(choice.get("finish_reason") for choice in choices):
+        raise SluiceError("upstream_truncated", "The upstream's answer has no finish.", again="same")
     head = {key: value for key, value in answer.items() if key not in ("choices", "usage", "object")}
     head["object"] = "text_completion" if answer.get("object") == "text_completion" else "chat.completion.chunk"
     lines = [head | {"choices": [chunk]} for choice in choices for chunk in _chunks_of(choice)]
@@ -174,7 +179,7 @@ def _is_choice(choice: Any) -> bool:
 
 def _chunks_of(choice: dict[str, Any]) -> Iterable[dict[str, Any]]:
     rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
-    index, finish = choice.get("index", 0), choice.get("finish_reason") or "stop"
+    index, finish = choice.get("index", 0), choice["finish_reason"]
     if not isinstance(choice.get("message"), dict):
         yield rest | {"finish_reason": finish}
         return

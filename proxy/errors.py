@@ -16,7 +16,7 @@ A client's own fault that an upstream reports keeps the upstream's status, messa
 list can reach a client only that way; in metrics it counts as `client_invalid_request`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import orjson
@@ -73,6 +73,7 @@ class SluiceError(Exception):
     retry_after: float | None = None  # seconds, as the upstream asked
     should_retry: bool | None = None  # sent as x-should-retry where known
     kind: str = ""  # OpenAI's `type`; "": by code
+    lines: list[tuple[bytes, bytes]] = field(default_factory=list)  # the upstream's headers that may pass
 
     def __post_init__(self) -> None:
         self.status = self.status or STATUS.get(self.code, 400)
@@ -92,8 +93,8 @@ class SluiceError(Exception):
         return b"data: " + self.body() + b"\n\n"
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """`retry-after` (whole seconds, at most 60) and `x-should-retry` where they are known."""
-        found = []
+        """The upstream's, then `retry-after` (whole seconds, at most 60) and `x-should-retry` where they are known."""
+        found = [*self.lines]
         if self.retry_after is not None:
             found.append((b"retry-after", b"%d" % min(60, max(1, round(self.retry_after)))))
         if self.should_retry is not None:

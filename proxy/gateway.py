@@ -52,8 +52,8 @@ class Gateway:
         """Lets a caller in before more is read of it. Raises invalid_api_key."""
         self.stages.keyring.admit(call)
 
-    def refused(self, call: Call, failure: SluiceError) -> None:
-        """Counts a call that was turned away at its door."""
+    def refused(self, call: Call, failure: BaseException) -> None:
+        """Counts a call that was turned away at its door, or left there."""
         self.stages.meter.ended(call, failure)
 
 

@@ -62,9 +62,10 @@ SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 """An x-request-id that is taken over from a client."""
 _NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
 _REMEMBERED: Final = 1024
+_TELLING: Final = re.compile(rb"[.\[]|//|::|localhost")  # no address is without any of these
 _ADDRESS: Final = re.compile(
-    rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-f:.]+\]|(?<![\w:])[0-9a-f:]*::[0-9a-f:]*(?![\w:])"
-    rb"|\blocalhost\b|\.internal\b"
+    rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-f:.]+\]|(?<![\w:])[0-9a-f:]*::[0-9a-f:.]*(?![\w:])"
+    rb"|\blocalhost\b|\.(?:internal|local)\b|(?<=//)[a-z0-9_-]+(?=[:/?#]|\Z)"
 )
 
 
@@ -117,14 +118,14 @@ def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:
 
 def _names_an_internal_address(value: bytes) -> bool:
     value = value.lower()
-    if b"." not in value and b"[" not in value and b"::" not in value and b"localhost" not in value:
+    if not _TELLING.search(value):
         return False
     for found in _ADDRESS.findall(value):
         try:
             address = ipaddress.ip_address(found.strip(b"[]").decode())
         except ValueError:
-            if found in (b"localhost", b".internal"):
-                return True
+            if b":" not in found and not found.endswith(b"]") and not found[-1:].isdigit():
+                return True  # a name that only means something inside
             continue
         if not address.is_global:
             return True

@@ -65,6 +65,7 @@ class Flight:
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
+            self._told(call)
             self._leave(call)
             raise
 
@@ -233,14 +234,16 @@ class Reading:
                 self._settle(self.watch.usage)
             if seen:
                 return seen
+        if not self._pays:
+            self._settle(None)
         raise StopAsyncIteration
 
-    def _settle(self, usage: Usage) -> None:
+    def _settle(self, usage: Usage | None) -> None:
         """What the answer took is counted with the call of the first reader who sees it, and no other's."""
         self._pays = self._flight.pays()
         self.watch.usage = None
         if self._pays:
-            self.watch.usage = usage.and_also(self._flight.call.trace.usage)
+            self.watch.usage = usage and usage.and_also(self._flight.call.trace.usage)
             stream = self._flight.answer.stream if self._flight.answer else None
             self.watch.malformed = stream.watch.malformed if stream else 0
 

@@ -1,6 +1,7 @@
 """What makes two calls the same: tenant, route, first target, what is asked, and the headers that could matter."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ _NOISE: Final = frozenset(
     + (b"x-request-id", b"x-session-id")
 )  # headers that no upstream gets, or lets have a say in its answer; one that is not known counts
 _NOISE_PREFIXES: Final = (b"x-stainless-", b"sec-", b"x-b3-", b"cf-")
+_LONG_NUMBER: Final = re.compile(rb"[:,\[]\s*+-?\d{20}")
 _FORM: Final = ("stream", "stream_options", "model")  # how the answer comes, and the name that the target exchanges
 
 
@@ -87,12 +89,15 @@ def asked(call: Call, choice: Choice) -> Asked:
     fields = dict(call.fields if body is call.body else orjson.loads(body))
     for name in _FORM:
         fields.pop(name, None)
+    exact = _LONG_NUMBER.search(body) is not None  # beyond 64 bits, where others are parsed alike
     target = next((each for each in choice.targets if not each.off), choice.targets[0])
     place, tags = _place(call.tenant or "", route.name, call.endpoint, target.upstream, target.base, target.model)
     odd = [line for line in headers if line[0] not in _NOISE and not line[0].startswith(_NOISE_PREFIXES)]
     lines = [*to_upstream(odd), *target.headers] if odd else target.headers
     if lines:
         place += _framed([b"%b:%b" % line for line in lines])
+    if exact:
+        place += _framed([body])
     return Asked(place, fields, changes, tags)
 
 

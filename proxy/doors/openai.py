@@ -1,5 +1,6 @@
 """OpenAI's API as a door: chat completions and what else is routed by `model`, and the list of models."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote
@@ -72,6 +73,9 @@ class OpenAIDoor:
                 fill(call, await body_of(scope, receive, self.manners.max_body))
             except SluiceError as failure:
                 await turn_away(self.gateway, call, failure, scope, send)
+            except asyncio.CancelledError as left:
+                self.gateway.refused(call, left)
+                raise
             else:
                 await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 

@@ -42,6 +42,7 @@ class Run:
     left: deque[Target] = field(init=False)
     _refused: SluiceError | None = field(default=None, init=False)
     _failed: SluiceError | None = field(default=None, init=False)
+    _failed_at: Target | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.policies = self.choice.route.policies
@@ -72,7 +73,8 @@ class Run:
         """A target gave no answer. Raises where no other may be asked after that."""
         if failure.code == "upstream_timeout_total":
             raise failure
-        self._failed = self._failed or failure
+        if self._failed is None:
+            self._failed, self._failed_at = failure, target
         if failure.code == "context_length_exceeded":
             most = self.prepared.context(target)
             self.left = deque(each for each in self.left if most and (self.prepared.context(each) or 0) > most)
@@ -80,9 +82,11 @@ class Run:
             raise failure
 
     def given_up(self) -> SluiceError:
-        """What the caller gets once every target has failed."""
+        """What the caller gets once every target has failed: the first one's failure, told as that one's."""
         cause = self._failed or self._refused
         assert cause is not None, "a route has at least one target"
+        if self._failed_at is not None:
+            self.call.trace.upstream, self.call.trace.model = self._failed_at.upstream, self._failed_at.model
         if cause.code.startswith("upstream_") and cause.retry_after is None:
             cause.should_retry = False  # trying again at once cannot help
         return cause

@@ -11,6 +11,7 @@ from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, ClockName, timeout
 from proxy.errors import SluiceError
+from proxy.headers import to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
@@ -40,6 +41,10 @@ Hold = Literal["nothing", "content", "all"]
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream")
 _CHAT_LIKE = ("chat/completions", "completions")
+_SAID_BY_US = frozenset(
+    (b"content-type", b"content-encoding", b"content-language", b"cache-control", b"etag", b"www-authenticate")
+    + (b"retry-after", b"retry-after-ms", b"x-should-retry")
+)  # headers of a refusal that are about its own body, or that our error says itself
 
 
 class RawReader:
@@ -228,6 +233,7 @@ class Attempt:
         finally:
             await response.stream.aclose()
         failure = target.provider.failure(status, headers, body)
+        failure.lines = [line for line in to_client(headers) if line[0] not in _SAID_BY_US]
         if status in (404, 405, 501) and not self.call.chat and failure.code == "upstream_error":
             text = f"The upstream {target.upstream} has no /v1/{self.call.endpoint}: it answered with status {status}."
             raise SluiceError("endpoint_not_supported", text, again="next")
