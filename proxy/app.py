@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
 from proxy.building import Plant, built
+from proxy.caches.opening import MissingExtra
 from proxy.control import Control
 from proxy.doors.documents import Documents
 from proxy.doors.operations import Standing
@@ -27,7 +28,7 @@ from proxy.planning import Choices, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.serving.siblings import Siblings, share_catalog, shared_catalogs
 from proxy.serving.workers import Place
-from proxy.settings import ConfigError, Settings, Watcher
+from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
 from proxy.stages.catalog import Shelf
 from proxy.stages.history import History
@@ -79,9 +80,11 @@ class Sluice:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
     _siblings: Siblings | None = field(default=None, init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _watcher: Watcher = field(init=False)
     _recalled: bool = field(default=False, init=False)  # whether what operators decided is in force
 
     def __post_init__(self) -> None:
+        self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
@@ -90,7 +93,7 @@ class Sluice:
         self.control = Control(self, time.time())
         self._recalled = self._recall()
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
-        self.plant = built(self, self.settings)
+        self.plant = built(self, self.settings, self.cache)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
@@ -124,26 +127,47 @@ class Sluice:
 
     async def _reload(self) -> None:
         try:
-            settings = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
+            settings, cache, plant = await self._read()
         except ConfigError as error:
             self.problem = str(error)
             self.metrics.config_valid.set(0)
             self.metrics.reloads.labels("failed").inc()
             log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
             raise
-        if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
-            before_cache, self.cache = self.cache, cache_of(settings, self._count_cache, lambda: self.plant.gateway)
+        before_cache, self.cache = self.cache, cache
+        if before_cache is not cache:
             self.upstreams.later(before_cache.aclose())
-        before, self.plant = self.plant, built(self, settings)
+        before, self.plant = self.plant, plant
         same = {name for name, said in settings.upstreams.items() if said == self.settings.upstreams.get(name)}
         self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
+        for key in ("port", "workers"):
+            if getattr(settings.server, key) != getattr(self.settings.server, key):
+                log.warning("server.%s is another now: that takes a restart", key)
         self.settings, self.problem = settings, ""
         self.metrics.config_valid.set(1)
         self.metrics.reloads.labels("ok").inc()
         await self._restart()
         log.info("config.yaml is reloaded")
+
+    async def _read(self) -> tuple[Settings, Cache, Plant]:
+        """What the file says now, built and not yet in force. Raises ConfigError, whatever is wrong with it."""
+        bound = {"host": self.settings.server.host, **self.server}  # what is listened on stays, whatever the file says
+        try:
+            settings = await asyncio.to_thread(loaded, self.path, self.environ, bound)
+            cache = self.cache
+            if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
+                cache = cache_of(settings, self._count_cache, lambda: self.plant.gateway)
+            return settings, cache, built(self, settings, cache)
+        except ConfigError:
+            raise
+        except MissingExtra as error:
+            raise ConfigError(str(self.path), [Problem(0, 0, "cache.store", str(error))]) from error
+        except Exception as error:  # the watch must go on whatever a file does to us
+            log.exception("config.yaml cannot be built")
+            problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
+            raise ConfigError(str(self.path), [problem]) from error
 
     def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
         # The catalogue may come to know the model while the breaker is open: the label stays what it was.
@@ -164,10 +188,15 @@ class Sluice:
     def trouble(self, name: str, shelf: Shelf) -> str:
         """Why an upstream does not answer ("": it does); an embedded model knows that better than its catalogue."""
         model = self.embedded.get(name)
-        return shelf.trouble if model is None or model.state == "ready" else model.state
+        trouble = shelf.trouble if model is None or model.state == "ready" else model.state
+        return trouble or ("It refuses our key." if name in self.plant.gateway.stages.dispatch.refused else "")
+
+    def show_standing(self, name: str) -> None:
+        """Tells Prometheus whether an upstream answers."""
+        self.metrics.up.labels(name).set(0 if self.trouble(name, self.plant.plan.catalog.shelves[name]) else 1)
 
     def note_standing(self, shelf: Shelf) -> None:
-        self.metrics.up.labels(shelf.target.upstream).set(0 if shelf.trouble else 1)
+        self.show_standing(shelf.target.upstream)
         self.plant.gateway.stages.meter.learnt()
         if self.place is not None and shelf.state == "fetched":
             share_catalog(self.place.folder, shelf.target.upstream, list(shelf.models.values()))
@@ -250,7 +279,7 @@ class Sluice:
                 self.choices.counters.catch_up()
 
     async def _watch(self) -> None:
-        async for _ in Watcher(self.path, (self.path.parent / ".env",)).changes():
+        async for _ in self._watcher.changes():
             try:
                 await self.reload()
             except ConfigError:

@@ -26,6 +26,7 @@ from proxy.serving.siblings import agreed
 from proxy.settings import Settings
 from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring
+from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch, Helpers
 from proxy.stages.metering import Meter
 from proxy.upstream.embedded import packaged, unused_port
@@ -44,10 +45,10 @@ class Plant:
     front: Front
 
 
-def built(sluice: "Sluice", settings: Settings) -> Plant:
+def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     """A configuration put to work beside what outlives reloads."""
     for name, upstream in settings.upstreams.items():
-        if upstream.provider == "llamacpp" and not upstream.base_url and name not in sluice.embedded:
+        if upstream.embedded and name not in sluice.embedded:
             port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
             sluice.embedded[name] = packaged(port)
     made = plan(
@@ -57,7 +58,7 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
     sluice.personas.join(made)
     meter = Meter(sluice.metrics, made.catalog.known, made.catalog.prices, _told(sluice, settings))
     blank = blanking(settings.secrets())
-    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank)
+    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.show_standing)
     sent = sluice.metrics.dispatched
     dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
@@ -66,7 +67,7 @@ def built(sluice: "Sluice", settings: Settings) -> Plant:
             meter,
             keyring,
             made.router,
-            sluice.cache,
+            cache,
             dispatch,
             blank,
             sluice.pressure,
@@ -108,7 +109,10 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
     doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])
-    guard = Guard(settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions)
+    open_keys = settings.access.keys == "open"
+    guard = Guard(
+        settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions, open_keys
+    )
     return Front(table, guard.checks(), frozenset(settings.server.cors))
 
 

@@ -18,8 +18,9 @@ _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic"
 
 def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
     """The cache that a configuration asks for. Raises MissingExtra, with what is to be installed."""
-    similar = _similar(settings, asking(gateway))
-    room = settings.cache.max_size if similar is None else settings.cache.max_size * 3 // 4  # the index has the rest
+    most = settings.cache.max_size
+    room = most * 3 // 4 if compares(settings) else most
+    similar = _similar(settings, asking(gateway), max(1, most - room))
     return Cache(opened(settings.cache.store, room), count, similar)
 
 
@@ -28,7 +29,7 @@ def compares(settings: Settings) -> bool:
     return any(route.cache is not None and route.cache.similar for route in settings.routes)
 
 
-def _similar(settings: Settings, ask: Ask) -> Similar | None:
+def _similar(settings: Settings, ask: Ask, room: int) -> Similar | None:
     """What finds similar questions; None where no route asks for it."""
     if not compares(settings):
         return None
@@ -43,9 +44,7 @@ def _similar(settings: Settings, ask: Ask) -> Similar | None:
         raise MissingExtra(_MISSING) from missing
     worker = Worker("similar")
     embedder = MiniLM(worker) if name == "local" else UpstreamEmbedder(name, ask)
-    return Similarity(
-        embedder, said.threshold if said else 0.95, Index(settings.cache.max_size), worker, verifying(ask)
-    )
+    return Similarity(embedder, said.threshold if said else 0.95, Index(room), worker, verifying(ask))
 
 
 def asking(gateway: Callable[[], Gateway]) -> Ask:

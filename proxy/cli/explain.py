@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"{arguments.body}: cannot be read: {error.strerror}", file=sys.stderr)
         return 2
-    except orjson.JSONDecodeError as error:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         print(f"{arguments.body}: {error}", file=sys.stderr)
         return 2
     except SluiceError as error:

@@ -10,7 +10,7 @@ from proxy.upstream.probing import status_of
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("healthcheck", help="exit 0 where Sluice on this machine takes calls")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8080")), help="else $PORT, else 8080")
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT") or "8080", help="else $PORT, else 8080")
     parser.set_defaults(run=run)
 
 

@@ -14,6 +14,7 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.secrecy import same_secret
 
+_BROWSERS = (b"origin", b"sec-fetch-site")  # header lines that only browsers send
 _FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")  # how such header lines begin
 
 
@@ -25,10 +26,22 @@ class Guard:
     host: str
     closed_metrics: bool
     sessions: Sessions
+    open_keys: bool = False  # calls need no client key
 
     def checks(self) -> Mapping[Access, Check]:
         """A check for each access class that the front must look at before the endpoint."""
-        return {"metrics": self.metrics, "admin": self.admin, "page": self.page, "chat": self.page}
+        checks: dict[Access, Check] = {"metrics": self.metrics, "admin": self.admin, "page": self.page}
+        checks["chat"] = self.page
+        if self.open_keys and is_loopback(self.host):
+            checks["client"] = self.client
+        return checks
+
+    def client(self, scope: Scope) -> None:
+        """Refuses browsers that know this loopback address by a foreign name: a page may have given it that itself."""
+        headers = scope["headers"]
+        host = hostname((value(headers, b"host") or b"").decode("latin-1"))
+        if not is_loopback(host) and any(name in _BROWSERS for name, _ in headers):
+            raise SluiceError("policy_forbidden", "This address is not served to pages under that name.")
 
     def metrics(self, scope: Scope) -> None:
         """Open, or for holders of the admin token."""

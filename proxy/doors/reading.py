@@ -142,7 +142,7 @@ def fill(call: Call, body: bytes) -> None:
         raise SluiceError("client_invalid_request", "`messages` must be a list.", param="messages")
     if call.session is None:
         cache_key = fields.get("prompt_cache_key")
-        call.session = cache_key if isinstance(cache_key, str) else None
+        call.session = cache_key if isinstance(cache_key, str) and cache_key else None
 
 
 def bearer(value: bytes) -> str | None:

@@ -70,9 +70,9 @@ def first_variable(text: str) -> str | None:
 
 def read_environment(file: Path, environ: Mapping[str, str]) -> tuple[Environment, list[Problem]]:
     """The variables of a `.env` file (which need not exist) below those of `environ`, and what is wrong with it."""
-    if not file.is_file():
-        return Environment(environ, file.parent), []
     try:
+        if not file.is_file():
+            return Environment(environ, file.parent), []
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
@@ -83,7 +83,8 @@ def read_environment(file: Path, environ: Mapping[str, str]) -> tuple[Environmen
             found.update(parse_line(line))
         except ValueError as error:
             problems.append(Problem(number, 1, "", str(error), str(file)))
-    return Environment(found | dict(environ), file.parent), problems
+    below = {name: value for name, value in found.items() if not environ.get(f"{name}_FILE")}
+    return Environment(below | dict(environ), file.parent), problems
 
 
 def parse_line(line: str) -> dict[str, str]:

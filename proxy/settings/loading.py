@@ -12,6 +12,7 @@ from proxy.settings.problems import Path as Place
 from proxy.settings.schema import Settings
 from proxy.settings.shaping import drop, got, original, shape
 from proxy.settings.upstreams import UpstreamSettings, Variables
+from proxy.settings.values import shown_key
 from proxy.settings.yaml_tree import YamlError, read_yaml
 
 
@@ -123,4 +124,5 @@ def _variables(place: Place, facts: ProviderFacts, environment: Environment, fin
         if (*place, key) in findings.marks
     }
     named = {key: variable for key, text in written.items() if (variable := first_variable(text))}
-    return Variables(named, (environment.value(facts.key_variable) if facts.key_variable else None) or "")
+    usual = (environment.value(facts.key_variable) if facts.key_variable else None) or ""
+    return Variables(named, shown_key(usual))

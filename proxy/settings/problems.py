@@ -3,12 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal
+from typing import Final, Literal
 
 Path = tuple[str | int, ...]
 """Where a value stands: ("routes", 0, "to"). Keys are text, items of lists are numbers from 0."""
 
 Kind = Literal["text", "a number", "true or false", "nothing", "a list", "a mapping"]
+
+
+_NEVER_SHOWN: Final = frozenset(
+    {"api_key", "admin_token", "client_keys", "secret", "headers", "base_url", "proxy", "store", "url"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class Findings:
             if path[:length] in self.marks:
                 return self.marks[path[:length]]
         return Mark(1, 1)
+
+
+def holds_secret(path: Path) -> bool:
+    """Whether what is written there may be a secret, or lead to one: it is never repeated."""
+    return not _NEVER_SHOWN.isdisjoint(path)
 
 
 def dotted(path: Path) -> str:

@@ -50,7 +50,7 @@ class Access(Part):
     client_keys: Annotated[Many[ShownKey], AfterValidator(_without_empty)] = Field(
         default=(), repr=False, description="Static client keys, in ASCII; empty ones are ignored."
     )
-    admin_token: str = Field(
+    admin_token: ShownKey = Field(
         default="", repr=False, description="Opens /admin. Empty: /admin answers only on loopback, to loopback."
     )
 
@@ -111,7 +111,7 @@ class Vapi(Part):
     """The door for Vapi's voice assistants."""
 
     model: Name | None = Field(default=None, description="Used when Vapi sends none.")
-    secret: str = Field(
+    secret: ShownKey = Field(
         default="", repr=False, description="Guards /vapi/* instead of client keys; empty: the door is closed."
     )
     hmac: VapiHmac | None = Field(default=None, description="Check the webhook's signature.")
@@ -132,7 +132,7 @@ class RoutingTest(Part):
     model: Name = Field(description="Model name as a client would ask.")
     expect: Annotated[
         Many[Name], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])
-    ] = Field(description="Targets in order, each UPSTREAM/MODEL.")
+    ] = Field(description="UPSTREAM/MODEL that is asked first, or a list of all in order.")
 
 
 class Settings(Part):

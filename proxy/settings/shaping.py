@@ -6,7 +6,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.settings.problems import Findings, Mark, Path, nearest, one_of
+from proxy.settings.problems import Findings, Mark, Path, holds_secret, nearest, one_of
 from proxy.settings.schema import Settings
 
 DROPPED: Final = object()
@@ -32,9 +32,6 @@ _BOUNDS: Final = {
     "less_than_equal": "at most {le}",
 }
 _CONSEQUENCES: Final = frozenset({"missing", "too_short"})  # where something inside was faulty and is gone
-_NEVER_SHOWN: Final = frozenset(
-    {"api_key", "admin_token", "client_keys", "secret", "headers", "base_url", "proxy", "store", "url"}
-)
 
 
 def shape(data: Any, findings: Findings) -> Settings | None:
@@ -133,7 +130,7 @@ def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
 def got(path: Path, mark: Mark) -> str:
     """`got "opnai"`: a value as it is written; only its kind where it may be a secret."""
     shown = mark.written if len(mark.written) <= 60 else f"{mark.written[:57]}..."
-    if mark.kind in ("nothing", "a list", "a mapping") or not _NEVER_SHOWN.isdisjoint(path):
+    if mark.kind in ("nothing", "a list", "a mapping") or holds_secret(path):
         return f"got {mark.kind}"
     if mark.kind == "true or false" and shown.lower() not in ("true", "false"):
         return f"got {shown}, which YAML reads as {'true' if shown.lower() in ('yes', 'on') else 'false'}"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from proxy.settings.addresses import ProviderFacts, is_loopback, passwords, proxy_address, split_url, upstream_address
 from proxy.settings.policies import Breaker
-from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, Wait, Whole
+from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, ShownKey, Wait, Whole
 
 OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "runpod": ("endpoint_id", "mode", "job_wait", "extract"),
@@ -62,7 +62,9 @@ class UpstreamSettings(Part):
     base_url: str = Field(
         default="", description="The address that its own documents call the base. Left out: the provider's."
     )
-    api_key: str = Field(default="", repr=False, description="Its key. An upstream whose required key is empty is off.")
+    api_key: ShownKey = Field(
+        default="", repr=False, description="Its key. An upstream whose required key is empty is off."
+    )
     key_required: Flag | None = Field(
         default=None, description="Whether it needs a key. Left out: as usual for the provider."
     )

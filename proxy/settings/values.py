@@ -11,6 +11,7 @@ from proxy.settings import units
 T = TypeVar("T")
 
 _VARIABLE: Final = r"\$\{"
+_MOST_ITEMS: Final = 1000  # of a list that a path may count
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
 """Headers that belong to the connection."""
@@ -46,6 +47,8 @@ def _segments(path: str) -> str:
     """A dotted path with no empty name in it."""
     if "" in re.split(r"(?<!\\)\.", path):
         raise ValueError("expected a dotted path such as provider.sort")
+    if any(name.isdecimal() and int(name) > _MOST_ITEMS for name in path.split(".")):
+        raise ValueError(f"expected list indexes of at most {_MOST_ITEMS}")
     return path
 
 
@@ -65,7 +68,7 @@ def _header(name: str) -> str:
     return name.lower()
 
 
-def _shown(key: str) -> str:
+def shown_key(key: str) -> str:
     """A key that a request can show: header values are bytes, and what is around them is cut off. Empty: none."""
     if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", key):
         raise ValueError("expected a key of printable ASCII characters without spaces around it")
@@ -97,6 +100,6 @@ Share = Annotated[float, BeforeValidator(units.share, json_schema_input_type=_pa
 Dotted = Annotated[str, AfterValidator(_segments)]
 """A path into a JSON body: `provider.sort`."""
 HeaderName = Annotated[str, AfterValidator(_header)]
-ShownKey = Annotated[str, AfterValidator(_shown)]
+ShownKey = Annotated[str, AfterValidator(shown_key)]
 Headers = Annotated[Mapping[str, str], AfterValidator(_headers)]
 Name = Annotated[str, Field(min_length=1)]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from proxy.settings.problems import Findings, Kind, Mark, Path, Problem
+from proxy.settings.problems import Findings, Kind, Mark, Path, Problem, holds_secret
 
 _PREFIX: Final = "tag:yaml.org,2002:"
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
@@ -15,8 +15,9 @@ _BRACED: Final = re.compile(r"\$\{[^{}\n]*\}|\{(model|rest)\}")
 _HIDE: Final = str.maketrans("{},[]", "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe")
 _SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
 _TRUE: Final = frozenset({"true", "yes", "on"})
-_MOST_NODES: Final = 20_000  # with every alias written out: a few lines of aliases of aliases make billions
+_MOST_ALIASED: Final = 20_000  # values beyond one per sign: a few lines of aliases of aliases make billions
 _DEEPEST: Final = 64
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class YamlError(Exception):
@@ -44,7 +45,7 @@ def read_yaml(text: str) -> Tree:
     """
     hidden = _BRACED.sub(lambda braced: braced[0].translate(_HIDE), text)
     try:
-        return _walked(yaml.compose(hidden, yaml.SafeLoader))
+        return _walked(yaml.compose(hidden, yaml.SafeLoader), _MOST_ALIASED + len(text))
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error) from error
     except yaml.reader.ReaderError as error:  # has a position instead of a mark
@@ -57,9 +58,9 @@ def read_yaml(text: str) -> Tree:
         raise YamlError(Problem(1, 1, "", "nested too deeply")) from error
 
 
-def _walked(root: yaml.Node | None) -> Tree:
-    """The tree of a composed document; None: an empty one."""
-    walk = _Walk()
+def _walked(root: yaml.Node | None, most: int) -> Tree:
+    """The tree of a composed document (None: an empty one) of at most so many values."""
+    walk = _Walk(most)
     tree = walk.tree
     tree.findings.marks = tree.marks
     tree.marks[()] = Mark(1, 1, "nothing")
@@ -86,6 +87,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
 class _Walk:
     """One pass over the composed nodes."""
 
+    most: int
     tree: Tree = field(default_factory=Tree)
     nodes: int = 0
 
@@ -93,7 +95,7 @@ class _Walk:
         """The plain value of `node`; `place` is the key in front of it, or the item itself."""
         line, column = place.start_mark.line + 1, place.start_mark.column + 1
         self.nodes += 1
-        if self.nodes > _MOST_NODES or len(path) > _DEEPEST:
+        if self.nodes > self.most or len(path) > _DEEPEST:
             raise YamlError(Problem(line, column, "", "too many aliases, or nested too deeply"))
         if isinstance(node, yaml.MappingNode):
             self.tree.marks[path] = Mark(line, column, "a mapping")
@@ -105,12 +107,16 @@ class _Walk:
             return [self.value(item, (*path, index), item) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)  # there is no fourth kind
         node.value = node.value.translate(_SHOW)
+        if _HALF.search(node.value):
+            self.tree.findings.add(path, "half of a surrogate pair is no text", Mark(line, column))
+            return ""
         value, kind = self._scalar(node)
         self.tree.marks[path] = Mark(line, column, kind, node.value)
         if value is _AMBIGUOUS:
+            shown = "this" if holds_secret(path) else node.value
             self.tree.findings.add(
                 path,
-                f"{node.value} is no plain decimal number (YAML may read it as octal, base 60 or the like): "
+                f"{shown} is no plain decimal number (YAML may read it as octal, base 60 or the like): "
                 "put it in quotes if text is meant",
             )
             return node.value

@@ -32,6 +32,7 @@ class Helpers:
     began: Callable[[str], None]  # an attempt at this upstream begins
     ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
     blank: Callable[[str], str]  # takes every configured secret out of a text
+    standing: Callable[[str], None] = lambda upstream: None  # how this upstream stands may have changed
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Dispatch:
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
     sent: Counts = field(default_factory=Counts)  # attempts by upstream: must equal what `upstreams` counts
+    refused: set[str] = field(default_factory=set)  # upstreams that took no key of ours when they were last asked
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
@@ -79,7 +81,16 @@ class Dispatch:
     def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
         """What was learnt of upstreams that a new configuration leaves as they are, and the calls that are there."""
         self.breakers.take_over(before.breakers, unchanged)
+        self.refused |= {name for name in before.refused if name in unchanged}
         self.gates.update({name: gate for name, gate in before.gates.items() if name in unchanged})
+
+    def note_key(self, upstream: str, outcome: str) -> None:
+        """An attempt ended: this upstream refuses our key, or takes it again."""
+        if outcome == "upstream_auth_failed":
+            self.refused.add(upstream)
+        elif outcome == "ok":
+            self.refused.discard(upstream)
+        self.helpers.standing(upstream)
 
     def _clocks(self) -> Watchdog:
         if self._watchdog is None:
@@ -216,6 +227,8 @@ class Visit:
             self.tried.status = self.tried.status if status is None else status
             self.tried.end(outcome)
         dispatch.helpers.ended(target, outcome)
+        if dispatch.refused or outcome == "upstream_auth_failed":
+            dispatch.note_key(target.upstream, outcome)
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:

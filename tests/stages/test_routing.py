@@ -147,7 +147,9 @@ def test_only_weighted_routes_are_drawn() -> None:
 def test_a_routing_test_says_what_is_wrong() -> None:
     table = router(route("gpt-", place("east"), place("west", "b-{rest}")))
     assert explained_test(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
-    assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["east/gpt-4"])
+    assert explained_test(table, "gpt-4", ["east/gpt-4"]) == ""
+    assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["west/b-4"])
+    assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["east/gpt-4", "west/c"])
     assert "No route takes" in explained_test(table, "claude", ["east/claude"])
 
 

@@ -24,7 +24,9 @@ export function calls() {
     if (!rows.length) return place.replaceChildren(h("div", { class: "empty" }, icon("list"), h("strong", {}, all.length ? "No such call" : "No call yet"), all.length ? "" : "The last calls appear here as they end."));
     const columns = ["Time", "Door", "Model", "Result", "Tokens", "Cost", "First token", "Took"];
     const head = h("tr", {}, ...columns.map((title, index) => h("th", { scope: "col", class: index > 3 ? "right" : null }, title)));
+    const held = document.activeElement?.closest("tr.call")?.getAttribute("data-call");
     place.replaceChildren(h("table", { class: "calls stacked", "data-testid": "calls" }, h("thead", {}, head), h("tbody", {}, ...rows.slice(0, SHOWN).flatMap((call) => row(call, columns.length)))));
+    if (held) place.querySelector(`tr.call[data-call="${CSS.escape(held)}"] button`)?.focus({ preventScroll: true });
   }
 
   /**

@@ -14,6 +14,7 @@ export function catalogue() {
   /** @type {Model[]} */
   let found = [];
   let problem = "";
+  let before = "";
   const tabs = h("div", { class: "tabs", role: "group", "aria-label": "Upstream" });
   const search = h("input", { class: "input", type: "search", placeholder: "Search models", "aria-label": "Search models", oninput: fill, "data-testid": "catalogue-search" });
   const place = h("div", { class: "card flush" });
@@ -45,8 +46,11 @@ export function catalogue() {
   return {
     draw: (root) => root.append(h("div", { class: "row" }, tabs, search), place),
     update({ upstreams }) {
-      const names = upstreams.filter((upstream) => upstream.live).map((upstream) => upstream.name);
-      if (names.join() === [...tabs.children].map((tab) => tab.textContent).join()) return;
+      const live = upstreams.filter((upstream) => upstream.live);
+      const names = live.map((upstream) => upstream.name);
+      const now = live.map(({ name, models, catalog }) => [name, models, catalog]).join();
+      if (now === before) return;
+      before = now;
       tabs.replaceChildren(...names.map((name) => h("button", { type: "button", class: "tab", "aria-pressed": "false", onclick: () => show(name) }, name)));
       if (names.length) show(names.includes(chosen) ? chosen : names[0]);
       else place.replaceChildren(h("p", { class: "empty" }, "No upstream is switched on."));

@@ -68,7 +68,12 @@ export function personas() {
 
   /** @param {Persona} persona */
   async function drop({ name, upstream, model, system, set }) {
-    await change("DELETE", `/admin/personas/${encodeURIComponent(name)}`);
+    try {
+      await change("DELETE", `/admin/personas/${encodeURIComponent(name)}`);
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error));
+      return fill();
+    }
     await fill();
     toast(`${name} is deleted.`, { label: "Undo", act: () => change("POST", "/admin/personas", { name, upstream, model, system, set }).then(fill) });
   }

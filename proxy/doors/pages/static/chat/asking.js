@@ -24,7 +24,7 @@ const KEY = "sluice.key"; // the client key, for this tab only
 const prices = new Map(); // by model as it was last listed
 
 /** @param {string} key */
-export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+export const keepKey = (key) => sessionStorage.setItem(KEY, key.replace(/[^\x20-\x7e]/g, "")); // no header takes others, no key has them
 
 /** @returns {Record<string, string>} */
 function credentials() {

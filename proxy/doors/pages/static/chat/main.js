@@ -24,7 +24,7 @@ const view = thread(byId("log"), {
   regenerate: (turn, answer) => regenerate(turn, turn.answers.indexOf(answer)),
   keep,
 });
-const side = sidebar({ open, current: () => conversation.id, gone: (id) => id === conversation.id && start() });
+const side = sidebar({ open, current: () => conversation.id, gone });
 const pickers = ["first-model", "second-model"].map((place, column) =>
   picker(byId(place), { label: column ? "Second model" : "Model", load: live, chosen: (model) => ((conversation.models[column] = model), keepIt()) }),
 );
@@ -54,13 +54,21 @@ function start() {
   prompt.focus();
 }
 
+/** @param {string} id a conversation that was deleted: an answer still on its way must not bring it back */
+function gone(id) {
+  if (id !== conversation.id) return;
+  conversation.turns = [];
+  start();
+}
+
 /** @param {string} id */
 function open(id) {
   if (id !== conversation.id) stop();
   const found = load(id);
-  if (!found || (id === conversation.id && running)) return;
-  conversation = found;
-  show();
+  if (!found) return;
+  if (id === conversation.id && running) conversation.title = found.title; // it was renamed while an answer comes
+  else conversation = found;
+  if (!running) show();
 }
 
 function send() {
@@ -90,6 +98,7 @@ function push(text) {
  * @param {string} text
  */
 function resend(turn, text) {
+  stop(); // the editor may have been open since before the answer that comes now
   cutAt(turn);
   view.show(conversation.turns);
   return push(text);

@@ -19,7 +19,7 @@ export function frame() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
   byId("open-side").addEventListener("click", () => {
     showSide(true);
-    byId("side").querySelector("a, button")?.focus();
+    byId("side").addEventListener("transitionend", () => byId("side").querySelector("a, button")?.focus(), { once: true }); // not seen before: takes no focus
   });
   byId("veil").addEventListener("click", () => showSide(false));
   addEventListener("keydown", (event) => event.key === "Escape" && showSide(false));
