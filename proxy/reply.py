@@ -19,6 +19,10 @@ Outlet = Callable[[bytes], bool]
 """Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
 
 
+class BrokenOff(Exception):
+    """An app's word that its response cannot be completed: only a broken connection tells that of a body as it is."""
+
+
 class Flowing(ABC):
     """A stream whose batches need not wait for the task that reads it."""
 

@@ -9,7 +9,8 @@ from starlette.types import Scope, Send
 
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
-from proxy.reply import PUSH, WHOLE, Flowing, Reply
+from proxy.headers import value
+from proxy.reply import PUSH, WHOLE, BrokenOff, Flowing, Reply
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -19,7 +20,7 @@ _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 class Responder:
     """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
 
-    __slots__ = ("_beat", "_call", "_flows", "_last", "_ping", "_scope", "_send", "_timer", "started")
+    __slots__ = ("_beat", "_call", "_events", "_flows", "_last", "_ping", "_scope", "_send", "_timer", "started")
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
@@ -28,8 +29,9 @@ class Responder:
         self._beat: asyncio.Task[None] | None = None
         self._last = 0.0
         self._flows: Flowing | None = None  # what goes out past us
+        self._events = True  # the stream is one of events, among which comments and errors have a place
         self.started = False
-        if call.stream:
+        if call.stream and call.endpoint != "audio/speech":  # which is never answered by events
             self._last = call.began
             self._timer = asyncio.get_running_loop().call_later(ping, self._silent)
 
@@ -42,8 +44,10 @@ class Responder:
         return self._whole(reply.status, reply.headers, reply.body or b"")
 
     def fail(self, failure: SluiceError) -> Awaitable[None]:
-        """Sends a failure: with its status, or as an event where the head has left."""
+        """Sends a failure: with its status, or as an event where the head has left; BrokenOff where no event can be."""
         if self.started:
+            if not self._events:
+                raise BrokenOff
             return self._body(self._told() + failure.event(), more=False)
         headers = [(b"content-type", b"application/json"), *failure.headers()]
         return self._whole(failure.status, headers, failure.body())
@@ -65,6 +69,9 @@ class Responder:
         if self.started:
             await self._body(self._told(), more=True)
         else:
+            if not (value(reply.headers, b"content-type") or b"").startswith(b"text/event-stream"):
+                self._events = False
+                self.close()
             await self._head(reply.status, reply.headers)
         outlet = self._scope.get(PUSH)
         if outlet is not None and isinstance(stream, Flowing):
@@ -76,6 +83,8 @@ class Responder:
                 await send({"type": "http.response.body", "body": batch, "more_body": True})
                 self._last = perf_counter()
         except SluiceError as failure:
+            if not self._events:
+                raise
             await self._body(failure.event(), more=False)
         else:
             await self._body(b"", more=False)

@@ -14,7 +14,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")
 _VERSION: Final = re.compile(r"\A(?:/v1)+(?=/|\Z)")
-_DOUBLED: Final = re.compile(r"(/.{1,40}?)\1+")
+_DOUBLED: Final = re.compile(r"(/.{1,40}?)\1+\Z")
+_LONGEST: Final = 200  # signs of a path in which a doubled suffix is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Table:
         """The endpoint; or the methods that the path has instead (empty: there is no such path)."""
         path = plain(raw_path.decode("latin-1"))
         found, rest = self._exact.get(path), ""
-        if found is None and (doubled := _DOUBLED.fullmatch(path)):
-            found = self._exact.get(doubled[1])
+        if found is None and len(path) <= _LONGEST and (doubled := _DOUBLED.search(path)):
+            found = self._exact.get(path[: doubled.start()] + doubled[1])
         if found is None:
             for start, candidates in self._open_ended.items():
                 if path.startswith(start):

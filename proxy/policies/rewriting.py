@@ -11,6 +11,7 @@ from proxy.call import Headers
 from proxy.jsonedit import Edit, compile_default, compile_remove, compile_rename, compile_set, put
 from proxy.jsonspans import Path, children, find, model_spans
 from proxy.sse import events, payload
+from proxy.watch import lenient
 
 How = Literal["replace", "prepend", "append"]
 
@@ -222,10 +223,10 @@ class ResponseRules:
     def whole(self, body: bytes, asked: str) -> bytes:
         """A whole answer after the rules; what is no JSON object passes as it came."""
         try:
-            fields = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            fields = lenient(body)
+            return self._edited(body, fields, asked) if isinstance(fields, dict) else body
+        except ValueError:
             return body
-        return self._edited(body, fields, asked) if isinstance(fields, dict) else body
 
     def events(self, batch: bytes, asked: str) -> bytes:
         """Whole server-sent events after the rules; comments, `[DONE]` and what is no JSON object pass as they came."""

@@ -8,6 +8,7 @@ import orjson
 
 from proxy.jsonspans import Path, find
 from proxy.sse import DONE, events, payload
+from proxy.watch import lenient
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 _MESSAGES: Final = Path.of("messages")
@@ -20,13 +21,14 @@ class Transcript:
     texts: dict[str, str] = field(default_factory=dict)  # by the delta's field
     head: dict[str, Any] = field(default_factory=dict)  # id and created of the first event
     role_seen: bool = False
-    joinable: bool = True  # neither tool calls nor several choices, which are never spliced
+    joinable: bool = True  # neither tool calls nor several choices, which are never spliced, nor what cannot be read
 
     def add(self, batch: bytes) -> None:
         """Takes events that go to the client."""
         for event in events(batch):
             fields = _object(event)
             if fields is None:
+                self.joinable = self.joinable and not _unread(event)
                 continue
             if not self.head and "id" in fields:
                 self.head = {key: fields[key] for key in ("id", "created") if key in fields}
@@ -67,6 +69,8 @@ class Splice:
         for event in events(batch):
             fields = _object(event)
             if fields is None:
+                if _unread(event):
+                    raise Disagreement
                 if not (payload(event) or b"").startswith(b"[DONE]"):
                     continue  # comments and the like of the second stream
                 self._check_end()
@@ -150,6 +154,14 @@ def _object(event: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def _unread(event: bytes) -> bool:
+    """Whether an event that is only nearly JSON says something all the same: half of a surrogate pair, say."""
+    try:
+        return isinstance(lenient(payload(event) or b""), dict)
+    except ValueError:
+        return False
 
 
 def _choices(fields: Mapping[str, Any]) -> list[dict[str, Any]]:

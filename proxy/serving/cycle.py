@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.reply import PUSH, WHOLE
+from proxy.reply import PUSH, WHOLE, BrokenOff
 from proxy.serving.heads import request_id, response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -132,6 +132,8 @@ class Cycle:
         except asyncio.CancelledError:
             if not self.end:
                 cause = "the app was cancelled by itself"
+        except BrokenOff:
+            pass
         except Exception as error:
             # Without the exception's text: it may hold what the client sent.
             cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"

@@ -33,7 +33,8 @@ def found(path: bytes, method: str = "GET") -> tuple[str, str] | frozenset[str]:
 @pytest.mark.parametrize(
     "path",
     [b"/chat/completions", b"/v1/chat/completions", b"/v1/v1/chat/completions", b"//v1//chat///completions//",
-     b"/chat/completions/", b"/chat/completions/chat/completions", b"/v1/chat/completions/chat/completions/"],
+     b"/chat/completions/", b"/chat/completions/chat/completions", b"/v1/chat/completions/chat/completions/",
+     b"/chat/completions/chat/completions/chat/completions"],
 )  # fmt: skip
 def test_a_path_may_be_written_as_clients_write_it(path: bytes) -> None:
     assert found(path, "POST") == ("/chat/completions", "")
@@ -52,6 +53,11 @@ def test_what_is_another_path_is_not_found(path: bytes) -> None:
 def test_the_rest_of_an_open_end_stays_encoded() -> None:
     assert found(b"/v1/models/a%2Fb/c") == ("/models/*", "a%2Fb/c")
     assert found(b"/v1/models/") == ("/models", "")
+
+
+def test_a_doubled_suffix_is_one_whichever_it_is() -> None:
+    assert found(b"/v1/models/models") == ("/models", "")
+    assert found(b"/models/a/a") == ("/models/*", "a/a")
 
 
 def test_a_wrong_method_gets_those_there_are() -> None:

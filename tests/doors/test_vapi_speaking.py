@@ -39,7 +39,7 @@ def heard(*steps: bytes | SluiceError, apology: str | None = "Sorry.", asked_str
             if steps and isinstance(steps[0], SluiceError):
                 await responder.fail(steps[0])
             else:
-                await responder.reply(Reply(200, [], stream=stream(*steps)))
+                await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*steps)))
         finally:
             responder.close()
 
