@@ -1,0 +1,265 @@
+"""What a caller is told is so: nothing cut passes as whole, nothing whole as cut, and faults have their owner's name."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles.openai import OpenAIDouble
+from tests.doubles.server import Double
+from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
+from tests.running import Running, sluice, wait_for
+
+CONFIG = """
+server: {{ping: 150ms, cors: ["http://page.example"]}}
+access: {{admin_token: admin-token}}
+upstreams:
+  east: {{provider: openai, base_url: {east}, api_key: sk-east, prices: {{priced: {{input: 10, output: 20}}}}}}
+  west: {{provider: openai, base_url: {west}, api_key: sk-west}}
+defaults:
+  retry: {{attempts: 1}}
+  timeouts: {{first_token: 3s, idle: 2s}}
+  breaker: {{failures: 1000}}
+routes:
+  - {{prefix: both/, to: ["east/{{rest}}", "west/{{rest}}"]}}
+  - {{prefix: kept/, to: "east/{{rest}}", cache: {{exact: 1h, sampled: true}}}}
+  - {{prefix: joined/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: resume}}
+  - {{prefix: ruled/, to: "east/{{rest}}", response: {{model: asked, remove: [provider]}}}}
+"""
+ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
+
+
+def chunk(index: int = 0, finish: str | None = None, **delta: Any) -> bytes:
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
+    return sse({"id": "c", "object": "chat.completion.chunk", "model": "m", "provider": "p", "choices": [choice]})
+
+
+class Events:
+    """A stream of these steps, whatever was asked."""
+
+    def __init__(self, *acts: Act, kind: str = "text/event-stream") -> None:
+        self._acts, self._kind = acts, kind
+
+    def __call__(self, double: Double, request: Received) -> Answer:
+        return Answer(200, (("content-type", self._kind),), self._acts, "chunked")
+
+
+class Refusal:
+    """An error with headers."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self._status, self._headers = status, tuple((name.replace("_", "-"), value) for name, value in headers.items())
+
+    def __call__(self, double: Double, request: Received) -> Answer:
+        return json_answer({"error": {"message": "No.", "type": "x", "code": None}}, self._status, self._headers)
+
+
+DONE, HELLO, STOP = b"data: [DONE]\n\n", chunk(**ROLE) + chunk(content="Hello"), chunk(finish="stop")
+Place = tuple[Running, OpenAIDouble, OpenAIDouble]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west:
+        east.strict = west.strict = False
+        with sluice(CONFIG.format(east=east.url, west=west.url)) as proxy:
+            yield proxy, east, west
+
+
+def ask(proxy: Running, model: str = "east/m", **more: Any) -> httpx.Response:
+    asked = {"model": model, "messages": [{"role": "user", "content": "Hi."}], "stream": True} | more
+    return proxy.chat(asked)
+
+
+def code(answer: httpx.Response) -> str:
+    """The code of the error that the stream ends with; "": it ends well."""
+    last = answer.text.strip().rpartition("data: ")[2]
+    return "" if last == "[DONE]" else json.loads(last)["error"]["code"]
+
+
+def test_a_stream_of_two_choices_is_complete_when_both_are(place: Place) -> None:
+    proxy, east, _ = place
+    two = chunk(content="a"), chunk(1, content="b")
+    east.script(Events(*two, chunk(finish="stop"), chunk(1, content="c")))
+    assert code(ask(proxy, n=2)) == "upstream_truncated"
+    east.script(Events(*two, chunk(finish="stop"), chunk(1, finish="length")))
+    assert code(ask(proxy, n=2)) == ""
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "mid-chunk", "chunk-eof"])
+@pytest.mark.parametrize("model", ["east/m", "both/m", "joined/m"])
+def test_behind_its_finish_an_answer_is_complete_however_the_connection_ends(
+    place: Place, how: Any, model: str
+) -> None:
+    proxy, east, west = place
+    before = len(west.calls)
+    east.script(Events(HELLO, STOP, Wait(0.03), Cut(how)))
+    answer = ask(proxy, model)
+    assert (code(answer), answer.text.count('"finish_reason":"stop"')) == ("", 1)
+    assert len(west.calls) == before
+
+
+@pytest.mark.parametrize("rest", [b'data: {"id":"c1","choic', b'data: {"id":"c1"}', b"data: [DONE]"])
+def test_what_stands_behind_the_last_empty_line_is_an_event_or_nothing(place: Place, rest: bytes) -> None:
+    proxy, east, _ = place
+    east.script(Events(HELLO, STOP, rest))
+    events = [event for event in ask(proxy).text.split("\n\n") if event]
+    assert all(event == "data: [DONE]" or json.loads(event[6:]) for event in events if event.startswith("data:"))
+    assert events[-1] == "data: [DONE]" and events.count("data: [DONE]") == 1
+
+
+def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
+    proxy, east, _ = place
+    odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.08))]
+    east.script(Events(HELLO, *odd, STOP, DONE))
+    assert ask(proxy).text.count(": ping") >= 2
+
+
+def test_a_whole_answer_without_a_finish_gets_none_as_a_stream(place: Place) -> None:
+    proxy, east, _ = place
+    cut = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]}
+    for _ in range(2):
+        east.script(lambda double, request: json_answer(cut))
+    assert "upstream_truncated" in ask(proxy).text
+    assert proxy.chat({"model": "east/m", "messages": []}).json() == cut  # asked whole, it passes as it came
+
+
+def test_an_answer_with_a_hole_is_not_kept_and_half_signs_are_no_hole(place: Place) -> None:
+    proxy, east, _ = place
+    halves = [b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n',
+              b'data: {"choices":[{"index":0,"delta":{"content":"\\ude00"}}]}\n\n']  # fmt: skip
+    east.script(Events(HELLO, *halves, STOP, DONE))
+    ask(proxy, "kept/m", user="halves")
+    again = ask(proxy, "kept/m", user="halves", stream=False)
+    assert again.headers["x-sluice-cache"] == "hit"
+    assert again.json()["choices"][0]["message"]["content"] == "Hello\N{GRINNING FACE}"
+    dropped = proxy.metric("sluice_malformed_events_total", upstream="east")
+    east.script(Events(HELLO, b'data: {"choices":[{\n\n', STOP, DONE), Events(HELLO, STOP, DONE))
+    ask(proxy, "kept/m", user="hole")
+    assert ask(proxy, "kept/m", user="hole").headers["x-sluice-cache"] == "miss"
+    wait_for(lambda: proxy.metric("sluice_malformed_events_total", upstream="east") == dropped + 1)
+
+
+def test_rules_hold_for_what_is_only_nearly_json(place: Place) -> None:
+    proxy, east, _ = place
+    odd = b'data: {"model":"m","provider":"p","choices":[{"index":0,"delta":{"content":"\\ud83d"},"x":NaN}]}\n\n'
+    east.script(Events(HELLO, odd, STOP, DONE))
+    text = ask(proxy, "ruled/m").text
+    assert '"provider"' not in text and text.count('"model":"ruled/m"') == 4
+
+
+def test_an_error_has_the_upstreams_request_id_and_limits(place: Place) -> None:
+    proxy, east, _ = place
+    said = {"x_request_id": "up-9", "x_ratelimit_remaining_requests": "0", "retry_after": "2", "server": "hidden"}
+    east.script(Refusal(429, **said))
+    answer = ask(proxy)
+    shown = [
+        answer.headers.get(name, "").split(",")[0]
+        for name in ("x-upstream-request-id", "x-ratelimit-remaining-requests", "server")
+    ]
+    assert shown == ["up-9", "0", ""]
+    assert answer.headers.get_list("retry-after") == ["2"] and answer.headers.get_list("content-type") == [
+        "application/json"
+    ]
+
+
+def test_who_is_told_of_is_who_failed_as_told(place: Place) -> None:
+    proxy, east, west = place
+    before = proxy.metric("sluice_requests_total", upstream="east", code="upstream_rate_limited")
+    east.script(Refusal(429))
+    west.script(Refusal(500))
+    answer = ask(proxy, "both/m")
+    assert (answer.status_code, answer.headers["x-sluice-upstream"]) == (429, "east")
+    assert answer.headers["x-sluice-attempts"] == "east:429,west:500"
+    wait_for(lambda: proxy.metric("sluice_requests_total", upstream="east", code="upstream_rate_limited") == before + 1)
+
+
+def test_an_upstream_that_refuses_our_key_is_not_well_until_it_takes_it(place: Place) -> None:
+    proxy, east, _ = place
+    wait_for(lambda: proxy.metric("sluice_upstream_up", upstream="east") == 1)
+    east.script(Refusal(401))
+    ask(proxy)
+    (shown,) = [each for each in httpx.get(f"{proxy.url}/health").json()["upstreams"] if each["name"] == "east"]
+    assert (shown["healthy"], shown["reason"]) == (False, "It refuses our key.")
+    assert proxy.metric("sluice_upstream_up", upstream="east") == 0
+    ask(proxy)
+    wait_for(lambda: proxy.metric("sluice_upstream_up", upstream="east") == 1)
+
+
+def test_who_leaves_while_sending_is_counted(place: Place) -> None:
+    proxy, _, _ = place
+    before = proxy.metric("sluice_client_disconnects_total", phase="admission")
+    host, port = proxy.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as leaving:
+        leaving.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: 100\r\n\r\n{"
+        )
+    wait_for(lambda: proxy.metric("sluice_client_disconnects_total", phase="admission") == before + 1)
+
+
+def test_who_leaves_with_the_last_event_has_had_it_all(place: Place) -> None:
+    proxy, east, _ = place
+    left = proxy.metric("sluice_client_disconnects_total")
+    ended = proxy.metric("sluice_requests_total", code="ok")
+    east.script(Events(HELLO, STOP, DONE, Hold()))
+    with proxy.client() as client:
+        asked = {"model": "east/m", "messages": [], "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+            seen = ""
+            for text in answer.iter_text():
+                seen += text
+                if "[DONE]" in seen:
+                    break
+    wait_for(lambda: proxy.metric("sluice_requests_total", code="ok") == ended + 1)
+    east.release()
+    assert proxy.metric("sluice_client_disconnects_total") == left
+
+
+def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
+    proxy, east, _ = place
+    asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy", "stream": True}
+    east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
+    answer = proxy.chat(asked, "/v1/audio/speech")
+    assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
+    east.script(Events(b"AAAA", Wait(0.05), Cut("reset"), kind="audio/mpeg"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        proxy.chat(asked, "/v1/audio/speech")
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [({"prompt_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 100_000}}, 0.00001),
+     ({"completion_tokens": 5}, 0.0), ({"prompt_tokens": 1000, "total_tokens": 1000}, 0.01)],
+)  # fmt: skip
+def test_cost_only_grows_and_is_known_or_not_counted(place: Place, usage: dict[str, Any], cost: float) -> None:
+    proxy, east, _ = place
+    before, ended = proxy.metric("sluice_cost_usd_total"), proxy.metric("sluice_requests_total")
+    whole = {"choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
+    east.script(lambda double, request: json_answer(whole))
+    ask(proxy, "east/priced", stream=False)
+    wait_for(lambda: proxy.metric("sluice_requests_total") == ended + 1)
+    assert proxy.metric("sluice_cost_usd_total") - before == pytest.approx(cost)
+
+
+def test_a_page_of_an_allowed_origin_may_call_v1_and_nothing_else(place: Place) -> None:
+    proxy, _, _ = place
+    asks = {"origin": "http://page.example", "access-control-request-method": "POST"}
+    with proxy.client() as client:
+        preflight = client.options("/v1/chat/completions", headers=asks)
+        others = [client.get(path, headers=asks) for path in ("/metrics", "/admin/calls", "/health")]
+    assert preflight.headers.get_list("access-control-allow-origin") == ["http://page.example"]
+    assert ["access-control-allow-origin" in answer.headers for answer in others] == [False, False, True]
+
+
+def test_numbers_that_are_only_nearly_equal_are_two_questions(place: Place) -> None:
+    proxy, east, _ = place
+    body = b'{"model":"kept/m","messages":[{"role":"user","content":"Hi."}],"seed":%d}'
+    before = len(east.calls)
+    with proxy.client() as client:
+        for seed in (18446744073709551616, 18446744073709551617, 18446744073709551616):
+            client.post("/v1/chat/completions", content=body % seed, headers={"content-type": "application/json"})
+    assert len(east.calls) == before + 2
