@@ -83,6 +83,16 @@ def test_a_loopback_address_is_served_under_no_other_name(host: str, code: str) 
     assert refused(guard(host="0.0.0.0").page, scope(host=host)) == ""
 
 
+def test_a_page_that_gave_a_loopback_address_its_own_name_calls_nothing() -> None:
+    open_keys = Guard("", "127.0.0.1", False, Sessions(""), open_keys=True)
+    check = open_keys.checks()["client"]
+    for sent in ({"origin": "http://evil.example"}, {"sec_fetch_site": "same-origin"}):
+        assert refused(check, scope("POST", host="evil.example:8080", **sent)) == "policy_forbidden"
+        assert refused(check, scope("POST", **sent)) == ""
+    assert refused(check, scope("POST", host="host.docker.internal:8080")) == ""  # no browser sends so little
+    assert "client" not in guard().checks()
+
+
 def test_metrics_are_open_or_the_operators() -> None:
     far = scope(peer="10.0.0.1", host="metrics.example")
     assert refused(guard("token").metrics, far) == ""

@@ -99,3 +99,10 @@ def test_no_cookie_whatever_breaks_it(text: bytes) -> None:
 def test_a_closed_session_is_taken_from_the_browser() -> None:
     assert SESSIONS.closed().startswith(b"sluice_admin=; Path=/admin; Max-Age=0")
     assert not SESSIONS.valid([])
+
+
+@pytest.mark.parametrize("others", ["nameless; ", "a=b; ; =; ", 'x="', "\\x; "])
+def test_cookies_of_others_do_not_end_a_session(others: str) -> None:
+    sessions = Sessions("token")
+    cookie = sessions.opened("token", secure=False).partition(b";")[0]
+    assert sessions.valid([(b"cookie", others.rstrip("; ").encode() + b"; " + cookie)])

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.settings import ConfigError
 from tests.doubles.faults import HoldAfter
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
@@ -129,6 +130,16 @@ def test_a_bad_file_changes_nothing_and_says_why(place: Place, more: str, says: 
     place.reload(place.config("west"))
     assert place.answering() == "west" and place.proxy.metric("sluice_config_valid") == 1
     assert place.admin("GET", "overview").json()["config"]["problem"] is None
+
+
+def test_a_reload_opens_nothing_that_listens_for_all() -> None:
+    with OpenAIDouble() as east:
+        listening = f"upstreams: {{east: {{provider: openai, base_url: {east.url}}}}}\n"
+        closed = "server: {host: 0.0.0.0}\naccess: {keys: required, client_keys: [k]}\n"
+        with sluice(listening + closed) as proxy:
+            with pytest.raises(ConfigError, match="loopback"):
+                proxy.reload(listening + "server: {host: 127.0.0.1}\naccess: {keys: open}\n")
+            assert proxy.chat(HELLO).status_code == 401
 
 
 def test_a_change_of_the_file_is_seen_by_itself(place: Place) -> None:

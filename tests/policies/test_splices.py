@@ -167,3 +167,14 @@ def test_what_is_handed_on_ends_with_the_text_so_far(text: str) -> None:
 )
 def test_what_cannot_be_handed_on(body: bytes) -> None:
     assert handed_on(body, "x") is None
+
+
+HALF = b'data: {"id":"one","choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n'
+
+
+def test_what_nobody_can_compare_is_never_spliced() -> None:
+    first = transcript("Hello ")
+    first.add(HALF)
+    assert not first.joinable
+    with pytest.raises(Disagreement):
+        Splice(transcript("Hello "), continues=True).events(HALF)

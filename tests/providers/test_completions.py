@@ -37,3 +37,8 @@ def test_openai_s_own_types_take_whole_answers() -> None:
     assert ChatCompletion.model_validate_json(chat, strict=True).choices[0].finish_reason == "tool_calls"
     text = text_completion("m", {"text": "a", "finish_reason": "stop"}, None)
     assert Completion.model_validate_json(text, strict=True).usage is None
+
+
+def test_counts_beyond_all_reason_can_still_be_written() -> None:
+    counts = usage(2**64, 2**65)
+    assert counts["total_tokens"] < 2**63 and orjson.loads(orjson.dumps(counts)) == counts

@@ -1,3 +1,4 @@
+import orjson
 import pytest
 
 from proxy.providers.registry import provider
@@ -62,3 +63,17 @@ def test_a_prompt_that_does_not_fit_is_told_with_both_numbers(status: int) -> No
 def test_a_model_that_is_loading_is_overload() -> None:
     error = provider("llamacpp", {}).failure(503, [], b'{"error":{"code":503,"message":"Loading model"}}')
     assert (error.code, error.again) == ("upstream_overloaded", "same")
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("Failed to parse input at pos 3", 400),
+        ("audio input is not supported - hint: if this is unexpected, you may need to provide the mmproj", 400),
+        ("Unknown reasoning format: zzz", 400),
+        ("decode: out of memory", 502),
+    ],
+)
+def test_a_bad_request_that_is_told_as_its_own_fault_is_the_clients(message: str, status: int) -> None:
+    body = orjson.dumps({"error": {"code": 500, "message": message, "type": "server_error"}})
+    assert provider("llamacpp", {}).failure(500, [], body).status == status

@@ -132,3 +132,15 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
 def test_a_secret_file_that_is_missing_is_named_by_its_variable(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^the file that KEY_FILE names cannot be read: No such file"):
         Environment({"KEY_FILE": "none"}, tmp_path).expand("${KEY:-}")
+
+
+def test_a_files_name_in_the_real_environment_wins_over_the_value_in_dot_env(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("real")
+    (tmp_path / ".env").write_text("KEY=file\n")
+    environment, _ = read_environment(tmp_path / ".env", {"KEY_FILE": "key"})
+    assert environment.expand("${KEY}") == "real"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_problem(tmp_path: Path) -> None:
+    _, problems = read_environment(tmp_path / ("x" * 300) / ".env", {})
+    assert [problem.message for problem in problems] == ["cannot be read: File name too long"]

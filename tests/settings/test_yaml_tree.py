@@ -134,3 +134,11 @@ def test_any_text_is_data_or_one_problem(text: str) -> None:
         read_yaml(text)
     except YamlError as error:
         assert error.problem.line >= 1 and error.problem.column >= 1
+
+
+def test_a_long_file_is_not_taken_for_a_bomb_of_aliases() -> None:
+    assert len(read_yaml(f"[{'1,' * 25_000}]").data) == 25_000
+    with pytest.raises(YamlError, match="too many aliases"):
+        read_yaml("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+            f"{name}: &{name} [{','.join([f'*{below}'] * 10)}]\n" for below, name in zip("abcde", "bcdef", strict=True)
+        ))  # fmt: skip

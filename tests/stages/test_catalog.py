@@ -9,6 +9,7 @@ import pytest
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Provider, Request, Target
+from proxy.providers.ollama import Ollama
 from proxy.stages.catalog import Catalog, Shelf
 from tests.stages.planned import planned
 
@@ -176,3 +177,25 @@ def test_refreshing_goes_on_after_failures_until_it_is_ended() -> None:
 
     asyncio.run(run())
     assert kept.trouble == ""
+
+
+def test_a_list_that_nobody_can_read_is_trouble_of_its_own_upstream_alone() -> None:
+    class Odd(Listing):
+        def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
+            answer = yield Request("/1")
+            known: dict[bytes, str] = {}
+            return [Model(known[answer.body])]
+
+    kept = Shelf(Target("up", "", Odd(), "http://x", ""), "openai", {})
+    assert not fetched(kept, b"a")
+    assert kept.trouble == "Its list of models cannot be read."
+
+
+@pytest.mark.parametrize("fixed", [None, ("llama3.2",)])
+def test_a_model_is_known_by_every_name_it_goes_by(fixed: tuple[str, ...] | None) -> None:
+    kept = Shelf(Target("up", "", Ollama(), "http://x", ""), "ollama", {}, fixed, strict=True)
+    kept.take([Model("llama3.2:latest", context=8192)])
+    known = kept.look_up("llama3.2")
+    assert known is not None and known.context == 8192
+    assert kept.refusal("llama3.2") is None
+    assert (kept.refusal("llama3") is None, kept.look_up("llama3.2:1b")) == (False, None if fixed is None else known)
