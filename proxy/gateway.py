@@ -19,7 +19,7 @@ from proxy.stages.metering import Meter
 from proxy.stages.relaying import Relay
 from proxy.stages.routing import Router
 from proxy.tracing import Tracing
-from proxy.upstream.attempting import note
+from proxy.watch import note
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.reply import Usage
 from proxy.sse import events, payload
@@ -170,6 +171,30 @@ class ResponsesWatch:
                 self.usage = usage_of(usage)
 
 
+class Noted(Protocol):
+    """What a watch has seen of a stream."""
+
+    @property
+    def content_at(self) -> float | None: ...
+    @property
+    def last_at(self) -> float | None: ...
+    @property
+    def malformed(self) -> int: ...
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+def note(call: Call, watch: Noted) -> None:
+    """Keeps with the call what its watched stream has said; of several streams, what they said together."""
+    trace = call.trace
+    if trace.content_at is None:
+        trace.content_at = watch.content_at
+    trace.last_at = watch.last_at
+    trace.malformed += watch.malformed
+    if watch.usage is not None:
+        trace.usage = watch.usage.and_also(trace.usage)
+
+
 def _talks_from(batch: bytes, start: int) -> int:
     """Where in a batch the first event begins that may say something besides content; its length: none does."""
     first = len(batch)
@@ -210,7 +235,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     get = usage.get
     inside = get("prompt_tokens_details") or get("input_tokens_details")
     made = get("completion_tokens_details") or get("output_tokens_details")
-    cached = inside.get("cached_tokens") if isinstance(inside, dict) else None
+    cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
     reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
     return Usage(
         _count(get("prompt_tokens", get("input_tokens"))),

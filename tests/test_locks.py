@@ -60,7 +60,7 @@ MAY_REACH_OUT = ("proxy.upstream", "proxy.serving", "proxy.selftest", "proxy.cli
 """Our way to upstreams, our server, and two commands that measure from outside and hold no keys."""
 
 ASSEMBLY = ("proxy.app", "proxy.planning", "proxy.building")
-MAY_USE_UPSTREAM = (*ASSEMBLY, "proxy.stages.dispatch", "proxy.stages.catalog", "proxy.gateway", "proxy.cli")
+MAY_USE_UPSTREAM = (*ASSEMBLY, "proxy.stages.dispatch", "proxy.stages.catalog", "proxy.cli")
 
 
 def modules() -> dict[str, ast.Module]:

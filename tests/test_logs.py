@@ -121,7 +121,7 @@ def test_what_was_said_is_told_although_the_call_has_let_go_of_it() -> None:
 
 def test_where_nobody_reads_little_is_held_of_what_was_said() -> None:
     reading, writing = os.pipe()
-    with open(writing, "w", encoding="utf-8") as stream:
+    with open(writing, "w", encoding="utf-8") as stream, open(reading, "rb", 0) as pipe:  # closed, also if this fails
         writer = Writer(stream, JsonLines())
         for _ in range(300):  # as much as fills the pipe: from here on nothing is written
             writer.emit(record("x" * 1000))
@@ -133,7 +133,7 @@ def test_where_nobody_reads_little_is_held_of_what_was_said() -> None:
         assert len(lines) == 2000
         assert sum('"prompt"' in line for line in lines) == 500
         assert max(map(len, lines)) < 2**18
-        os.close(reading)
+        pipe.close()
         wait_for(lambda: writer.dropped.value > 0)
         writer.close()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

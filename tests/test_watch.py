@@ -271,3 +271,31 @@ def test_events_that_are_no_JSON_teach_nothing() -> None:
     seen = watch()
     assert [seen.see(broken), seen.see(broken), seen.see(broken)] == [b"", b"", b""]
     assert (seen.malformed, seen.content_at) == (3, None)
+
+
+def test_cached_tokens_are_counted_where_deepseek_says_them() -> None:
+    said = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_cache_hit_tokens": 90, "prompt_cache_miss_tokens": 10}
+    assert usage_of(said).cached == 90
+
+
+def test_an_error_in_an_array_is_one() -> None:
+    with pytest.raises(SluiceError):
+        watch().see(event([{"error": {"message": "no"}}]))
+
+
+def test_a_stream_of_several_choices_is_complete_with_the_last() -> None:
+    two = ChatWatch(failure_in, False, 2)
+    two.see(chunk({"content": "a"}))
+    for _ in range(2):
+        two.see(chunk({}, "stop"))
+        assert not two.complete
+    two.see(event({"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}))
+    assert two.complete
+
+
+def test_a_response_is_over_with_its_terminal_event() -> None:
+    seen = ResponsesWatch()
+    seen.see(event({"type": "response.output_text.delta", "delta": "a"}))
+    assert not seen.lingers
+    seen.see(event({"type": "response.completed", "response": {}}))
+    assert seen.complete and seen.lingers

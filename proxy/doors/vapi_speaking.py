@@ -1,5 +1,6 @@
 """Answers for ears: where an upstream fails, the caller hears an apology instead of the line going dead."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -15,6 +16,9 @@ from proxy.sse import DONE
 
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON: Final = (b"content-type", b"application/json")
+
+
+_TOOL_CALLS: Final = re.compile(rb'"tool_calls"\s*:\s*\[')
 
 
 class VoiceResponder(Responder):
@@ -49,11 +53,12 @@ class VoiceResponder(Responder):
 class Apologising(AsyncIterator[bytes]):
     """A stream that ends with the apology where it would break; no generator, so nothing of it has to be closed."""
 
-    __slots__ = ("_apology", "_begun", "_call", "_over", "_stream")
+    __slots__ = ("_acts", "_apology", "_begun", "_call", "_over", "_stream")
 
     def __init__(self, stream: AsyncIterator[bytes], call: Call, apology: str) -> None:
         self._stream, self._call, self._apology = stream, call, apology
         self._begun = self._over = False
+        self._acts = False  # a tool call has begun: half of it is nothing that words could end
 
     async def __anext__(self) -> bytes:
         if self._over:
@@ -61,11 +66,12 @@ class Apologising(AsyncIterator[bytes]):
         try:
             batch = await self._stream.__anext__()
         except SluiceError as failure:
-            if not excusable(failure):
+            if self._acts or not excusable(failure):
                 raise
             self._over = True
             return spoken_events(self._call, self._apology, self._begun, failure)
         self._begun = True
+        self._acts = self._acts or _TOOL_CALLS.search(batch) is not None
         return batch
 
 

@@ -14,8 +14,6 @@ from proxy.providers.forwarding import once
 from proxy.providers.reports import Report, report_in, report_of
 from proxy.sse import EventCutter
 
-__all__ = ["OpenAICompatible", "error_in_event"]
-
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind

@@ -48,15 +48,17 @@ class OpenRouter(OpenAICompatible):
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """By status and by `metadata` and `availability`, which say more than the status does."""
         metadata, availability = object_of(report.fields.get("metadata")), object_of(report.fields.get("availability"))
-        status = status or report.status
+        status, why = status or report.status, availability.get("code")
         if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
             status = 429  # other calls hold the budget; it frees itself
         elif status == 403 and ("reasons" in metadata or "flagged_input" in metadata or "patterns" in metadata):
             report = replace(report, code=report.code or "content_filter")
         elif status in (400, 404) and (
-            availability.get("code") in _NO_SUCH_MODEL or report.message.startswith("No endpoints found for ")
+            why in _NO_SUCH_MODEL or (not why and report.message.startswith("No endpoints found for "))
         ):
             report = replace(report, code="model_not_found", param="model")
+        elif status == 404 and why:
+            status = 502  # the model is there; what our account or the route allows leaves none that may answer
         error = judge(status, replace(report, message=_in_full(report.message, metadata)), headers)
         return error if error.again == "never" else _as_told(error, report, availability, headers or [])
 

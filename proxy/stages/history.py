@@ -12,6 +12,7 @@ from proxy.errors import SluiceError, metric_code
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _NO_HEADERS: Final[Headers] = []
 _KEPT: Final = 500
+_NOT_THE_CLIENTS: Final = ("upstream_", "proxy_")  # how codes of failures begin that operators can do something about
 _STEP: Final = 5  # seconds
 _STEPS: Final = 120
 _TIMES: Final = 500  # times kept per step and upstream: enough for a percentile, bounded under load
@@ -76,7 +77,7 @@ class Tally:
         """A call ended."""
         trace = call.trace
         self.calls += 1
-        if trace.failure is not None:
+        if trace.failure is not None and trace.failure.code.startswith(_NOT_THE_CLIENTS):
             self.errors += 1
         if trace.usage is not NO_USAGE:
             self.tokens += (trace.usage.input or 0) + (trace.usage.output or 0)

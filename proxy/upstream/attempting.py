@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, Protocol
+from typing import Literal
 
 import httpx
 
@@ -15,8 +15,7 @@ from proxy.headers import to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
-from proxy.providers.openai_compatible import error_in_event
-from proxy.reply import Usage
+from proxy.providers.failures import error_in_event
 from proxy.sse import EventCutter
 from proxy.upstream.border import translated
 from proxy.upstream.client import Response
@@ -35,7 +34,7 @@ from proxy.upstream.wire import (
     read_whole,
     says_event_stream,
 )
-from proxy.watch import ChatWatch, ResponsesWatch, lenient, usage_of
+from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
 
 Hold = Literal["nothing", "content", "all"]
 _JSON = (b"content-type", b"application/json")
@@ -258,30 +257,6 @@ class Attempt:
             raise translated(error, self.order.target.upstream) from None
         finally:
             self.call.trace.waited += perf_counter() - asked
-
-
-class Noted(Protocol):
-    """What a watch has seen of a stream."""
-
-    @property
-    def content_at(self) -> float | None: ...
-    @property
-    def last_at(self) -> float | None: ...
-    @property
-    def malformed(self) -> int: ...
-    @property
-    def usage(self) -> Usage | None: ...
-
-
-def note(call: Call, watch: Noted) -> None:
-    """Keeps with the call what its watched stream has said; of several streams, what they said together."""
-    trace = call.trace
-    if trace.content_at is None:
-        trace.content_at = watch.content_at
-    trace.last_at = watch.last_at
-    trace.malformed += watch.malformed
-    if watch.usage is not None:
-        trace.usage = watch.usage.and_also(trace.usage)
 
 
 def _without_type(headers: Headers) -> Headers:

@@ -9,8 +9,9 @@ from proxy.policies.runs import Run
 from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
 from proxy.providers.contract import Order, Target
 from proxy.reply import Flowing, Outlet
-from proxy.upstream.attempting import Hold, note
+from proxy.upstream.attempting import Hold
 from proxy.upstream.wire import Stream, Watch, Wire
+from proxy.watch import note
 
 Tries = Callable[[Order, Clock, Hold], Awaitable[Wire | SluiceError]]
 """Asks one target, with the route's retries."""

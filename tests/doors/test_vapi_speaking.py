@@ -74,6 +74,12 @@ def test_a_break_in_mid_sentence_is_spoken_after_it() -> None:
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks(text)) == "The sun Sorry."
 
 
+def test_half_a_tool_call_is_nothing_that_an_apology_ends() -> None:
+    call = b'data: {"choices":[{"index":0,"delta":{"tool_calls": [{"index":0,"function":{"arguments":"{"}}]}}]}\n\n'
+    _, text = heard(FIRST, call, OURS)
+    assert "upstream_truncated" in text and "Sorry." not in text and '"finish_reason":"stop"' not in text
+
+
 def test_a_whole_answer_apologises_whole() -> None:
     status, text = heard(OURS, asked_stream=False)
     (choice,) = json.loads(text)["choices"]

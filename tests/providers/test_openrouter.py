@@ -78,6 +78,14 @@ def test_names_preferences_and_fallbacks_pass_untouched() -> None:
         (404, {"message": "No endpoints found matching your data policy."}, ("upstream_error", 502, "next")),
         (404, {"availability": {"code": "no_endpoints", "retryable": False}}, ("model_not_found", 404, "never")),
         (404, {"availability": {"code": "privacy_restricted", "retryable": False}}, ("upstream_error", 502, "next")),
+        (
+            404,
+            {
+                "message": "No endpoints found for a/b matching your data policy (Free model publication).",
+                "availability": {"code": "privacy_restricted", "retryable": False},
+            },
+            ("upstream_error", 502, "next"),
+        ),
         (408, {}, ("upstream_timeout", 504, "same")),
         (413, {}, ("client_too_large", 413, "never")),
         (422, {}, ("client_invalid_request", 422, "never")),

@@ -74,6 +74,9 @@ def test_the_last_minutes_are_tallied_by_upstream() -> None:
     east = [point["upstreams"]["east"] for point in traffic["points"]]
     assert sum(each["calls"] for each in east) == 100
     assert sum(each["errors"] for each in east) == 25
+    history.note(call(7, SluiceError("client_invalid_request", "x")), 0.1)
+    points = history.traffic()["points"]
+    assert sum(point["upstreams"].get("east", {"errors": 0})["errors"] for point in points) == 25  # nobody's here
     assert sum(each["tokens"] for each in east) == 800
     assert len(traffic["points"]) <= 2
 
