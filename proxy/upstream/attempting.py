@@ -17,23 +17,12 @@ from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.providers.failures import error_in_event
 from proxy.sse import EventCutter
+from proxy.upstream.bodies import MAX_WHOLE, Pieces, carries_events, carries_json, read_whole, says_event_stream
 from proxy.upstream.border import translated
 from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
-from proxy.upstream.wire import (
-    MAX_WHOLE,
-    EventStream,
-    Pieces,
-    RawWatch,
-    Waits,
-    Watch,
-    Wire,
-    carries_events,
-    carries_json,
-    read_whole,
-    says_event_stream,
-)
+from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
 from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
 
 Hold = Literal["nothing", "content", "all"]

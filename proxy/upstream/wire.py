@@ -11,25 +11,17 @@ import httpx
 from proxy.call import Headers
 from proxy.clocks import Clock, timeout
 from proxy.errors import SluiceError
-from proxy.headers import value
 from proxy.providers.contract import Reader, Target
 from proxy.reply import Flowing, Outlet
 from proxy.sse import DONE
+from proxy.upstream.bodies import Pieces
 from proxy.upstream.border import translated
 from proxy.upstream.client import Body
 from proxy.upstream.talking import Talk
 from proxy.watch import ChatWatch, ResponsesWatch
 
-MAX_WHOLE = 64 * 1024 * 1024  # bytes that a whole answer may have
 _LONG = 15.0  # seconds that are a long silence whatever `idle` allows
 _LINGER = 0.25  # seconds that an upstream may take to end its body after [DONE]
-
-
-class Pieces(Protocol):
-    """An upstream's body: bytes as they arrive, and the way to be rid of it."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def aclose(self) -> None: ...
 
 
 class RawWatch:
@@ -304,33 +296,3 @@ class Wire:
             finally:
                 if self.after is not None:
                     self.after(self.stream)
-
-
-async def read_whole(source: Pieces) -> bytes:
-    """A body in one piece. Raises upstream_malformed past the limit, and httpx's errors."""
-    pieces, size = [], 0
-    async for piece in source:
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_WHOLE:
-            raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-_EVENT_TYPES = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
-
-
-def carries_events(headers: Headers) -> bool:
-    """Whether a body of this content type is a stream of events (some servers call theirs plain text)."""
-    return (value(headers, b"content-type") or b"").lower().startswith(_EVENT_TYPES)
-
-
-def says_event_stream(headers: Headers) -> bool:
-    """Whether the content type is the one of server-sent events."""
-    return (value(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
-
-
-def carries_json(headers: Headers) -> bool:
-    """Whether a body of this content type is to be looked into."""
-    kind = value(headers, b"content-type") or b""
-    return kind == b"application/json" or b"json" in kind.lower()
