@@ -35,6 +35,7 @@ class ChatWatch:
         "_ended",
         "_failure_in",
         "_own_usage",
+        "_text_at",
         "content_at",
         "done",
         "finished",
@@ -55,6 +56,7 @@ class ChatWatch:
         self.malformed = 0  # events that were no JSON
         self.usage: Usage | None = None
         self._before = self._behind = b""  # what stands before and behind the text in an event of nothing but content
+        self._text_at = 0, 0  # where that text begins, and ends, told from the event's end; 0: it is not known
 
     @property
     def complete(self) -> bool:
@@ -64,9 +66,9 @@ class ChatWatch:
     def see(self, batch: bytes) -> bytes:
         """What of these events goes on to the client. Raises the failure that one of them reports."""
         self.last_at = perf_counter()
-        before, behind = self._before, self._behind
-        if before and batch.startswith(before) and batch.endswith(behind):
-            if batch.find(b'"', len(before), -len(behind)) < 0 and batch.find(b"\n", len(before), -len(behind)) < 0:
+        begins, ends = self._text_at
+        if begins and batch.startswith(self._before) and batch.endswith(self._behind):
+            if batch.find(b'"', begins, ends) < 0 and batch.find(b"\n", begins, ends) < 0:
                 return batch
         kept, at = [], 0
         if self.content_at is None:
@@ -90,6 +92,7 @@ class ChatWatch:
         end = event.find(b'"', start)
         if start >= len(_TEXT) and end > 0 and event.endswith(b"}\n\n") and event.count(b"\n\n") == 1:
             self._before, self._behind = event[:start], event[end:]
+            self._text_at = start, end - len(event)
 
     def _keep(self, event: bytes) -> bool:
         data = payload(event)

@@ -16,8 +16,8 @@ JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the hea
 class Connection(asyncio.BufferedProtocol):
     """Sends a request, takes the response in, holds its body until it is read.
 
-    It reads through `scratch`, which all connections of a loop may share, and no more than that in a turn: left to
-    itself, libuv empties a socket that is full before it looks at the next, which takes 50 ms for 4 MB of events.
+    It reads through `scratch` (TURN bytes, which all connections of a loop may share), no more than that in a turn:
+    left to itself, libuv empties a socket that is full before it looks at the next: 50 ms for 4 MB of events.
 
     Whoever has it calls `exchange`, then `taken` and `arrival` in turn, then gives it back or calls `abort`. There is
     one waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks
@@ -155,11 +155,11 @@ class Connection(asyncio.BufferedProtocol):
         if not self._busy:
             self.abort()
             return
-        if nbytes == len(self._scratch) and not self._paused:
+        if nbytes >= TURN and not self._paused:
             self._pause()
             self._loop.call_soon(self._turned)
         self.touched = True
-        data = bytes(self._scratch[:nbytes])
+        data = self._scratch[:nbytes].tobytes()
         parser = self.parser
         try:
             parser.feed(data)
