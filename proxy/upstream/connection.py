@@ -13,11 +13,35 @@ HIGH_WATER: Final = 256 * 1024  # bytes held for a reader that does not come; mo
 JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the head is cheaper than a second buffer
 
 
-class Connection(asyncio.BufferedProtocol):
+class Sips(asyncio.BufferedProtocol):
+    """Reads for a connection whose socket is full, at most TURN bytes at a time."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._scratch = memoryview(bytearray(TURN))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many have come."""
+        self._connection.data_received(self._scratch[:nbytes].tobytes())
+
+    def eof_received(self) -> None:
+        """As the connection does."""
+        self._connection.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """As the connection does."""
+        self._connection.connection_lost(error)
+
+
+class Connection(asyncio.Protocol):
     """Sends a request, takes the response in, holds its body until it is read.
 
-    It reads through `scratch` (TURN bytes, which all connections of a loop may share), no more than that in a turn:
-    left to itself, libuv empties a socket that is full before it looks at the next: 50 ms for 4 MB of events.
+    Left to itself, libuv empties a socket that is full before it looks at the next: 50 ms for 4 MB of events. So one
+    that gave TURN bytes at once waits for the loop's next turn, and is read by Sips for the rest of that response.
 
     Whoever has it calls `exchange`, then `taken` and `arrival` in turn, then gives it back or calls `abort`. There is
     one waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks
@@ -30,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         "touched",
         "closed",
         "_lost",
-        "_scratch",
+        "_sips",
         "_loop",
         "_transport",
         "_headed",
@@ -42,13 +66,13 @@ class Connection(asyncio.BufferedProtocol):
         "_busy",
     )
 
-    def __init__(self, lost: "Callable[[Connection], None]", scratch: memoryview) -> None:
+    def __init__(self, lost: "Callable[[Connection], None]") -> None:
         self.parser = ResponseParser()
         self.served = 0  # exchanges begun
         self.touched = False  # whether a byte of the current response has come
         self.closed = False  # nothing will come any more
         self._lost = lost
-        self._scratch = scratch
+        self._sips = False  # it is read so
         self._loop = asyncio.get_running_loop()
         self._headed: asyncio.Future[None] | None = None  # somebody waits for the head
         self._waiter: asyncio.Future[bool] | None = None  # for more of the body; True: the taker had it
@@ -117,6 +141,9 @@ class Connection(asyncio.BufferedProtocol):
             parser.pieces.clear()
             self.abort()
             return False
+        if self._sips:
+            self._sips = False
+            self._transport.set_protocol(self)
         self.taken()
         self._busy, self._taker = False, None  # an idle connection holds no call
         return True
@@ -129,6 +156,13 @@ class Connection(asyncio.BufferedProtocol):
     def _pause(self) -> None:
         self._paused = True
         self._transport.pause_reading()
+
+    def _wait_for_turn(self) -> None:
+        self._pause()
+        if not self._sips:
+            self._sips = True
+            self._transport.set_protocol(Sips(self))
+        self._loop.call_soon(self._turned)
 
     def _turned(self) -> None:
         """It is the next turn."""
@@ -146,20 +180,15 @@ class Connection(asyncio.BufferedProtocol):
         """The socket is connected, and TLS agreed upon."""
         self._transport = cast(asyncio.Transport, transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
-        return self._scratch
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes of the response have come; on an idle connection bytes that nobody asked for."""
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the response; on an idle connection bytes that nobody asked for."""
         if not self._busy:
             self.abort()
             return
-        if nbytes >= TURN and not self._paused:
-            self._pause()
-            self._loop.call_soon(self._turned)
+        size = len(data)
+        if size >= TURN and not self._paused:
+            self._wait_for_turn()
         self.touched = True
-        data = self._scratch[:nbytes].tobytes()
         parser = self.parser
         try:
             parser.feed(data)
@@ -178,7 +207,7 @@ class Connection(asyncio.BufferedProtocol):
                 waiter.set_result(True)
             self._waiter = None
             return
-        self._held += nbytes
+        self._held += size
         if self._held > HIGH_WATER and not self._paused and not self.closed:
             self._pause()
         if self._headed is not None or (waiter is not None and (parser.pieces or parser.complete or self._error)):

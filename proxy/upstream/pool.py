@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from proxy.upstream.connection import TURN, Connection
+from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import dial
 
 
@@ -32,7 +32,6 @@ class Origin:
         "_port",
         "_tls",
         "_bounds",
-        "_scratch",
         "_loop",
         "_idle",
         "_alive",
@@ -47,7 +46,6 @@ class Origin:
         self._port = port
         self._tls = tls
         self._bounds = bounds
-        self._scratch = memoryview(bytearray(TURN))
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Connection, float] = {}  # since when; the newest last
         self._alive: set[Connection] = set()
@@ -126,7 +124,7 @@ class Origin:
 
     async def _connect(self) -> Connection:
         try:
-            connection = await dial(self._host, self._port, self._tls, lambda: Connection(self._lost, self._scratch))
+            connection = await dial(self._host, self._port, self._tls, lambda: Connection(self._lost))
             if connection.closed:
                 raise httpx.ConnectError("connection closed at once")
         except (TimeoutError, asyncio.CancelledError, httpx.ConnectError):

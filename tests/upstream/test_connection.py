@@ -19,7 +19,7 @@ REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 
 async def connected(server: RawServer) -> Connection:
-    return await dial("127.0.0.1", server.port, None, lambda: Connection(lambda _: None, memoryview(bytearray(TURN))))
+    return await dial("127.0.0.1", server.port, None, lambda: Connection(lambda _: None))
 
 
 def test_a_body_that_nobody_reads_is_left_with_the_kernel(run: Run) -> None:
@@ -308,7 +308,8 @@ def test_a_socket_that_is_full_has_no_more_than_its_turn(run: Run) -> None:
             waiting = asyncio.ensure_future(connection.arrival())
             steps.send(chunk(b"x" * 40 * TURN))
             await until(lambda: read.total() == 40 * TURN)
-            assert max(read.values()) <= TURN
+            first, *others = read.values()  # by the first it is known that the socket is full
+            assert first <= 4 * TURN and max(others) <= TURN
             waiting.cancel()
             connection.abort()
         turning[0].cancel()
