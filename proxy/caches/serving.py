@@ -7,29 +7,16 @@ from typing import Protocol
 from proxy.assembling import as_stream
 from proxy.call import Call, Headers
 from proxy.providers.contract import Target
-from proxy.reply import Usage
-from proxy.watch import ChatWatch
+from proxy.watch import ChatWatch, Noted
 
 
-class Watching(Protocol):
+class Watching(Noted, Protocol):
     """What has been seen of a stream."""
 
     @property
     def done(self) -> bool:
         """Whether its last event has come."""
         ...
-
-    @property
-    def malformed(self) -> int:
-        """Events that were no JSON, and were dropped."""
-        ...
-
-    @property
-    def content_at(self) -> float | None: ...
-    @property
-    def last_at(self) -> float | None: ...
-    @property
-    def usage(self) -> Usage | None: ...
 
 
 class Events(Protocol):
