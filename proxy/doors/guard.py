@@ -27,6 +27,7 @@ class Guard:
     closed_metrics: bool
     sessions: Sessions
     open_keys: bool = False  # calls need no client key
+    cors: frozenset[str] = frozenset()  # origins whose pages may call /v1
 
     def checks(self) -> Mapping[Access, Check]:
         """A check for each access class that the front must look at before the endpoint."""
@@ -41,6 +42,9 @@ class Guard:
         headers = scope["headers"]
         host = hostname((value(headers, b"host") or b"").decode("latin-1"))
         if not is_loopback(host) and any(name in _BROWSERS for name, _ in headers):
+            origin = (value(headers, b"origin") or b"").decode("latin-1")
+            if origin in self.cors or "*" in self.cors:
+                return
             raise SluiceError("policy_forbidden", "This address is not served to pages under that name.")
 
     def metrics(self, scope: Scope) -> None:
