@@ -109,11 +109,10 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
     doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])
-    open_keys = settings.access.keys == "open"
-    guard = Guard(
-        settings.access.admin_token, settings.server.host, settings.access.metrics == "admin", sessions, open_keys
-    )
-    return Front(table, guard.checks(), frozenset(settings.server.cors))
+    access, host, cors = settings.access, settings.server.host, frozenset(settings.server.cors)
+    closed_metrics, open_keys = access.metrics == "admin", access.keys == "open"
+    guard = Guard(access.admin_token, host, closed_metrics, sessions, open_keys, cors)
+    return Front(table, guard.checks(), cors)
 
 
 def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, manners: Manners) -> VapiDoor:

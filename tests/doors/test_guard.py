@@ -91,6 +91,8 @@ def test_a_page_that_gave_a_loopback_address_its_own_name_calls_nothing() -> Non
         assert refused(check, scope("POST", **sent)) == ""
     assert refused(check, scope("POST", host="host.docker.internal:8080")) == ""  # no browser sends so little
     assert "client" not in guard().checks()
+    named = Guard("", "127.0.0.1", False, Sessions(""), open_keys=True, cors=frozenset({"https://app.example"}))
+    assert refused(named.client, scope("POST", host="llm.example", origin="https://app.example")) == ""
 
 
 def test_metrics_are_open_or_the_operators() -> None:
