@@ -106,6 +106,12 @@ def test_a_problem_has_its_place_and_says_what_was_expected(tmp_path: Path, text
     assert len(lines) == (2 if "upstrem" in text else 1)  # the misspelt key is missing, too
 
 
+@pytest.mark.parametrize("text", ["o: {provider: openrouter}", "o: {provider: openrouter, api_key: '${KEY}'}"])
+def test_a_key_that_no_header_can_hold_is_the_operators_mistake(tmp_path: Path, text: str) -> None:
+    (line,) = problems(tmp_path, f"upstreams: {{{text}}}\n", dict.fromkeys(("OPENROUTER_API_KEY", "KEY"), "canary\r"))
+    assert "upstreams.o.api_key: expected a key of printable ASCII characters" in line and "canary" not in line
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = """server: {port: x}
 upstreams:
