@@ -3,20 +3,32 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-WHOLE: Final = "sluice.response"
-"""A message of our server's, which names it in the scope's `extensions`: status, headers and the whole body at once.
-
-The framing is the server's: no content-length among the headers, and a HEAD request's body is left out by it.
-"""
-
-
-PUSH: Final = "sluice.push"
-"""Our server's key in the scope of a response that flows in chunks: an Outlet to the client."""
+DIRECT: Final = "sluice.direct"
+"""Our server's key in a scope: its Direct way, while the request is being answered."""
 
 Outlet = Callable[[bytes], bool]
 """Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
+
+
+class Direct(Protocol):
+    """What our server does at once, without ASGI's messages; what it declines goes by `receive` and `send` as ever."""
+
+    def take(self) -> bytes | None:
+        """The request's whole body, once; None: it is not all there yet, or the client has left."""
+        ...
+
+    def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Writes a whole response, its head included; False: not now.
+
+        The framing is the server's: no content-length among the headers, and a HEAD request's body is left out by it.
+        """
+        ...
+
+    def push(self, data: bytes) -> bool:
+        """Writes a piece of the body where that flows in chunks: an Outlet."""
+        ...
 
 
 class BrokenOff(Exception):

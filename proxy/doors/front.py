@@ -129,7 +129,8 @@ async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: H
     lines = [*headers]
     if not any(name == b"x-request-id" for name, _ in headers):
         lines.append((b"x-request-id", request_id(value(scope["headers"], b"x-request-id")).encode()))
-    await send_whole(scope, send, status, lines, body)
+    if sending := send_whole(scope, send, status, lines, body):
+        await sending
 
 
 async def respond_json(scope: Scope, send: Send, content: object, status: int = 200) -> None:

@@ -1,6 +1,7 @@
 """OpenAI's API as a door: chat completions and what else is routed by `model`, and the list of models."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs, unquote
@@ -9,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
 from proxy.doors.front import respond_json
-from proxy.doors.reading import begun, body_of, fill
+from proxy.doors.reading import begun, body_of, fill, taken
 from proxy.doors.replying import Responder
 from proxy.doors.table import App, Endpoint
 from proxy.errors import SluiceError
@@ -66,20 +67,31 @@ class OpenAIDoor:
         ]
 
     def _answering(self, endpoint: str) -> App:
-        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        def answered(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             call = begun(scope, "openai", endpoint)
             try:
                 self.gateway.admit(call)
-                fill(call, await body_of(scope, receive, self.manners.max_body))
+                body = taken(scope, self.manners.max_body)
+                if body is None:
+                    return self._received(call, scope, receive, send)
+                fill(call, body)
             except SluiceError as failure:
-                await turn_away(self.gateway, call, failure, scope, send)
-            except asyncio.CancelledError as left:
-                self.gateway.refused(call, left)
-                raise
-            else:
-                await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+                return turn_away(self.gateway, call, failure, scope, send)
+            return answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
         return answered
+
+    async def _received(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a call whose body is still to come."""
+        try:
+            fill(call, await body_of(scope, receive, self.manners.max_body))
+        except SluiceError as failure:
+            await turn_away(self.gateway, call, failure, scope, send)
+        except asyncio.CancelledError as left:
+            self.gateway.refused(call, left)
+            raise
+        else:
+            await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models, `?upstream=NAME` for one upstream's."""
@@ -101,9 +113,11 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
     """Answers a call that was read: the same few lines for every door."""
     try:
         async with gateway.answer(call) as reply:
-            await responder.reply(reply)
+            if sending := responder.reply(reply):
+                await sending
     except SluiceError as failure:
-        await responder.fail(failure)
+        if sending := responder.fail(failure):
+            await sending
     finally:
         responder.close()
 
@@ -112,4 +126,5 @@ async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, scope: S
     """Counts and answers a call that got no further than its door."""
     gateway.refused(call, failure)
     call.stream = False
-    await Responder(scope, send, call, 0.0).fail(failure)
+    if sending := Responder(scope, send, call, 0.0).fail(failure):
+        await sending

@@ -12,11 +12,21 @@ from proxy.call import CacheMode, Call, Door, Headers
 from proxy.errors import SluiceError
 from proxy.headers import SANE_ID, Lines
 from proxy.jsonspans import model_span
+from proxy.reply import DIRECT, Direct
 
 _LONGEST_MODEL: Final = 1000  # characters
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS: Final = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0}
+
+
+def taken(scope: Scope, limit: int) -> bytes | None:
+    """The request's whole body where the server has it already, else None. Raises client_too_large past `limit`."""
+    direct: Direct | None = scope.get(DIRECT)
+    body = direct.take() if direct is not None else None
+    if body is not None and len(body) > limit:
+        raise too_large(limit)
+    return body
 
 
 async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:

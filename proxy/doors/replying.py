@@ -10,7 +10,7 @@ from starlette.types import Scope, Send
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
 from proxy.headers import value
-from proxy.reply import PUSH, WHOLE, BrokenOff, Flowing, Reply
+from proxy.reply import DIRECT, BrokenOff, Direct, Flowing, Reply
 
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -20,30 +20,31 @@ _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 class Responder:
     """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
 
-    __slots__ = ("_beat", "_call", "_events", "_flows", "_last", "_ping", "_scope", "_send", "_timer", "started")
+    # Defaults stand on the class, so that making one costs next to nothing.
+    started = False
+    _timer: asyncio.TimerHandle | None = None
+    _beat: asyncio.Task[None] | None = None
+    _last = 0.0
+    _flows: Flowing | None = None  # what goes out past us
+    _events = True  # the stream is one of events, among which comments and errors have a place
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
         self._ping = ping  # seconds of silence after which a stream gets a comment line
-        self._timer: asyncio.TimerHandle | None = None
-        self._beat: asyncio.Task[None] | None = None
-        self._last = 0.0
-        self._flows: Flowing | None = None  # what goes out past us
-        self._events = True  # the stream is one of events, among which comments and errors have a place
-        self.started = False
         if call.stream and call.endpoint != "audio/speech":  # which is never answered by events
             self._last = call.began
             self._timer = asyncio.get_running_loop().call_later(ping, self._silent)
 
-    # Methods that only choose a coroutine are none themselves: each would be one more to step through for every event.
+    # Methods that only choose a coroutine are none themselves: each would be one more to step through. What they give
+    # is to be awaited; None: it is done.
 
-    def reply(self, reply: Reply) -> Awaitable[None]:
+    def reply(self, reply: Reply) -> Awaitable[None] | None:
         """Sends a reply whole or as it streams; a break in a stream becomes an error event."""
         if reply.stream is not None:
             return self._stream(reply, reply.stream)
         return self._whole(reply.status, reply.headers, reply.body or b"")
 
-    def fail(self, failure: SluiceError) -> Awaitable[None]:
+    def fail(self, failure: SluiceError) -> Awaitable[None] | None:
         """Sends a failure: with its status, or as an event where the head has left; BrokenOff where no event can be."""
         if self.started:
             if not self._events:
@@ -59,7 +60,7 @@ class Responder:
         if self._beat is not None:
             self._beat.cancel()
 
-    def _whole(self, status: int, headers: Headers, body: bytes) -> Awaitable[None]:
+    def _whole(self, status: int, headers: Headers, body: bytes) -> Awaitable[None] | None:
         if self.started:  # comments have gone out already: the rest can only be an event
             return self._body(self._told() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False)
         self.started = True
@@ -73,10 +74,10 @@ class Responder:
                 self._events = False
                 self.close()
             await self._head(reply.status, reply.headers)
-        outlet = self._scope.get(PUSH)
-        if outlet is not None and isinstance(stream, Flowing):
+        direct: Direct | None = self._scope.get(DIRECT)
+        if direct is not None and isinstance(stream, Flowing):
             self._flows = stream
-            stream.flow(outlet)
+            stream.flow(direct.push)
         send = self._send
         try:
             async for batch in stream:
@@ -122,15 +123,16 @@ class Responder:
         await self._body(PING, more=True)
 
 
-def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None]:
-    """A whole response, with what a browser page of another origin needs; at once where the server can take it so.
+def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None] | None:
+    """A whole response, with what a browser page of another origin needs; None: the server took it at once.
 
     `lines`: without content-length; to a HEAD request the body does not go out.
     """
     if extra := scope.get("sluice.extra"):
         lines += extra
-    if WHOLE in scope.get("extensions", ()):
-        return send({"type": WHOLE, "status": status, "headers": lines, "body": body})
+    direct: Direct | None = scope.get(DIRECT)
+    if direct is not None and direct.whole(status, lines, body):
+        return None
     lines = [*lines, (b"content-length", b"%d" % len(body))]
     return _in_two(send, status, lines, b"" if scope.get("method") == "HEAD" else body)
 

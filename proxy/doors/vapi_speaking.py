@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final
 
 import orjson
@@ -27,27 +27,24 @@ class VoiceResponder(Responder):
     Vapi ends the telephone call on a 5xx or a broken stream. Metrics and log still know the failure.
     """
 
-    __slots__ = ("_apology",)
-
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float, apology: str | None) -> None:
         super().__init__(scope, send, call, ping)
         self._apology = apology
 
-    async def reply(self, reply: Reply) -> None:
+    def reply(self, reply: Reply) -> Awaitable[None] | None:
         """Sends a reply; a break in its stream is spoken."""
         if self._apology and reply.stream is not None and self._call.chat:
             reply.stream = Apologising(reply.stream, self._call, self._apology)
-        await super().reply(reply)
+        return super().reply(reply)
 
-    async def fail(self, failure: SluiceError) -> None:
+    def fail(self, failure: SluiceError) -> Awaitable[None] | None:
         """Sends a failure, or the apology as an answer of status 200."""
         if not self._apology or not excusable(failure):
-            await super().fail(failure)
-        elif self._call.stream:
+            return super().fail(failure)
+        if self._call.stream:
             events = spoken_events(self._call, self._apology, False, failure)
-            await super().reply(Reply(200, [_STREAM], stream=_once(events)))
-        else:
-            await super().reply(Reply(200, [_JSON], body=spoken_whole(self._call, self._apology)))
+            return super().reply(Reply(200, [_STREAM], stream=_once(events)))
+        return super().reply(Reply(200, [_JSON], body=spoken_whole(self._call, self._apology)))
 
 
 class Apologising(AsyncIterator[bytes]):

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.reply import PUSH, WHOLE, BrokenOff
+from proxy.reply import DIRECT, BrokenOff
 from proxy.serving.heads import request_id, response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,7 +48,8 @@ class Cycle:
     """One request, its app's task and its response.
 
     `receive` gives the body whole, in one message. `send` keeps the head until the first piece of body, or until the
-    loop's next turn, and writes both at once. When the client leaves, the app's task is cancelled.
+    loop's next turn, and writes both at once. `take`, `whole` and `push` are the same without messages (reply.Direct).
+    When the client leaves, the app's task is cancelled.
     """
 
     # Defaults stand on the class, so that making one costs next to nothing.
@@ -71,6 +72,7 @@ class Cycle:
 
     def __init__(self, scope: Scope, connection: Connection, keep_alive: bool, wants_continue: bool) -> None:
         self.scope = scope
+        scope[DIRECT] = self
         self.connection = connection
         self.keep_alive = keep_alive
         self.wants_continue = wants_continue
@@ -139,7 +141,7 @@ class Cycle:
             cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
         finally:
             self.connection.server_state.tasks.discard(task)
-            self.scope.pop(PUSH, None)  # which holds this cycle, as the cycle does the scope
+            del self.scope[DIRECT]  # which is this cycle, and that holds the scope
         if cause:
             logger.error("request %s failed: %s", request_id(self.scope["headers"]).decode(), cause)
         if not self.complete and self.end != "left":
@@ -156,20 +158,29 @@ class Cycle:
             await self._wait()
         elif self._taken and not self.complete and not self.end:
             await self._wait()
-        if self.complete or self.end:
+        if (body := self.take()) is None:
             return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def take(self) -> bytes | None:
+        """See Direct."""
+        if self.more_body or self._taken or self.complete or self.end:
+            return None
         body, self.body, self._taken = self.body, b"", True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
+        return bytes(body)
 
     async def send(self, message: Message) -> None:
-        """Takes the head, then the body in as many pieces as the app likes; or both at once (WHOLE)."""
+        """Takes the head, then the body in as many pieces as the app likes."""
         connection = self.connection
         if connection.write_paused and not self.end:
             await connection.writable()
         if self.end == "left":
             return
         if not self.started:
-            self._begin(message)
+            if message["type"] != "http.response.start":
+                raise RuntimeError(f"{message['type']} before http.response.start")
+            self._start(message["status"], message.get("headers", []))
+            self._flush = connection.loop.call_soon(self._flush_head)
             return
         if self._flowing and message["type"] == "http.response.body" and (data := message.get("body")):
             if message.get("more_body"):
@@ -188,25 +199,18 @@ class Cycle:
             self._finish()
 
     def push(self, data: bytes) -> bool:
-        """Writes a piece of body at once (PUSH); False: it is to be sent."""
+        """See Direct."""
         connection = self.connection
         if not self._flowing or connection.write_paused or self.end:
             return False
         connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
-    def _begin(self, message: Message) -> None:
-        """The head, which waits for the first of the body, or goes with all of it."""
-        kind = message["type"]
-        if kind == WHOLE:
-            self._send_whole(message["status"], message["headers"], message["body"])
-        elif kind == "http.response.start":
-            self._start(message["status"], message.get("headers", []))
-            self._flush = self.connection.loop.call_soon(self._flush_head)
-        else:
-            raise RuntimeError(f"{kind} before http.response.start")
-
-    def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+    def whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """See Direct."""
+        connection = self.connection
+        if self.started or self.end or connection.write_paused:
+            return False
         self._note_unread()
         framing = b"content-length: %d\r\n\r\n" % len(body)
         if status < 200 or status == 204 or status == 304:
@@ -216,9 +220,10 @@ class Cycle:
         if not self.keep_alive:
             framing = b"connection: close\r\n" + framing
         self.started = True
-        head = response_head(status, [*self.connection.server_state.default_headers, *headers])
-        self.connection.transport.write(b"".join((head, framing, body)))
+        head = response_head(status, [*connection.server_state.default_headers, *headers])
+        connection.transport.write(b"".join((head, framing, body)))
         self._finish()
+        return True
 
     def _note_unread(self) -> None:
         if self.wants_continue and self.more_body:
@@ -247,7 +252,6 @@ class Cycle:
             self._owed = int(length)
         elif self.scope["http_version"] == "1.1":
             self._chunked = True
-            self.scope[PUSH] = self.push
             self.event_stream = fields.get(b"content-type", b"").startswith(b"text/event-stream")
             if b"transfer-encoding" not in fields:
                 framing = b"transfer-encoding: chunked\r\n\r\n"

@@ -34,13 +34,12 @@ class SluiceProtocol(asyncio.Protocol):
         self,
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
+        app_state: object,  # of uvicorn's lifespan, in which our app puts nothing
         _loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self.app = cast(ASGIApp, config.loaded_app)
         self.server_state = server_state
-        self.app_state = app_state
         self.limits = limits
         self.loop = _loop or asyncio.get_running_loop()
         self.connections: set[Any] = server_state.connections
@@ -64,8 +63,8 @@ class SluiceProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.client = _address(transport.get_extra_info("peername"))
-        self.server = _address(transport.get_extra_info("sockname"))
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.reader.common = {"client": _address(peer), "server": _address(here)}
         self.leaving = Leaving(self.transport, self.loop, self._probe)
         if len(self.connections) >= self.limits.max_connections:
             self.answer(SluiceError("proxy_overloaded", "Too many connections are open.", retry_after=1), [])
@@ -124,8 +123,7 @@ class SluiceProtocol(asyncio.Protocol):
             raise self._too_much()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise invalid("Too many requests wait for their answers on this connection.")
-        scope = {**head.scope, "client": self.client, "server": self.server, "state": self.app_state.copy()}
-        cycle = self.cycle = Cycle(scope, self, head.keep_alive, head.waits)
+        cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive, head.waits)
         if self.answering:
             self.pipeline.append(cycle)
             self._pause_reading()

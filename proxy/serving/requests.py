@@ -10,7 +10,6 @@ from starlette.types import Scope
 
 from proxy.call import Headers
 from proxy.headers import Lines
-from proxy.reply import WHOLE
 from proxy.serving.framing import check_head, check_host, check_size, invalid, too_large
 from proxy.serving.limits import MAX_HEAD
 
@@ -18,14 +17,13 @@ UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 """Headers that a declined upgrade is served without."""
 
 
-EXTENSIONS: Final[dict[str, dict[str, Any]]] = {WHOLE: {}}
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,15})(?=\r\n)", re.IGNORECASE)
 _LONGEST_REPEATED: Final = 8 * 1024  # bytes of a head that a connection remembers
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A sound request head. `scope`: ASGI's, without client, server and state; its headers leave content-length out."""
+    """A sound request head. `scope`: ASGI's, to be copied; its headers leave content-length out."""
 
     scope: Scope
     keep_alive: bool
@@ -77,6 +75,7 @@ class RequestReader:
     def __init__(self, taker: Taker) -> None:
         self.phase: Literal["idle", "head", "body"] = "idle"
         self.headers: Headers = []  # of the head that is being read
+        self.common: dict[str, Any] = {}  # of every scope of this connection
         self._fields: dict[bytes, bytes] = {}  # the same by name
         self._host: bytes | None = None  # one that has passed: a connection seldom names two
         self._taker = taker
@@ -192,8 +191,8 @@ class RequestReader:
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",
-            "extensions": EXTENSIONS,
             "headers": Lines([line for line in self.headers if line[0] != b"content-length"]),
+            **self.common,
         }
         waits = fields.get(b"expect", b"").lower() == b"100-continue"
         head = Head(scope, version == "1.1" and parser.should_keep_alive(), waits)

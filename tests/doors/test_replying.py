@@ -1,7 +1,7 @@
 """One head, then the body: with comments while it is silent, and nothing behind the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.call import Call
+from proxy.call import Call, Headers
 from proxy.doors.replying import PING, Responder, header, receipt
 from proxy.errors import SluiceError
-from proxy.reply import PUSH, Flowing, Outlet, Reply
+from proxy.reply import DIRECT, Direct, Flowing, Outlet, Reply
 from proxy.sse import events, payload
 
+EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 BROKEN = SluiceError("upstream_truncated", "It broke.")
 
 
@@ -68,6 +69,28 @@ class Wire:
         assert len(self.starts) == 1
 
 
+@dataclass
+class Takes(Direct):
+    """A server that takes pieces at once, and no whole answers."""
+
+    wire: Wire
+
+    def take(self) -> bytes | None:
+        return None
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        return False
+
+    def push(self, data: bytes) -> bool:
+        self.wire.sent.append({"type": "http.response.body", "body": data, "more_body": True})
+        return True
+
+
+async def awaited(sending: Awaitable[None] | None) -> None:
+    assert sending is not None
+    await sending
+
+
 async def stream(*parts: bytes | float | SluiceError) -> AsyncIterator[bytes]:
     """Bytes are sent, numbers waited for, errors raised."""
     for part in parts:
@@ -88,7 +111,7 @@ def replied(
         responder = Responder({"sluice.extra": [(b"x-extra", b"1")]}, sent, call(), ping)
         try:
             await asyncio.sleep(before)
-            await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*parts)))
+            await awaited(responder.reply(Reply(200, EVENTS, stream=stream(*parts))))
         finally:
             responder.close()
         await asyncio.sleep(ping * 2 if ping < 1 else 0)  # nothing comes behind the end
@@ -138,7 +161,7 @@ def failed(stream: bool, before: float) -> Wire:
     async def run() -> None:
         responder = Responder({}, sent, call(stream), 0.03)
         await asyncio.sleep(before)
-        await responder.fail(SluiceError("upstream_rate_limited", "Slow down.", retry_after=3))
+        await awaited(responder.fail(SluiceError("upstream_rate_limited", "Slow down.", retry_after=3)))
         responder.close()
         await asyncio.sleep(0.08)
 
@@ -243,14 +266,10 @@ def flowed(stream: Pushed, ping: float, pushes: bool = True, before: float = 0.0
     """What was sent; what was pushed is among it."""
     sent = Wire()
 
-    def push(batch: bytes) -> bool:
-        sent.sent.append({"type": "http.response.body", "body": batch, "more_body": True})
-        return True
-
     async def run() -> None:
-        responder = Responder({PUSH: push} if pushes else {}, sent, call(), ping)
+        responder = Responder({DIRECT: Takes(sent)} if pushes else {}, sent, call(), ping)
         await asyncio.sleep(before)
-        await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream))
+        await awaited(responder.reply(Reply(200, EVENTS, stream=stream)))
         responder.close()
 
     asyncio.run(run())

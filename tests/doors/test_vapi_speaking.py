@@ -37,9 +37,11 @@ def heard(*steps: bytes | SluiceError, apology: str | None = "Sorry.", asked_str
         responder = VoiceResponder({}, send, call, 60.0, apology)
         try:
             if steps and isinstance(steps[0], SluiceError):
-                await responder.fail(steps[0])
+                sending = responder.fail(steps[0])
             else:
-                await responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*steps)))
+                sending = responder.reply(Reply(200, [(b"content-type", b"text/event-stream")], stream=stream(*steps)))
+            assert sending is not None
+            await sending
         finally:
             responder.close()
 

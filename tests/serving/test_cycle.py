@@ -9,7 +9,7 @@ import time
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from proxy.reply import PUSH
+from proxy.reply import DIRECT
 from tests.serving.served import Answer, answers, echo, eventually, piece, respond, served, start
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -212,21 +212,19 @@ class Pushing:
         self.steps, self.status, self.headers = steps, status, headers
         self.pushed: list[bool] = []
         self.late: list[bool] = []
-        self.pushes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert PUSH not in scope
+        push = scope[DIRECT].push
+        assert not push(b"early")
         await send(start(*self.headers, status=self.status))
-        push = scope.get(PUSH)
-        self.pushes = push is not None
         for step in self.steps:
             data = step if isinstance(step, bytes) else b"%d" % step
-            taken = push is not None and not isinstance(step, bytes) and push(data)
+            taken = not isinstance(step, bytes) and push(data)
             self.pushed.append(taken)
             if not taken:
                 await send(piece(data))
         await send(piece(b"", more=False))
-        self.late.append(push is not None and push(b"late"))
+        self.late.append(push(b"late"))
 
 
 def test_what_is_pushed_is_a_chunk_in_its_place() -> None:
@@ -257,7 +255,7 @@ def test_nothing_is_pushed_before_the_head() -> None:
 def test_only_chunks_are_pushed(data: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
     app = Pushing(b"a", 1, 2, headers=headers)
     said = ask(app, data)
-    assert not app.pushes
+    assert app.pushed == [False, False, False]
     assert said.partition(b"\r\n\r\n")[2] == (b"" if data.startswith(b"HEAD") else b"a12")
 
 
@@ -269,7 +267,7 @@ def test_a_client_that_does_not_read_is_pushed_no_more_than_the_buffers_hold() -
         await send(piece(b"-"))
         for number in range(1000):
             block = b"%09d" % number + bytes(16_000)
-            if not scope[PUSH](block):
+            if not scope[DIRECT].push(block):
                 await send(piece(block))
             sent.append(number)
         await send(piece(b"", more=False))
@@ -293,7 +291,7 @@ def test_a_client_that_left_is_pushed_nothing() -> None:
     async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start((b"content-type", b"text/event-stream")))
         await send(piece(b"-"))
-        push = scope[PUSH]
+        push = scope[DIRECT].push
         try:
             await asyncio.sleep(60)
         finally:
@@ -306,3 +304,51 @@ def test_a_client_that_left_is_pushed_nothing() -> None:
         eventually(lambda: bool(taken))
         eventually(server.quiet)
     assert taken == [False]
+
+
+def test_a_whole_response_is_written_at_once() -> None:
+    took: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        took.append(scope[DIRECT].whole(200, [(b"x-a", b"1")], b"{}"))
+        took.append(scope[DIRECT].whole(200, [], b"again"))
+
+    with served(app) as server, server.client() as client:
+        for _ in range(2):
+            client.say(GET)
+            answer = client.answer()
+            assert (answer.status, answer.headers["x-a"], answer.body) == (200, "1", b"{}")
+    assert took == [True, False, True, False]
+
+
+@pytest.mark.parametrize(("data", "status", "ends"), [(GET.replace(b"GET", b"HEAD"), 200, b"2"), (GET, 204, None)])
+def test_a_whole_response_without_a_body(data: bytes, status: int, ends: bytes | None) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope[DIRECT].whole(status, [], b"{}")
+
+    with served(app) as server, server.client() as client:
+        for _ in range(2):
+            client.say(data)
+            head = client.until(b"\r\n\r\n")
+            assert (b"content-length: 2\r\n" in head) is (ends is not None)
+
+
+def test_a_body_is_taken_once_and_only_when_it_is_all_there() -> None:
+    took: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        took.append(scope[DIRECT].take())
+        if took[-1] is None:
+            took.append((await receive())["body"])
+        took.append(scope[DIRECT].take())
+        assert scope[DIRECT].whole(200, [], b"")
+
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+    with served(app) as server, server.client() as client:
+        client.say(post + b"abc")
+        assert client.answer().status == 200
+        client.say(post)
+        eventually(lambda: len(took) > 2)
+        client.say(b"def")
+        assert client.answer().status == 200
+    assert took == [b"abc", None, None, b"def", None]
