@@ -85,28 +85,28 @@ class Answer:
             if stages.content:
                 keep(call.trace, call.body)
             if choice.route.policies.cache is None and call.cache == "on":
-                self._wire = await stages.dispatch.send(call, choice)
+                wire: Answered | Copy = await stages.dispatch.send(call, choice)
+                if wire.stream is not None:  # else it is all there, and holds nothing open
+                    self._wire = wire
             else:
-                self._wire = await stages.cache.answer(call, choice, stages.dispatch.send)
-            return self._reply(choice, self._wire)
+                self._wire = wire = await stages.cache.answer(call, choice, stages.dispatch.send)
+            return self._reply(choice, wire)
         except BaseException as error:
-            await self._end(error)
+            await self.__aexit__(None, error, None)
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        await self._end(error)
-
-    async def _end(self, error: BaseException | None) -> None:
         """Lets go of what the call holds, and counts it."""
+        wire, stages = self._wire, self._stages
         try:
-            if self._wire is not None:
-                if self._wire.stream is not None:
-                    note(self._call, self._wire.stream.watch)
-                await self._wire.aclose()
+            if wire is not None:
+                if wire.stream is not None:
+                    note(self._call, wire.stream.watch)
+                await wire.aclose()
         finally:
-            self._stages.meter.ended(self._call, error)
-            if self._stages.tracing is not None:
-                self._stages.tracing.ended(self._call)
+            stages.meter.ended(self._call, error)
+            if stages.tracing is not None:
+                stages.tracing.ended(self._call)
 
     def _reply(self, choice: Choice, wire: Answered | Copy) -> Reply:
         call, rules = self._call, choice.route.response

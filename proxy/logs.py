@@ -6,7 +6,8 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import time
@@ -26,6 +27,8 @@ _LONGEST: Final = 64 * 1024  # bytes of a prompt or an answer in the log
 _UNSEEN: Final = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """What JSON may hold as it is, and some terminals and readers of lines obey."""
 
+_NO_WORDS: Final[Mapping[str, str]] = {}
+
 Line = Callable[[], str]
 """A line that is made when it is written."""
 
@@ -44,9 +47,10 @@ class JsonLines(logging.Formatter):
             said["exception"] = self.formatException(record.exc_info)
         return one_line(said)
 
-    def call(self, fields: dict[str, Any]) -> str:
+    def call(self, said: "Ended") -> str:
         """The line of a call that ended."""
-        return one_line(fields)
+        own, alike = one_line(said.own), said.alike.line
+        return f"{own[:-1]},{alike[1:]}"
 
 
 class Readable(logging.Formatter):
@@ -61,8 +65,9 @@ class Readable(logging.Formatter):
         shown = harmless(text).replace("\n", "\n    ")
         return f"{_clock(record.created)} {record.levelname.lower():<7} {shown}"
 
-    def call(self, fields: dict[str, Any]) -> str:
+    def call(self, said: "Ended") -> str:
         """The line of a call that ended."""
+        fields = said.fields
         tokens = f"{fields['tokens_input'] or '?'}+{fields['tokens_output'] or '?'} tokens"
         where = f"{fields['route']} -> {fields['upstream']}/{fields['model']}" if fields["upstream"] else "-"
         text = (
@@ -96,7 +101,7 @@ class Writer(logging.Handler):
         """Takes a call that ended. What was kept of its words is cut now, since who has the call next lets go of it."""
         kept, ended = call.trace.kept, time()
         words = words_of(kept) if kept is not None and len(self._lines) < _WORDY else {}
-        self._put(lambda: self.form.call(fields_of(call, seconds, ended) | words))
+        self._put(lambda: self.form.call(ended_call(call, seconds, ended, words)))
 
     def close(self) -> None:
         """Writes what is left, for a second at most."""
@@ -152,32 +157,66 @@ def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number
     return writer
 
 
-def fields_of(call: Call, seconds: float, ended: float | None = None) -> dict[str, Any]:
-    """What the log says of a call that ended now, or then: no prompt and no answer, which are `words_of` it."""
-    trace = call.trace
-    return {
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What the log says of many calls in the same words, and the JSON of it."""
+
+    fields: dict[str, Any]
+    line: str
+
+
+@dataclass(slots=True)
+class Ended:
+    """What the log says of a call that ended: what it shares with others, and what is its own."""
+
+    own: dict[str, Any]
+    alike: Alike
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All of it."""
+        return self.own | self.alike.fields
+
+
+def ended_call(call: Call, seconds: float, ended: float | None = None, words: Mapping[str, str] = _NO_WORDS) -> Ended:
+    """What the log says of a call that ended now, or then; `words`: its prompt and answer, where they are told."""
+    trace, usage = call.trace, call.trace.usage
+    first, overhead = trace.content_at, trace.overhead
+    own = {
         "time": _utc(ended),
-        "level": "info" if trace.failure is None else "warning",
-        "message": "call",
         "id": call.id,
-        "door": call.door,
-        "endpoint": call.endpoint,
-        "route": trace.route or None,
-        "upstream": trace.upstream or None,
-        "model": trace.model or call.model or None,
-        "attempts": trace.attempts,
-        "status": trace.status,
-        "code": metric_code(trace.failure) if trace.failure else "ok",
-        "tokens_input": trace.usage.input,
-        "tokens_output": trace.usage.output,
-        "cost": trace.usage.cost,
+        "tokens_input": usage.input,
+        "tokens_output": usage.output,
+        "cost": usage.cost,
         "ms": round(seconds * 1000, 2),
-        "first_token_ms": round((trace.content_at - call.began) * 1000, 2) if trace.content_at else None,
-        "overhead_ms": round(trace.overhead * 1000, 3) if trace.overhead is not None else None,
-        "stream": call.stream,
-        "cache": trace.cache,
-        "tenant": call.tenant,
+        "first_token_ms": round((first - call.began) * 1000, 2) if first else None,
+        "overhead_ms": round(overhead * 1000, 3) if overhead is not None else None,
+        **words,
     }
+    failure = metric_code(trace.failure) if trace.failure else ""
+    way = (call.door, call.endpoint, trace.route, trace.upstream, trace.model or call.model, tuple(trace.attempts))
+    return Ended(own, _alike(way, trace.status, failure, call.stream, trace.cache, call.tenant))
+
+
+@lru_cache(maxsize=1024)
+def _alike(way: tuple[Any, ...], status: int, failure: str, stream: bool, cache: str, tenant: str | None) -> Alike:
+    door, endpoint, route, upstream, model, attempts = way
+    fields = {
+        "level": "warning" if failure else "info",
+        "message": "call",
+        "door": door,
+        "endpoint": endpoint,
+        "route": route or None,
+        "upstream": upstream or None,
+        "model": model or None,
+        "attempts": attempts,
+        "status": status,
+        "code": failure or "ok",
+        "stream": stream,
+        "cache": cache,
+        "tenant": tenant,
+    }
+    return Alike(fields, one_line(fields))
 
 
 def keep(trace: Trace, piece: bytes) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.instruments import Instruments
-from proxy.logs import JsonLines, Readable, Writer, dropped_lines, fields_of, keep, words_of
+from proxy.logs import JsonLines, Readable, Writer, dropped_lines, ended_call, keep, words_of
 from proxy.reply import Usage
 from tests.running import wait_for
 
@@ -47,7 +47,7 @@ def dangerous(text: str) -> set[str]:
 def test_what_a_client_names_stays_inside_the_line_of_its_call(form: JsonLines | Readable) -> None:
     made = call(model=HOSTILE, upstream=HOSTILE, route=HOSTILE, attempts=[HOSTILE])
     made.trace.model = HOSTILE
-    line = form.call(fields_of(made, 0.1))
+    line = form.call(ended_call(made, 0.1))
     assert not dangerous(line)
     assert "\n" not in line
     line.encode()
@@ -71,7 +71,7 @@ def test_exceptions_are_told_without_harm(form: JsonLines | Readable) -> None:
 
 @given(st.text(), st.sampled_from(FORMS))
 def test_no_text_leaves_its_line(text: str, form: JsonLines | Readable) -> None:
-    said = form.call(fields_of(call(model=text, upstream="up"), 0.1))
+    said = form.call(ended_call(call(model=text, upstream="up"), 0.1))
     assert len(said.splitlines()) == 1
     said.encode()
 
@@ -79,12 +79,12 @@ def test_no_text_leaves_its_line(text: str, form: JsonLines | Readable) -> None:
 def test_a_call_is_told_in_full_and_without_its_prompt() -> None:
     made = call(route="gpt-", upstream="east", model="gpt-4o", attempts=["east:200"], status=200, usage=Usage(3, 5))
     made.body = b"the prompt"
-    said = orjson.loads(JsonLines().call(fields_of(made, 0.25)))
+    said = orjson.loads(JsonLines().call(ended_call(made, 0.25)))
     assert said | {"time": ""} == said | {"time": "", "route": "gpt-", "upstream": "east", "code": "ok", "ms": 250.0,
                                           "tokens_input": 3, "tokens_output": 5, "attempts": ["east:200"]}  # fmt: skip
     assert "prompt" not in said
     made.trace.failure = SluiceError("upstream_error", "x")
-    assert orjson.loads(JsonLines().call(fields_of(made, 0.25)))["level"] == "warning"
+    assert orjson.loads(JsonLines().call(ended_call(made, 0.25)))["level"] == "warning"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_what_is_dropped_can_be_scraped() -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("usage", [Usage(), Usage(0, 0), Usage(2**65, 2**65, cost=float("inf"))])
 def test_any_number_can_be_told(form: JsonLines | Readable, usage: Usage) -> None:
-    assert form.call(fields_of(call(usage=usage), float("nan")))
+    assert form.call(ended_call(call(usage=usage), float("nan")))
 
 
 def test_lines_are_written_in_order_and_the_rest_at_the_end() -> None:

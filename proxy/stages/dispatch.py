@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 
 from proxy.call import Call, Try
-from proxy.clocks import Clock, Watchdog
+from proxy.clocks import Clock, Watchdog, timeout
 from proxy.errors import SluiceError, metric_code
 from proxy.instruments import Counts
 from proxy.policies.breakers import Breakers, Pass
@@ -69,7 +69,10 @@ class Dispatch:
         except BaseException:
             clock.close()
             raise
-        resumes = policies.stream_safety == "resume" and call.chat and outcome.stream is not None
+        if outcome.stream is None:  # it is all there
+            clock.close()
+            return outcome
+        resumes = policies.stream_safety == "resume" and call.chat
         if outcome.clock is None:
             outcome.clock = clock
         elif not resumes:
@@ -126,7 +129,7 @@ class Dispatch:
         won = False
         try:
             outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
-            if won := isinstance(outcome, Wire):
+            if won := isinstance(outcome, Wire) and outcome.stream is not None:
                 outcome.clock = clock
             return outcome
         finally:
@@ -173,16 +176,20 @@ class Dispatch:
         self.helpers.began(target.upstream)
         try:
             wire = await attempt.answer(hold)
-        except SluiceError as failure:
+        except BaseException as error:
+            failure = _failure(error, clock)
+            if failure is None:
+                visit.ends(None, False, attempt.status)
+                raise
             self._blank(failure)
             trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
             visit.ends(failure, True, attempt.status)
             return failure
-        except BaseException:
-            visit.ends(None, False, attempt.status)
-            raise
+        finally:
+            clock.clear()
         trace.attempts.append(f"{target.upstream}:{attempt.status}")
-        trace.upstream, trace.model, trace.changes = target.upstream, target.model, run.changes + wire.changes
+        trace.upstream, trace.model = target.upstream, target.model
+        trace.changes = run.prepared.changes + wire.changes
         if wire.stream is None:
             visit.ends(None, True, attempt.status)  # it is all there, however long the client takes to read it
         else:
@@ -229,6 +236,13 @@ class Visit:
         dispatch.helpers.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":
             dispatch.note_key(target.upstream, outcome)
+
+
+def _failure(error: BaseException, clock: Clock) -> SluiceError | None:
+    """What ended an attempt, a deadline that passed included; None: nothing of the upstream's, the client left."""
+    if isinstance(error, asyncio.CancelledError) and (passed := clock.caught()):
+        return timeout(passed)
+    return error if isinstance(error, SluiceError) else None
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:

@@ -1,6 +1,6 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
-import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -9,7 +9,7 @@ import httpx
 
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
-from proxy.clocks import Clock, ClockName, timeout
+from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
 from proxy.headers import to_client
 from proxy.instruments import Counts
@@ -60,30 +60,18 @@ class Attempt:
     status: int = 0
     changes: tuple[str, ...] = ()
 
-    async def answer(self, hold: Hold) -> Wire:
+    def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
 
         `hold`: events that are kept back, since another target could still answer instead: none, those before the
         first with content, or all of them.
-        Raises SluiceError with what may follow (`again`).
+        Raises SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
         """
-        try:
-            if not self.call.stream:
-                if self.order.stream or isinstance(self.order.target.provider, Talker):
-                    return await self._assembled()
-                return await self._whole()
-            source, headers = await self._opened("first_token", self.timeouts.first_token)
-            try:
-                return await self._streamed(source, headers, hold)
-            except BaseException:
-                await source.aclose()
-                raise
-        except asyncio.CancelledError:
-            if passed := self.clock.caught():
-                raise timeout(passed) from None
-            raise
-        finally:
-            self.clock.clear()
+        if self.call.stream:
+            return self._streamed(hold)
+        if self.order.stream or isinstance(self.order.target.provider, Talker):
+            return self._assembled()
+        return self._whole()
 
     async def _whole(self) -> Wire:
         provider = self.order.target.provider
@@ -157,7 +145,15 @@ class Attempt:
         response, headers = await self._sent(provider.request(self.order))
         return response.stream, headers
 
-    async def _streamed(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
+    async def _streamed(self, hold: Hold) -> Wire:
+        source, headers = await self._opened("first_token", self.timeouts.first_token)
+        try:
+            return await self._begun(source, headers, hold)
+        except BaseException:
+            await source.aclose()
+            raise
+
+    async def _begun(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
         provider = self.order.target.provider
         if carries_events(headers):
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
