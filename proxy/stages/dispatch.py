@@ -10,7 +10,7 @@ from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog, timeout
 from proxy.errors import SluiceError, metric_code
 from proxy.instruments import Counts
-from proxy.policies.breakers import Breakers, Pass
+from proxy.policies.breakers import Breaker, Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
 from proxy.policies.routes import Choice, Hedge, Route
@@ -139,66 +139,42 @@ class Dispatch:
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""
         retry, target = run.policies.retry, order.target
-        breaker = self.breakers.of(target.upstream, target.model)
+        breaker, gate = self.breakers.of(target.upstream, target.model), self.gates.get(target.upstream)
         for tried in range(1, retry.attempts + 1):
             admitted = breaker.admits(monotonic())
             if admitted == "no":
                 return breaker.refusal(target.upstream, target.model, monotonic())
-            outcome = await self._try(run, order, clock, hold, admitted)
-            if isinstance(outcome, Wire) or outcome.again != "same" or tried == retry.attempts:
-                return outcome
-            wait = Backoff(retry.backoff, retry.max_backoff).wait(tried, outcome.retry_after)
+            if gate is not None and (full := await self._entered(gate, run.call, breaker, admitted)):
+                return full
+            visit = Visit(self, run, order, clock, admitted)
+            visit.gate = gate
+            try:
+                return visit.answered(await visit.attempt.answer(hold))
+            except BaseException as error:
+                failure = visit.failed(error)
+            finally:
+                clock.clear()
+            if failure.again != "same" or tried == retry.attempts:
+                return failure
+            wait = Backoff(retry.backoff, retry.max_backoff).wait(tried, failure.retry_after)
             if wait is None or wait >= clock.left or not run.budget.spend(monotonic()):
-                return outcome
+                return failure
             await asyncio.sleep(wait)
             run.call.trace.waited += wait
         raise AssertionError("a route allows at least one attempt")
 
-    async def _try(self, run: Run, order: Order, clock: Clock, hold: Hold, admitted: Pass) -> Outcome:
-        """One attempt, counted and told to the breaker, within the upstream's bounds."""
-        target, trace = order.target, run.call.trace
-        visit = Visit(self, target, admitted)
-        gate = self.gates.get(target.upstream)
-        if gate is not None:
-            try:
-                await gate.enter(run.call.tenant or "")
-            except BaseException as full:
-                self.breakers.of(target.upstream, target.model).abandoned(admitted)
-                if isinstance(full, SluiceError):
-                    return full
-                raise
-            visit.gate = gate
-        attempt = Attempt(self.upstreams, run.call, order, run.policies.timeouts, clock, self.sent)
-        trace.upstream, trace.model = target.upstream, target.model
-        if trace.tries is not None:
-            visit.tried = Try(target.upstream, target.model, target.provider.name)
-            trace.tries.append(visit.tried)
-        self.helpers.began(target.upstream)
+    async def _entered(self, gate: Gate, call: Call, breaker: Breaker, admitted: Pass) -> SluiceError | None:
+        """Waits for a place within the upstream's bounds; why there was none."""
         try:
-            wire = await attempt.answer(hold)
-        except BaseException as error:
-            failure = _failure(error, clock)
-            if failure is None:
-                visit.ends(None, False, attempt.status)
-                raise
-            self._blank(failure)
-            trace.attempts.append(f"{target.upstream}:{attempt.status or shortened(failure.code)}")
-            visit.ends(failure, True, attempt.status)
-            return failure
-        finally:
-            clock.clear()
-        trace.attempts.append(f"{target.upstream}:{attempt.status}")
-        trace.upstream, trace.model = target.upstream, target.model
-        trace.changes = run.prepared.changes + wire.changes
-        if wire.stream is None:
-            visit.ends(None, True, attempt.status)  # it is all there, however long the client takes to read it
-        else:
-            if visit.tried is not None:
-                visit.tried.status = attempt.status
-            wire.after = visit.closed
-        return wire
+            await gate.enter(call.tenant or "")
+        except BaseException as full:
+            breaker.abandoned(admitted)
+            if isinstance(full, SluiceError):
+                return full
+            raise
+        return None
 
-    def _blank(self, failure: SluiceError) -> None:
+    def blank(self, failure: SluiceError) -> None:
         """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""
         failure.message = self.helpers.blank(failure.message)
         if self.helpers.blank(failure.code) != failure.code:
@@ -206,14 +182,52 @@ class Dispatch:
 
 
 class Visit:
-    """An attempt's places at its upstream: the breaker's leave, the gate's, the counters'. It ends once."""
+    """An attempt with its places at its upstream: the breaker's leave, the gate's, the counters'. It ends once."""
 
-    __slots__ = ("admitted", "dispatch", "gate", "target", "tried")
+    __slots__ = ("admitted", "attempt", "clock", "dispatch", "gate", "run", "target", "tried")
 
-    def __init__(self, dispatch: Dispatch, target: Target, admitted: Pass) -> None:
-        self.dispatch, self.target, self.admitted = dispatch, target, admitted
-        self.gate: Gate | None = None
+    gate: Gate | None  # that it came in by
+
+    def __init__(self, dispatch: Dispatch, run: Run, order: Order, clock: Clock, admitted: Pass) -> None:
+        self.dispatch, self.run, self.clock, self.admitted = dispatch, run, clock, admitted
+        self.target = target = order.target
+        call = run.call
+        self.attempt = Attempt(dispatch.upstreams, call, order, run.policies.timeouts, clock, dispatch.sent)
+        trace = call.trace
+        trace.upstream, trace.model = target.upstream, target.model
         self.tried: Try | None = None
+        if trace.tries is not None:
+            self.tried = Try(target.upstream, target.model, target.provider.name)
+            trace.tries.append(self.tried)
+        dispatch.helpers.began(target.upstream)
+
+    def answered(self, wire: Wire) -> Wire:
+        """There is an answer; a stream ends when it is let go of."""
+        target, trace, status = self.target, self.run.call.trace, self.attempt.status
+        trace.attempts.append(f"{target.upstream}:{status}")
+        trace.upstream, trace.model = target.upstream, target.model
+        trace.changes = self.run.prepared.changes + wire.changes
+        if wire.stream is None:
+            self.ends(None, True, status)  # it is all there, however long the client takes to read it
+        else:
+            if self.tried is not None:
+                self.tried.status = status
+            wire.after = self.closed
+        return wire
+
+    def failed(self, error: BaseException) -> SluiceError:
+        """There is none, and why. Raises what says nothing of the upstream: the client left."""
+        attempt, failure = self.attempt, error
+        attempt.waited()
+        if isinstance(error, asyncio.CancelledError) and (passed := self.clock.caught()):
+            failure = timeout(passed)
+        if not isinstance(failure, SluiceError):
+            self.ends(None, False, attempt.status)
+            raise error
+        self.dispatch.blank(failure)
+        self.run.call.trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
+        self.ends(failure, True, attempt.status)
+        return failure
 
     def closed(self, stream: Stream) -> None:
         """The stream that was answered has been let go of."""
@@ -236,13 +250,6 @@ class Visit:
         dispatch.helpers.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":
             dispatch.note_key(target.upstream, outcome)
-
-
-def _failure(error: BaseException, clock: Clock) -> SluiceError | None:
-    """What ended an attempt, a deadline that passed included; None: nothing of the upstream's, the client left."""
-    if isinstance(error, asyncio.CancelledError) and (passed := clock.caught()):
-        return timeout(passed)
-    return error if isinstance(error, SluiceError) else None
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:

@@ -59,6 +59,7 @@ class Attempt:
     sent: Counts  # attempts by upstream, counted here when their request is sent
     status: int = 0
     changes: tuple[str, ...] = ()
+    asked: float = 0.0  # perf_counter when the wait began that is not counted yet; 0: there is none
 
     def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
@@ -74,23 +75,27 @@ class Attempt:
         return self._whole()
 
     async def _whole(self) -> Wire:
-        provider = self.order.target.provider
+        provider, call = self.order.target.provider, self.call
         self.clock.set("whole", self.timeouts.whole)
-        response, headers = await self._sent(provider.request(self.order))
+        response = await self._sent(provider.request(self.order))
+        headers, body = self._head_of(response), response.body
+        if headers is None:
+            raise await self._refusal(response)
         try:
             said_json = carries_json(headers)
-            if not said_json and carries_events(headers) and self.call.endpoint in _CHAT_LIKE:
+            if not said_json and carries_events(headers) and call.endpoint in _CHAT_LIKE:
                 body = await self._gathered(response.stream)
                 headers = [*_without_type(headers), _JSON]
             else:
-                body = await self._read(response.stream) if response.body is None else response.body
-                if said_json or self.call.chat:
+                if body is None:
+                    body = await self._read(response.stream)
+                if said_json or call.chat:
                     body = provider.whole(self.order, body)
                 if said_json:
                     self._note_usage(body)
         finally:
-            if response.body is None:
-                await response.stream.aclose()
+            if response.coming is not None:
+                await response.coming.aclose()
         return self._wire(headers, body)
 
     def _note_usage(self, body: bytes) -> None:
@@ -142,7 +147,10 @@ class Attempt:
             talk.timed(self.clock, Patience(wait, seconds))
             return talk, [_EVENTS]
         self.clock.set(name, seconds)
-        response, headers = await self._sent(provider.request(self.order))
+        response = await self._sent(provider.request(self.order))
+        headers = self._head_of(response)
+        if headers is None:
+            raise await self._refusal(response)
         return response.stream, headers
 
     async def _streamed(self, hold: Hold) -> Wire:
@@ -198,30 +206,40 @@ class Attempt:
     def _waits(self) -> Waits:
         return Waits(self.timeouts.first_token, self.timeouts.idle)
 
-    async def _sent(self, request: Request) -> tuple[Response, Headers]:
-        """The head of a 2xx answer. Raises what any other one means."""
+    def _sent(self, request: Request) -> Awaitable[Response]:
+        """Sends the request; what is awaited is the head of the answer."""
         target = self.order.target
         self.changes = request.changes
-        asked = perf_counter()
         self.sent[target.upstream].value += 1
-        try:
-            response = await self.upstreams.send(target, request, self.timeouts.connect)
-        finally:
-            self.call.trace.waited += perf_counter() - asked
+        self.asked = perf_counter()
+        return self.upstreams.send(target, request, self.timeouts.connect)
+
+    def _head_of(self, response: Response) -> Headers | None:
+        """The headers of a 2xx answer, which is there now; None: it is another, see `_refusal`."""
+        self.waited()
         self.status = status = response.status_code
-        headers = response.headers
-        if 200 <= status < 300:
-            return response, headers
+        return response.headers if 200 <= status < 300 else None
+
+    def waited(self) -> None:
+        """The wait for an answer's head is over, however it ended."""
+        if self.asked:
+            self.call.trace.waited += perf_counter() - self.asked
+            self.asked = 0.0
+
+    async def _refusal(self, response: Response) -> SluiceError:
+        """What an answer outside 2xx means."""
+        target, status, headers = self.order.target, response.status_code, response.headers
         try:
             body = await self._read(response.stream)
         finally:
-            await response.stream.aclose()
+            if response.coming is not None:
+                await response.coming.aclose()
         failure = target.provider.failure(status, headers, body)
         failure.lines = [line for line in to_client(headers) if line[0] not in _SAID_BY_US]
         if status in (404, 405, 501) and not self.call.chat and failure.code == "upstream_error":
             text = f"The upstream {target.upstream} has no /v1/{self.call.endpoint}: it answered with status {status}."
-            raise SluiceError("endpoint_not_supported", text, again="next")
-        raise failure
+            return SluiceError("endpoint_not_supported", text, again="next")
+        return failure
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
         """A request of a conversation; the first one is the attempt."""

@@ -9,6 +9,7 @@ import httpx
 
 from proxy.call import Headers
 from proxy.headers import Lines
+from proxy.upstream.border import redirected, translated
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import trust
 from proxy.upstream.pool import Bounds, Origin
@@ -26,12 +27,17 @@ _WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 @dataclass(slots=True)
 class Response:
     """A response whose head has come. Whoever has it takes `body` where that is all there, or iterates over `stream`,
-    and closes it in any case."""
+    and closes that."""
 
     status_code: int
     headers: Headers  # lower-case names
-    stream: httpx.AsyncByteStream
-    body: bytes | None = None  # None: more of it is to come
+    coming: httpx.AsyncByteStream | None  # what is still to come of the body; None: nothing
+    body: bytes | None = None
+
+    @property
+    def stream(self) -> httpx.AsyncByteStream:
+        """The body, however it came."""
+        return self.coming or Whole(self.body or b"")
 
 
 class Whole(httpx.AsyncByteStream):
@@ -95,21 +101,25 @@ class Client:
         self.origins: dict[tuple[str, str, int], Origin] = {}
         self.starts: dict[tuple[str, str], tuple[Origin, bytes]] = {}
 
-    async def ask(self, method: str, url: str, headers: Headers, body: bytes, connect: float | None) -> Response:
+    async def ask(
+        self, method: str, url: str, headers: Headers, body: bytes, connect: float | None, upstream: str = ""
+    ) -> Response:
         """The response's status, headers and unread body; `connect`: seconds to get a connection in.
 
         `url`: absolute, encoded; `headers`: lower-case names; what belongs to the connection is dropped from them.
-        Raises httpx.TransportError's children (LocalProtocolError before anything is sent) and DecodingError.
+        Raises httpx.TransportError's children (LocalProtocolError before anything is sent), InvalidURL and
+        DecodingError; where an `upstream` is named, SluiceError in their place, and for redirects.
         """
-        origin, start = self.starts.get((method, url)) or self._start(method, url)
-        lines = headers.worked.get("encoded") if isinstance(headers, Lines) else None
-        head = start + (encoded(headers) if lines is None else lines)
-        if body or method in _WITH_BODY:
-            head += b"content-length: %d\r\n\r\n" % len(body)
-        else:
-            head += b"\r\n"
-        connection = origin.take() or await origin.open(connect)
+        connection: Connection | None = None
         try:
+            origin, start = self.starts.get((method, url)) or self._start(method, url)
+            lines = headers.worked.get("encoded") if isinstance(headers, Lines) else None
+            head = start + (encoded(headers) if lines is None else lines)
+            if body or method in _WITH_BODY:
+                head += b"content-length: %d\r\n\r\n" % len(body)
+            else:
+                head += b"\r\n"
+            connection = origin.take() or await origin.open(connect)
             try:
                 await connection.exchange(head, body, method == "HEAD")
             except (httpx.NetworkError, httpx.RemoteProtocolError):
@@ -122,15 +132,20 @@ class Client:
             parser = connection.parser
             if parser.encoding and parser.encoding.lower() != b"identity":
                 raise httpx.DecodingError("the answer is encoded although identity was asked for")
-        except BaseException:
-            connection.abort()
+            if upstream and 300 <= parser.status < 400:
+                raise redirected(upstream)
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if upstream and isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+                raise translated(error, upstream, answered=False) from None
             raise
-        status, came = parser.status, parser.headers
         if not parser.complete:
-            return Response(status, came, Body(connection, origin))
+            return Response(parser.status, parser.headers, Body(connection, origin))
         whole = connection.taken()
+        response = Response(parser.status, parser.headers, None, whole)
         origin.give(connection)
-        return Response(status, came, Whole(whole), whole)
+        return response
 
     async def aclose(self) -> None:
         """Closes all connections, those in use as soon as their responses are closed."""

@@ -10,7 +10,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.instruments import Counts
 from proxy.providers.contract import Answer, Request, Target
-from proxy.upstream.border import translated
+from proxy.upstream.border import redirected, translated
 from proxy.upstream.client import Client, Response
 from proxy.upstream.dialing import trust
 from proxy.upstream.transport import BytesBody
@@ -75,27 +75,30 @@ class Upstreams:
         if self._client is not None:
             await self._client.aclose()
 
-    async def ask(self, target: Target, request: Request, connect: float) -> Response:
+    def ask(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
         """The same for a further request of an attempt that was counted when it began."""
         headers = _headers(target, request) if target.headers else request.headers
-        try:
-            if self._client is not None and not target.via:
-                url = target.base + request.path
-                response = await self._client.ask(request.method, url, headers, request.body, connect)
-            else:
-                response = await self._by_httpx(target, request, headers, connect)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise translated(error, target.upstream, answered=False) from None
-        if 300 <= response.status_code < 400:
-            await response.stream.aclose()
-            text = f'The upstream "{target.upstream}" answered with a redirect, which is never followed.'
-            raise SluiceError("upstream_error", text, again="next")
-        return response
+        if self._client is None or target.via:
+            return self._by_httpx(target, request, headers, connect)
+        url = target.base + request.path
+        return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
 
     async def _by_httpx(self, target: Target, request: Request, headers: Headers, connect: float) -> Response:
         transport = self._transports.get(target.via)
         if transport is None:
             transport = self._transports[target.via] = self._transport_for(target.via)
+        try:
+            response = await self._through(transport, target, request, headers, connect)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise translated(error, target.upstream, answered=False) from None
+        if 300 <= response.status_code < 400:
+            await response.stream.aclose()
+            raise redirected(target.upstream)
+        return response
+
+    async def _through(
+        self, transport: httpx.AsyncBaseTransport, target: Target, request: Request, headers: Headers, connect: float
+    ) -> Response:
         url = httpx.URL(target.base + request.path)
         own = [(b"host", url.netloc), (b"accept-encoding", b"identity")]
         if request.body or request.method == "POST":
