@@ -103,12 +103,13 @@ def to_client(headers: Headers) -> Headers:
     passes, own, kept = _BACK, _OWN_NAMES, []
     for line in headers:
         name = line[0]
-        if not passes[name]:
-            if name == b"connection" and line[1].lower() not in _NO_NAMES:
-                named = {*_named_by_connection(headers), b"connection"}
-                return to_client([line for line in headers if line[0] not in named])
-        elif name in _HARMLESS or not _names_an_internal_address(line[1]):
+        if passes[name]:
+            if name not in _HARMLESS and _names_an_internal_address(line[1]):
+                continue
             kept.append((own[name], line[1]) if name in own else line)
+        elif name == b"connection" and line[1].lower() not in _NO_NAMES:
+            named = {*_named_by_connection(headers), b"connection"}
+            return to_client([line for line in headers if line[0] not in named])
     return kept
 
 

@@ -9,6 +9,7 @@ spelled plainly, and a reading of each container on the way, for all others.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -45,6 +46,7 @@ _BLANK: Final = re.compile(SPACE)
 _ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
 _MODEL_VALUE: Final = re.compile(_COLON + rb"(" + _STRING + rb")")
 OBJECT, _LIST = b"{["
+_OTHER_LETTERS: Final = frozenset(map("".join, product(*zip("model", "MODEL", strict=True)))) - {"model"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +230,8 @@ def model_span(raw: bytes, fields: Mapping[str, Any]) -> Span:
     """
     if not isinstance(fields.get("model"), str):
         raise _no_one_model("must be a string")
-    for key in fields:
-        if len(key) == 5 and key != "model" and key.lower() == "model":
-            raise _no_one_model("is also there in other letters")
+    if not _OTHER_LETTERS.isdisjoint(fields):
+        raise _no_one_model("is also there in other letters")
     spans = model_spans(raw)
     if len(spans) != 1:
         raise _no_one_model("is there twice")

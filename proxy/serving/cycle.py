@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.server import ServerState
@@ -125,7 +125,8 @@ class Cycle:
     async def run(self, app: ASGIApp) -> None:
         """Runs the app for this request. The outermost door: no exception passes it, none of their texts leaves."""
         cause = ""
-        task = cast(asyncio.Task[None], self.task)
+        task = self.task
+        assert task is not None
         self.connection.server_state.tasks.add(task)  # the loop holds tasks weakly; the server waits for them
         try:
             await app(self.scope, self.receive, self.send)

@@ -118,12 +118,14 @@ class SluiceProtocol(asyncio.Protocol):
 
     # What the reader tells
 
-    def on_request(self, head: Head, size: int) -> None:
+    def on_request(self, head: Head, size: int, body: bytes | None = None) -> None:
         if size > self.limits.max_body:
             raise self._too_much()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise invalid("Too many requests wait for their answers on this connection.")
         cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive, head.waits)
+        if body is not None:
+            cycle.body, cycle.more_body = body, False
         if self.answering:
             self.pipeline.append(cycle)
             self._pause_reading()

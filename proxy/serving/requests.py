@@ -54,8 +54,11 @@ def repeatable(data: bytes, head: Head) -> Repeatable | None:
 class Taker(Protocol):
     """Who takes the requests."""
 
-    def on_request(self, head: Head, size: int) -> None:
-        """A head is complete; `size`: bytes that its content-length announces, 0 without one."""
+    def on_request(self, head: Head, size: int, body: bytes | None = None) -> None:
+        """A head is complete; `size`: bytes that its content-length announces, 0 without one.
+
+        `body`: all of it, where it came with the head; then neither `on_piece` nor `on_end` follows.
+        """
 
     def on_piece(self, piece: bytes) -> None:
         """A piece of that request's body."""
@@ -129,19 +132,23 @@ class RequestReader:
             if end < 0 or not digits.isdigit() or not data.startswith(last.after, end):
                 self._began = data[:_LONGEST_REPEATED]
                 return None
-            self._owed = owed = int(digits)
+            owed, begin = int(digits), end + last.rest
+            body = data[begin : begin + owed]
             self.phase, self.headers = "head", last.head.scope["headers"]
+            if len(body) == owed:
+                taker.on_request(last.head, owed, body)
+                self.phase, self.headers = "idle", []
+                return data[begin + owed :]
             taker.on_request(last.head, owed)
             self.phase, self.headers = "body", []
-            data = data[end + last.rest :]
+            data = body
         if len(data) < owed:
             self._owed = owed - len(data)
             if data:
                 taker.on_piece(data)
             return b""
         self._owed = 0
-        if owed:
-            taker.on_piece(data if len(data) == owed else data[:owed])
+        taker.on_piece(data if len(data) == owed else data[:owed])
         self.phase = "idle"
         taker.on_end()
         return data[owed:]

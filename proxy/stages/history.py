@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
 
-from proxy.call import NO_USAGE, Call, Headers
+from proxy.call import NO_USAGE, Call, Headers, Trace
 from proxy.errors import SluiceError, metric_code
 
 _NO_FIELDS: Final[dict[str, Any]] = {}
@@ -29,20 +29,22 @@ class History:
 
     def note(self, call: Call, seconds: float) -> None:
         """A call ended after so many seconds. Its words and headers are let go, and what its failure holds on to."""
-        if (failure := call.trace.failure) is not None:
+        trace = call.trace
+        if (failure := trace.failure) is not None:
             # The exception's traceback leads through every frame of the call back to the call: a cycle that grows old
             # in this ring, so that only the rarest run of the garbage collector would find it.
-            call.trace.failure = SluiceError(failure.code, failure.message, failure.status)
+            trace.failure = SluiceError(failure.code, failure.message, failure.status)
         call.body, call.fields, call.headers, call.credential = b"", _NO_FIELDS, _NO_HEADERS, None
-        call.trace.kept = None  # the log has taken what it wants of it
+        if trace.kept is not None:
+            trace.kept = None  # the log has taken what it wants of it
         now = time()
         self._ended.append((call, seconds, now))
         if now >= self._step_ends:
             self._begin_step(now)
-        tally = self._tallies_now.get(call.trace.upstream)
+        tally = self._tallies_now.get(trace.upstream)
         if tally is None:
-            tally = self._tallies_now[call.trace.upstream] = Tally()
-        tally.note(call, seconds)
+            tally = self._tallies_now[trace.upstream] = Tally()
+        tally.note(trace, seconds)
 
     def _begin_step(self, now: float) -> None:
         begins = int(now) // _STEP * _STEP
@@ -73,15 +75,14 @@ class Tally:
     tokens: int = 0
     _times: list[float] = field(default_factory=list)  # milliseconds of the first so many calls
 
-    def note(self, call: Call, seconds: float) -> None:
+    def note(self, trace: Trace, seconds: float) -> None:
         """A call ended."""
-        trace = call.trace
-        self.calls += 1
+        self.calls = calls = self.calls + 1
         if trace.failure is not None and trace.failure.code.startswith(_NOT_THE_CLIENTS):
             self.errors += 1
         if trace.usage is not NO_USAGE:
             self.tokens += (trace.usage.input or 0) + (trace.usage.output or 0)
-        if self.calls <= _TIMES:
+        if calls <= _TIMES:
             self._times.append(seconds * 1000)
 
     def said(self) -> dict[str, Any]:

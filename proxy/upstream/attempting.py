@@ -23,7 +23,7 @@ from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
-from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
+from proxy.watch import ChatWatch, ResponsesWatch, note, usage_in, usage_of
 
 Hold = Literal["nothing", "content", "all"]
 _JSON = (b"content-type", b"application/json")
@@ -100,13 +100,8 @@ class Attempt:
 
     def _note_usage(self, body: bytes) -> None:
         """Keeps what a whole answer says it took."""
-        if b'"usage"' not in body:
-            return
-        try:
-            answer = lenient(body)
-        except ValueError:
-            return  # a client may still be able to read it: it passes as it came
-        if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):
+        usage = usage_in(body)
+        if usage is not None:
             self.call.trace.usage = usage_of(usage)
 
     async def _assembled(self) -> Wire:

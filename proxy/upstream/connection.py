@@ -144,7 +144,9 @@ class Connection(asyncio.Protocol):
         if self._sips:
             self._sips = False
             self._transport.set_protocol(self)
-        self.taken()
+        if parser.pieces or self._paused:
+            self.taken()
+        self._held = 0
         self._busy, self._taker = False, None  # an idle connection holds no call
         return True
 

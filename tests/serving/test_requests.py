@@ -22,9 +22,11 @@ class Taken:
         self.requests: list[tuple[str, str, bytes, bool]] = []
         self.body = b""
 
-    def on_request(self, head: Head, size: int) -> None:
-        self.scope, self.keep_alive, self.body = head.scope, head.keep_alive, b""
+    def on_request(self, head: Head, size: int, body: bytes | None = None) -> None:
+        self.scope, self.keep_alive, self.body = head.scope, head.keep_alive, body or b""
         self.size = size
+        if body is not None:
+            self.on_end()
 
     def on_piece(self, piece: bytes) -> None:
         self.body += piece
