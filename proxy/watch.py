@@ -236,26 +236,6 @@ def _content_in(delta: Any) -> bool:
     return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")
 
 
-def usage_in(answer: bytes) -> Mapping[str, Any] | None:
-    """What a whole answer says it took; None: nothing, or it is no JSON, which a client may still be able to read."""
-    at = answer.rfind(b'"usage"')
-    if at < 0:
-        return None
-    usage = None
-    try:
-        if answer[-1:] == b"}":  # most have it last, and need not be parsed for it
-            usage = orjson.loads(answer[at + 8 : -1])
-    except orjson.JSONDecodeError:
-        pass
-    if usage is None:
-        try:
-            fields = lenient(answer)
-        except ValueError:
-            return None
-        usage = fields.get("usage") if isinstance(fields, dict) else None
-    return usage if isinstance(usage, dict) else None
-
-
 def usage_of(usage: Mapping[str, Any]) -> Usage:
     """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
     get = usage.get

@@ -1,5 +1,6 @@
 """Makes of a call what one target is to get: rewritten by the route's rules, with the target's model name in place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Draft:
     headers: Headers
     changes: tuple[str, ...]
 
-    def order(self, target: Target, limits: Model | None = None, need: int = 0) -> Order:
+    def ordered(self, target: Target, limits: Model | None = None, need: int = 0) -> Order:
         """The call for this target."""
         call, provider, body = self.call, target.provider, self.body
         stream = call.stream or (provider.whole_by_stream and call.chat)
@@ -35,9 +36,12 @@ class Draft:
                 body = jsonedit.edit(body, (_STREAMED,))
             if provider.usage == "asked" and not call.wants_usage:
                 body = ask_usage(body, call.fields if body is call.body else parsed(body))
-        body = self._named(body, target.model)
         fields = call.fields if self.body is call.body else None
-        return Order(call.endpoint, body, stream, self.headers, target, limits, need, fields)
+        return Order(call.endpoint, self._named(body, target.model), stream, self.headers, target, limits, need, fields)
+
+    def parsed(self) -> Mapping[str, Any]:
+        """The body as the route's rules left it."""
+        return self.call.fields if self.body is self.call.body else parsed(self.body)
 
     def _named(self, body: bytes, model: str) -> bytes:
         """The body with nothing exchanged but the model's name."""
@@ -50,12 +54,15 @@ class Draft:
         return b"".join((body[:start], orjson.dumps(model), body[end:]))
 
 
-def drafted(call: Call, route: Route, instance: bytes) -> Draft:
-    """Applies the route's rules once, whatever number of targets is asked. `instance` names this proxy in cdn-loop."""
+def rewritten(call: Call, route: Route, instance: bytes) -> tuple[bytes, Headers, tuple[str, ...]]:
+    """Body, headers and changes after the route's rules, which are applied once, whatever number of targets is asked.
+
+    `instance` names this proxy in cdn-loop.
+    """
     headers = passing(call.headers, instance)
     if route.request.is_identity:
-        return Draft(call, call.body, headers, ())
-    return Draft(call, *route.request.apply(call.body, call.fields, headers, call.endpoint))
+        return call.body, headers, ()
+    return route.request.apply(call.body, call.fields, headers, call.endpoint)
 
 
 def passing(headers: Headers, instance: bytes) -> Headers:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.policies.limits import Counter, misfit, need_of
 from proxy.policies.routes import Route
 from proxy.providers.contract import Model, Order, Target
-from proxy.stages.ordering import Draft, drafted, parsed
+from proxy.stages.ordering import Draft, rewritten
 
 
 class Shelf(Protocol):
@@ -34,20 +34,14 @@ class Screen:
 
     def prepare(self, call: Call, route: Route) -> "Prepared":
         """The call after its route's rules, ready to be ordered from each target."""
-        return Prepared(self, drafted(call, route, self.instance))
+        return Prepared(call, *rewritten(call, route, self.instance), self)
 
 
 @dataclass(slots=True)  # not frozen: that would cost half a microsecond per call
-class Prepared:
+class Prepared(Draft):
     """A call that becomes an order for each target that may be asked."""
 
     screen: Screen
-    draft: Draft
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """What the route's rules did."""
-        return self.draft.changes
 
     def context(self, target: Target) -> int | None:
         """The tokens that the target's model can take, where that is known."""
@@ -56,7 +50,7 @@ class Prepared:
 
     def order(self, target: Target) -> Order:
         """The call as this target is to get it. Raises why the target cannot be asked."""
-        call = self.draft.call
+        call = self.call
         if target.off:
             raise SluiceError(
                 "upstream_not_configured", f"The upstream {target.upstream} is off: {target.off}.", again="next"
@@ -73,18 +67,13 @@ class Prepared:
             raise refused
         model = shelf.look_up(target.model)
         if not target.provider.wants_need and not (model and _bounded(model)):
-            return self.draft.order(target, model)
-        need = need_of(fields_of(self.draft), self.screen.counter(target.model))
+            return self.ordered(target, model)
+        need = need_of(self.parsed(), self.screen.counter(target.model))
         if model and (too_much := misfit(need, model)):
             raise too_much
-        return self.draft.order(target, model, need.total)
+        return self.ordered(target, model, need.total)
 
 
 def _bounded(model: Model) -> bool:
     """Whether anything is known of the model that a call could be too much for."""
     return bool(model.context or model.output or model.inputs is not None or model.tools is False)
-
-
-def fields_of(draft: Draft) -> Mapping[str, Any]:
-    """The body as the route's rules left it, parsed."""
-    return draft.call.fields if draft.body is draft.call.body else parsed(draft.body)

@@ -1,7 +1,7 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal
 
@@ -23,7 +23,7 @@ from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
-from proxy.watch import ChatWatch, ResponsesWatch, note, usage_in, usage_of
+from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
 
 Hold = Literal["nothing", "content", "all"]
 _JSON = (b"content-type", b"application/json")
@@ -47,7 +47,7 @@ class RawReader:
         return b""
 
 
-@dataclass(slots=True)
+@dataclass  # no slots: what has a default costs nothing then
 class Attempt:
     """One try. `status` is what the upstream answered with, 0 before it did."""
 
@@ -57,9 +57,11 @@ class Attempt:
     timeouts: Timeouts
     clock: Clock
     sent: Counts  # attempts by upstream, counted here when their request is sent
-    status: int = 0
-    changes: tuple[str, ...] = ()
-    asked: float = 0.0  # perf_counter when the wait began that is not counted yet; 0: there is none
+    status: int = field(default=0, init=False)
+    changes: tuple[str, ...] = field(default=(), init=False)
+    asked: float = field(
+        default=0.0, init=False
+    )  # perf_counter when the wait began that is not counted yet; 0: there is none
 
     def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
@@ -100,8 +102,13 @@ class Attempt:
 
     def _note_usage(self, body: bytes) -> None:
         """Keeps what a whole answer says it took."""
-        usage = usage_in(body)
-        if usage is not None:
+        if b'"usage"' not in body:
+            return
+        try:
+            answer = lenient(body)
+        except ValueError:
+            return  # a client may still be able to read it: it passes as it came
+        if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):
             self.call.trace.usage = usage_of(usage)
 
     async def _assembled(self) -> Wire:

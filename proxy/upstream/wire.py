@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
@@ -271,7 +271,7 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass  # no slots: what has a default costs nothing then
 class Wire:
     """An answer that may be passed on: `body`, or `head` (events already read) and the rest of `stream`."""
 
@@ -283,8 +283,8 @@ class Wire:
     stream: Stream | None = None
     changes: tuple[str, ...] = ()  # what the provider's translation had to do
 
-    clock: Clock | None = None  # to be closed with it
-    after: Callable[[Stream], None] | None = None  # told when the stream is let go of
+    clock: Clock | None = field(default=None, init=False)  # to be closed with it
+    after: Callable[[Stream], None] | None = field(default=None, init=False)  # told when the stream is let go of
 
     async def aclose(self) -> None:
         """Gives back or closes the connection behind it."""
