@@ -52,16 +52,16 @@ class Clock:
     from a caller who left.
     """
 
-    __slots__ = ("_ends", "_ends_as", "_expired", "_loop", "_name", "_task", "_watchdog", "at", "more")
+    # Defaults stand on the class, so that making one costs next to nothing.
+    at: float | None = None  # when the wait that runs now is over, by the loop's time
+    more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over; until `set`
+    _task: asyncio.Task[object] | None = None
+    _expired = False
 
     def __init__(self, watchdog: Watchdog, loop: asyncio.AbstractEventLoop, total: float, ends_as: ClockName) -> None:
         self._watchdog, self._loop = watchdog, loop
-        self._ends, self._ends_as = loop.time() + total, ends_as
-        self._task: asyncio.Task[object] | None = None
-        self._name = ends_as
-        self._expired = False
-        self.at: float | None = None  # when the wait that runs now is over, by the loop's time
-        self.more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over; until `set`
+        self._ends = loop.time() + total
+        self._ends_as = self._name = ends_as
 
     @property
     def left(self) -> float:
@@ -75,8 +75,10 @@ class Clock:
 
     def set(self, name: ClockName, seconds: float) -> None:
         """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
-        self._task, self._name, self.more = asyncio.current_task(self._loop), name, None
-        self.again(seconds)
+        loop = self._loop
+        self._task, self._name, self.more = asyncio.current_task(loop), name, None
+        at = loop.time() + seconds
+        self.at = at if at < self._ends else self._ends
 
     def again(self, seconds: float) -> None:
         """The task that `set` was called in begins another wait of the same name."""

@@ -46,12 +46,13 @@ class Front:
             if self.cors:
                 scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
             found = self._found.get((scope["raw_path"], scope["method"])) or self._find(scope)
-            if found.endpoint.access in ("admin", "metrics", "page"):
+            endpoint = found.endpoint
+            if self.cors and endpoint.access in ("admin", "metrics", "page"):
                 scope.pop("sluice.extra", None)  # pages of other origins may call /v1, and read nothing else
-            if check := self.checks.get(found.endpoint.access):
+            if check := self.checks.get(endpoint.access):
                 check(scope)
             scope["sluice.rest"] = found.rest
-            await found.endpoint.app(scope, receive, send)
+            await endpoint.app(scope, receive, send)
         except SluiceError as failure:
             await self._fail(scope, send, failure)
 
