@@ -132,11 +132,12 @@ UPSTREAMS: Final = {
 
 
 def sluice_config(behind: int, providers: tuple[str, ...] = (), more_routes: int = 0) -> str:
-    """A config.yaml, its port yet to be put in: keys required, metrics on; `gpt-` is only renamed, `rule-` also has a
-    response rule for every event."""
+    """A config.yaml, its port yet to be put in: keys required, metrics on, calls not logged (nor does nginx log them);
+    `gpt-` is only renamed, `rule-` also has a response rule for every event."""
     translated = "\n".join(f"  {name}: {UPSTREAMS[name].format(port=behind)}" for name in providers)
     more = "\n".join(f"  - {{prefix: more-{n:04}-, to: 'fast/more/{{rest}}'}}" for n in range(more_routes))
     return f"""server: {{host: 127.0.0.1, port: {{port}}}}
+log: {{level: warning}}
 access: {{keys: required, client_keys: [{CLIENT_KEY}]}}
 upstreams:
   fast: {{provider: openai, base_url: 'http://127.0.0.1:{behind}/v1'}}
