@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
+from proxy.providers.completions import Chunks, Json, chat_completion, is_count, tool_call, usage
 from proxy.providers.failures import error_in_event
 from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, object_of, parsed, string_of
 from proxy.sse import DONE, EventCutter, events, payload
@@ -210,11 +210,11 @@ def counts_of(counts: Json) -> Json | None:
 
 
 def _known(counts: Any) -> Json:
-    """The counts that are numbers; message_delta repeats some of message_start's as null."""
+    """The counts that are some; message_delta repeats some of message_start's as null."""
     known = object_of(counts)
     if details := known.get("output_tokens_details"):
         known = known | object_of(details)
-    return {name: value for name, value in known.items() if type(value) is int}
+    return {name: value for name, value in known.items() if is_count(value)}
 
 
 def _data(piece: bytes) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from time import time
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from uuid import uuid4
 
 import orjson
@@ -18,9 +18,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{uuid4().hex}"
 
 
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether an upstream's number can be one of tokens: below zero, or beyond what JSON can hold, it is rubbish."""
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
+
+
 def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> Json:
     """OpenAI's token counts; details only where they are known."""
-    prompt, completion = min(prompt, _MOST_TOKENS), min(completion, _MOST_TOKENS)  # more cannot be written as JSON
     counts: Json = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

@@ -14,6 +14,7 @@ from proxy.providers.completions import (
     Chunks,
     Json,
     chat_completion,
+    is_count,
     new_id,
     text_completion,
     tool_call,
@@ -110,10 +111,10 @@ def counts_of(line: Json) -> Json | None:
     Go leaves zero counts out (`omitempty`), so beside a count that is there an absent one was zero: a prompt that was
     in Ollama's cache altogether is not evaluated and has no `prompt_eval_count`. Both absent: nothing is known.
     """
-    prompt, completion = line.get("prompt_eval_count"), line.get("eval_count")
-    if not isinstance(prompt, int) and not isinstance(completion, int):
+    if "prompt_eval_count" not in line and "eval_count" not in line:
         return None
-    return usage(prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0)
+    prompt, completion = line.get("prompt_eval_count", 0), line.get("eval_count", 0)
+    return usage(prompt, completion) if is_count(prompt) and is_count(completion) else None
 
 
 def whole_chat(model: str, answer: Json) -> bytes:
@@ -148,7 +149,7 @@ def embeddings(model: str, answer: Json, encoded: bool) -> bytes:
         for index, vector in enumerate(vectors)
     ]
     found: Json = {"object": "list", "data": data, "model": string_of(answer.get("model")) or model}
-    if isinstance(count := answer.get("prompt_eval_count"), int):
+    if is_count(count := answer.get("prompt_eval_count")):
         found["usage"] = {"prompt_tokens": count, "total_tokens": count}
     return orjson.dumps(found)
 

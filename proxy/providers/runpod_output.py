@@ -14,7 +14,7 @@ import orjson
 
 from proxy.assembling import as_stream
 from proxy.errors import SluiceError
-from proxy.providers.completions import Chunks, usage
+from proxy.providers.completions import Chunks, is_count, usage
 from proxy.providers.failures import judge
 from proxy.providers.reports import Report, clean, report_in, report_of
 from proxy.sse import DONE, EventCutter
@@ -118,7 +118,7 @@ class Transcript:
             counts.get("input", counts.get("input_tokens")),
             counts.get("output", counts.get("output_tokens")),
         )
-        if isinstance(prompt, int) and isinstance(made, int):
+        if is_count(prompt) and is_count(made):
             self._usage = usage(prompt, made)
 
 

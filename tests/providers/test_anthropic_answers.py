@@ -251,6 +251,8 @@ def test_unknown_counts_are_left_out() -> None:
         "usage"
     ]
     assert counts == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    odd = {"input_tokens": -1, "output_tokens": -2, "cache_read_input_tokens": -3}
+    assert "usage" not in whole({"content": [], "stop_reason": "end_turn", "usage": odd})
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ def test_events_do_not_depend_on_how_the_network_cuts_them() -> None:
         ({"done_reason": "unload"}, "stop", None),
         ({"done_reason": ""}, "stop", None),
         ({}, "stop", None),
+        ({"prompt_eval_count": -7, "eval_count": 3}, "stop", None),
+        ({"prompt_eval_count": 2, "eval_count": 2**64 - 1}, "stop", None),
     ],
 )
 def test_ends_and_counts_that_are_left_out(last: Json, finish: str, usage: tuple[int, int] | None) -> None:

@@ -97,6 +97,7 @@ def test_the_last_cumulative_usage_counts() -> None:
 
 def test_usage_that_nobody_told_is_not_made_up() -> None:
     assert "usage" not in told(["Hi"])
+    assert "usage" not in told([{"text": "Hi", "input_tokens": 2, "output_tokens": -1}])
 
 
 @pytest.mark.parametrize(
