@@ -25,7 +25,7 @@ from proxy.providers.messages import (
 THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 """Blocks of thoughts, and what they must hold to be taken back."""
 
-_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons; a 400 here
+_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons, or come again in each turn; a 400 here
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class Conversation:
     system: list[Fields] = field(default_factory=list)
     turns: list[Fields] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    _ids: dict[str, str] = field(default_factory=dict)  # of the last call by each name that the client gave
+    _taken: set[str] = field(default_factory=set)  # ids of all calls so far
 
     def add(self, role: str, blocks: list[Fields]) -> None:
         """One message; what the same side says in a row is one turn."""
@@ -44,6 +46,21 @@ class Conversation:
             self.turns[-1]["content"] += blocks
         else:
             self.turns.append({"role": role, "content": blocks})
+
+    def called(self, id: str) -> str:
+        """The id of a new call: in the letters that Anthropic takes, and unlike any other in the conversation."""
+        plain = found = _NOT_IN_IDS.sub("_", id)
+        again = 1
+        while found in self._taken:
+            again += 1
+            found = f"{plain}_{again}"
+        self._taken.add(found)
+        self._ids[id] = found
+        return found
+
+    def answered(self, id: str) -> str:
+        """The id of the call that a result is of: the last one by this name."""
+        return self._ids.get(id) or _NOT_IN_IDS.sub("_", id)
 
     def change(self, change: str) -> None:
         """Notes a change once."""
@@ -93,7 +110,7 @@ def converse(fields: Fields) -> Conversation:
         elif role == "assistant":
             found.add("assistant", list(_assistant(message, place, found)))
         elif role == "tool":
-            found.add("user", [_result(message, place)])
+            found.add("user", [_result(message, place, found)])
         else:
             raise refuse(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
     if not found.turns:
@@ -113,7 +130,7 @@ def _assistant(message: Fields, place: str, found: Conversation) -> Iterator[Fie
     for index, call in enumerate(tool_calls(message, place)):
         if not call.id:
             raise refuse(f"{place}.tool_calls[{index}].id", "A tool call needs an id.")
-        yield {"type": "tool_use", "id": tool_id(call.id), "name": call.name, "input": call.arguments}
+        yield {"type": "tool_use", "id": found.called(call.id), "name": call.name, "input": call.arguments}
 
 
 def _thought(block: object) -> Fields | None:
@@ -123,19 +140,14 @@ def _thought(block: object) -> Fields | None:
     return {"type": kind, **held} if all(isinstance(value, str) for value in held.values()) else None
 
 
-def _result(message: Fields, place: str) -> Fields:
+def _result(message: Fields, place: str, found: Conversation) -> Fields:
     if not (id := text(message.get("tool_call_id"), f"{place}.tool_call_id")):
         raise refuse(f"{place}.tool_call_id", "A tool result needs the id of its call.")
-    found: Fields = {"type": "tool_result", "tool_use_id": tool_id(id)}
+    result: Fields = {"type": "tool_result", "tool_use_id": found.answered(id)}
     blocks = list(_blocks(message, place))
     if all(block.keys() == {"type", "text"} for block in blocks):
-        return found | {"content": plain(message, place)}
-    return found | {"content": blocks}
-
-
-def tool_id(id: str) -> str:
-    """A tool call's id in the letters that Anthropic takes."""
-    return _NOT_IN_IDS.sub("_", id)
+        return result | {"content": plain(message, place)}
+    return result | {"content": blocks}
 
 
 def _texts(message: Fields, place: str) -> list[Fields]:

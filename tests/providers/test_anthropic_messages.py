@@ -72,6 +72,24 @@ def test_all_results_of_a_turn_stand_first_in_one_message() -> None:
     ]
 
 
+def test_ids_that_anthropic_would_refuse_are_made_its_own_and_stay_apart() -> None:
+    """Other providers write `functions.look:0`, and begin to count anew in each turn."""
+    turn = [
+        {"role": "assistant", "tool_calls": [call("look.0"), call("look:0")]},
+        {"role": "tool", "tool_call_id": "look:0", "content": "second"},
+        {"role": "tool", "tool_call_id": "look.0", "content": "first"},
+    ]
+    found = turns({"role": "user", "content": "Hi"}, *turn, *turn)
+    calls = [[block["id"] for block in turn["content"]] for turn in found if turn["role"] == "assistant"]
+    results = [
+        {block["content"]: block["tool_use_id"] for block in turn["content"]}
+        for turn in found[1:]
+        if turn["role"] == "user"
+    ]
+    assert calls == [["look_0", "look_0_2"], ["look_0_3", "look_0_4"]]
+    assert results == [{"first": first, "second": second} for first, second in calls]
+
+
 def test_images_and_files() -> None:
     data = f"data:image/jpg;base64,{PIXEL}"
     text = base64.b64encode("über".encode()).decode()
