@@ -25,6 +25,8 @@ from proxy.providers.messages import (
 THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 """Blocks of thoughts, and what they must hold to be taken back."""
 
+_NOBODY: Final = "."  # what the user says in a conversation that the assistant begins
+
 _NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons, or come again in each turn; a 400 here
 
 
@@ -68,7 +70,10 @@ class Conversation:
             self.changes.append(change)
 
     def close(self) -> None:
-        """Puts tool results before what else stands in their turn, as Anthropic demands, and trims a prefill."""
+        """What Anthropic demands: a user begins, tool results stand first in their turn, a prefill ends without blanks."""
+        if self.turns[0]["role"] == "assistant":
+            self.turns.insert(0, {"role": "user", "content": [{"type": "text", "text": _NOBODY}]})
+            self.change("add user")
         for turn in self.turns:
             if turn["role"] == "user" and len(turn["content"]) > 1:
                 turn["content"].sort(key=lambda block: block["type"] != "tool_result")

@@ -139,6 +139,14 @@ def test_a_prefill_ends_without_blanks() -> None:
     assert found.changes == ["trim content"]
 
 
+def test_an_assistant_that_speaks_first_is_spoken_to_first() -> None:
+    """As in every telephone call that begins with a greeting."""
+    greeting = {"role": "assistant", "content": "How can I help?"}
+    found = converse({"messages": [{"role": "system", "content": "s"}, greeting, {"role": "user", "content": "x"}]})
+    assert [turn["role"] for turn in found.turns] == ["user", "assistant", "user"]
+    assert found.turns[0]["content"] == [{"type": "text", "text": "."}] and found.changes == ["add user"]
+
+
 def test_a_prefill_of_blanks_alone_is_none() -> None:
     found = converse({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " \n"}]})
     assert not found.prefilled and len(found.turns) == 1
