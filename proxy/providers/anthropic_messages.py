@@ -27,7 +27,7 @@ THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": (
 
 _NOBODY: Final = "."  # what the user says in a conversation that the assistant begins
 
-_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons, or come again in each turn; a 400 here
+_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons; a 400 here
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Conversation:
             self.changes.append(change)
 
     def close(self) -> None:
-        """What Anthropic demands: a user begins, tool results stand first in their turn, a prefill ends without blanks."""
+        """What Anthropic demands: a user begins, tool results stand first in their turn, no prefill ends in blanks."""
         if self.turns[0]["role"] == "assistant":
             self.turns.insert(0, {"role": "user", "content": [{"type": "text", "text": _NOBODY}]})
             self.change("add user")
@@ -93,6 +93,12 @@ class Conversation:
         if len(self.turns) < 2 or self.turns[-1]["content"][0]["type"] != "tool_result":
             return False
         return self.turns[-2]["content"][0]["type"] not in THOUGHTS
+
+    @property
+    def tools(self) -> list[str]:
+        """The tools that were called in it."""
+        blocks = (block for turn in self.turns for block in turn["content"] if block["type"] == "tool_use")
+        return list(dict.fromkeys(block["name"] for block in blocks))
 
     def system_field(self) -> str | list[Fields]:
         """One text, or blocks where something stands beside a text (`cache_control`)."""

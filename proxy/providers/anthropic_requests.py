@@ -56,9 +56,11 @@ class Translation:
             self.body["system"] = conversation.system_field()
         self.body["messages"] = conversation.turns
         self._parameters()
-        self._close_tools()
+        self._close_tools(conversation.tools)
         if self._effort and "thinking" not in self.body:
             self._think(impossible=conversation.prefilled or conversation.unsigned)
+        if "temperature" in self.body and "top_p" in self.body:  # together they are a 400 since Claude Opus 4.1
+            self._drop("temperature" if self.body["temperature"] == 1 else "top_p")
         if self.version >= _SAMPLING_ENDED:
             self._drop("temperature", "top_p", "top_k")
         return self.body
@@ -119,13 +121,17 @@ class Translation:
         else:
             raise refuse(name, "tool_choice must be auto, none, required or one function.")
 
-    def _close_tools(self) -> None:
-        """What is said about tools needs tools; one call at a time is a property of the choice."""
+    def _close_tools(self, called: list[str]) -> None:
+        """What is said about tools needs tools, and so do earlier calls; one at a time is a property of the choice."""
         choice = self.body.get("tool_choice")
         if "tools" not in self.body:
             if choice and choice["type"] in ("any", "tool"):
                 raise refuse("tool_choice", "tool_choice asks for a tool, but there are no tools.")
             self._drop("tool_choice")
+            if called:  # and none of them can be called again, as the client wants it
+                self.body["tools"] = [_tool({"name": name}, {}) for name in called]
+                self.body["tool_choice"] = {"type": "none"}
+                self.changes.append("set tools")
         elif self.fields.get("parallel_tool_calls") is False and (choice or {}).get("type") != "none":
             self.body["tool_choice"] = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
 

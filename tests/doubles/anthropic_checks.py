@@ -1,5 +1,6 @@
 """What Anthropic's Messages API refuses, with its texts (providers.md 6; texts as its clients quote them)."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ def _numbers(body: Body) -> Iterator[str]:
         yield "max_tokens: Input should be greater than or equal to 1"
     if not 0 <= (body.get("temperature") or 0) <= 1:
         yield "temperature: range: 0..1"
+    if body.get("temperature") is not None and body.get("top_p") is not None:
+        yield "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
     if any(not text.strip() for text in body.get("stop_sequences") or ()):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
     thinking = body.get("thinking") or {}
@@ -67,6 +70,7 @@ def _messages(messages: object) -> Iterator[str]:
         yield from _blocks(at, message)
     if messages and messages[0]["role"] != "user":
         yield 'messages: first message must use the "user" role'
+    yield from _ids(messages)
     yield from _results(merged(messages))
     last = blocks(messages[-1])[-1] if messages and blocks(messages[-1]) else {}
     if messages and messages[-1]["role"] == "assistant" and str(last.get("text", "")).endswith((" ", "\n", "\t")):
@@ -89,6 +93,20 @@ def _blocks(at: int, message: Body) -> Iterator[str]:
             yield f"messages.{at}.content.{nth}.tool_use.input: Input should be a valid dictionary"
         if kind == "thinking" and not block.get("signature"):
             yield f"messages.{at}.content.{nth}.thinking.signature: Field required"
+
+
+def _ids(messages: Sequence[Body]) -> Iterator[str]:
+    """Ids of letters, digits, dash and underscore; none of them twice in a conversation."""
+    seen: set[str] = set()
+    for at, message in enumerate(messages):
+        for nth, block in enumerate(blocks(message)):
+            name = {"tool_use": "id", "tool_result": "tool_use_id"}.get(block["type"])
+            if name and not re.fullmatch("[a-zA-Z0-9_-]+", block[name]):
+                place = f"messages.{at}.content.{nth}.{block['type']}.{name}"
+                yield f"{place}: String should match pattern '^[a-zA-Z0-9_-]+$'"
+            if name == "id" and block["id"] in seen:
+                yield f"messages.{at}.content.{nth}: `tool_use` ids must be unique"
+            seen |= {block["id"]} if name == "id" else set()
 
 
 def _results(messages: Sequence[Body]) -> Iterator[str]:
@@ -118,6 +136,10 @@ def _tools(body: Body) -> Iterator[str]:
         yield from (
             f"tools.{at}.custom.{name}: Field required" for name in ("name", "input_schema") if name not in tool
         )
+    if not names and any(
+        block["type"] in ("tool_use", "tool_result") for message in body["messages"] for block in blocks(message)
+    ):
+        yield "Requests which include `tool_use` or `tool_result` blocks must define tools."
     if len(set(names)) < len(names):
         yield "tools: Tool names must be unique."
     choice = body.get("tool_choice")

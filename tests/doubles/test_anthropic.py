@@ -14,7 +14,19 @@ from tests.doubles.words import Said, ToolCall, derived
 MODEL = "claude-sonnet-4-5-20250929"
 BODY: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 USE = {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}]}
+TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]
 RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_2", "content": "4"}]}
+
+
+def turn(id: str) -> list[dict[str, Any]]:
+    """A call of this id, and its result."""
+    return [
+        {"role": "assistant", "content": [{"type": "tool_use", "id": id, "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": id, "content": "4"}]},
+    ]
+
+
+TURN = turn("toolu_1")
 
 
 @pytest.fixture
@@ -79,6 +91,10 @@ def test_limits_prefill_and_cached_tokens(double: AnthropicDouble) -> None:
         ({"messages": [BODY["messages"][0], {"role": "assistant", "content": "x "}]}, 400, "trailing whitespace"),
         ({"messages": [BODY["messages"][0], USE, BODY["messages"][0]]}, 400, "without `tool_result` blocks"),
         ({"messages": [BODY["messages"][0], RESULT]}, 400, "unexpected `tool_use_id`"),
+        ({"messages": [BODY["messages"][0], *TURN]}, 400, "must define tools"),
+        ({"messages": [BODY["messages"][0], *TURN, *TURN], "tools": TOOLS}, 400, "ids must be unique"),
+        ({"messages": [BODY["messages"][0], *turn("f:1")], "tools": TOOLS}, 400, "String should match pattern"),
+        ({"temperature": 0.5, "top_p": 0.5}, 400, "cannot both be specified"),
         ({"tool_choice": {"type": "any"}}, 400, "only be specified while providing tools"),
         ({"model": "gpt-4o"}, 404, "model: gpt-4o"),
     ],
