@@ -41,7 +41,7 @@ class Anthropic(Provider):
         translation = Translation(order, version)
         body = orjson.dumps(translation.messages())
         headers = once(order, ("anthropic", version, order.target.key, order.target.headers), _lines)
-        return Request("/messages", body, headers=headers, changes=tuple(translation.changes))
+        return Request("/messages", body, headers=headers, changes=tuple(dict.fromkeys(translation.changes)))
 
     def reader(self, order: Order) -> Reader:
         """Anthropic's events to OpenAI's."""

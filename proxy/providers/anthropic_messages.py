@@ -3,11 +3,12 @@
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.providers.messages import (
+    PART,
     Data,
     Fields,
     data_url,
@@ -20,11 +21,18 @@ from proxy.providers.messages import (
     refuse,
     text,
     tool_calls,
+    untold,
 )
 
 THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 """Blocks of thoughts, and what they must hold to be taken back."""
 
+_TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "assistant": ("refusal", "tool_calls", "reasoning", "reasoning_content", "thinking_blocks"),
+    "tool": ("tool_call_id", "name"),
+}
+"""Role -> what is taken from its messages beside their content."""
+_PART: Final = PART | {"cache_control"}
 _NOBODY: Final = "."  # what the user says in a conversation that the assistant begins
 
 _NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons; a 400 here
@@ -112,6 +120,7 @@ def converse(fields: Fields) -> Conversation:
     found = Conversation()
     for place, message in messages(fields):
         role = message.get("role")
+        found.changes += untold(message, place, _TAKEN.get(str(role), ()), _PART)
         if role in ("system", "developer"):
             if found.turns:
                 found.change("move system")
@@ -134,7 +143,7 @@ def _assistant(message: Fields, place: str, found: Conversation) -> Iterator[Fie
     """Thoughts with their signatures first, then text, then calls."""
     thoughts = message.get("thinking_blocks")
     kept = [kept for block in (thoughts if isinstance(thoughts, list) else ()) if (kept := _thought(block))]
-    if not kept and (message.get("reasoning_content") or message.get("reasoning")):
+    if not kept and (thoughts or message.get("reasoning_content") or message.get("reasoning")):
         found.change("drop reasoning_content")  # without a signature it is not taken
     yield from kept
     yield from _texts(message, place)

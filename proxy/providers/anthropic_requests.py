@@ -18,6 +18,7 @@ from proxy.providers.messages import (
     strings,
     text,
     tools,
+    untaken,
 )
 
 DEFAULT_MAX_TOKENS: Final = 4096  # Anthropic demands the field; where the model's own limit is known, that is sent
@@ -30,6 +31,7 @@ EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "h
 
 CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 TIERS: Final = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
+_FUNCTION: Final = ("name", "description", "parameters", "strict", "cache_control")
 NATIVE: Final = frozenset({"thinking", "output_config", "cache_control"})
 
 _MEANT: Final = {**MEANT, "logprobs": (False,), "top_logprobs": (0,)}
@@ -109,7 +111,11 @@ class Translation:
             self.changes.append(f"drop {name}")
 
     def _tools(self, name: str, value: Any) -> None:
-        if found := [_tool(function, tool) for function, tool in tools(value)]:
+        found = []
+        for function, tool in tools(value):
+            found.append(_tool(function, tool))
+            self.changes += untaken(tool, ("type", "function", "cache_control")) + untaken(function, _FUNCTION)
+        if found:
             self.body[name] = found
 
     def _tool_choice(self, name: str, value: Any) -> None:
@@ -145,7 +151,8 @@ class Translation:
             raise refuse(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
 
     def _reasoning(self, name: str, value: Any) -> None:
-        if (effort := mapping(value, name).get("effort")) is not None:
+        self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")
+        if (effort := value.get("effort")) is not None:
             self._set_effort("reasoning.effort", effort)
 
     def _set_effort(self, name: str, value: Any) -> None:

@@ -1,9 +1,9 @@
 """OpenAI's requests read with care, for providers that translate them: a wrong shape is a 400 that names its place."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -24,6 +24,12 @@ MEANT: Final[Mapping[str, tuple[object, ...]]] = {
     "echo": (False,),
 }
 """Parameters that may not be dropped unless they hold one of these values, which ask for nothing."""
+
+PART: Final = frozenset({"type", "text", "refusal", "image_url", "file"})
+"""What is taken from the parts of a message's content."""
+
+_NOTHING: Final[tuple[object, ...]] = (None, "", "auto", [], {})  # what asks and says nothing
+_UNTELLABLE: Final = ("function_call", "audio")  # members without which a message is another one
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,;]*)*;base64,", re.IGNORECASE)
 
@@ -94,9 +100,40 @@ def strings(value: object, place: str) -> list[str]:
 
 
 def messages(fields: Fields) -> Iterator[tuple[str, Fields]]:
-    """Each message after its place: "messages[0]"."""
-    for index, message in enumerate(array(fields.get("messages"), "messages")):
-        yield (place := f"messages[{index}]"), mapping(message, place)
+    """Each message after its place: "messages[0]". An assistant's refusal is what it said."""
+    for index, item in enumerate(array(fields.get("messages"), "messages")):
+        place = f"messages[{index}]"
+        message = mapping(item, place)
+        if message.get("role") == "assistant" and not message.get("content") and message.get("refusal"):
+            message = message | {"content": message["refusal"]}
+        yield place, message
+
+
+def untaken(fields: Fields, taken: Collection[str], under: str = "") -> list[str]:
+    """The changes to report for what stands in an object beside what is taken from it; none where it says nothing."""
+    return [f"drop {under}{name}" for name, value in fields.items() if name not in taken and value not in _NOTHING]
+
+
+def untold(message: Fields, place: str, taken: Collection[str], of_parts: Collection[str] = PART) -> list[str]:
+    """The same for a message, its parts and its calls.
+
+    Raises a 400 for what the conversation would mean something else without: calls of the old kind, spoken answers.
+    """
+    for name in _UNTELLABLE:
+        if message.get(name):
+            raise refuse(f"{place}.{name}", f"This upstream takes no {name} in a message.")
+    found = untaken(message, {"role", "content", *taken})
+    content, calls = message.get("content"), message.get("tool_calls")
+    for part in filter(_is_object, content if isinstance(content, list) else ()):
+        found += untaken(part, of_parts)
+        found += untaken(shown, ("url",)) if _is_object(shown := part.get("image_url")) else []
+    for call in filter(_is_object, calls if isinstance(calls, list) else ()):
+        found += untaken(call, ("id", "type", "function", "index"))
+    return found
+
+
+def _is_object(value: object) -> TypeGuard[Fields]:
+    return isinstance(value, dict)
 
 
 def parts(message: Fields, place: str) -> Iterator[tuple[str, Fields]]:

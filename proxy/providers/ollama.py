@@ -55,7 +55,8 @@ class Ollama(Provider):
             body = translation.generate()
         else:
             body = translation.chat()
-        return Request(_PATHS[order.endpoint], orjson.dumps(body), headers=headers, changes=tuple(translation.changes))
+        changes = tuple(dict.fromkeys(translation.changes))
+        return Request(_PATHS[order.endpoint], orjson.dumps(body), headers=headers, changes=changes)
 
     def reader(self, order: Order) -> Reader:
         """NDJSON to events."""

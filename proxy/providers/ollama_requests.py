@@ -23,6 +23,8 @@ from proxy.providers.messages import (
     text,
     tool_calls,
     tools,
+    untaken,
+    untold,
 )
 
 DEFAULT_WINDOW: Final = 4096  # tokens: num_ctx where nobody says otherwise, on machines below 24 GiB of VRAM
@@ -62,6 +64,13 @@ THINK: Final[Mapping[str, bool | str]] = {
 }
 
 
+_TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
+    "assistant": ("refusal", "tool_calls", "reasoning", "reasoning_content"),
+    "tool": ("tool_call_id", "name"),
+}
+"""Role -> what is taken from its messages beside their content."""
+
+
 class Translation:
     """One request on its way into Ollama's form: the body, and what had to be changed."""
 
@@ -74,7 +83,7 @@ class Translation:
 
     def chat(self) -> Fields:
         """The body of /api/chat."""
-        self.body |= {"messages": list(translate_messages(self.fields)), "shift": False}
+        self.body |= {"messages": list(translate_messages(self.fields, self.changes)), "shift": False}
         self._parameters({"tools": self._tools, "tool_choice": self._tool_choice})
         return self._closed()
 
@@ -136,7 +145,8 @@ class Translation:
         self.body[name] = value
 
     def _reasoning(self, name: str, value: Any) -> None:
-        if (effort := mapping(value, name).get("effort")) is not None:
+        self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")
+        if (effort := value.get("effort")) is not None:
             self._effort("reasoning.effort", effort)
 
     def _effort(self, name: str, value: Any) -> None:
@@ -152,7 +162,10 @@ class Translation:
             self.body.setdefault("format", "json" if kind == "json_object" else schema_of(value))
 
     def _tools(self, name: str, value: Any) -> None:
-        self.body["tools"] = [{"type": "function", "function": function} for function, _ in tools(value)]
+        self.body["tools"] = []
+        for function, tool in tools(value):
+            self.body["tools"].append({"type": "function", "function": function})
+            self.changes += untaken(tool, ("type", "function"))
 
     def _tool_choice(self, name: str, value: Any) -> None:
         if value not in ("auto", "none"):
@@ -176,11 +189,12 @@ def window_for(order: Order) -> int:
     return max(usual, min(step, most))
 
 
-def translate_messages(fields: Fields) -> Iterator[Fields]:
+def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:
     """Each message in Ollama's form: text as one string, images beside it, tool results with their tool's name."""
     names: dict[str, str] = {}
     for place, message in messages(fields):
         role = message.get("role")
+        changes += untold(message, place, _TAKEN.get(str(role), ()))
         if role in ("system", "developer"):
             yield {"role": "system", "content": plain(message, place)}
         elif role == "user":

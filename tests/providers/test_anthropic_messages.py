@@ -74,7 +74,7 @@ def test_all_results_of_a_turn_stand_first_in_one_message() -> None:
 
 def test_ids_that_anthropic_would_refuse_are_made_its_own_and_stay_apart() -> None:
     """Other providers write `functions.look:0`, and begin to count anew in each turn."""
-    turn = [
+    turn: list[Json] = [
         {"role": "assistant", "tool_calls": [call("look.0"), call("look:0")]},
         {"role": "tool", "tool_call_id": "look:0", "content": "second"},
         {"role": "tool", "tool_call_id": "look.0", "content": "first"},

@@ -1,9 +1,13 @@
 import pytest
 
 from proxy.errors import SluiceError
+from proxy.providers.anthropic import Anthropic
+from proxy.providers.contract import Provider
 from proxy.providers.messages import Data, data_url, fields_of, leftover, plain, strings, tool_calls
 from proxy.providers.ollama import Ollama
-from tests.providers.orders import Json, order
+from tests.providers.orders import ASK, PIXEL, WEATHER, Json, changes, order, sent
+
+both = pytest.mark.parametrize("translating", [Anthropic(), Ollama()], ids=["anthropic", "ollama"])
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,66 @@ def test_a_body_that_is_no_object() -> None:
         with pytest.raises(SluiceError) as caught:
             fields_of(type(asked)("chat/completions", body, False, [], asked.target))
         assert caught.value.code == code
+
+
+@both
+def test_what_a_message_holds_beside_its_text_is_told_when_it_goes_lost(translating: Provider) -> None:
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}}
+    call = {
+        "id": "a",
+        "type": "function",
+        "function": {"name": "weather", "arguments": "{}"},
+        "extra_content": {"a": 1},
+    }
+    said = {"role": "assistant", "content": "", "tool_calls": [call], "annotations": [{"type": "url_citation"}]}
+    result = {"role": "tool", "tool_call_id": "a", "name": "weather", "content": "sunny"}
+    fields: Json = {"max_tokens": 9, "tools": [WEATHER]}
+    fields["messages"] = [{"role": "user", "name": "Bob", "content": [shown]}, said, result, {**ASK[0], "name": "Bob"}]
+    assert changes(translating, fields) == ("drop name", "drop detail", "drop annotations", "drop extra_content")
+
+
+@both
+def test_what_says_nothing_goes_lost_in_silence(translating: Provider) -> None:
+    """So do all the empty members that OpenAI's own answers have, when they are sent back."""
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}}
+    said: Json = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None, "tool_calls": None}
+    messages = [{"role": "user", "content": [shown]}, said, {"role": "user", "content": "y", "name": None}]
+    assert changes(translating, {"max_tokens": 9, "messages": messages, "reasoning": {"summary": "auto"}}) == ()
+
+
+@both
+def test_of_reasoning_only_the_effort_is_taken(translating: Provider) -> None:
+    asked = {"effort": "none", "max_tokens": 2000, "exclude": True}
+    assert changes(translating, {"max_tokens": 9, "reasoning": asked}) == (
+        "drop reasoning.max_tokens",
+        "drop reasoning.exclude",
+    )
+
+
+@both
+def test_a_refusal_sent_back_is_what_was_said(translating: Provider) -> None:
+    said = {"role": "assistant", "content": None, "refusal": "I cannot do that."}
+    body = sent(translating, {"messages": [*ASK, said, *ASK]})
+    assert "I cannot do that." in str(body["messages"][1]["content"])
+
+
+@both
+@pytest.mark.parametrize(
+    "lost", [{"function_call": {"name": "weather", "arguments": "{}"}}, {"audio": {"id": "audio_1"}}]
+)
+def test_what_a_conversation_would_mean_something_else_without_is_refused(translating: Provider, lost: Json) -> None:
+    with pytest.raises(SluiceError) as caught:
+        sent(translating, {"messages": [*ASK, {"role": "assistant", "content": None, **lost}, *ASK]})
+    assert (caught.value.status, caught.value.param) == (400, f"messages[1].{next(iter(lost))}")
+
+
+def test_marks_for_a_cache_stay_where_the_upstream_has_one() -> None:
+    marked = {"cache_control": {"type": "ephemeral"}}
+    text = {"type": "text", "text": "Hi", **marked}
+    fields: Json = {
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": [text]}],
+        "tools": [{**WEATHER, **marked}],
+    }
+    assert changes(Anthropic(), fields) == ()
+    assert changes(Ollama(), fields) == ("drop cache_control",)

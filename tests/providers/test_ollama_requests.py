@@ -173,7 +173,7 @@ def test_a_conversation_with_images_tools_and_thoughts() -> None:
         {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": "Hm"},
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "sunny"}]},
     ]
-    assert list(translate_messages({"messages": messages})) == [
+    assert list(translate_messages({"messages": messages}, [])) == [
         {"role": "system", "content": "Be brief"},
         {"role": "user", "content": "a\nb", "images": [PIXEL]},
         {
@@ -189,7 +189,7 @@ def test_a_conversation_with_images_tools_and_thoughts() -> None:
 @given(conversations)
 @settings(max_examples=60, deadline=None)
 def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
-    found = list(translate_messages({"messages": messages}))
+    found = list(translate_messages({"messages": messages}, []))
     assert len(found) == len(messages)
     for ours, theirs in zip(messages, found, strict=True):
         assert theirs["role"] == ("system" if ours["role"] == "developer" else ours["role"])
