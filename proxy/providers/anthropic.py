@@ -4,8 +4,6 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
-
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.anthropic_answers import AnthropicReader, whole_message
@@ -13,6 +11,7 @@ from proxy.providers.anthropic_requests import Translation
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
+from proxy.providers.messages import written
 from proxy.providers.reading import malformed, object_of, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
@@ -39,7 +38,7 @@ class Anthropic(Provider):
         """POST /messages; the client's `anthropic-beta` passes."""
         version = _version(order.target)
         translation = Translation(order, version)
-        body = orjson.dumps(translation.messages())
+        body = written(translation.messages())
         headers = once(order, ("anthropic", version, order.target.key, order.target.headers), _lines)
         return Request("/messages", body, headers=headers, changes=tuple(dict.fromkeys(translation.changes)))
 

@@ -66,6 +66,16 @@ def fields_of(order: Order) -> Fields:
         raise SluiceError("client_invalid_json", "The body is not valid JSON.") from None
 
 
+def written(value: object) -> bytes:
+    """JSON for the upstream. Raises a 400 for what can be read and not be written: numbers and depths beyond reason."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise SluiceError(
+            "client_invalid_request", "The body is nested too deeply or holds too large a number."
+        ) from None
+
+
 def mapping(value: object, place: str) -> Fields:
     """`value`, which has to be an object."""
     if isinstance(value, dict):

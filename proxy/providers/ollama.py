@@ -13,6 +13,7 @@ from proxy.providers.completions import Chunks, TextChunks
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
+from proxy.providers.messages import written
 from proxy.providers.ollama_answers import (
     OllamaReader,
     checked,
@@ -56,7 +57,7 @@ class Ollama(Provider):
         else:
             body = translation.chat()
         changes = tuple(dict.fromkeys(translation.changes))
-        return Request(_PATHS[order.endpoint], orjson.dumps(body), headers=headers, changes=changes)
+        return Request(_PATHS[order.endpoint], written(body), headers=headers, changes=changes)
 
     def reader(self, order: Order) -> Reader:
         """NDJSON to events."""

@@ -5,6 +5,7 @@ from proxy.providers.anthropic import Anthropic
 from proxy.providers.contract import Provider
 from proxy.providers.messages import Data, data_url, fields_of, leftover, plain, strings, tool_calls
 from proxy.providers.ollama import Ollama
+from proxy.providers.registry import provider
 from tests.providers.orders import ASK, PIXEL, WEATHER, Json, changes, order, sent
 
 both = pytest.mark.parametrize("translating", [Anthropic(), Ollama()], ids=["anthropic", "ollama"])
@@ -83,7 +84,14 @@ def test_what_a_message_holds_beside_its_text_is_told_when_it_goes_lost(translat
 def test_what_says_nothing_goes_lost_in_silence(translating: Provider) -> None:
     """So do all the empty members that OpenAI's own answers have, when they are sent back."""
     shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}}
-    said: Json = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None, "tool_calls": None}
+    said: Json = {
+        "role": "assistant",
+        "content": "x",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "tool_calls": None,
+    }
     messages = [{"role": "user", "content": [shown]}, said, {"role": "user", "content": "y", "name": None}]
     assert changes(translating, {"max_tokens": 9, "messages": messages, "reasoning": {"summary": "auto"}}) == ()
 
@@ -124,3 +132,19 @@ def test_marks_for_a_cache_stay_where_the_upstream_has_one() -> None:
     }
     assert changes(Anthropic(), fields) == ()
     assert changes(Ollama(), fields) == ("drop cache_control",)
+
+
+@pytest.mark.parametrize("name", ["anthropic", "ollama"])
+def test_what_can_be_read_and_not_be_written_is_the_clients_fault(name: str) -> None:
+    translating = provider(name, {})
+    deep = b'{"a":' * 500 + b"1" + b"}" * 500
+    hi = b'{"role":"user","name":"x","content":"Hi","tool_calls":[%s]}' % (deep if name == "mistral" else b"")
+    tools = b'[{"function":{"name":"f","parameters":%s}}]' % deep
+    with pytest.raises(SluiceError, match="nested too deeply") as caught:
+        translating.request(order(translating, {}).with_body(b'{"messages":[%s],"tools":%s}' % (hi, tools)))
+    assert caught.value.status == 400
+
+
+def test_a_limit_beyond_all_reason_is_the_clients_fault_too() -> None:
+    with pytest.raises(SluiceError, match="too large a number"):
+        sent(Anthropic(), {"max_tokens": 1e300})
