@@ -64,6 +64,8 @@ class Conversation:
         while found in self._taken:
             again += 1
             found = f"{plain}_{again}"
+        if found != id:
+            self.change("set tool_call_id")
         self._taken.add(found)
         self._ids[id] = found
         return found

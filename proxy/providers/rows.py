@@ -1,16 +1,22 @@
 """Providers that are OpenAI-compatible but for what a table can say: address, key variable and a few oddities."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
 
 from proxy.errors import SluiceError
-from proxy.jsonedit import compile_remove, compile_rename
+from proxy.jsonedit import compile_remove, compile_rename, put
+from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
+from proxy.providers.messages import fields_of, written
+from proxy.providers.mistral_messages import fitted
 from proxy.providers.openai_compatible import OpenAICompatible
 from proxy.sse import EventCutter, events, payload
+
+_MESSAGES: Final = Path.of("messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Row:
     rename: Mapping[str, str] = field(default_factory=dict)  # parameters: ours -> theirs
     drop: tuple[str, ...] = ()  # parameters that it refuses
     usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
-    back: tuple[tuple[bytes, bytes], ...] = ()  # what to exchange in answers, as JSON without spaces
+    fit: Callable[[list[Any]], tuple[list[Any], list[str]]] | None = None  # messages as it takes them, and changes
+    back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
 
 
 ROWS: Final = (
@@ -46,7 +53,8 @@ ROWS: Final = (
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         drop=("user", "logit_bias", "stream_options"),  # each a 422
-        back=((b'"finish_reason":"model_length"', b'"finish_reason":"length"'),),
+        fit=fitted,
+        back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
     ),
     Row(
         "deepseek",
@@ -85,8 +93,8 @@ class Tabled(OpenAICompatible):
         ] + [(f"drop {name}", compile_remove(name)) for name in row.drop]
 
     def request(self, order: Order) -> Request:
-        """The order with the row's parameters renamed and dropped; each that was there is named in `changes`."""
-        body, changes = order.body, []
+        """The order with the row's parameters renamed and dropped and its messages fitted, each named in `changes`."""
+        body, changes = self._fitted(order)
         for change, edit in self._edits:
             if (edited := edit(body)) is not body:
                 body = edited
@@ -94,6 +102,14 @@ class Tabled(OpenAICompatible):
         if not changes:
             return super().request(order)
         return replace(super().request(order.with_body(body)), changes=tuple(changes))
+
+    def _fitted(self, order: Order) -> tuple[bytes, list[str]]:
+        """The body with its messages as the row's provider takes them; where they are so already, as it is."""
+        if self._row.fit is None or order.endpoint != "chat/completions":
+            return order.body, []
+        given = fields_of(order).get("messages")
+        messages, changes = self._row.fit(given) if isinstance(given, list) else (given, [])
+        return (put(order.body, _MESSAGES, written(messages)) if changes else order.body), changes
 
     def reader(self, order: Order) -> Reader:
         """Whole events, byte for byte where the row names nothing odd about them."""
@@ -108,7 +124,7 @@ class Tabled(OpenAICompatible):
 def exchanged(row: Row, answer: bytes) -> bytes:
     """The answer, or events of it, in OpenAI's words."""
     for theirs, ours in row.back:
-        answer = answer.replace(theirs, ours)
+        answer = theirs.sub(ours, answer)
     return answer
 
 

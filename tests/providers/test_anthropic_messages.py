@@ -79,11 +79,12 @@ def test_ids_that_anthropic_would_refuse_are_made_its_own_and_stay_apart() -> No
         {"role": "tool", "tool_call_id": "look:0", "content": "second"},
         {"role": "tool", "tool_call_id": "look.0", "content": "first"},
     ]
-    found = turns({"role": "user", "content": "Hi"}, *turn, *turn)
-    calls = [[block["id"] for block in turn["content"]] for turn in found if turn["role"] == "assistant"]
+    said = converse({"messages": [{"role": "user", "content": "Hi"}, *turn, *turn]})
+    assert said.changes == ["set tool_call_id"]
+    calls = [[block["id"] for block in turn["content"]] for turn in said.turns if turn["role"] == "assistant"]
     results = [
         {block["content"]: block["tool_use_id"] for block in turn["content"]}
-        for turn in found[1:]
+        for turn in said.turns[1:]
         if turn["role"] == "user"
     ]
     assert calls == [["look_0", "look_0_2"], ["look_0_3", "look_0_4"]]

@@ -87,7 +87,7 @@ def test_tools_of_earlier_calls_are_named_where_the_client_offers_none_any_more(
     fields: Json = {"max_tokens": 1, "messages": [*CALLED, *CALLED]}
     body = sent(CLAUDE, fields)
     assert body["tools"] == [{"name": "weather", "input_schema": {"type": "object", "properties": {}}}]
-    assert body["tool_choice"] == {"type": "none"} and changes(CLAUDE, fields) == ("set tools",)
+    assert body["tool_choice"] == {"type": "none"} and changes(CLAUDE, fields) == ("set tool_call_id", "set tools")
     assert "tools" not in sent(CLAUDE, {})
 
 

@@ -134,7 +134,7 @@ def test_marks_for_a_cache_stay_where_the_upstream_has_one() -> None:
     assert changes(Ollama(), fields) == ("drop cache_control",)
 
 
-@pytest.mark.parametrize("name", ["anthropic", "ollama"])
+@pytest.mark.parametrize("name", ["anthropic", "ollama", "mistral"])
 def test_what_can_be_read_and_not_be_written_is_the_clients_fault(name: str) -> None:
     translating = provider(name, {})
     deep = b'{"a":' * 500 + b"1" + b"}" * 500

@@ -115,8 +115,8 @@ def test_mistrals_finish_reason_is_told_in_openais_words() -> None:
     chunk = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":"},"finish_reason":"model_length"}]}\n\n'
     assert read("mistral", chunk, 5) == chunk.replace(b"model_length", b"length")
     at = provider("mistral", {})
-    body = b'{"choices":[{"message":{},"finish_reason":"model_length"}]}'
-    assert at.whole(order(at), body) == b'{"choices":[{"message":{},"finish_reason":"length"}]}'
+    body = b'{"choices":[{"message":{},"finish_reason": "model_length"}]}'
+    assert at.whole(order(at), body) == b'{"choices":[{"message":{},"finish_reason": "length"}]}'
 
 
 def test_deepseeks_blank_lines_and_comments_pass() -> None:

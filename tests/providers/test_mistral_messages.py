@@ -1,0 +1,58 @@
+import re
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.providers.registry import provider
+from tests.providers.targets import order
+
+FOREIGN: list[dict[str, Any]] = [
+    {"role": "user", "name": "Bob", "content": "Hi"},
+    {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "reasoning_content": "Hm",
+        "tool_calls": [
+            {"id": "call_PTLP8xhu3uwZk4l3nlnrrJha", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            {"id": "D681PevKs", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        ],
+    },
+    {"role": "tool", "name": "f", "tool_call_id": "call_PTLP8xhu3uwZk4l3nlnrrJha", "content": "1"},
+    {"role": "tool", "name": "f", "tool_call_id": "D681PevKs", "content": "2"},
+    {"role": "assistant", "content": None, "refusal": "No."},
+]
+
+
+def test_conversations_from_other_vendors_go_on_at_mistral() -> None:
+    """Its schema knows no members but its own, and ids of nine letters."""
+    at = provider("mistral", {})
+    request = at.request(order(at, orjson.dumps({"temperature": 1, "messages": FOREIGN, "model": "m"})))
+    assert request.body.startswith(b'{"temperature":1,"messages":[') and request.body.endswith(b'],"model":"m"}')
+    user, called, first, second, refused = orjson.loads(request.body)["messages"]
+    assert (user, refused) == ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "No."})
+    assert called.keys() == {"role", "content", "tool_calls"}
+    ids = [call["id"] for call in called["tool_calls"]]
+    assert re.fullmatch("[a-zA-Z0-9]{9}", ids[0]) and ids[1] == "D681PevKs"
+    assert [result["tool_call_id"] for result in (first, second)] == ids and first["name"] == "f"
+    assert request.changes == (
+        "drop name",
+        "drop refusal",
+        "drop annotations",
+        "drop audio",
+        "drop reasoning_content",
+        "set tool_call_id",
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral", "openai"])
+def test_messages_that_need_no_fitting_pass_byte_for_byte(name: str) -> None:
+    body = (
+        b'{"model":"m","messages":[ {"role":"assistant","prefix":true,"invented_tomorrow":1,"content":[],'
+        b'"audio":{"id":"a"},"tool_calls":[{"id":"D681PevKs"},{"id":7},8,{}]},9,{"role":"tool","tool_call_id":null}]}'
+    )
+    at = provider(name, {})
+    assert at.request(order(at, body)).body is body
