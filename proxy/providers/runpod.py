@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
+from proxy.assembling import Assembler
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
@@ -46,12 +47,23 @@ class RunPod(OpenAICompatible):
         return Request(f"{self._endpoint}/openai/v1{asked.path}", asked.body, asked.method, asked.headers)
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """The same bytes. Raises the error that a 200 can hold: OpenAI's, RunPod's, or a job that is not done."""
-        if b'"choices"' not in body and b'"status"' in body:
-            fields = parsed(body)
-            if isinstance(fields, dict) and fields.get("status") in _STATES:
-                raise ended(fields)
+        """The same bytes, or those that a finished job holds.
+
+        Raises the error that a 200 can hold: OpenAI's, RunPod's, or a job that is not done.
+        """
+        if b'"status"' in body:
+            job = parsed(body)
+            if isinstance(job, dict) and job.get("status") in _STATES and "choices" not in job:
+                if job["status"] != "COMPLETED" or job.get("error") or not (output := job.get("output")):
+                    raise ended(job)
+                transcript, gathered = self.transcript(order, str(job.get("id"))), Assembler()
+                gathered.add(transcript.take(output) + transcript.finish())
+                body = gathered.whole()
         return super().whole(order, body)
+
+    def transcript(self, order: Order, id: str) -> Transcript:
+        """What turns a job's output into events."""
+        return Transcript(order.target.model, id, self._extract)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """By status; an error that is a text is read as those of jobs are."""
@@ -117,10 +129,6 @@ class RunPodQueue(RunPod, Talker):
         """`what`: status, stream or cancel."""
         asked = self.ask(order.target, f"{self._endpoint}/{what}/{quote(id, safe='')}")
         return Request(asked.path, b"", "POST" if what == "cancel" else "GET", asked.headers)
-
-    def transcript(self, order: Order, id: str) -> Transcript:
-        """What turns the job's output into events."""
-        return Transcript(order.target.model, id, self._extract)
 
 
 class Job(Generator[Step, Answer | None, None]):

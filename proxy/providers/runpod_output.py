@@ -21,6 +21,8 @@ from proxy.sse import DONE, EventCutter
 
 _TEXTS: Final = ("text", "response", "generated_text", "content", "answer", "output", "result")
 _LONGEST_REPR: Final = 20_000  # characters of a Python repr that are read
+_LONGEST_START: Final = 1000  # characters of a text in which data must come, if it is a stream
+_BEFORE_DATA: Final = (":", "event:", "id:", "retry:")  # how the lines of a stream begin that may stand before it
 _OF_VLLM: Final = re.compile(r"vLLM returned HTTP (\d{3}): (.*)", re.S)
 
 
@@ -68,12 +70,12 @@ class Transcript:
         """A text: a piece of an SSE stream if the first one begins as such, else the answer's own words."""
         if not self._kind:
             text, self._start = self._start + text, ""
-            head = text.lstrip()[:5]
-            if head == "data:":
-                self._kind = "sse"
-            elif "data:".startswith(head):
+            begins = _is_stream(text)
+            if begins is None:
                 self._start = text
                 return b""
+            if begins:
+                self._kind = "sse"
         if self._kind == "sse":
             return self._cutter.feed(text.encode(errors="replace"))
         return self._own(text)
@@ -120,6 +122,22 @@ class Transcript:
         )
         if is_count(prompt) and is_count(made):
             self._usage = usage(prompt, made)
+
+
+def _is_stream(text: str) -> bool | None:
+    """Whether a text begins as server-sent events do: with data, or comments and fields before it. None: it may yet."""
+    *lines, last = text[:_LONGEST_START].lstrip("\ufeff \t\r\n").split("\n")
+    for line in lines:
+        if line.startswith("data:"):
+            return True
+        if line.strip() and not line.startswith(_BEFORE_DATA):
+            return False
+    if last.startswith("data:"):
+        return True
+    begun = last.startswith(_BEFORE_DATA) or any(
+        field.startswith(last.rstrip("\r")) for field in ("data:", *_BEFORE_DATA)
+    )
+    return None if begun and len(text) < _LONGEST_START else False
 
 
 def _at(output: Any, path: list[str]) -> Any:

@@ -204,6 +204,8 @@ def test_the_openai_mode_passes_bytes() -> None:
         ({"id": "j", "status": "FAILED", "error": "{'message': 'it broke', 'code': None}"}, "upstream_error"),
         ({"id": "j", "status": "IN_QUEUE"}, "upstream_overloaded"),
         ({"id": "j", "status": "TIMED_OUT"}, "upstream_timeout"),
+        ({"id": "j", "status": "COMPLETED"}, "upstream_malformed"),
+        ({"id": "j", "status": "COMPLETED", "output": [{"error": {"message": "bad"}}]}, "upstream_error"),
         ({"error": {"message": "bad", "code": 400}}, "client_invalid_request"),
         ([{"object": "error", "message": "bad", "code": 400}], "client_invalid_request"),
     ],
@@ -212,6 +214,14 @@ def test_runpods_own_shapes_in_a_200_are_failures(body: object, code: str) -> No
     with pytest.raises(SluiceError) as failed:
         OPENAI.whole(order(OPENAI), orjson.dumps(body))
     assert failed.value.code == code
+
+
+@pytest.mark.parametrize("output", [WHOLE, [WHOLE], [SSE], "Hi there", [{"text": ["Hi", " there"]}]])
+def test_a_finished_job_in_place_of_its_answer_is_opened(output: object) -> None:
+    body = orjson.dumps({"id": "j1-u1", "status": "COMPLETED", "executionTime": 9, "output": output})
+    answer = orjson.loads(OPENAI.whole(order(OPENAI), body))
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"][0]["message"]["content"] == "Hi there"
 
 
 def test_a_traceback_never_shows() -> None:

@@ -71,7 +71,31 @@ def test_every_shape_of_output_is_the_same_answer(outputs: list[Any]) -> None:
     assert text(told(outputs)) == "Hi there"
 
 
-@pytest.mark.parametrize("words", ["d", "data", "data is nice", "  dat", "\ndata"])
+@pytest.mark.parametrize(
+    "start", [": ping\n\n", ": ping\r\n\r\n", "event: message\n", "\n\nid: 7\nretry: 10\n", "\ufeff", ":\n\n:\n\n"]
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_stream_may_begin_with_comments_and_fields(start: str, size: int) -> None:
+    stream = start + SSE
+    assert text(told([stream[at : at + size] for at in range(0, len(stream), size)])) == "Hi there"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "d",
+        "data",
+        "data is nice",
+        "  dat",
+        "\ndata",
+        ": ",
+        ":) hello",
+        ":)\nhello",
+        "event: a party",
+        "id: 7\nx",
+        ":" * 2000,
+    ],
+)
 def test_a_text_that_only_begins_like_a_stream_is_a_text(words: str) -> None:
     assert text(told(list(words))) == words
 
