@@ -162,7 +162,10 @@ class Job(Generator[Step, Answer | None, None]):
         while True:
             yield Pause(self._pause, self._queued)
             job = yield from self._polled("stream" if self._order.stream else "status")
-            outputs = [part.get("output") for part in job.get("stream") or () if isinstance(part, dict)]
+            parts = job.get("stream")
+            outputs = (
+                [part.get("output") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+            )
             for output in outputs:
                 if batch := transcript.take(output):
                     if b"\ndata: [DONE]" in b"\n" + batch:
@@ -193,7 +196,7 @@ class Job(Generator[Step, Answer | None, None]):
         answer = yield from _answered(self._runpod.job(self._order, what, self._id))
         if answer.status == 200:
             job = parsed(answer.body)
-            if not isinstance(job, dict) or ("status" not in job and "error" in job):
+            if not isinstance(job, dict) or not isinstance(job.get("status"), str):
                 raise ended(job)
             self._failures = 0
             self._queued = job.get("status") == "IN_QUEUE"

@@ -141,6 +141,8 @@ def test_a_401_is_one_whatever_it_says(body: bytes, before: list[Answer]) -> Non
         ([SUBMITTED, state("FAILED"), json({"status": "FAILED", "error": "it broke"})], "upstream_error", "same"),
         ([SUBMITTED, json({"error": "job not found"})], "upstream_error", "same"),
         ([SUBMITTED, state("COMPLETED"), json({"status": "COMPLETED"})], "upstream_malformed", "next"),
+        ([SUBMITTED, state("FAILED"), json({"id": "j1-u1"})], "upstream_malformed", "next"),
+        ([SUBMITTED, json({"status": "COMPLETED", "stream": 5}), json({})], "upstream_malformed", "next"),
         (
             [SUBMITTED, state("COMPLETED", [{"object": "error", "message": "bad", "code": 400}])],
             "client_invalid_request",
