@@ -11,6 +11,7 @@ from proxy.providers.openai_compatible import OpenAICompatible, count
 _DEPLOYED: Final = frozenset(
     {"chat/completions", "completions", "embeddings", "images/generations", "audio/speech"}
 )  # the endpoints that live under a deployment (openai SDK, lib/azure.py)
+_USAGE_SINCE: Final = "2024-09-01"  # versions before refuse stream_options with a 400
 
 
 class Azure(OpenAICompatible):
@@ -24,6 +25,8 @@ class Azure(OpenAICompatible):
         super().__init__()
         version = str(options.get("api_version") or "")
         self._query = f"?api-version={quote(version, safe='')}" if version else ""
+        if version and version < _USAGE_SINCE:
+            self.usage = "unasked"
 
     def headers(self, target: Target) -> dict[bytes, bytes]:
         """The key as `api-key`."""

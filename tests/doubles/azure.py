@@ -24,8 +24,11 @@ class AzureDouble(OpenAIDouble):
         path = request.route.removeprefix(self.base_path)
         if path.startswith("/v1/"):
             path = path.removeprefix("/v1")
-        elif "api-version" not in parse_qs(request.path.partition("?")[2]):
+        elif not (version := parse_qs(request.path.partition("?")[2]).get("api-version")):
             return self.failure(404, "Resource not found", "404")
+        elif version[0] < "2024-09-01" and b'"stream_options"' in request.body:
+            text = "Unknown parameter: 'stream_options'."
+            return self.failure(400, text, "unknown_parameter", param="stream_options")
         elif path.startswith("/deployments/"):
             name, _, path = path.removeprefix("/deployments/").partition("/")
             if unquote(name).removeprefix("my-") not in self.models:

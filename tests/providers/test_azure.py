@@ -66,6 +66,7 @@ upstreams:
   v1: {{provider: azure, base_url: {url}, api_key: {key}}}
   named: {{provider: azure, base_url: {url}, api_key: {key}, api_version: 2024-10-21, limits: {{my-gpt-4o: {{output: 9}}}}}}
   fixed: {{provider: azure, base_url: {url}, api_key: {key}, api_version: 2024-10-21, models: [my-gpt-4o-mini]}}
+  old: {{provider: azure, base_url: {url}, api_key: {key}, api_version: 2024-06-01, models: [my-gpt-4o]}}
   locked: {{provider: azure, base_url: {url}, api_key: wrong, api_version: 2024-10-21}}
 """
 
@@ -78,7 +79,7 @@ def azure() -> Iterator[tuple[Running, AzureDouble]]:
     ):
         shelves = proxy.app.plant.plan.catalog.shelves
         wait_for(lambda: shelves["v1"].state == "fetched" and shelves["locked"].trouble)
-        wait_for(lambda: sum("api-version" in request.path for request in double.requests) >= 3)
+        wait_for(lambda: sum("api-version" in request.path for request in double.requests) >= 4)
         yield proxy, double
 
 
@@ -86,8 +87,8 @@ def test_what_can_be_called_is_listed(azure: tuple[Running, AzureDouble]) -> Non
     with azure[0].client() as client:
         listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
         healthy = {each["name"]: each["healthy"] for each in client.get("/admin/overview").json()["upstreams"]}
-    assert listed == ["v1/gpt-4o", "v1/gpt-4o-mini", "named/my-gpt-4o", "fixed/my-gpt-4o-mini"]
-    assert healthy == {"v1": True, "named": True, "fixed": True, "locked": False}
+    assert listed == ["v1/gpt-4o", "v1/gpt-4o-mini", "named/my-gpt-4o", "fixed/my-gpt-4o-mini", "old/my-gpt-4o"]
+    assert healthy == {"v1": True, "named": True, "fixed": True, "old": True, "locked": False}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,17 @@ def test_what_is_listed_answers_and_unlisted_deployments_do_too(
     proxy, double = azure
     assert proxy.chat({"model": model, "messages": [{"role": "user", "content": "hello"}]}).status_code == 200
     assert [request.route for request in double.requests if request.method == "POST"][-1] == route
+
+
+def test_old_versions_are_not_asked_for_the_usage_that_they_cannot_tell(azure: tuple[Running, AzureDouble]) -> None:
+    proxy, double = azure
+    ask = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
+    assert proxy.chat({"model": "old/my-gpt-4o", **ask}).status_code == 200
+    assert "stream_options" not in double.calls[-1].json
+    assert proxy.chat({"model": "named/my-gpt-4o", **ask}).status_code == 200
+    assert double.calls[-1].json["stream_options"] == {"include_usage": True}
+    refused = proxy.chat({"model": "old/my-gpt-4o", **ask, "stream_options": {"include_usage": True}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "stream_options")
 
 
 def test_a_content_filter_is_the_clients() -> None:
