@@ -43,9 +43,8 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
         prompt = sum(count(text) for text in spoken)
     else:
         prompt = round(sum(len(text) for text in spoken) / _CHARACTERS_PER_TOKEN)
-    return Need(
-        prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, bool(fields.get("tools"))
-    )
+    tools = bool(fields.get("tools") or fields.get("functions"))
+    return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, tools)
 
 
 def misfit(need: Need, model: Model) -> SluiceError | None:

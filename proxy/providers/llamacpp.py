@@ -9,6 +9,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, count, parsed
+from proxy.providers.reading import object_of
 from proxy.providers.reports import Report
 
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
@@ -39,13 +40,19 @@ class LlamaCpp(OpenAICompatible):
         return error
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
-        """GET /v1/models (`meta.n_ctx_train`), then /props, whose `n_ctx` is the window of one slot."""
+        """GET /v1/models (`meta.n_ctx_train`), then /props: the window of one slot, and what the chat template knows.
+
+        Tools that the template does not know are left out in silence by the server, even where one is required.
+        """
         models = yield from super().catalog(target)
         if models is None or not _v1(target):
             return models
         answer = yield Request("/props", method="GET", headers=list(self.headers(target).items()))
-        window = _window(answer)
-        return [replace(model, context=window or model.context) for model in models]
+        properties = _properties(answer)
+        window = count(object_of(properties.get("default_generation_settings")).get("n_ctx"))
+        toolless = object_of(properties.get("chat_template_caps")).get("supports_tools") is False
+        tools = False if toolless else None
+        return [replace(model, context=window or model.context, tools=tools) for model in models]
 
     def models_path(self, target: Target) -> str:
         """Where its models are listed."""
@@ -66,13 +73,11 @@ def _v1(target: Target) -> str:
     return "" if target.base.endswith("/v1") else "/v1"
 
 
-def _window(answer: Answer) -> int | None:
-    """`default_generation_settings.n_ctx`; None where the server does not tell (no 200, or another shape)."""
+def _properties(answer: Answer) -> Mapping[str, Any]:
+    """What /props says; nothing where the server does not tell (no 200, or another shape)."""
     if answer.status != 200:
-        return None
+        return {}
     try:
-        properties = parsed(answer.body)
+        return object_of(parsed(answer.body))
     except SluiceError:
-        return None
-    settings = properties.get("default_generation_settings") if isinstance(properties, dict) else None
-    return count(settings.get("n_ctx")) if isinstance(settings, dict) else None
+        return {}

@@ -84,6 +84,13 @@ def test_a_close_estimate_is_let_through_and_a_clear_one_is_not() -> None:
     assert misfit(need_of({"prompt": "x" * 4 * 60, "max_tokens": 90}), model) is None
 
 
+@pytest.mark.parametrize(("asked", "refused"), [("tools", True), ("functions", True), ("tool_choice", False)])
+def test_a_model_that_cannot_call_tools_is_not_offered_any(asked: str, refused: bool) -> None:
+    need = need_of({"prompt": "x", asked: [{"name": "f"}]})
+    assert (misfit(need, Model("m", tools=False)) is not None) is refused
+    assert misfit(need, Model("m")) is None and misfit(need, Model("m", tools=True)) is None
+
+
 DEEP = [b'{"a":' * 900 + b"1" + b"}" * 900, b"[" * 900 + b"]" * 900]
 
 

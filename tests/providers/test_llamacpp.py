@@ -44,6 +44,15 @@ def test_the_window_that_is_there_counts_more_than_what_it_was_trained_for(prope
     assert [(model.id, model.context, model.inputs) for model in models] == [("tiny", context, ("text", "image"))]
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "tools"),
+    [({"supports_tools": False}, False), ({"supports_tools": True}, None), ({}, None), (None, None)],
+)
+def test_a_chat_template_that_knows_no_tools_is_told(capabilities: object, tools: bool | None) -> None:
+    _, models = listed(provider("llamacpp", {}), MODELS, json({"chat_template_caps": capabilities}), base=ROOT)
+    assert models[0].tools is tools
+
+
 def test_where_props_cannot_be_reached_training_counts() -> None:
     asked, models = listed(provider("llamacpp", {}), MODELS, base=ROOT + "/v1")
     assert [request.path for request in asked] == ["/models"] and models[0].context == 8192
