@@ -39,8 +39,8 @@ class EmbeddedModel:
 
     @property
     def base(self) -> str:
-        """Its address, as a Target's base."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        """Its address, as a Target's base; without `/v1`, beside which /props is."""
+        return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
         """Begins to serve and returns at once. What is missing, `state` says."""

@@ -46,7 +46,7 @@ async def answer(model: EmbeddedModel) -> str:
     body = b'{"messages": [{"role": "user", "content": "What is 2+2?"}], "max_tokens": 24, "temperature": 0}'
     upstreams = Upstreams()
     try:
-        found = json.loads((await upstreams.fetch(target, Request("/chat/completions", body), 60)).body)
+        found = json.loads((await upstreams.fetch(target, Request("/v1/chat/completions", body), 60)).body)
         assert found["model"] == "smol"
         return str(found["choices"][0]["message"]["content"])
     finally:
