@@ -43,7 +43,7 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
         prompt = sum(count(text) for text in spoken)
     else:
         prompt = round(sum(len(text) for text in spoken) / _CHARACTERS_PER_TOKEN)
-    tools = bool(fields.get("tools") or fields.get("functions"))
+    tools = bool(fields.get("tools") or fields.get("functions")) and fields.get("tool_choice") != "none"
     return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, tools)
 
 

@@ -88,6 +88,7 @@ def test_a_close_estimate_is_let_through_and_a_clear_one_is_not() -> None:
 def test_a_model_that_cannot_call_tools_is_not_offered_any(asked: str, refused: bool) -> None:
     need = need_of({"prompt": "x", asked: [{"name": "f"}]})
     assert (misfit(need, Model("m", tools=False)) is not None) is refused
+    assert misfit(need_of({asked: [{"name": "f"}], "tool_choice": "none"}), Model("m", tools=False)) is None
     assert misfit(need, Model("m")) is None and misfit(need, Model("m", tools=True)) is None
 
 
