@@ -48,12 +48,16 @@ class EmbeddedModel:
             return
         model = self._model_path or _packaged_model()
         if model is None or find_spec("xllamacpp") is None:
-            self.state = "failed: the extra `local` is not installed"
+            self._cannot("the extra `local` is not installed")
         elif not model.is_file():
-            self.state = f"failed: there is no file {model.name}"
+            self._cannot(f"there is no file {model.name}")
         else:
             self.state = "starting"
             self._watching = asyncio.create_task(self._watch(model))
+
+    def _cannot(self, reason: str) -> None:
+        self.state = f"failed: {reason}"
+        log.warning("the embedded model cannot be started: %s", reason)
 
     async def settled(self, seconds: float) -> None:
         """Waits until it answers or has failed, for so long at most."""

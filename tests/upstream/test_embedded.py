@@ -80,11 +80,12 @@ def test_it_answers_and_comes_back_after_it_was_killed(run: Run) -> None:
     run(main())
 
 
-def test_what_is_no_model_fails_with_the_reason(run: Run, tmp_path: Path) -> None:
+def test_what_is_no_model_fails_with_the_reason(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         missing = EmbeddedModel(tmp_path / "none.gguf", "x", threads=1)
         await missing.start()
         assert missing.state == "failed: there is no file none.gguf"
+        assert "cannot be started: there is no file none.gguf" in caplog.text
         await missing.stop()
         rubbish = tmp_path / "rubbish.gguf"
         rubbish.write_bytes(b"no model")
