@@ -1,7 +1,7 @@
 """Providers that are OpenAI-compatible but for what a table can say: address, key variable and a few oddities."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -11,8 +11,8 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import compile_remove, compile_rename, put
 from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
+from proxy.providers.fitting import ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
-from proxy.providers.mistral_messages import fitted
 from proxy.providers.openai_compatible import OpenAICompatible
 from proxy.sse import EventCutter, events, payload
 
@@ -31,7 +31,7 @@ class Row:
     rename: Mapping[str, str] = field(default_factory=dict)  # parameters: ours -> theirs
     drop: tuple[str, ...] = ()  # parameters that it refuses
     usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
-    fit: Callable[[list[Any]], tuple[list[Any], list[str]]] | None = None  # messages as it takes them, and changes
+    fit: Fitting | None = None  # what it refuses in messages
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
 
 
@@ -45,6 +45,7 @@ ROWS: Final = (
         "/openai/v1",
         usage="made",
         usage_in="x_groq",  # first and last chunk: {"id", "usage"?, "error"?}
+        fit=Fitting(THOUGHTS),
     ),
     Row(
         "mistral",
@@ -53,7 +54,7 @@ ROWS: Final = (
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         drop=("user", "logit_bias", "stream_options"),  # each a 422
-        fit=fitted,
+        fit=Fitting(ECHOED, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
     ),
     Row(
@@ -62,6 +63,7 @@ ROWS: Final = (
         "DEEPSEEK_API_KEY",
         usual_path="",
         rename={"max_completion_tokens": "max_tokens"},
+        fit=Fitting(developer=False),
     ),
     Row(
         "together",
@@ -108,7 +110,7 @@ class Tabled(OpenAICompatible):
         if self._row.fit is None or order.endpoint != "chat/completions":
             return order.body, []
         given = fields_of(order).get("messages")
-        messages, changes = self._row.fit(given) if isinstance(given, list) else (given, [])
+        messages, changes = self._row.fit.fitted(given) if isinstance(given, list) else (given, [])
         return (put(order.body, _MESSAGES, written(messages)) if changes else order.body), changes
 
     def reader(self, order: Order) -> Reader:

@@ -7,6 +7,7 @@ import pytest
 from proxy.providers.registry import provider
 from tests.providers.targets import order
 
+ANSWERED = {"role": "assistant", "content": "y", "name": "n", "reasoning_content": "Hm", "thinking_blocks": []}
 FOREIGN: list[dict[str, Any]] = [
     {"role": "user", "name": "Bob", "content": "Hi"},
     {
@@ -46,6 +47,28 @@ def test_conversations_from_other_vendors_go_on_at_mistral() -> None:
         "drop reasoning_content",
         "set tool_call_id",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "changes"),
+    [
+        ("groq", [{"role": "developer", "content": "x"}, {"role": "assistant", "content": "y", "name": "n"}], True),
+        ("deepseek", [{"role": "system", "content": "x"}, ANSWERED], False),
+        ("mistral", [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}], True),
+        ("openai", None, None),
+    ],
+)
+def test_each_server_is_spared_what_it_refuses(name: str, left: list[Any] | None, changes: bool | None) -> None:
+    """Groq knows no thoughts of others, DeepSeek no developer."""
+    at = provider(name, {})
+    body = orjson.dumps({"model": "m", "messages": [{"role": "developer", "content": "x"}, ANSWERED]})
+    request = at.request(order(at, body))
+    if left is None:
+        assert request.body is body and request.changes == ()
+        return
+    assert orjson.loads(request.body)["messages"] == left
+    assert ("drop thinking_blocks" in request.changes) is changes
+    assert ("set role" in request.changes) is (name != "groq")
 
 
 @pytest.mark.parametrize("name", ["mistral", "openai"])
