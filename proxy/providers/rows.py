@@ -13,6 +13,7 @@ from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
 from proxy.providers.fitting import ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
+from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
 from proxy.sse import EventCutter, events, payload
 
@@ -32,12 +33,19 @@ class Row:
     drop: tuple[str, ...] = ()  # parameters that it refuses
     usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
     fit: Fitting | None = None  # what it refuses in messages
+    number: bool = False  # whether pieces of tool calls lack their index in its streams
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
 
 
 ROWS: Final = (
     Row("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    Row("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", "/v1beta/openai"),
+    Row(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        "/v1beta/openai",
+        number=True,
+    ),
     Row(
         "groq",
         "https://api.groq.com/openai/v1",
@@ -116,6 +124,8 @@ class Tabled(OpenAICompatible):
     def reader(self, order: Order) -> Reader:
         """Whole events, byte for byte where the row names nothing odd about them."""
         row = self._row
+        if row.number:
+            return NumberingReader()
         return OddReader(row) if row.usage_in or row.back else super().reader(order)
 
     def whole(self, order: Order, body: bytes) -> bytes:

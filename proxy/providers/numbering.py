@@ -1,0 +1,62 @@
+"""Numbers the tool calls of a stream whose pieces lack the `index` that OpenAI's clients put them together by."""
+
+from typing import Any
+
+import orjson
+
+from proxy.providers.reading import object_of
+from proxy.sse import EventCutter, events, payload
+
+
+class NumberingReader:
+    """Whole events, byte for byte but for those with unnumbered pieces of tool calls.
+
+    A piece that names a function begins a call, unless one of its id has begun; any other goes on with the last.
+    """
+
+    def __init__(self) -> None:
+        self._cutter = EventCutter()
+        self._begun: dict[Any, list[object]] = {}  # by choice, the ids of its calls; None: it has none
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events."""
+        return self._numbered(self._cutter.feed(data))
+
+    def finish(self) -> bytes:
+        """The rest."""
+        return self._numbered(self._cutter.finish())
+
+    def _numbered(self, batch: bytes) -> bytes:
+        if b'"tool_calls"' not in batch:
+            return batch
+        return b"".join(map(self._event, events(batch)))
+
+    def _event(self, event: bytes) -> bytes:
+        try:
+            chunk = orjson.loads(payload(event) or b"")
+            if not self._choices(object_of(chunk).get("choices")):
+                return event
+            return b"data: " + orjson.dumps(chunk) + b"\n\n"
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return event
+
+    def _choices(self, choices: Any) -> bool:
+        """Whether pieces were numbered."""
+        found = False
+        for choice in map(object_of, choices if isinstance(choices, list) else ()):
+            pieces = object_of(choice.get("delta")).get("tool_calls")
+            begun = self._begun.setdefault(repr(choice.get("index", 0)), [])
+            for piece in pieces if isinstance(pieces, list) else ():
+                if isinstance(piece, dict) and not isinstance(piece.get("index"), int):
+                    piece["index"] = _place(piece, begun)
+                    found = True
+        return found
+
+
+def _place(piece: dict[str, Any], begun: list[object]) -> int:
+    id = piece.get("id") or None
+    if id is not None and id in begun:
+        return begun.index(id)
+    if object_of(piece.get("function")).get("name") or not begun:
+        begun.append(id)
+    return len(begun) - 1
