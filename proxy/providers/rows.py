@@ -61,7 +61,7 @@ ROWS: Final = (
         "MISTRAL_API_KEY",
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
-        drop=("user", "logit_bias", "stream_options"),  # each a 422
+        drop=("user", "logit_bias", "stream_options", "store"),  # each a 422
         fit=Fitting(ECHOED, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
     ),

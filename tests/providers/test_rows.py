@@ -60,9 +60,9 @@ def test_a_server_of_ones_own_needs_no_key(name: str) -> None:
         ("mistral", b'{"model":"m","seed": 1}', b'{"model":"m","random_seed": 1}', ("rename seed->random_seed",)),
         (
             "mistral",
-            b'{"model":"m","user":"u","logit_bias":{},"stream_options":{"include_usage":true},"n":1e0}',
+            b'{"model":"m","user":"u","logit_bias":{},"stream_options":{"include_usage":true},"store":false,"n":1e0}',
             b'{"model":"m","n":1e0}',
-            ("drop user", "drop logit_bias", "drop stream_options"),
+            ("drop user", "drop logit_bias", "drop stream_options", "drop store"),
         ),
         (
             "deepseek",
