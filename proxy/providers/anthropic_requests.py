@@ -9,6 +9,7 @@ from proxy.providers.messages import (
     HANDLED,
     MEANT,
     Fields,
+    cannot,
     fields_of,
     leftover,
     mapping,
@@ -125,7 +126,7 @@ class Translation:
             chosen = mapping(value.get("function"), "tool_choice.function").get("name")
             self.body[name] = {"type": "tool", "name": text(chosen, "tool_choice.function.name")}
         else:
-            raise refuse(name, "tool_choice must be auto, none, required or one function.")
+            raise cannot(name, "tool_choice must be auto, none, required or one function.")
 
     def _close_tools(self, called: list[str]) -> None:
         """What is said about tools needs tools, and so do earlier calls; one at a time is a property of the choice."""
@@ -148,7 +149,7 @@ class Translation:
             shape = {"type": "json_schema", "schema": schema_of(value)}
             self.body["output_config"] = {"format": shape, **self.body.get("output_config", {})}
         elif kind != "text":
-            raise refuse(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
+            raise cannot(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
 
     def _reasoning(self, name: str, value: Any) -> None:
         self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")

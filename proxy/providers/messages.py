@@ -52,8 +52,13 @@ class Data:
 
 
 def refuse(param: str, why: str) -> SluiceError:
-    """The 400 for what this upstream cannot be asked."""
+    """The 400 for what nobody could be asked."""
     return SluiceError("client_invalid_request", why, param=param)
+
+
+def cannot(param: str, why: str) -> SluiceError:
+    """The 400 for what this upstream cannot be asked; a later target may be able to."""
+    return SluiceError("client_invalid_request", why, param=param, again="next")
 
 
 def fields_of(order: Order) -> Fields:
@@ -131,7 +136,7 @@ def untold(message: Fields, place: str, taken: Collection[str], of_parts: Collec
     """
     for name in _UNTELLABLE:
         if message.get(name):
-            raise refuse(f"{place}.{name}", f"This upstream takes no {name} in a message.")
+            raise cannot(f"{place}.{name}", f"This upstream takes no {name} in a message.")
     found = untaken(message, {"role", "content", *taken})
     content, calls = message.get("content"), message.get("tool_calls")
     for part in filter(_is_object, content if isinstance(content, list) else ()):
@@ -172,7 +177,7 @@ def plain(message: Fields, place: str) -> str:
     found = []
     for there, part in parts(message, place):
         if (said := part_text(part, there)) is None:
-            raise refuse(there, f"{there}: only text can stand in a message of the role {message.get('role')!r}.")
+            raise cannot(there, f"{there}: only text can stand in a message of the role {message.get('role')!r}.")
         found.append(said)
     return "\n".join(found)
 
@@ -217,7 +222,7 @@ def tools(value: object) -> Iterator[tuple[Fields, Fields]]:
     for index, item in enumerate(array(value, "tools")):
         tool = mapping(item, f"tools[{index}]")
         if tool.get("type", "function") != "function":
-            raise refuse(f"tools[{index}].type", "This upstream takes tools of the type function only.")
+            raise cannot(f"tools[{index}].type", "This upstream takes tools of the type function only.")
         function = mapping(tool.get("function"), f"tools[{index}].function")
         text(function.get("name"), f"tools[{index}].function.name")
         yield function, tool
@@ -238,4 +243,4 @@ def leftover(name: str, value: object, meant: Mapping[str, tuple[object, ...]] =
         return [f"drop {name}"]
     if value in meant[name]:
         return []
-    raise refuse(name, f"This upstream cannot do what {name} asks for.")
+    raise cannot(name, f"This upstream cannot do what {name} asks for.")

@@ -8,6 +8,7 @@ from proxy.providers.messages import (
     HANDLED,
     Data,
     Fields,
+    cannot,
     fields_of,
     image,
     leftover,
@@ -91,7 +92,7 @@ class Translation:
         """The body of /api/generate, for legacy completions."""
         prompts = strings(self.fields.get("prompt", ""), "prompt")
         if len(prompts) != 1:
-            raise refuse("prompt", "This upstream completes one prompt at a time.")
+            raise cannot("prompt", "This upstream completes one prompt at a time.")
         self.body |= {"prompt": prompts[0], "shift": False}
         self._parameters({"prompt": _ignore, "suffix": self._native, "logprobs": _no_logprobs})
         return self._closed()
@@ -100,7 +101,7 @@ class Translation:
         """The body of /api/embed, which would otherwise embed the beginning of a long text as if it were all of it."""
         given = self.fields.get("input")
         if isinstance(given, list) and any(not isinstance(item, str) for item in given):
-            raise refuse("input", "This upstream embeds text only, not tokens.")
+            raise cannot("input", "This upstream embeds text only, not tokens.")
         del self.body["stream"]
         self.body["input"] = strings(given, "input")
         self._parameters({"input": _ignore, "encoding_format": _encoding, "dimensions": self._native})
@@ -169,7 +170,7 @@ class Translation:
 
     def _tool_choice(self, name: str, value: Any) -> None:
         if value not in ("auto", "none"):
-            raise refuse(name, "Ollama cannot be made to call a tool: tool_choice may be auto or none.")
+            raise cannot(name, "Ollama cannot be made to call a tool: tool_choice may be auto or none.")
         self.changes.append("drop tool_choice")
         if value == "none" and self.fields.get("tools"):
             self.changes.append("drop tools")
@@ -204,7 +205,7 @@ def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:
         elif role == "tool":
             yield _tool(message, place, names)
         else:
-            raise refuse(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
+            raise cannot(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
 
 
 def _user(message: Fields, place: str) -> Fields:
@@ -217,10 +218,10 @@ def _user(message: Fields, place: str) -> Fields:
             texts.append(said)
             continue
         if part.get("type") != "image_url":
-            raise refuse(there, f"Ollama takes text and images, not {part.get('type')!r}.")
+            raise cannot(there, f"Ollama takes text and images, not {part.get('type')!r}.")
         shown = image(part, there)
         if not isinstance(shown, Data):
-            raise refuse(f"{there}.image_url", "Ollama takes images as base64 data: URLs only; nothing is fetched.")
+            raise cannot(f"{there}.image_url", "Ollama takes images as base64 data: URLs only; nothing is fetched.")
         images.append(shown.base64)
     return {"role": "user", "content": "\n".join(texts)} | ({"images": images} if images else {})
 
@@ -257,4 +258,4 @@ def _encoding(name: str, value: Any) -> None:
 
 
 def _no_logprobs(name: str, value: Any) -> None:
-    raise refuse(name, "This upstream gives log probabilities with chat completions only.")
+    raise cannot(name, "This upstream gives log probabilities with chat completions only.")

@@ -6,7 +6,10 @@ from proxy.providers.contract import Provider
 from proxy.providers.messages import Data, data_url, fields_of, leftover, plain, strings, tool_calls
 from proxy.providers.ollama import Ollama
 from proxy.providers.registry import provider
+from tests.doubles.ollama import OllamaDouble
+from tests.doubles.openai import OpenAIDouble
 from tests.providers.orders import ASK, PIXEL, WEATHER, Json, changes, order, sent
+from tests.running import sluice
 
 both = pytest.mark.parametrize("translating", [Anthropic(), Ollama()], ids=["anthropic", "ollama"])
 
@@ -148,3 +151,26 @@ def test_what_can_be_read_and_not_be_written_is_the_clients_fault(name: str) -> 
 def test_a_limit_beyond_all_reason_is_the_clients_fault_too() -> None:
     with pytest.raises(SluiceError, match="too large a number"):
         sent(Anthropic(), {"max_tokens": 1e300})
+
+
+CONFIG = """
+upstreams:
+  small: {{provider: ollama, base_url: {small}}}
+  able: {{provider: openai, base_url: {able}, api_key: k}}
+routes:
+  - {{model: both, to: ["small/llama3.2:latest", able/gpt-4o]}}
+"""
+
+
+def test_what_one_upstream_cannot_be_asked_a_later_one_is_asked() -> None:
+    """As `explain` says it; what nobody could be asked goes nowhere."""
+    with (
+        OllamaDouble() as small,
+        OpenAIDouble(key="k") as able,
+        sluice(CONFIG.format(small=small.url, able=able.url)) as proxy,
+    ):
+        for more in ({"n": 2}, {"tools": [WEATHER], "tool_choice": "required"}):
+            answer = proxy.chat({"model": "both", "messages": ASK, **more})
+            assert (answer.status_code, answer.headers["x-sluice-upstream"]) == (200, "able")
+        assert proxy.chat({"model": "both", "messages": [{"role": "user", "content": 5}]}).status_code == 400
+        assert (len(small.calls), len(able.calls)) == (0, 2)
