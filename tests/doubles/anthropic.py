@@ -1,4 +1,4 @@
-"""Anthropic's Messages API as api.anthropic.com speaks it (anthropic SDK types; providers.md 6)."""
+"""Anthropic's Messages API as api.anthropic.com speaks it (anthropic SDK types)."""
 
 import hashlib
 import json

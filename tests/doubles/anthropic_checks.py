@@ -1,4 +1,4 @@
-"""What Anthropic's Messages API refuses, with its texts (providers.md 6; texts as its clients quote them)."""
+"""What Anthropic's Messages API refuses, with its texts (texts as its clients quote them)."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

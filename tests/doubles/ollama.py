@@ -1,4 +1,4 @@
-"""Ollama's native API as its own server speaks it (ollama/ollama server/routes.go; providers.md 3)."""
+"""Ollama's native API as its own server speaks it (ollama/ollama server/routes.go)."""
 
 import ipaddress
 import json

@@ -1,4 +1,4 @@
-"""What Ollama's server refuses before a model runs, with its texts (Go's JSON binding, routes.go; providers.md 3)."""
+"""What Ollama's server refuses before a model runs, with its texts (Go's JSON binding, routes.go)."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""The models an Ollama double has, as /api/tags, /api/show and /api/ps tell of them (providers.md 3)."""
+"""The models an Ollama double has, as /api/tags, /api/show and /api/ps tell of them."""
 
 import hashlib
 from dataclasses import dataclass

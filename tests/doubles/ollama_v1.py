@@ -1,4 +1,4 @@
-"""Ollama's OpenAI-like endpoints, as lossy as the real ones (ollama/ollama openai/openai.go; providers.md 3)."""
+"""Ollama's OpenAI-like endpoints, as lossy as the real ones (ollama/ollama openai/openai.go)."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

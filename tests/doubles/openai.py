@@ -28,7 +28,7 @@ CHAT_FIELDS = frozenset(
     "parallel_tool_calls functions function_call reasoning_effort verbosity service_tier store metadata modalities "
     "audio prediction prompt_cache_key prompt_cache_options prompt_cache_retention moderation "
     "web_search_options".split()
-)  # providers.md 1, from the openai SDK's completion_create_params.py
+)  # from the openai SDK's completion_create_params.py
 ROLES = frozenset(("developer", "system", "user", "assistant", "tool", "function"))
 
 

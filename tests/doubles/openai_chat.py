@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, whole and as a stream (providers.md 1, from the openai SDK's types)."""
+"""OpenAI's chat completions, whole and as a stream (from the openai SDK's types)."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""OpenAI's completions, embeddings, moderations, images and speech (providers.md 1)."""
+"""OpenAI's completions, embeddings, moderations, images and speech."""
 
 import base64
 import hashlib

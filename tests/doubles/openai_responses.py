@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, whole and as typed events without [DONE] (providers.md 1, from the openai SDK's types)."""
+"""OpenAI's Responses API, whole and as typed events without [DONE] (from the openai SDK's types)."""
 
 from collections.abc import Mapping
 from typing import Any

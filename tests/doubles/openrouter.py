@@ -1,4 +1,4 @@
-"""OpenRouter's API as openrouter.ai speaks it (its OpenAPI file and docs; providers.md 2)."""
+"""OpenRouter's API as openrouter.ai speaks it (its OpenAPI file and docs)."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""OpenRouter's catalogue: prices as strings per single token, limits that may be null (providers.md 2)."""
+"""OpenRouter's catalogue: prices as strings per single token, limits that may be null."""
 
 from dataclasses import dataclass
 from typing import Any

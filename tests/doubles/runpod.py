@@ -1,4 +1,4 @@
-"""RunPod's serverless queue and its /openai/v1, as api.runpod.ai speaks them (runpod docs and SDK; providers.md 4)."""
+"""RunPod's serverless queue and its /openai/v1, as api.runpod.ai speaks them (runpod docs and SDK)."""
 
 import json
 from collections import deque

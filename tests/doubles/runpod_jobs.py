@@ -1,4 +1,4 @@
-"""What a RunPod job yields and how it goes on from poll to poll (worker-vllm's both designs; providers.md 4)."""
+"""What a RunPod job yields and how it goes on from poll to poll (worker-vllm's both designs)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
