@@ -100,7 +100,10 @@ class Translation:
         self.body[name] = number(value, name)
 
     def _stop(self, name: str, value: Any) -> None:
-        self.body["stop_sequences"] = strings(value, name)
+        found = strings(value, name)
+        if not all(map(str.strip, found)):
+            raise cannot(name, "Anthropic stops at no text of blanks and line ends alone.")
+        self.body["stop_sequences"] = found
 
     def _user(self, name: str, value: Any) -> None:
         self.body["metadata"] = {"user_id": text(value, name)}

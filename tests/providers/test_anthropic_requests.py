@@ -130,6 +130,7 @@ def test_what_anthropic_has_not_is_dropped_and_said() -> None:
     "fields, param",
     [
         ({"n": 2}, "n"),
+        ({"stop": ["x", "\n\n"]}, "stop"),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"modalities": ["audio"]}, "modalities"),
