@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.providers.failures import error_in_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,10 @@ class Provider:
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
         """What an answer outside 2xx means."""
         raise NotImplementedError
+
+    def failure_in(self, event: Mapping[str, Any]) -> SluiceError | None:
+        """The failure that an event of OpenAI's form reports in a running stream; None: it reports none."""
+        return error_in_event(event)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
         """The requests that list the upstream's models, and the list; None: it is well, and does not say what it has.

@@ -59,6 +59,11 @@ class OpenAICompatible(Provider):
         """By status, and by what the report in the body says."""
         return self.judge(status, report_in(body), headers)
 
+    def failure_in(self, event: Mapping[str, Any]) -> SluiceError | None:
+        """As in a whole answer."""
+        report = report_of(event)
+        return None if report is None else self.judge(0, report)
+
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """What a report means; status 0: it came inside a 200. The place for a provider's own words."""
         return judge(status, report, headers)

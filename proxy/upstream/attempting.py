@@ -15,7 +15,6 @@ from proxy.headers import to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
-from proxy.providers.failures import error_in_event
 from proxy.sse import EventCutter
 from proxy.upstream.bodies import MAX_WHOLE, Pieces, carries_events, carries_json, read_whole, says_event_stream
 from proxy.upstream.border import translated
@@ -202,7 +201,9 @@ class Attempt:
         if self.call.endpoint in _CHAT_LIKE:
             own = self.order.target.provider.usage != "unasked" and not self.call.wants_usage
             asked = (self.order.fields or {}).get("n")
-            return ChatWatch(error_in_event, own and streamed, asked if type(asked) is int else 1)
+            return ChatWatch(
+                self.order.target.provider.failure_in, own and streamed, asked if type(asked) is int else 1
+            )
         return ResponsesWatch() if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:

@@ -7,7 +7,11 @@ import pytest
 from proxy.errors import SluiceError
 from proxy.providers.failures import error_in_event
 from proxy.providers.registry import provider
+from tests.doubles.openrouter import OpenRouterDouble
+from tests.doubles.server import Double
+from tests.doubles.wire import Answer, Received, sse, stream_answer
 from tests.providers.targets import json, listed, order
+from tests.running import sluice
 
 OPENROUTER = provider("openrouter", {})
 GPT4 = {
@@ -230,3 +234,31 @@ def test_four_hundred_models_are_quick() -> None:
     began = perf_counter()
     _, models = listed(OPENROUTER, answer)
     assert len(models) == 400 and perf_counter() - began < 0.5
+
+
+def spent(double: Double, request: Received) -> Answer:
+    """A stream whose first event says that other calls hold the budget."""
+    error = {"code": 402, "message": "busy", "metadata": {"limit_source": "openrouter_in_flight_budget"}}
+    choices = [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]
+    return stream_answer([sse({"id": "gen-1", "error": error, "choices": choices})])
+
+
+def test_an_error_event_is_judged_as_an_answer_is() -> None:
+    """Its metadata says what the number alone does not: here, that our key is well."""
+    raw = {"provider_name": "X", "raw": '{"error":{"message":"it fell off"}}'}
+    told = OPENROUTER.failure_in({"error": {"code": 502, "message": "Provider returned error", "metadata": raw}})
+    assert told is not None and "it fell off" in told.message
+    assert OPENROUTER.failure_in({"choices": [{"delta": {"content": "error"}}]}) is None
+    with OpenRouterDouble() as double, sluice(CONFIG.format(url=double.url, key=double.key)) as proxy:
+        double.always = spent
+        ask = {"model": "up/openai/gpt-4o", "messages": [{"role": "user", "content": "x"}], "stream": True}
+        answer = proxy.chat(ask)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "upstream_rate_limited")
+        with proxy.client() as client:
+            assert client.get("/health").json()["upstreams"][0]["healthy"]
+
+
+CONFIG = """
+upstreams: {{up: {{provider: openrouter, base_url: "{url}", api_key: {key}}}}}
+defaults: {{retry: {{attempts: 1}}}}
+"""
