@@ -84,7 +84,10 @@ class Translation:
 
     def chat(self) -> Fields:
         """The body of /api/chat."""
-        self.body |= {"messages": list(translate_messages(self.fields, self.changes)), "shift": False}
+        said = list(translate_messages(self.fields, self.changes))
+        if not said:  # Ollama would load the model, and call that an answer
+            raise refuse("messages", "messages must hold at least one message.")
+        self.body |= {"messages": said, "shift": False}
         self._parameters({"tools": self._tools, "tool_choice": self._tool_choice})
         return self._closed()
 

@@ -136,6 +136,7 @@ def _content(*parts: Json) -> Json:
 @pytest.mark.parametrize(
     "fields, param",
     [
+        ({"messages": []}, "messages"),
         ({"n": 2}, "n"),
         ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}}, "tool_choice"),
