@@ -42,4 +42,4 @@ def says_event_stream(headers: Headers) -> bool:
 def carries_json(headers: Headers) -> bool:
     """Whether a body of this content type is to be looked into."""
     kind = value(headers, b"content-type") or b""
-    return kind == b"application/json" or b"json" in kind.lower()
+    return kind == b"application/json" or (b"json" in kind.lower() and not carries_events(headers))

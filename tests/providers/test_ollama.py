@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Target
 from proxy.providers.ollama import MOST_MODELS, Ollama
+from tests.doubles import wire
+from tests.doubles.ollama import OllamaDouble
+from tests.doubles.server import Double
+from tests.doubles.words import derived
 from tests.providers.orders import Json, order, target
+from tests.running import sluice
 
 OLLAMA = Ollama()
 
@@ -130,3 +137,19 @@ def test_what_is_no_list_is_a_failure(answer: Answer, code: str) -> None:
     with pytest.raises(SluiceError) as caught:
         _list(answer, {})
     assert caught.value.code == code
+
+
+def streaming(double: Double, request: wire.Received) -> wire.Answer:
+    """A stream, whatever was asked for."""
+    return double.answer(replace(request, body=orjson.dumps(request.json | {"stream": True})))
+
+
+def test_a_stream_in_place_of_a_whole_answer_is_put_together() -> None:
+    with (
+        OllamaDouble() as double,
+        sluice(f"upstreams: {{up: {{provider: ollama, base_url: '{double.url}'}}}}") as proxy,
+    ):
+        double.always = streaming
+        answer = proxy.chat({"model": "up/llama3.2", "messages": [{"role": "user", "content": "hello"}]})
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["choices"][0]["message"]["content"] == derived("hello")
