@@ -16,6 +16,7 @@ from tests.doubles.faults import (
     StallAfter,
     Status,
 )
+from tests.doubles.mistral import MistralDouble
 from tests.doubles.oddities import MalformedEvent, SlowEvents
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
@@ -29,6 +30,7 @@ DOUBLES: dict[str, Callable[[int], Double]] = {
     "ollama": lambda port: OllamaDouble(port=port),
     "runpod": lambda port: RunPodDouble(port=port),
     "anthropic": lambda port: AnthropicDouble(port=port),
+    "mistral": lambda port: MistralDouble(port=port),
 }
 FAULTS: dict[str, Fault] = {
     "429": Status(429, retry_after=2),

@@ -10,7 +10,7 @@ from tests.doubles.openai_chat import CREATED, chat_events, chat_whole
 from tests.doubles.runpod_jobs import FLAT_ERROR, Handler, Job, Plan, Style, cut, openai_body, yielded
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Received, Wait, json_answer, sse, stream_answer, text_answer
-from tests.doubles.words import Said, limited, prefilled, prompt_tokens, question
+from tests.doubles.words import Said, limited, prefilled, prompt_tokens, question, tool_call
 
 MODELS = ("meta-llama/Llama-3.1-8B-Instruct",)
 MAX_RUN, MAX_RUNSYNC = 10_000_000, 20_000_000  # bytes of a body
@@ -176,6 +176,9 @@ class RunPodDouble(Double):
 
     def spoken(self, request: Received, body: Mapping[str, Any]) -> Said:
         said = self.compose(request, question(body["messages"]))
+        if request.said is None and self.said is None:
+            if call := tool_call(body.get("tools") or (), body.get("tool_choice")):
+                return Said(tools=(call,), finish="tool_calls" if body.get("tool_choice") == "required" else "stop")
         said = replace(said, text=prefilled(body["messages"], said.text))
         return limited(said, body.get("max_completion_tokens") or body.get("max_tokens"))
 

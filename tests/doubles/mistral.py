@@ -1,0 +1,61 @@
+"""Mistral's API: OpenAI's dialect with a schema that forbids what it does not know (mistralai SDK's models)."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.doubles.openai import OpenAIDouble
+from tests.doubles.openai_chat import chat_events
+from tests.doubles.wire import Answer, Received, json_answer, stream_answer
+
+MEMBERS = {
+    "system": {"role", "content"},
+    "user": {"role", "content"},
+    "assistant": {"role", "content", "tool_calls", "prefix"},
+    "tool": {"role", "content", "tool_call_id", "name"},
+}
+FIELDS = frozenset(
+    "model messages temperature top_p max_tokens stream stop random_seed metadata response_format tools tool_choice "
+    "presence_penalty frequency_penalty n prediction parallel_tool_calls prompt_mode reasoning_effort guardrails "
+    "safe_prompt".split()
+)
+
+
+class MistralDouble(OpenAIDouble):
+    """Streams end with their usage, which nobody has to ask for."""
+
+    name = "mistral"
+    strict = False
+    owner = "mistralai"
+
+    def __init__(self, *, models: Sequence[str] = ("mistral-large-latest",), port: int = 0) -> None:
+        super().__init__(key="mistral-double-key", models=models, port=port)
+
+    def chat(self, request: Received) -> Answer:
+        body = request.json
+        for place in _forbidden(body):
+            detail = [{"type": "extra_forbidden", "loc": ["body", *place], "msg": "Extra inputs are not permitted"}]
+            return json_answer({"object": "error", "message": {"detail": detail}, "type": "invalid_request_error"}, 422)
+        for id in _ids(body["messages"]):
+            if not re.fullmatch("[a-zA-Z0-9]{9}", id):
+                text = f"Tool call id was {id} but must be a-z, A-Z, 0-9, with a length of 9."
+                error = {"object": "error", "message": text, "type": "invalid_function_call", "code": "3280"}
+                return json_answer(error, 400)
+        if not body.get("stream"):
+            return super().chat(request)
+        asked = {**body, "stream_options": {"include_usage": True, "include_obfuscation": False}}
+        events = chat_events(asked, self.spoken(request, body), 7)
+        return stream_answer(events)
+
+
+def _forbidden(body: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    yield from ((name,) for name in body if name not in FIELDS)
+    for at, message in enumerate(body["messages"]):
+        role = message["role"]
+        yield from (("messages", at, role, name) for name in message if name not in MEMBERS.get(role, ()))
+
+
+def _ids(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for message in messages:
+        yield from (call["id"] for call in message.get("tool_calls") or ())
+        yield from (message["tool_call_id"],) if "tool_call_id" in message else ()
