@@ -216,8 +216,8 @@ class Translation:
 
 
 def _tool(function: Fields, tool: Fields) -> Fields:
-    schema = function.get("parameters") or {"type": "object", "properties": {}}
-    found: Fields = {"name": function["name"], "input_schema": mapping(schema, "tools.function.parameters")}
+    schema = mapping(function.get("parameters") or {"properties": {}}, "tools.function.parameters")
+    found: Fields = {"name": function["name"], "input_schema": {"type": "object"} | schema}  # the type is demanded
     optional: Mapping[str, Any] = {
         "description": function.get("description"),
         "strict": function.get("strict"),

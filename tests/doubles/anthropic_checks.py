@@ -136,6 +136,9 @@ def _tools(body: Body) -> Iterator[str]:
         yield from (
             f"tools.{at}.custom.{name}: Field required" for name in ("name", "input_schema") if name not in tool
         )
+    for at, tool in enumerate(body.get("tools") or ()):
+        if "type" not in tool.get("input_schema", {"type"}):
+            yield f"tools.{at}.custom.input_schema.type: Field required"
     if not names and any(
         block["type"] in ("tool_use", "tool_result") for message in body["messages"] for block in blocks(message)
     ):

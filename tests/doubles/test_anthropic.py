@@ -74,7 +74,7 @@ def test_limits_prefill_and_cached_tokens(double: AnthropicDouble) -> None:
     begun = {"role": "assistant", "content": derived("hi")[:20].rstrip()}
     rest = ask(double, messages=[*BODY["messages"], begun]).json()["content"][0]["text"]
     assert begun["content"] + rest == derived("hi")
-    forced = ask(double, tools=[{"name": "f", "input_schema": {}}], tool_choice={"type": "any"}).json()
+    forced = ask(double, tools=[{"name": "f", "input_schema": {"type": "object"}}], tool_choice={"type": "any"}).json()
     assert [block["type"] for block in forced["content"]] == ["tool_use"]
 
 

@@ -75,10 +75,13 @@ def test_parameters(fields: Json, part: Json) -> None:
 
 
 def test_tools() -> None:
-    tool = {"type": "function", "function": {"name": "f", "description": "d", "strict": True}}
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "description": "d", "strict": True, "parameters": {"$defs": {}}},
+    }
     assert sent(CLAUDE, {"tools": [WEATHER, tool]})["tools"] == [
         {"name": "weather", "input_schema": {"type": "object", "properties": {}}},
-        {"name": "f", "input_schema": {"type": "object", "properties": {}}, "description": "d", "strict": True},
+        {"name": "f", "input_schema": {"type": "object", "$defs": {}}, "description": "d", "strict": True},
     ]
 
 
