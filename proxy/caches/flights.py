@@ -65,6 +65,8 @@ class Flight:
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
+            if not self._over:  # it leaves
+                call.trace.waited += perf_counter() - asked
             self._told(call)
             self._leave(call)
             raise

@@ -373,6 +373,15 @@ def test_a_call_with_its_own_clock_is_not_shared(proxy: Running, east: OpenAIDou
         assert brief.result(10).json()["error"]["code"] == "upstream_timeout_total"
 
 
+def test_the_wait_of_one_who_leaves_is_not_our_overhead(proxy: Running, east: OpenAIDouble) -> None:
+    east.script(Held())
+    with proxy.client() as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/chat/completions", json=HELLO | {"model": "kept/gpt-4o"}, timeout=0.5)
+    wait_for(lambda: proxy.metric("sluice_client_disconnects_total"))
+    assert proxy.metric("sluice_overhead_seconds_sum") < 0.25
+    east.release()
+
+
 def test_a_reload_keeps_what_is_kept(proxy: Running, east: OpenAIDouble) -> None:
     body = HELLO | {"model": "kept/gpt-4o"}
     proxy.chat(body)
