@@ -9,6 +9,7 @@ from typing import Final
 from proxy.assembling import Assembler, as_stream
 from proxy.caches.serving import Answered, Copy, Events, typed
 from proxy.call import Call
+from proxy.clocks import timeout
 from proxy.errors import SluiceError
 from proxy.reply import Usage
 from proxy.watch import ChatWatch
@@ -58,14 +59,14 @@ class Flight:
         asked, waited = perf_counter(), self.call.trace.waited
         try:
             while not self._over and not self._ready(call):
-                await self._news.wait()
+                await self._heard(call)
             self._told(call)
             call.trace.waited += min(perf_counter() - asked, self.call.trace.waited - waited)
             if self.answer is None or not self._ready(call):
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
-            if not self._over:  # it leaves
+            if not self._over:  # it left, or its own time is over
                 call.trace.waited += perf_counter() - asked
             self._told(call)
             self._leave(call)
@@ -113,7 +114,7 @@ class Flight:
                 if self.whole is None:
                     raise self._broken()
                 return b""
-            await self._news.wait()
+            await self._heard(reading.call)
         held = self._batches
         start = end = reading.at - self._first
         size = 0
@@ -126,6 +127,16 @@ class Flight:
             self._read = reading.read
             self._room.set()
         return held[start] if end == start + 1 else b"".join(held[start:end])
+
+    async def _heard(self, call: Call) -> None:
+        """Waits for news, and no longer than the call of one who joined may take. Raises upstream_timeout_total."""
+        joined = call.timeout is not None and self.call.timeout is None
+        left = call.began + (call.timeout or 0.0) - perf_counter() if joined else None
+        try:
+            async with asyncio.timeout(left):
+                await self._news.wait()
+        except TimeoutError:
+            raise timeout("total") from None
 
     def pays(self) -> bool:
         """Whether the asker is the one reader whose call counts what the answer took."""
@@ -220,6 +231,7 @@ class Reading:
         assert flight.answer is not None
         self.at = 0  # number of the next batch
         self.read = 0  # bytes it has had
+        self.call = call
         self._flight = flight
         self._events = events
         unasked = flight.answer.target.provider.usage == "unasked"

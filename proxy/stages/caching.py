@@ -174,14 +174,14 @@ class Cache:
     def _under_way(self, wanted: Wanted) -> Flight | None:
         """An identical call that can be joined: a stream for whoever asks, a whole answer not for one who streams."""
         call = wanted.call
-        if call.timeout is not None or not _shareable(wanted):
+        if not _shareable(wanted):
             return None
         forms = (call.stream,) if call.stream and call.cache != "only" else (call.stream, not call.stream)
         flights = (self._flights.get(wanted.key + _FORM[stream]) for stream in forms)
         return next((flight for flight in flights if flight is not None and flight.joinable), None)
 
     def _begun(self, wanted: Wanted, send: Send[A], found: Found | None) -> Flight:
-        """A flight for this call; others may join it unless it has a clock of its own."""
+        """A flight for this call; others may join it unless it ends with a clock of the call's own."""
 
         async def landed(flight: Flight) -> None:
             whole = flight.whole

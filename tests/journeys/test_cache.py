@@ -373,6 +373,23 @@ def test_a_call_with_its_own_clock_is_not_shared(proxy: Running, east: OpenAIDou
         assert brief.result(10).json()["error"]["code"] == "upstream_timeout_total"
 
 
+@pytest.mark.parametrize("mode", [{}, {"x_sluice_cache": "only"}])
+def test_one_who_joins_may_have_a_clock_of_its_own(proxy: Running, east: OpenAIDouble, mode: dict[str, str]) -> None:
+    east.script(HoldAfter(5))
+    body = HELLO | {"model": "kept/gpt-4o", "stream": True}
+    with proxy.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as first:
+        begun = first.iter_raw()
+        next(begun)
+        whole = proxy.chat(HELLO | {"model": "kept/gpt-4o"}, x_sluice_timeout="300ms", **mode)
+        assert (whole.status_code, whole.headers["x-sluice-cache"]) == (504, "shared")
+        assert whole.json()["error"]["code"] == "upstream_timeout_total"
+        stream = proxy.chat(body, x_sluice_timeout="300ms", **mode)
+        assert stream.headers["x-sluice-cache"] == "shared" and '"upstream_timeout_total"' in stream.text
+        east.release()
+        assert b"".join(begun).endswith(b"data: [DONE]\n\n")
+    assert len(east.calls) == 1 and not east.disconnects
+
+
 def test_the_wait_of_one_who_leaves_is_not_our_overhead(proxy: Running, east: OpenAIDouble) -> None:
     east.script(Held())
     with proxy.client() as client, pytest.raises(httpx.ReadTimeout):
