@@ -34,6 +34,7 @@ class Found:
     key: bytes | None
     score: float = 0.0
     looked_for: object = None  # what `find` made of the question, for `note`
+    waited: float = 0.0  # seconds of upstreams that were asked on the way
 
 
 class Store(Protocol):

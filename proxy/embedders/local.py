@@ -17,6 +17,7 @@ class MiniLM:
     """Loaded with the first text, in the worker's thread, which then computes one text at a time."""
 
     name = "all-MiniLM-L6-v2-int8"
+    asks = False
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

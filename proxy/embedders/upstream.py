@@ -14,6 +14,8 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
 class UpstreamEmbedder:
     """`name`: UPSTREAM/MODEL, as a client would ask for it."""
 
+    asks = True
+
     def __init__(self, name: str, ask: Ask) -> None:
         self.name = name
         self._ask = ask

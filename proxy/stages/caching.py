@@ -169,7 +169,11 @@ class Cache:
         if self.similar is None or not wanted.keeping.similar or not wanted.call.chat:
             return None
         question = wanted.asked.question(self.similar.longest)
-        return None if question is None else await self.similar.find(question, wanted.keeping)
+        if question is None:
+            return None
+        found = await self.similar.find(question, wanted.keeping)
+        wanted.call.trace.waited += found.waited
+        return found
 
     def _under_way(self, wanted: Wanted) -> Flight | None:
         """An identical call that can be joined: a stream for whoever asks, a whole answer not for one who streams."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final
 
 import orjson
@@ -50,17 +51,23 @@ class Similarity:
 
     async def find(self, question: Question, keeping: Keeping) -> Found:
         """The most alike question that no guard objects to, and that the route's `verify` agrees on. Never raises."""
+        asked, waited = perf_counter(), 0.0
         try:
             async with asyncio.timeout(PATIENCE):
-                vector = await self.embedder.embed(question.text)
+                try:
+                    vector = await self.embedder.embed(question.text)
+                finally:
+                    waited = perf_counter() - asked if self.embedder.asks else 0.0
                 near = await self.worker.run(self._near, question, vector, bool(keeping.verify))
         except (SluiceError, TimeoutError):
-            return Found(None)
-        seen = Seen(question, vector)
-        for one in near:
-            if not keeping.verify or await self._verified(keeping.verify, one, question):
-                return Found(one.key, one.score, seen)
-        return Found(None, looked_for=seen)
+            return Found(None, waited=waited)
+        seen, asked = Seen(question, vector), perf_counter()
+        if not keeping.verify:
+            one = next(iter(near), None)
+        else:
+            one = await self._verified(keeping.verify, near, question)
+            waited += perf_counter() - asked
+        return Found(None, 0.0, seen, waited) if one is None else Found(one.key, one.score, seen, waited)
 
     async def note(self, found: Found, key: bytes) -> None:
         """An answer to the question that `found` came of is kept under this key."""
@@ -80,12 +87,16 @@ class Similarity:
         near = self.index.nearest(question.scope, vector, self.threshold)
         return [one for one in near if difference(one.text, question.text) in allowed]
 
-    async def _verified(self, model: str, one: Near, question: Question) -> bool:
-        try:
-            async with asyncio.timeout(VERIFY_PATIENCE):
-                return await self.verify(model, one.text, question.text)
-        except (SluiceError, TimeoutError):
-            return False
+    async def _verified(self, model: str, near: list[Near], question: Question) -> Near | None:
+        """The first that the model agrees to."""
+        for one in near:
+            try:
+                async with asyncio.timeout(VERIFY_PATIENCE):
+                    if await self.verify(model, one.text, question.text):
+                        return one
+            except (SluiceError, TimeoutError):
+                continue
+        return None
 
 
 def verifying(ask: Ask) -> Verify:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.faults import Json, Say, Status
+from tests.doubles.faults import FirstTokenAfter, Json, Say, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.words import Said
 from tests.running import Running, sluice
@@ -102,6 +102,14 @@ def test_a_model_may_have_the_last_word(proxy: Running, east: OpenAIDouble, verd
     east.script(Say(Said(verdict)))
     assert asked(proxy, "Compose a haiku about autumn.", "checked/gpt-4o").startswith(said)
     assert east.calls[1].json["model"] == "judge"
+
+
+def test_what_a_model_thinks_about_is_not_our_overhead(proxy: Running, east: OpenAIDouble) -> None:
+    asked(proxy, FRANCE, "checked/gpt-4o")  # which loads the embedder
+    before = proxy.metric("sluice_overhead_seconds_sum")
+    east.script(FirstTokenAfter(0.5))
+    asked(proxy, AGAIN, "checked/gpt-4o")
+    assert proxy.metric("sluice_overhead_seconds_sum") - before < 0.5
 
 
 def test_a_judge_that_fails_means_no(proxy: Running, east: OpenAIDouble) -> None:

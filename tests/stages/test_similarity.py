@@ -29,6 +29,7 @@ class Embedder:
     name: str = "test"
     ways: Mapping[str, list[float]] = field(default_factory=dict)
     fails: bool = False
+    asks: bool = False
 
     async def embed(self, text: str) -> list[float]:
         if self.fails:
