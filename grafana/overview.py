@@ -28,7 +28,7 @@ from grafana.metrics import (
     codes,
 )
 from grafana.panels import Dashboard, Look, Panel, Query, Row, Variable
-from grafana.queries import ZERO, increase, quantile, rate, select, share, total
+from grafana.queries import ZERO, difference, increase, quantile, rate, select, share, total
 
 FAULT_COLORS: Final = {"client": "blue", "policy": "purple", "upstream": "orange", "proxy": "red"}
 HEALTH: Final = {"0": ("down", "red"), "1": ("up", "green")}
@@ -47,7 +47,7 @@ ASKED: Final = 'upstream!=""'
 KEPT: Final = 'result=~"hit|similar|shared"'
 """Calls that the cache answered."""
 
-ONE_DOOR: Final = f"{total(UPSTREAM_SENT, by='upstream')} - {total(DISPATCH_SENT, by='upstream')}"
+ONE_DOOR: Final = difference(total(UPSTREAM_SENT, by="upstream"), total(DISPATCH_SENT, by="upstream"))
 """Attempts that left, less those that dispatch made."""
 
 

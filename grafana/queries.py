@@ -42,5 +42,10 @@ def share(part: str, whole: str) -> str:
     return f"({part}{ZERO}) / {whole}"
 
 
+def difference(one: str, other: str) -> str:
+    """One less the other, by labels that both have; where only one of them counts something, the other is nought."""
+    return f"({one} or 0 * {other}) - ({other} or 0 * {one})"
+
+
 def _sum(by: str) -> str:
     return f"sum by ({by}) " if by else "sum"

@@ -19,6 +19,7 @@ from grafana.metrics import (
     UPSTREAM_SENT,
     codes,
 )
+from grafana.queries import difference
 
 RUNBOOKS: Final = "docs/operations.md"
 
@@ -73,6 +74,14 @@ def _failed_share(by: str) -> str:
     tried = f"sum by ({by}) ({_rate(ATTEMPTS)})"
     failed = f"sum by ({by}) ({_rate(ATTEMPTS, FAILURES)})"
     return f"({failed} or 0 * {tried}) / ({tried} > 0)"
+
+
+def _grown(by: str, metric: str, where: str, over: str) -> str:
+    """By how much a counter grew. A first count makes a series, of which Prometheus does not know that it was nought:
+    it is added, where its process was scraped before."""
+    series = f"{metric}{{{where}}}"
+    first = f"({series} unless {series} offset {over}) and on (job, instance) (up offset {over} == 1)"
+    return f"sum by ({by}) (increase({series}[{over}])) > 0 or sum by ({by}) ({first})"
 
 
 FAILURES: Final = 'outcome=~"upstream_.+"'
@@ -130,7 +139,7 @@ ALERTS: Final = (
     ),
     Alert(
         "SluiceInternalErrors",
-        f'sum by (job, code) (increase({REQUESTS}{{code=~"proxy_internal|proxy_overloaded|proxy_loop"}}[5m]))',
+        _grown("job, code", REQUESTS, 'code=~"proxy_internal|proxy_overloaded|proxy_loop"', "5m"),
         "> 0",
         "1m",
         "critical",
@@ -139,7 +148,7 @@ ALERTS: Final = (
     ),
     Alert(
         "SluiceOneDoorBroken",
-        f"abs(sum by (job, upstream) ({UPSTREAM_SENT}) - sum by (job, upstream) ({DISPATCH_SENT}))",
+        f"abs({difference(*(f'sum by (job, upstream) ({sent})' for sent in (UPSTREAM_SENT, DISPATCH_SENT)))})",
         "> 0",
         "2m",
         "critical",
@@ -175,7 +184,7 @@ ALERTS: Final = (
     ),
     Alert(
         "SluiceUpstreamAuthFailed",
-        f'sum by (job, upstream) (increase({ATTEMPTS}{{outcome="upstream_auth_failed"}}[10m]))',
+        _grown("job, upstream", ATTEMPTS, 'outcome="upstream_auth_failed"', "10m"),
         "> 0",
         "1m",
         "critical",

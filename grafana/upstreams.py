@@ -20,7 +20,7 @@ from grafana.metrics import (
 )
 from grafana.overview import BREAKERS, HEALTH, NO_ANSWER, quantiles
 from grafana.panels import Dashboard, Look, Panel, Query, Row, Variable
-from grafana.queries import ONE_UPSTREAM, increase, quantile, rate, select, share, total
+from grafana.queries import ONE_UPSTREAM, difference, increase, quantile, rate, select, share, total
 
 NOW: Final = Row(
     "Now",
@@ -74,7 +74,7 @@ NOW: Final = Row(
             "stat",
             "One door",
             "Attempts that left for it minus attempts that dispatch made: zero.",
-            (Query(f"{total(UPSTREAM_SENT, ONE_UPSTREAM)} - {total(DISPATCH_SENT, ONE_UPSTREAM)}"),),
+            (Query(difference(total(UPSTREAM_SENT, ONE_UPSTREAM), total(DISPATCH_SENT, ONE_UPSTREAM))),),
             Look("none", 0, least=None, steps=((None, "red"), (0, "green"), (1, "red"))),
             4,
             4,

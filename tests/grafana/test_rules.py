@@ -142,6 +142,28 @@ def test_an_alert_fires_when_it_should_and_only_then(alert: Alert, tmp_path: Pat
     promtool("test", "rules", file)
 
 
+@pytest.mark.parametrize(
+    ("name", "series", "labels"),
+    [
+        ("SluiceInternalErrors", CALLS % "proxy_internal", JOB | {"code": "proxy_internal"}),
+        ("SluiceUpstreamAuthFailed", TRIES % "upstream_auth_failed", EAST),
+        ("SluiceOneDoorBroken", LEFT, EAST),
+        ("SluiceOneDoorBroken", MADE, EAST),
+    ],
+)
+def test_the_first_of_its_kind_is_told_too(name: str, series: str, labels: dict[str, str], tmp_path: Path) -> None:
+    alert = next(each for each in ALERTS if each.name == name)
+    process = {"up{job='sluice', instance='a'}": "1x80"}
+    series = series.replace("job='sluice'", "job='sluice', instance='a'")
+    fresh = tried(alert, process | {series: "_x57 1x20"}, [firing(alert, labels)])
+    # It had counted that when Prometheus last saw it, before there was nothing to be seen of it for a while.
+    old = tried(alert, {series: "1x30 _x26 1x20", "up{job='sluice', instance='a'}": "1x30 0x26 1x20"}, [])
+    file = tmp_path / "alert.yml"
+    trials = [fresh] if name == "SluiceOneDoorBroken" else [fresh, old]
+    file.write_text(yaml.safe_dump({"rule_files": [str(FOLDER / "alerts.yml")], "tests": trials}))
+    promtool("test", "rules", file)
+
+
 def test_an_absent_job_is_down_too(tmp_path: Path) -> None:
     alert = ALERTS[0]
     file = tmp_path / "alert.yml"
