@@ -47,6 +47,9 @@ ASKED: Final = 'upstream!=""'
 KEPT: Final = 'result=~"hit|similar|shared"'
 """Calls that the cache answered."""
 
+MORE_ATTEMPTS: Final = f"clamp_min({rate(ATTEMPTS)} - ({rate(REQUESTS, ASKED)} - ({rate(CACHE, KEPT)}{ZERO})), 0)"
+"""Attempts, less one for each call that was not answered by the cache, which tells the upstream too."""
+
 ONE_DOOR: Final = difference(total(UPSTREAM_SENT, by="upstream"), total(DISPATCH_SENT, by="upstream"))
 """Attempts that left, less those that dispatch made."""
 
@@ -280,8 +283,8 @@ UPSTREAMS: Final = Row(
         Panel(
             "timeseries",
             "Retries, fallbacks and hedges",
-            "Attempts over the one that each call needs, per second.",
-            (Query(f"clamp_min({rate(ATTEMPTS)} - {rate(REQUESTS, ASKED)}, 0)", "more attempts"),),
+            "Attempts over the one that each call needs, per second. Calls that the cache answered need none.",
+            (Query(MORE_ATTEMPTS, "more attempts"),),
             Look("reqps"),
         ),
         Panel(

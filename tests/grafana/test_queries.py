@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from grafana.metrics import BUILD, codes, families
-from grafana.overview import ONE_DOOR
+from grafana.overview import MORE_ATTEMPTS, ONE_DOOR
 from grafana.queries import ZERO
 from grafana.rules import ALERTS, RECORDINGS
-from tests.grafana.prometheus import ROOT
+from tests.grafana.prometheus import ROOT, promtool
 from tests.grafana.traffic import Observed, observed
 
 EMPTY = {
@@ -87,6 +89,27 @@ def test_the_rules_run_without_fault_and_see_what_is_wrong(seen: Observed) -> No
     alarming = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"}
     assert {"SluiceUpstreamDown", "SluiceUpstreamFailing", "SluiceUpstreamAuthFailed", "SluiceBreakerOpen"} <= alarming
     assert not alarming & {"SluiceDown", "SluiceInstanceDown", "SluiceOneDoorBroken", "SluiceConfigInvalid"}
+
+
+def test_answers_of_the_cache_do_not_hide_retries(tmp_path: Path) -> None:
+    """Per second: three attempts for two calls, and five calls that the cache answered."""
+    series = {
+        "sluice_attempts_total{upstream='east'}": "0+90x60",
+        "sluice_requests_total{upstream='east'}": "0+210x60",
+        "sluice_cache_total{result='miss'}": "0+60x60",
+        "sluice_cache_total{result='hit'}": "0+150x60",
+    }
+    query = substituted(MORE_ATTEMPTS).replace("30s", "5m")
+    trial = {
+        "interval": "30s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": f"round({query})", "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": 1}]}
+        ],
+    }
+    file = tmp_path / "query.yml"
+    file.write_text(yaml.safe_dump({"tests": [trial]}))
+    promtool("test", "rules", file)
 
 
 def test_what_left_is_what_dispatch_sent(seen: Observed) -> None:
