@@ -36,7 +36,7 @@ tests and prints the routing table. For completion and checks in an editor, put 
 - **Reload**: a change of the file is taken over within 5 s, at once on SIGHUP or `POST /admin/reload`. A file with an
   error changes nothing: the last good one stays in force, `sluice_config_valid` is 0, the log and /admin say why.
   What the process has from its start needs a restart: `server.host`, `port`, `workers`, `drain` and `timeouts`,
-  `store`, `log.format` and `log.level`, and a `server.max_body` above the one it started with.
+  `store`, `log.format`, and a `server.max_body` above the one it started with.
   Until then access is judged by the host that is listened on.
   Breakers and queues of upstreams that stay as they are go on as they were; running calls end as they began.
 - Every key but `upstreams` has a default. In the tables NAME stands for a name of your own and `[]` for each item.

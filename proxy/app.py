@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -42,6 +43,7 @@ from proxy.upstream.sending import Upstreams
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
 _FOLLOW = 0.4  # seconds between two looks at what other processes decided
 _FEEL = 0.5  # seconds between two looks at how the process stands
+_OF_THE_START = ("server.port", "server.workers", "server.drain", "server.timeouts", "store", "log.format")
 
 log = logging.getLogger("sluice")
 
@@ -142,9 +144,11 @@ class Sluice:
         self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
-        for key in ("port", "workers"):
-            if getattr(settings.server, key) != getattr(self.settings.server, key):
-                log.warning("server.%s is another now: that takes a restart", key)
+        for key in _OF_THE_START:
+            if attrgetter(key)(settings) != attrgetter(key)(self.settings):
+                log.warning("%s is another now: that takes a restart", key)
+        if self.writer is not None:
+            log.setLevel(settings.log.level.upper())
         self.settings, self.problem = settings, ""
         self.metrics.config_valid.set(1)
         self.metrics.reloads.labels("ok").inc()

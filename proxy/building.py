@@ -80,13 +80,14 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
 
 
 def _told(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
-    """Who is told of calls that ended: the history, and the log where its level asks for calls."""
-    writer, note = sluice.writer, sluice.history.note
-    if writer is None or settings.log.level not in ("debug", "info"):
+    """Who is told of calls that ended: the history, and the log as far as its level asks for them."""
+    writer, note, level = sluice.writer, sluice.history.note, settings.log.level
+    if writer is None or level == "error":
         return note
 
     def both(call: Call, seconds: float) -> None:
-        writer.note(call, seconds)
+        if level != "warning" or call.trace.failure is not None:
+            writer.note(call, seconds)
         note(call, seconds)
 
     return both

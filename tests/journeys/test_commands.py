@@ -1,5 +1,6 @@
 """The commands as a shell sees them: what they print, their exit codes, and how `serve` comes and goes."""
 
+import json
 import os
 import re
 import signal
@@ -279,6 +280,23 @@ def test_sighup_reloads(config: Path) -> None:
         process.send_signal(signal.SIGHUP)
         asked = HELLO | {"model": "palace"}
         wait_for(lambda: http.post("/v1/chat/completions", json=asked).headers.get("x-sluice-route") == "palace")
+
+
+def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config: Path) -> None:
+    with serving(config) as (process, url), client(url) as http:
+        text = config.read_text()
+        config.write_text(text.replace("drain: 10s", "drain: 9s") + "log: {level: warning}\n")
+        assert http.post("/admin/reload").status_code == 200
+        assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+        assert http.post("/v1/chat/completions", json={"model": 5}).status_code == 400
+        config.write_text(text.replace("drain: 10s", "drain: 9s"))
+        assert http.post("/admin/reload").status_code == 200
+        assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        lines = [json.loads(line) for line in process.stderr]
+    assert [line["message"] for line in lines].count("server.drain is another now: that takes a restart") == 1
+    assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
 
 
 def test_healthcheck_of_nothing() -> None:
