@@ -45,6 +45,7 @@ class RedisStore:
     _trying: asyncio.Task[None] | None = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)  # when it may be tried again
     _pause: float = field(default=_FIRST_PAUSE, init=False)
+    _closed: bool = field(default=False, init=False)
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, if it is there and Redis says so in time."""
@@ -80,7 +81,8 @@ class RedisStore:
         return Holding(None, None, None) if routes is None else Holding(sum(routes.values()), None, None, routes)
 
     async def aclose(self) -> None:
-        """Closes its connections."""
+        """Closes its connections; calls that are still under way find it gone."""
+        self._closed = True
         if self._trying is not None:
             self._trying.cancel()
             await asyncio.wait([self._trying])
@@ -107,7 +109,7 @@ class RedisStore:
 
     def _look_after(self) -> None:
         """Begins to try in the background whether Redis answers, unless it is too early, or tried already."""
-        if self.clock() >= self._next and (self._trying is None or self._trying.done()):
+        if not self._closed and self.clock() >= self._next and (self._trying is None or self._trying.done()):
             self._trying = asyncio.create_task(self._try())
 
     async def _try(self) -> None:

@@ -159,6 +159,19 @@ def test_many_calls_at_once_wait_for_a_frozen_redis_together(server: Server) -> 
 
 
 @needs_server
+def test_one_that_is_closed_connects_no_more(server: Server) -> None:
+    """A reload closes it while calls that began with it go on."""
+
+    async def told() -> None:
+        store = await ready(server.url)
+        await store.aclose()
+        await store.put(KEY, ENTRY, 60)
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "it tries to connect"
+
+    asyncio.run(told())
+
+
+@needs_server
 def test_a_redis_that_died_under_way(server: Server) -> None:
     async def told() -> None:
         store = await ready(server.url)
