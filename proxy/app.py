@@ -144,6 +144,9 @@ class Sluice:
         self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
+        for name in self.settings.upstreams:
+            if name not in same:
+                self.metrics.up.forget(name)  # until it is asked anew, if it is there at all
         for key in _OF_THE_START:
             if attrgetter(key)(settings) != attrgetter(key)(self.settings):
                 log.warning("%s is another now: that takes a restart", key)
@@ -196,8 +199,9 @@ class Sluice:
         return trouble or ("It refuses our key." if name in self.plant.gateway.stages.dispatch.refused else "")
 
     def show_standing(self, name: str) -> None:
-        """Tells Prometheus whether an upstream answers."""
-        self.metrics.up.labels(name).set(0 if self.trouble(name, self.plant.plan.catalog.shelves[name]) else 1)
+        """Tells Prometheus whether an upstream answers, unless it is one that only calls of before a reload know."""
+        if shelf := self.plant.plan.catalog.shelves.get(name):
+            self.metrics.up.labels(name).set(0 if self.trouble(name, shelf) else 1)
 
     def note_standing(self, shelf: Shelf) -> None:
         self.show_standing(shelf.target.upstream)

@@ -96,6 +96,10 @@ class Family(Generic[C]):
             child = self._children[values] = made
         return child
 
+    def forget(self, *values: str) -> None:
+        """The series with these values is told of no more."""
+        self._children.pop(values, None)
+
     def snapshot(self) -> list[tuple[Labels, list[float]]]:
         """The numbers of every series."""
         return [(values, child.numbers()) for values, child in self._children.items()]

@@ -1,6 +1,7 @@
 """What changes while it runs: the configuration by reload, the default upstream by its switch, both over restarts."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from proxy.settings import ConfigError
-from tests.doubles.faults import HoldAfter
+from tests.doubles.faults import Held, HoldAfter, Status
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
@@ -103,6 +104,37 @@ def test_a_stream_ends_by_the_rules_it_began_with(place: Place) -> None:
     events = [event for event in text.split("\n\n") if event.startswith("data: {")]
     assert text.endswith("data: [DONE]\n\n") and len(events) > 10
     assert all('"service":"east"' in event for event in events)
+
+
+def test_an_upstream_that_is_gone_is_not_told_of_any_more(place: Place) -> None:
+    """Nor do calls that it still answers fail for that, while another's key is refused."""
+    place.west.script(Status(401))
+    assert place.proxy.chat(HELLO | {"model": "west/gpt-4o"}).status_code == 502
+    wait_for(lambda: 'sluice_upstream_up{upstream="east"} 1.0' in metrics(place.proxy))
+    place.east.script(Held())
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(place.answering)
+        wait_for(lambda: place.east.calls)
+        place.reload(place.config("west").replace("  east:", "  # east:").replace("default_upstream: east", ""))
+        place.east.release()
+        assert running.result(10) == "east"
+    assert 'sluice_upstream_up{upstream="west"} 0.0' in metrics(place.proxy)
+    assert 'sluice_upstream_up{upstream="east"}' not in metrics(place.proxy)
+
+
+def test_of_an_upstream_that_is_another_now_nothing_is_told_until_it_is_asked(place: Place) -> None:
+    """By several workers, of which one alone asks for lists of models: until it is called."""
+    place.west.script(Status(401))
+    assert place.proxy.chat(HELLO | {"model": "west/gpt-4o"}).status_code == 502
+    assert 'sluice_upstream_up{upstream="west"} 0.0' in metrics(place.proxy)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place.reload(place.config("east").replace(place.west.url, f"http://127.0.0.1:{silent.getsockname()[1]}/v1"))
+        assert 'sluice_upstream_up{upstream="west"}' not in metrics(place.proxy)
+
+
+def metrics(proxy: Running) -> str:
+    with proxy.client() as client:
+        return client.get("/metrics").text
 
 
 BAD = {
