@@ -184,14 +184,11 @@ class Catalog:
             shelf.take(await self._fetched(shelf.target))
         except SluiceError as failure:
             shelf.trouble = failure.message
-            return False
         except _ODD:
             log.warning("the list of models of %s cannot be read", shelf.target.upstream)
             shelf.trouble = "Its list of models cannot be read."
-            return False
-        finally:
-            self.changed(shelf)
-        return True
+        self.changed(shelf)
+        return not shelf.trouble
 
     async def _keep_fresh(self, shelf: Shelf) -> None:
         wait = _FIRST_RETRY
