@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from typing import Final
 
 from proxy.app import Sluice
 from proxy.cli.configured import add_config
@@ -18,6 +19,9 @@ from proxy.serving.listening import inherited
 from proxy.serving.running import Drain, Hooks, Serving, serve
 from proxy.serving.workers import ENVIRONMENT, Place, Supervisor, place_of
 from proxy.settings import ConfigError
+
+NOTICE: Final = 2.0
+"""Seconds after SIGTERM in which load balancers may see that readiness has ended, where calls are running."""
 
 log = logging.getLogger("sluice")
 
@@ -70,11 +74,12 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
 
     hooks = Hooks(
         on_listening=announced if place is None else lambda host, port: None,
-        on_drain=lambda: log.info("draining: no new calls are taken"),
+        on_drain=lambda: log.info("draining: running calls may finish"),
         on_reload=reload,
     )
     sockets = inherited(place.sockets) if place is not None else None
-    return serve(app, Serving(server.host, server.port, server.drain, limits=limits), drain, hooks, sockets)
+    notice = NOTICE if place is None else 0.0  # one worker's end is none of the readiness that its siblings share
+    return serve(app, Serving(server.host, server.port, server.drain, notice, limits), drain, hooks, sockets)
 
 
 def announced(host: str, port: int) -> None:

@@ -58,7 +58,7 @@ class Serving:
     host: str = "127.0.0.1"
     port: int = 8080  # 0: one that is free
     drain: float = 30.0  # seconds that running calls may go on after the first signal
-    notice: float = 0.0  # seconds that new connections are still taken after readiness has ended
+    notice: float = 0.0  # seconds that new connections are still taken after readiness has ended, while calls run
     limits: Limits = field(default_factory=Limits)
 
 
@@ -140,12 +140,15 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Readiness has ended: takes no more connections, lets calls finish, then ends them."""
-        await self._until(self._forced, self.serving.notice)
+        now = asyncio.get_running_loop().time
+        ends = now() + self.serving.drain
+        notice = min(self.serving.notice, self.serving.drain)
+        await self._until(lambda: self.force_exit or not self.server_state.tasks, notice)
         for listener in self.servers:
             listener.close()
         for connection in self._connections():
             connection.shutdown()
-        await self._until(self._done_or_forced, self.serving.drain)
+        await self._until(self._done_or_forced, ends - now())
         if not self._done():
             for connection in self._connections():
                 connection.cut()
@@ -172,9 +175,6 @@ class Server(uvicorn.Server):
     def _said(self) -> bool:
         buffered = any(connection.transport.get_write_buffer_size() for connection in self._connections())
         return not self.server_state.tasks and not buffered
-
-    def _forced(self) -> bool:
-        return self.force_exit
 
     def _done_or_forced(self) -> bool:
         return self.force_exit or self._done()

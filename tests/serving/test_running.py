@@ -138,6 +138,13 @@ def test_readiness_ends_before_the_listening() -> None:
         eventually(server.refuses)
 
 
+def test_who_has_no_calls_waits_for_nobody() -> None:
+    with running(notice=60) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5):
+        assert server.ask(b"/").status == 200  # a later connection: the other one has been taken by now
+        server.popen.send_signal(signal.SIGTERM)
+        assert server.popen.wait(5) == 0
+
+
 def test_calls_that_do_not_finish_in_time_are_told_so() -> None:
     with running(drain=0.2) as server, server.client(b"/stream") as stream, server.client(b"/wait") as waiting:
         stream.until(b"data: 1\n\n")
