@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 from typing import Final
 
@@ -34,6 +35,7 @@ class Flight:
         self.joinable = True
         self.answer: Answered | None = None  # once its head is there
         self.whole: bytes | None = None  # once it is complete
+        self._headed = inf  # when the head was there (perf_counter)
         self._failure: SluiceError | None = None
         self._over = False  # nothing more will come for the readers
         self._batches: list[bytes] = []
@@ -61,7 +63,7 @@ class Flight:
             while not self._over and not self._ready(call):
                 await self._heard(call)
             self._told(call)
-            call.trace.waited += min(perf_counter() - asked, self.call.trace.waited - waited)
+            call.trace.waited += self._waited(asked, waited)
             if self.answer is None or not self._ready(call):
                 raise self._broken()
             return self._copy(call, self.answer)
@@ -75,6 +77,12 @@ class Flight:
     def _ready(self, call: Call) -> bool:
         """Whether there is what this call's answer can begin with."""
         return self.answer is not None and (self.whole is not None or (call.stream and self.call.stream))
+
+    def _waited(self, asked: float, before: float) -> float:
+        """Seconds of a wait that were the upstream's: of those until its head what our own call says, then all."""
+        now = perf_counter()
+        headed = max(asked, min(self._headed, now))
+        return min(headed - asked, self.call.trace.waited - before) + now - headed
 
     def _copy(self, call: Call, answer: Answered) -> Copy:
         kind = b"text/event-stream" if call.stream else b"application/json"
@@ -158,6 +166,7 @@ class Flight:
     async def _fly(self, send: Send, landed: Landed) -> None:
         try:
             self.answer = answer = await send(self.call)
+            self._headed = perf_counter()
             try:
                 if answer.body is not None:
                     await self._complete(answer.body, landed)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ from tests.doubles.faults import (
     Status,
 )
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.pacing import Paced
 from tests.doubles.words import Said, ToolCall
 from tests.running import Running, sluice, wait_for
 
@@ -397,6 +399,22 @@ def test_the_wait_of_one_who_leaves_is_not_our_overhead(proxy: Running, east: Op
     wait_for(lambda: proxy.metric("sluice_client_disconnects_total"))
     assert proxy.metric("sluice_overhead_seconds_sum") < 0.25
     east.release()
+
+
+def test_a_whole_answer_that_waits_for_a_stream_waits_for_its_upstream(proxy: Running, east: OpenAIDouble) -> None:
+    east.script(Paced(0.01))
+    body = HELLO | {"model": "kept/gpt-4o"}
+    with proxy.client() as client, client.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as first:
+        begun = first.iter_raw()
+        next(begun)
+        with ThreadPoolExecutor() as pool:
+            whole = pool.submit(proxy.chat, body)
+            for _ in begun:
+                pass
+            answer = whole.result(10)
+    assert answer.headers["x-sluice-cache"] == "shared"
+    ours, upstreams = map(float, re.findall("dur=([0-9.]+)", answer.headers["server-timing"]))
+    assert ours < upstreams
 
 
 def test_a_reload_keeps_what_is_kept(proxy: Running, east: OpenAIDouble) -> None:
