@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 
 from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog, timeout
@@ -112,6 +112,7 @@ class Dispatch:
         """One target, and a second beside it where the first is slow."""
         orders, racers = [order], [asyncio.create_task(self._race(run, order))]
         winner: Outcome | None = None
+        trace, asked, waited = run.call.trace, perf_counter(), run.call.trace.waited
         try:
             await asyncio.wait(racers, timeout=hedge.after)
             if not racers[0].done() and run.budget.spend(monotonic(), hedge.budget) and (other := run.next_order()):
@@ -122,6 +123,7 @@ class Dispatch:
         finally:
             for racer in racers:
                 await _let_go(racer, winner)
+            trace.waited = min(trace.waited, waited + perf_counter() - asked)  # for both at the same time
 
     async def _race(self, run: Run, order: Order) -> Outcome:
         """The tries at one target by a clock of their own, since another target is waited for at the same time."""
@@ -159,12 +161,16 @@ class Dispatch:
             wait = Backoff(retry.backoff, retry.max_backoff).wait(tried, failure.retry_after)
             if wait is None or wait >= clock.left or not run.budget.spend(monotonic()):
                 return failure
-            await asyncio.sleep(wait)
-            run.call.trace.waited += wait
+            asked = perf_counter()
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                run.call.trace.waited += perf_counter() - asked
         raise AssertionError("a route allows at least one attempt")
 
     async def _entered(self, gate: Gate, call: Call, breaker: Breaker, admitted: Pass) -> SluiceError | None:
         """Waits for a place within the upstream's bounds; why there was none."""
+        asked = perf_counter()
         try:
             await gate.enter(call.tenant or "")
         except BaseException as full:
@@ -172,6 +178,8 @@ class Dispatch:
             if isinstance(full, SluiceError):
                 return full
             raise
+        finally:
+            call.trace.waited += perf_counter() - asked
         return None
 
     def blank(self, failure: SluiceError) -> None:

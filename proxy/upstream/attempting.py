@@ -186,7 +186,8 @@ class Attempt:
 
     async def _head(self, stream: EventStream, hold: Hold) -> bytes:
         """The first events: as many as are to be held."""
-        head, size, asked = [], 0, perf_counter()
+        head, size = [], 0
+        self.asked = perf_counter()
         async for batch in stream:
             head.append(batch)
             size += len(batch)
@@ -194,7 +195,7 @@ class Attempt:
                 break
             if size > MAX_WHOLE:
                 raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
-        self.call.trace.waited += perf_counter() - asked
+        self.waited()
         return b"".join(head)
 
     def _watch(self, streamed: bool) -> Watch:
@@ -224,7 +225,7 @@ class Attempt:
         return response.headers if 200 <= status < 300 else None
 
     def waited(self) -> None:
-        """The wait for an answer's head is over, however it ended."""
+        """The wait that began with `asked` is over, however it ended."""
         if self.asked:
             self.call.trace.waited += perf_counter() - self.asked
             self.asked = 0.0
