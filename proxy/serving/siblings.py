@@ -14,7 +14,7 @@ from proxy.instruments import Instruments, Snapshot
 from proxy.providers.contract import Model
 
 _PATIENCE: Final = 0.5  # seconds that a sibling has to tell its numbers
-_SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost
+_SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost, unless it was scraped
 
 log = logging.getLogger("sluice")
 
@@ -50,7 +50,11 @@ class Siblings:
         _write(self.folder / f"{self.name}.json", self.instruments.snapshot())
 
     async def gather(self) -> list[Snapshot]:
-        """The numbers of every other worker: of those that live as they are now, of others as they were at last."""
+        """The numbers of every other worker: of those that live as they are now, of others as they were at last.
+
+        What Prometheus is told of a worker is saved first, this one's own too: a counter that its end made fall would
+        be taken for one that began anew, and all it had counted for calls of just now.
+        """
         found = []
         for saved in self.folder.glob("*.json"):
             name = saved.stem
@@ -62,6 +66,7 @@ class Siblings:
         for sock in self.folder.glob("*.sock"):
             if sock.stem not in asked and sock.stem != self.name and (numbers := await self._ask(sock.stem)):
                 found.append(numbers)
+        self.save()
         return found
 
     async def _ask(self, name: str) -> Snapshot | None:
@@ -76,6 +81,7 @@ class Siblings:
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.save()
         writer.write(orjson.dumps(self.instruments.snapshot()))
         await writer.drain()
         writer.close()

@@ -145,7 +145,6 @@ def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served
     for _ in range(40):
         served.call()
     wait_for(lambda: served.counted() == before + 40)
-    time.sleep(2.5)  # the numbers are saved every two seconds
     victim = max(served.workers())
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(served.workers() - {victim}) == 2 and all(map(listens, served.workers())), 20)
