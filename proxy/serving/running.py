@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from proxy.serving.limits import Limits
 from proxy.serving.listening import BACKLOG, CannotListen, listen
 from proxy.serving.protocol import SluiceProtocol
+from proxy.serving.workers import TO_DRAIN
 
 GRACE: Final = 1.0
 """Seconds that calls have to end in when their time is over: enough to write an error event."""
@@ -127,15 +128,19 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGTERM and SIGINT end the server, gently and then at once; SIGHUP reloads. The exit code stays ours."""
+        """SIGTERM and SIGINT end the server, gently and then at once; SIGHUP reloads. The exit code stays ours.
+
+        A parent of several workers has a signal of its own to begin the end.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(TO_DRAIN, self._begin_to_end)
         loop.add_signal_handler(signal.SIGHUP, self.hooks.on_reload)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGINT, TO_DRAIN, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -162,6 +167,10 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         else:
+            self._begin_to_end()
+
+    def _begin_to_end(self) -> None:
+        if not self.should_exit:
             self.should_exit = True
             self.drain.begin()
             self.hooks.on_drain()

@@ -18,6 +18,9 @@ from proxy.serving.listening import CannotListen, listen
 ENVIRONMENT: Final = "SLUICE_WORKER"
 """What a worker finds in its environment: "INDEX:FD,FD:PARENT:FOLDER" (its number, listening sockets, who started it,
 the shared folder)."""
+TO_DRAIN: Final = signal.SIGUSR1
+"""Begins a worker's end, however often it comes. A second SIGTERM would cut its calls, and where all processes are sent
+one (Ctrl-C, systemd) the parent's would be the second."""
 _SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
 _LONGEST_PAUSE: Final = 30.0
 _TICK: Final = 0.1
@@ -132,7 +135,8 @@ class Supervisor:
         """Ends every worker: gently; at once on a second signal, or when their time is over."""
         for sock in sockets:
             sock.close()
-        self._tell(signal.SIGTERM)
+        time.sleep(_TICK)  # whoever signals all of us has done so by then
+        self._tell(TO_DRAIN)
         ends = time.monotonic() + self.drain + 5.0
         hurried = False
         while any(worker.process is not None and worker.process.poll() is None for worker in self._workers):

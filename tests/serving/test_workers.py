@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -19,6 +20,7 @@ import orjson
 import pytest
 
 from proxy.serving.workers import Place, place_of
+from tests.doubles.faults import Held
 from tests.doubles.openai import OpenAIDouble
 from tests.running import wait_for
 
@@ -40,6 +42,7 @@ class Served:
     """A supervisor and its workers."""
 
     process: subprocess.Popen[str]
+    east: OpenAIDouble
     url: str
     lines: list[str] = field(default_factory=list)
 
@@ -87,9 +90,10 @@ def serving() -> Iterator[Served]:
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
             cwd=folder,
             stderr=subprocess.PIPE,
+            start_new_session=True,
             text=True,
         )
-        made = Served(process, "")
+        made = Served(process, east, "")
         reader = threading.Thread(target=read, args=(process, made.lines))
         reader.start()
         try:
@@ -168,6 +172,20 @@ def test_sigterm_ends_all_with_exit_code_0(served: Served) -> None:  # the last 
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(15) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_signal_to_all_of_them_at_once_lets_calls_finish() -> None:
+    """As Ctrl-C and systemd send it."""
+    with serving() as served, ThreadPoolExecutor() as pool:
+        served.east.script(Held())
+        running = pool.submit(served.call)
+        wait_for(lambda: served.east.calls)
+        os.killpg(served.process.pid, signal.SIGTERM)
+        wait_for(lambda: "".join(served.lines).count("draining") == 2)
+        time.sleep(0.5)  # the parent has told them too by now, which nothing shows
+        served.east.release()
+        assert running.result(10) == "east"
+        assert served.process.wait(10) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
