@@ -16,7 +16,7 @@ KEPT: Final = 4096  # bytes of what the child said last, to tell why it ended
 FIRST_PAUSE: Final = 0.5  # seconds before it is started again; doubles up to
 LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 60.0  # seconds after which an end counts as the first again
-GRACE: Final = 3.0  # seconds to end in after SIGTERM
+GRACE: Final = 3.0  # seconds to end in after its standard input did
 
 _PROGRAM: Final = "proxy.upstream.llama"
 _ROOT: Final = str(Path(__file__).parents[2])  # where the child finds this package, however we found it
@@ -108,6 +108,8 @@ class EmbeddedModel:
             status = await child.wait()
             return await said or f"it ended with status {status}"
         finally:
+            if self.state == "starting" and child.returncode is None:
+                child.kill()  # it has nothing to finish, and looks at its input only when it is there
             await _ended(child)
             await said
 
@@ -132,7 +134,8 @@ async def _ended(child: Process) -> None:
     """Asks it to end, then makes it."""
     if child.returncode is not None:
         return
-    child.terminate()
+    assert child.stdin is not None
+    child.stdin.close()
     try:
         async with asyncio.timeout(GRACE):
             await child.wait()

@@ -25,6 +25,8 @@ def main() -> None:
     asked.add_argument("--parent", required=True, type=int)
     said = asked.parse_args()
     end_with(said.parent, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of us by Ctrl-C and systemd, while calls may finish
+        signal.signal(number, signal.SIG_IGN)
     ready = os.dup(1)
     os.dup2(2, 1)  # whatever llama.cpp prints is its log
     server = xllamacpp.Server(parameters(said.model, said.alias, said.port, said.threads))

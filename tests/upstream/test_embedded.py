@@ -64,6 +64,9 @@ def test_it_answers_and_comes_back_after_it_was_killed(run: Run) -> None:
             await until(lambda: model.state == "ready")
             assert "4" in await answer(model)
             (child,) = children()
+            os.kill(child, signal.SIGINT)  # as Ctrl-C sends it to all, while running calls may finish
+            os.kill(child, signal.SIGTERM)
+            assert await answer(model) and children() == [child]
             base = model.base
             os.kill(child, signal.SIGKILL)
             await until(lambda: model.state.startswith("failed: "))
