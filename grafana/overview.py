@@ -290,7 +290,7 @@ UPSTREAMS: Final = Row(
         Panel(
             "state-timeline",
             "Health",
-            "What each upstream said when its catalogue was last asked for.",
+            "down: the catalogue could not be fetched, or the upstream refuses our key.",
             (Query(f"min by (upstream) ({select(UP)})", "{{upstream}}"),),
             Look("none", words=HEALTH, least=None),
         ),

@@ -171,7 +171,7 @@ ALERTS: Final = (
         "5m",
         "warning",
         "The upstream {{ $labels.upstream }} does not answer",
-        "Its catalogue could not be fetched for five minutes. Routes with a later target fall back.",
+        "For five minutes its catalogue was not to be had or it refused our key. Routes with a later target fall back.",
     ),
     Alert(
         "SluiceUpstreamFailing",

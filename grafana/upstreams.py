@@ -28,7 +28,7 @@ NOW: Final = Row(
         Panel(
             "stat",
             "Health",
-            "What it said when its catalogue was last asked for.",
+            "down: its catalogue could not be fetched, or it refuses our key.",
             (Query(f"min({select(UP, ONE_UPSTREAM)})"),),
             Look("none", words=HEALTH, steps=((None, "red"), (1, "green"))),
             4,
