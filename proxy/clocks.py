@@ -7,6 +7,7 @@ from typing import Final, Literal
 from proxy.errors import SluiceError
 
 TICK: Final = 0.01  # seconds between two looks at the clocks
+LATE: Final = 0.1  # seconds that a look may be late before what came in the meantime is read first
 
 ClockName = Literal["connect", "first_token", "idle", "whole", "total", "queue"]
 
@@ -21,6 +22,8 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._clocks: set[Clock] = set()
         self._ticking = False
+        self._due = 0.0  # when the next look is due
+        self._spared = False  # the last look came too late to judge anybody
 
     def clock(self, total: float, ends_as: ClockName = "total") -> "Clock":
         """A clock. `total`: seconds until every wait is over, `ends_as`: what that deadline is called."""
@@ -28,7 +31,7 @@ class Watchdog:
         self._clocks.add(clock)
         if not self._ticking:
             self._ticking = True
-            self._loop.call_later(TICK, self._tick)
+            self._look_later()
         return clock
 
     def forget(self, clock: "Clock") -> None:
@@ -37,12 +40,19 @@ class Watchdog:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for clock in [clock for clock in self._clocks if clock.at is not None and clock.at <= now]:
-            clock.expire()
+        # If it was we who stood still, what came meanwhile may lie unread: one turn of the loop for that, but no more.
+        self._spared = not self._spared and now - self._due > LATE
+        if not self._spared:
+            for clock in [clock for clock in self._clocks if clock.at is not None and clock.at <= now]:
+                clock.expire()
         if self._clocks:
-            self._loop.call_later(TICK, self._tick)
+            self._look_later()
         else:
             self._ticking = False
+
+    def _look_later(self) -> None:
+        self._due = self._loop.time() + TICK
+        self._loop.call_later(TICK, self._tick)
 
 
 class Clock:

@@ -1,9 +1,12 @@
 """Deadlines end the waits they were set for, say which one passed, and are never taken for a caller who leaves."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from time import sleep
 
 import pytest
+import uvloop
 
 from proxy.clocks import Clock, ClockName, Watchdog, timeout
 
@@ -64,6 +67,26 @@ def test_a_wait_that_ends_in_time_is_left_alone_for_ever() -> None:
         assert task.cancelling() == 0
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_what_came_while_the_process_stood_still_is_in_time(sent: bool) -> None:
+    async def run() -> str:
+        loop, clock = asyncio.get_running_loop(), Watchdog().clock(9)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+
+            def stand_still() -> None:
+                if sent:
+                    theirs.send(b"x")
+                sleep(0.3)
+
+            loop.call_later(0.02, stand_still)
+            return await waited(clock, "idle", 0.1, lambda: loop.sock_recv(ours, 1))
+
+    for started in (asyncio.run, uvloop.run):
+        assert started(run()) == ("done" if sent else "idle")
 
 
 def test_a_caller_who_leaves_is_no_deadline() -> None:
