@@ -15,6 +15,7 @@ from proxy.reply import DIRECT, BrokenOff, Direct, Flowing, Reply
 PING = b": ping\n\n"
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _NO_BUFFERING = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_TOLD_LATER = frozenset((b"x-sluice-upstream", b"x-sluice-model", b"x-sluice-attempts", b"server-timing"))
 
 
 class Responder:
@@ -73,7 +74,7 @@ class Responder:
             if not (value(reply.headers, b"content-type") or b"").startswith(b"text/event-stream"):
                 self._events = False
                 self.close()
-            await self._head(reply.status, reply.headers)
+            await self._head(reply.status, [*reply.headers, *_NO_BUFFERING, *receipt(self._call)])
         direct: Direct | None = self._scope.get(DIRECT)
         if direct is not None and isinstance(stream, Flowing):
             self._flows = stream
@@ -92,7 +93,7 @@ class Responder:
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
-        lines = [*headers, *_NO_BUFFERING, *receipt(self._call), *self._scope.get("sluice.extra", ())]
+        lines = [*headers, *self._scope.get("sluice.extra", ())]
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     async def _body(self, data: bytes, more: bool) -> None:
@@ -119,7 +120,8 @@ class Responder:
 
     async def _comment(self) -> None:
         if not self.started:
-            await self._head(200, [_EVENT_STREAM])
+            known = [line for line in receipt(self._call) if line[0] not in _TOLD_LATER]  # nobody has answered yet
+            await self._head(200, [_EVENT_STREAM, *_NO_BUFFERING, *known])
         await self._body(PING, more=True)
 
 

@@ -149,7 +149,9 @@ def test_a_head_that_had_to_leave_early_is_followed_by_who_answered() -> None:
     sent.check()
     assert sent.body.startswith(PING)
     assert b": sluice upstream=east model=gpt-4o attempts=east:200\n\ndata: 1\n\n" in sent.body
-    assert dict(sent.head())[b"content-type"].startswith(b"text/event-stream")
+    head = sent.head()
+    assert head[b"content-type"].startswith(b"text/event-stream") and head[b"x-sluice-route"] == b"gpt-"
+    assert not {b"x-sluice-upstream", b"x-sluice-model", b"x-sluice-attempts", b"server-timing"} & head.keys()
     broken = replied(BROKEN, ping=0.03, before=0.05)
     assert b": sluice upstream=east" in broken.body
     assert b"upstream_truncated" in broken.body
