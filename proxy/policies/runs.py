@@ -43,6 +43,7 @@ class Run:
     _refused: SluiceError | None = field(default=None, init=False)
     _failed: SluiceError | None = field(default=None, init=False)
     _failed_at: Target | None = field(default=None, init=False)
+    _changed: tuple[str, ...] = field(default=(), init=False)  # what was done to the call for that target
 
     def __post_init__(self) -> None:
         self.policies = self.choice.route.policies
@@ -74,7 +75,7 @@ class Run:
         if failure.code == "upstream_timeout_total":
             raise failure
         if self._failed is None:
-            self._failed, self._failed_at = failure, target
+            self._failed, self._failed_at, self._changed = failure, target, self.call.trace.changes
         if failure.code == "context_length_exceeded":
             most = self.prepared.context(target)
             self.left = deque(each for each in self.left if most and (self.prepared.context(each) or 0) > most)
@@ -86,7 +87,8 @@ class Run:
         cause = self._failed or self._refused
         assert cause is not None, "a route has at least one target"
         if self._failed_at is not None:
-            self.call.trace.upstream, self.call.trace.model = self._failed_at.upstream, self._failed_at.model
+            trace, target = self.call.trace, self._failed_at
+            trace.upstream, trace.model, trace.changes = target.upstream, target.model, self._changed
         if cause.code.startswith("upstream_") and cause.retry_after is None:
             cause.should_retry = False  # trying again at once cannot help
         return cause

@@ -54,7 +54,9 @@ class Dispatch:
         hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
         try:
-            run = Run(call, choice, self.helpers.prepare(call, choice.route), clock, self._budget(choice.route))
+            prepared = self.helpers.prepare(call, choice.route)
+            call.trace.changes = prepared.changes  # those of the rules hold for errors too
+            run = Run(call, choice, prepared, clock, self._budget(choice.route))
             while True:
                 order = run.next_order()
                 if order is None:
@@ -233,7 +235,9 @@ class Visit:
             self.ends(None, False, attempt.status)
             raise error
         self.dispatch.blank(failure)
-        self.run.call.trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
+        trace = self.run.call.trace
+        trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
+        trace.changes = self.run.prepared.changes + attempt.changes
         self.ends(failure, True, attempt.status)
         return failure
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.doubles.faults import ErrorIn200
+from tests.doubles.faults import ErrorIn200, Status
 from tests.doubles.oddities import BOM, CRLF, Comments, EventsCutAt, Fields, Raw
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
@@ -123,6 +123,13 @@ def test_every_rule_on_the_way_out(proxy: Running, east: OpenAIDouble, stream: b
         "header set x-project",
         "header remove x-stainless-os",
     ]
+
+
+def test_an_error_has_the_receipt_too(proxy: Running, east: OpenAIDouble) -> None:
+    changes = proxy.chat(ASKED).headers["x-sluice-changes"]
+    east.script(Status(400))
+    refused = proxy.chat(ASKED)
+    assert (refused.status_code, refused.headers["x-sluice-changes"]) == (400, changes)
 
 
 def test_the_receipt_lists_only_what_happened(proxy: Running, east: OpenAIDouble) -> None:
