@@ -272,7 +272,7 @@ async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Tas
         for racer in racers:
             if racer in done and isinstance(outcome := racer.result(), Wire):
                 return outcome
-    for order, racer in zip(orders[1:], racers[1:], strict=True):
+    for order, racer in zip(orders, racers, strict=True):  # in the route's order, not in that of the race
         outcome = racer.result()
         if isinstance(outcome, SluiceError):
             run.failed(outcome, order.target)

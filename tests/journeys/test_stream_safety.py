@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -17,6 +18,8 @@ from tests.doubles.faults import (
     Status,
 )
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.server import Double
+from tests.doubles.wire import Answer, Hold, Received
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
@@ -145,6 +148,26 @@ def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
         assert fast.headers["x-sluice-attempts"] == "east:200"
         assert proxy.app.metrics.dispatched.told() == proxy.app.upstreams.sent.told()
         wait_for(lambda: proxy.metric("sluice_in_flight") == 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [(500, 503, ("upstream_error", "east")), (400, 500, ("client_invalid_request", "east"))],
+)
+def test_of_a_race_that_nobody_wins_the_first_target_tells_why(first: int, second: int, told: tuple[str, str]) -> None:
+    with running("live") as (proxy, east, west):
+
+        def late(double: Double, request: Received) -> Answer:
+            return replace(Status(first)(double, request), before=(Hold(),))
+
+        def meanwhile(double: Double, request: Received) -> Answer:
+            east.release()
+            return Status(second)(double, request)
+
+        east.always, west.always = late, meanwhile
+        answer = proxy.chat(BODY | {"model": "hedged-x", "stream": False})
+        assert (answer.json()["error"]["code"], answer.headers["x-sluice-upstream"]) == told
+        assert west.calls
 
 
 def test_a_full_upstream_lets_others_wait_and_refuses_the_rest() -> None:
