@@ -168,10 +168,10 @@ class EventStream(Flowing):
         except SluiceError as failure:
             raise self._broken(failure) from None
         except httpx.HTTPError as error:
-            return self._cut(error)
+            return self._cut(translated(error))
         except asyncio.CancelledError:
             if name := clock.caught():
-                raise self._broken(timeout(name)) from None
+                return self._cut(timeout(name))
             raise
         self._stop()
         raise StopAsyncIteration
@@ -193,10 +193,10 @@ class EventStream(Flowing):
         if isinstance(self._source, Body):
             self._source.pass_to(None)
 
-    def _cut(self, error: httpx.HTTPError) -> bytes:
-        """The bytes that end a stream whose connection broke behind a complete answer. Raises where it is not one."""
+    def _cut(self, failure: SluiceError) -> bytes:
+        """The bytes that end a stream broken off or silent behind a complete answer. Raises where it is not one."""
         if not self.watch.complete or isinstance(self.watch, RawWatch):
-            raise self._broken(translated(error)) from None
+            raise self._broken(failure) from None
         try:
             return self._last()
         except SluiceError as failure:

@@ -247,6 +247,16 @@ def test_silence_is_measured_from_the_last_push(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("flows", [True, False])
+def test_silence_behind_the_finish_ends_a_complete_answer(run: Run, flows: bool) -> None:
+    async def main() -> None:
+        async with at(saying(*chunked(*STREAM[:9], FINISH), 9.0), IDLE) as place:
+            seen = await place.seen(Seen(), flows)
+            assert (seen.got, seen.failure) == (b"".join(STREAM[:9]) + FINISH + DONE, "")
+
+    run(main())
+
+
 def test_bytes_that_are_no_event_yet_are_no_silence(run: Run) -> None:
     async def main() -> None:
         slowly = [step for byte in cut(text("slow"), 12) for step in (byte, 0.07)]
