@@ -40,6 +40,9 @@ def says_event_stream(headers: Headers) -> bool:
 
 
 def carries_json(headers: Headers) -> bool:
-    """Whether a body of this content type is to be looked into."""
+    """Whether a body of this content type is to be looked into: JSON, or a page, which is nobody's answer."""
     kind = value(headers, b"content-type") or b""
-    return kind == b"application/json" or (b"json" in kind.lower() and not carries_events(headers))
+    if kind == b"application/json":
+        return True
+    kind = kind.lower()
+    return kind.startswith(b"text/html") or (b"json" in kind and not kind.startswith(_EVENT_TYPES))

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.doubles.faults import HtmlIn200
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
@@ -228,6 +229,17 @@ def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
     east.script(Events(b"AAAA", Wait(0.05), Cut("reset"), kind="audio/mpeg"))
     with pytest.raises(httpx.RemoteProtocolError):
         proxy.chat(asked, "/v1/audio/speech")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", ["completions", "embeddings", "responses", "images/generations", "audio/speech"])
+def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream: bool) -> None:
+    proxy, east, west = place
+    east.script(HtmlIn200())
+    west.script(lambda double, request: json_answer({"choices": [{"text": "x", "finish_reason": "stop"}]}))
+    answer = proxy.chat({"model": "both/m", "input": "Hi.", "prompt": "Hi.", "stream": stream}, f"/v1/{endpoint}")
+    assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
+    assert "html" not in answer.text
 
 
 @pytest.mark.parametrize(

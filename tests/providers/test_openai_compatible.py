@@ -83,6 +83,9 @@ def test_a_whole_answer_passes_byte_for_byte(body: bytes) -> None:
 
 def test_an_answer_that_is_no_json_by_nature_passes() -> None:
     assert PROVIDER.whole(order(PROVIDER, base=BASE, endpoint="audio/speech"), b"ID3") == b"ID3"
+    for body in (b"<html>hello</html>", b'{"error":{"message":"x"}}'):
+        with pytest.raises(SluiceError):
+            PROVIDER.whole(order(PROVIDER, base=BASE, endpoint="audio/speech"), body)
 
 
 @pytest.mark.parametrize(
