@@ -84,14 +84,19 @@ class System:
 
     def in_messages(self, body: bytes, messages: Any) -> bytes:
         """The body of a chat, whose `messages` are parsed, with the change; a message is put first if none has it."""
-        if not isinstance(messages, list) or (span := find(body, _MESSAGES)) is None:
+        if not isinstance(messages, list):
             return body
-        for index, message in enumerate(messages):
-            if isinstance(message, dict) and message.get("role") in ("system", "developer"):
-                item = children(body, span[0], index + 1)[index]
-                had = body[item.start : item.end]
-                new = self._joined(had, _CONTENT, message.get("content"))
-                return body if new is had else body[: item.start] + new + body[item.end :]
+        ours = [index for index, message in enumerate(messages) if _is_system(message)]
+        if self.how == "replace":
+            for index in reversed(ours[1:]):
+                body = compile_remove(f"messages.{index}")(body)
+        if (span := find(body, _MESSAGES)) is None:
+            return body
+        if ours:
+            item = children(body, span[0], ours[0] + 1)[ours[0]]
+            had = body[item.start : item.end]
+            new = self._joined(had, _CONTENT, messages[ours[0]].get("content"))
+            return body if new is had else body[: item.start] + new + body[item.end :]
         start = span[0] + 1
         return body[:start] + self.message + (b"," if messages else b"") + body[start:]
 
@@ -177,6 +182,10 @@ class RequestRules:
                 headers = [line for line in headers if line[0] != name]
                 changes.append(f"header remove {name.decode('latin-1')}")
         return headers
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("system", "developer")
 
 
 def _with_system(system: System, body: bytes, fields: Mapping[str, Any] | None, endpoint: str) -> bytes:

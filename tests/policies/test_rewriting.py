@@ -116,6 +116,18 @@ def test_a_later_system_message_is_the_one_and_other_bytes_stay() -> None:
     assert edited == body.replace(b"caf\\u00e9", b"caf\\u00e9\\n\\nT")
 
 
+def test_no_system_text_of_the_client_is_left_beside_what_replaces_it() -> None:
+    developer = {"role": "developer", "content": PARTS}
+    for messages in (
+        [SYSTEM, USER, SYSTEM, developer],
+        [SYSTEM, developer, USER],
+        [SYSTEM | {"content": "T"}, USER, SYSTEM],
+    ):
+        edited, changes = applied(chat(*messages), RequestRewrite(system=SystemText(replace="T")))
+        assert orjson.loads(edited)["messages"] == [{"role": "system", "content": "T"}, USER]
+        assert changes == ("system replace",)
+
+
 def test_system_sees_the_messages_that_other_rules_left() -> None:
     rewrite = RequestRewrite(rename={"prompts": "messages"}, system=SystemText(prepend="T"))
     edited, changes = applied(b'{"prompts":[{"role":"system","content":"s"}]}', rewrite)
