@@ -176,7 +176,8 @@ class Attempt:
             self._note_usage(body)
             if self.call.endpoint not in _CHAT_LIKE:
                 return self._wire(headers, body)
-            return self._wire([*_without_type(headers), _EVENTS], None, as_stream(body))
+            events = self._watch(True).see(as_stream(body))  # without the usage that nobody asked for
+            return self._wire([*_without_type(headers), _EVENTS], None, events)
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
         return self._wire(headers, None, await self._head(stream, hold), stream)

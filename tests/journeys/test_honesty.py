@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.doubles.faults import HtmlIn200
+from tests.doubles.oddities import WholeForStream
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
@@ -128,6 +129,15 @@ def test_a_whole_answer_without_a_finish_gets_none_as_a_stream(place: Place) -> 
     assert proxy.chat({"model": "east/m", "messages": []}).json() == cut  # asked whole, it passes as it came
 
 
+@pytest.mark.parametrize("options", [None, {"include_usage": False}, {"include_usage": True}])
+def test_a_whole_answer_as_a_stream_has_the_usage_event_that_was_asked_for(place: Place, options: Any) -> None:
+    proxy, east, _ = place
+    east.script(WholeForStream())
+    answer = ask(proxy, stream_options=options)
+    assert code(answer) == ""
+    assert ('"choices":[],"usage"' in answer.text) is bool(options and options["include_usage"])
+
+
 def test_an_answer_with_a_hole_is_not_kept_and_half_signs_are_no_hole(place: Place) -> None:
     proxy, east, _ = place
     halves = [b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n',
@@ -220,17 +230,6 @@ def test_who_leaves_with_the_last_event_has_had_it_all(place: Place) -> None:
     assert proxy.metric("sluice_client_disconnects_total") == left
 
 
-def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
-    proxy, east, _ = place
-    asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy", "stream": True}
-    east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
-    answer = proxy.chat(asked, "/v1/audio/speech")
-    assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
-    east.script(Events(b"AAAA", Wait(0.05), Cut("reset"), kind="audio/mpeg"))
-    with pytest.raises(httpx.RemoteProtocolError):
-        proxy.chat(asked, "/v1/audio/speech")
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("endpoint", ["completions", "embeddings", "responses", "images/generations", "audio/speech"])
 def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream: bool) -> None:
@@ -240,6 +239,17 @@ def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream
     answer = proxy.chat({"model": "both/m", "input": "Hi.", "prompt": "Hi.", "stream": stream}, f"/v1/{endpoint}")
     assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
     assert "html" not in answer.text
+
+
+def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
+    proxy, east, _ = place
+    asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy", "stream": True}
+    east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
+    answer = proxy.chat(asked, "/v1/audio/speech")
+    assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
+    east.script(Events(b"AAAA", Wait(0.05), Cut("reset"), kind="audio/mpeg"))
+    with pytest.raises(httpx.RemoteProtocolError):
+        proxy.chat(asked, "/v1/audio/speech")
 
 
 @pytest.mark.parametrize(
