@@ -87,7 +87,8 @@ class Router:
     def _resolve(self, model: str) -> Choice:
         routes = self.matching(model)
         if not routes and model.startswith("persona/"):
-            hint = nearest(model, self.names())
+            personas = [name[8:] for name in self.names() if name.startswith("persona/")]
+            hint = nearest(model[8:], personas)
             raise SluiceError("model_not_found", f"There is no persona {model[8:]!r}.{hint}", param="model")
         if not routes:
             raise SluiceError(

@@ -154,5 +154,6 @@ def test_a_routing_test_says_what_is_wrong() -> None:
 
 
 def test_a_persona_that_is_not_there_is_told_as_such() -> None:
-    with pytest.raises(SluiceError, match="There is no persona 'pirat'"):
-        router(route("persona/pirate", exact=True)).resolve("persona/pirat")
+    table = Router([route("persona/pirate", exact=True)], lambda: None, lambda: ["gpt-4o", "persona/pirate"])
+    with pytest.raises(SluiceError, match=r"There is no persona 'pirat'\. Did you mean pirate\?"):
+        table.resolve("persona/pirat")
