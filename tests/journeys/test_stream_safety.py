@@ -1,9 +1,13 @@
 """What becomes of a stream whose upstream breaks: an error event, a continuation, or an answer held until it is whole."""
 
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from time import perf_counter, sleep
 
+import httpx
 import orjson
 import pytest
 
@@ -11,9 +15,12 @@ from tests.doubles.faults import (
     CutAfter,
     ErrorEvent,
     FirstTokenAfter,
+    Held,
     HoldAfter,
+    Late,
     NoDone,
     RejectPrefill,
+    Silent,
     StallAfter,
     Status,
 )
@@ -148,6 +155,41 @@ def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
         assert fast.headers["x-sluice-attempts"] == "east:200"
         assert proxy.app.metrics.dispatched.told() == proxy.app.upstreams.sent.told()
         wait_for(lambda: proxy.metric("sluice_in_flight") == 0)
+
+
+def timing(answer: httpx.Response) -> tuple[float, float]:
+    """Milliseconds of the proxy and of the upstream, as the answer says."""
+    said = answer.headers["server-timing"]
+    assert (found := re.fullmatch(r"proxy;dur=([\d.]+), upstream;dur=([\d.]+)", said)), said
+    return float(found[1]), float(found[2])
+
+
+def test_two_that_race_are_waited_for_once() -> None:
+    with running("live") as (proxy, east, west):
+        east.script(Silent(5))
+        west.script(Late(0.4))
+        began = perf_counter()
+        answer = proxy.chat(BODY | {"model": "hedged-x", "stream": False})
+        assert answer.headers["x-sluice-upstream"] == "west"
+        assert 400 < timing(answer)[1] < (perf_counter() - began) * 1000
+        wait_for(lambda: proxy.metric("sluice_overhead_seconds_count") == 1)
+        assert proxy.metric("sluice_overhead_seconds_sum") >= 0
+
+
+def test_the_wait_for_a_place_is_not_the_proxys_own_time() -> None:
+    with OpenAIDouble(key="k") as east, ThreadPoolExecutor() as callers:
+        east.strict = False
+        east.script(Held())
+        place = f"{{provider: openai, base_url: {east.url}, api_key: k, max_in_flight: 1}}"
+        with sluice(f"upstreams: {{east: {place}}}") as proxy:
+            first = callers.submit(proxy.chat, BODY | {"stream": False})
+            wait_for(lambda: east.calls)
+            second = callers.submit(proxy.chat, BODY | {"stream": False})
+            sleep(0.3)  # which it spends before the gate
+            east.release()
+            assert first.result().status_code == 200
+            ours, theirs = timing(second.result())
+            assert ours < theirs
 
 
 @pytest.mark.parametrize(
