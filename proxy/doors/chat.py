@@ -1,5 +1,6 @@
 """The chat page's door: a chat-completions body, or one message in a short form, answered like chat completions."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,9 +38,13 @@ class ChatDoor:
         try:
             self.gateway.admit(call)
             require_json(call.content_type)
-            fill(call, spelled_out(await body_of(scope, receive, self.manners.max_body), self.first_model))
+            body = await body_of(scope, receive, self.manners.max_body)
+            fill(call, spelled_out(body, self.first_model))
         except SluiceError as failure:
             await turn_away(self.gateway, call, failure, scope, send)
+        except asyncio.CancelledError as left:
+            self.gateway.refused(call, left)
+            raise
         else:
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 

@@ -1,5 +1,6 @@
 """The door for Vapi's voice assistants: their custom LLM, and the webhook that Vapi tells of its calls."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -61,6 +62,9 @@ class VapiDoor:
             fill(call, chat_body(body, fields, self.voice.model))
         except SluiceError as failure:
             await turn_away(self.gateway, call, failure, scope, send)
+        except asyncio.CancelledError as left:
+            self.gateway.refused(call, left)
+            raise
         else:
             responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
             await answer(self.gateway, call, responder)

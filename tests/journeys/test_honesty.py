@@ -18,6 +18,7 @@ from tests.running import Running, sluice, wait_for
 CONFIG = """
 server: {{ping: 150ms, cors: ["http://page.example"]}}
 access: {{admin_token: admin-token}}
+vapi: {{secret: voice}}
 upstreams:
   east: {{provider: openai, base_url: {east}, api_key: sk-east, prices: {{priced: {{input: 10, output: 20}}}}}}
   west: {{provider: openai, base_url: {west}, api_key: sk-west}}
@@ -200,15 +201,14 @@ def test_an_upstream_that_refuses_our_key_is_not_well_until_it_takes_it(place: P
     wait_for(lambda: proxy.metric("sluice_upstream_up", upstream="east") == 1)
 
 
-def test_who_leaves_while_sending_is_counted(place: Place) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat", "/vapi/chat/completions"])
+def test_who_leaves_while_sending_is_counted(place: Place, path: str) -> None:
     proxy, _, _ = place
     before = proxy.metric("sluice_client_disconnects_total", phase="admission")
     host, port = proxy.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as leaving:
-        leaving.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"content-length: 100\r\n\r\n{"
-        )
+        lines = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer voice\r\n"
+        leaving.sendall(lines.encode() + b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{")
     wait_for(lambda: proxy.metric("sluice_client_disconnects_total", phase="admission") == before + 1)
 
 
