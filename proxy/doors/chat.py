@@ -38,7 +38,7 @@ class ChatDoor:
         try:
             self.gateway.admit(call)
             require_json(call.content_type)
-            body = await body_of(scope, receive, self.manners.max_body)
+            body = await body_of(scope, receive, self.manners.max_body, call)
             fill(call, spelled_out(body, self.first_model))
         except SluiceError as failure:
             await turn_away(self.gateway, call, failure, scope, send)

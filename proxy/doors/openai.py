@@ -84,7 +84,7 @@ class OpenAIDoor:
     async def _received(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a call whose body is still to come."""
         try:
-            fill(call, await body_of(scope, receive, self.manners.max_body))
+            fill(call, await body_of(scope, receive, self.manners.max_body, call))
         except SluiceError as failure:
             await turn_away(self.gateway, call, failure, scope, send)
         except asyncio.CancelledError as left:

@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, cast
 
 import orjson
@@ -29,9 +30,17 @@ def taken(scope: Scope, limit: int) -> bytes | None:
     return body
 
 
-async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's whole body. Raises client_too_large past `limit` bytes, client_cancelled where the client left."""
-    message = await receive()
+async def body_of(scope: Scope, receive: Receive, limit: int, call: Call | None = None) -> bytes:
+    """The request's whole body. Raises client_too_large past `limit` bytes, client_cancelled where the client left.
+
+    `call`: the time that its client takes to send it is not the call's.
+    """
+    asked = perf_counter()
+    try:
+        message = await receive()
+    finally:
+        if call is not None:
+            call.began += perf_counter() - asked
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) > limit:

@@ -55,7 +55,7 @@ class VapiDoor:
         call = begun(scope, "vapi", "chat/completions")
         try:
             self._admit(call)
-            body = await body_of(scope, receive, self.manners.max_body)
+            body = await body_of(scope, receive, self.manners.max_body, call)
             require_json(call.content_type)
             fields = json_object(body)
             call.session = session_of(fields)

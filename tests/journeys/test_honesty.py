@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from time import sleep
 from typing import Any
 
 import httpx
@@ -239,6 +240,33 @@ def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream
     answer = proxy.chat({"model": "both/m", "input": "Hi.", "prompt": "Hi.", "stream": stream}, f"/v1/{endpoint}")
     assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
     assert "html" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
+def test_a_client_that_sends_slowly_does_not_make_the_proxy_slow(place: Place, path: str) -> None:
+    proxy, _, _ = place
+    body = json.dumps({"model": "east/m", "messages": [{"role": "user", "content": "Hi."}]}).encode()
+    spent = proxy.metric("sluice_overhead_seconds_sum")
+
+    def slowly() -> Iterator[bytes]:
+        yield body[:9]
+        sleep(0.4)
+        yield body[9:]
+
+    with proxy.client() as client:
+        answer = client.post(path, content=slowly(), headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+    assert float(answer.headers["server-timing"].removeprefix("proxy;dur=").partition(",")[0]) < 300
+    counted = proxy.metric("sluice_client_disconnects_total", phase="admission")
+    host, _, port = proxy.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as leaving:
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
+        )
+        leaving.sendall(head.encode() + b"{")
+        sleep(0.4)
+    wait_for(lambda: proxy.metric("sluice_client_disconnects_total", phase="admission") > counted)
+    assert proxy.metric("sluice_overhead_seconds_sum") - spent < 0.3
 
 
 def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
