@@ -145,7 +145,13 @@ def fill(call: Call, body: bytes) -> None:
         require_json(call.content_type)
     for name, value in call.own:
         _note_own(call, name, value)
-    fields = json_object(body)
+    try:
+        fields = json_object(body)
+    except SluiceError:
+        if any(line[0] == b"content-encoding" for line in call.headers):
+            problem = "The request body is encoded; it is taken only as it is, without a content-encoding."
+            raise SluiceError("client_invalid_request", problem, status=415) from None
+        raise
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         problem = "is missing" if model is None else "must be a string that is not empty"

@@ -1,6 +1,7 @@
 """A request is read into a call, or refused with what is wrong with it."""
 
 import asyncio
+import gzip
 import re
 from typing import Any
 
@@ -105,6 +106,12 @@ def test_only_chats_need_messages_and_null_is_no_stream() -> None:
 )
 def test_what_a_web_page_could_post_unasked_is_refused(kind: str) -> None:
     assert refusal(CHAT, content_type=kind).status == 415
+
+
+def test_a_compressed_body_is_told_as_such() -> None:
+    told = refusal(gzip.compress(orjson.dumps(CHAT)), content_encoding="gzip")
+    assert (told.status, told.code) == (415, "client_invalid_request") and "content-encoding" in told.message
+    assert read(CHAT, content_encoding="identity").model == "gpt-4o"
 
 
 @pytest.mark.parametrize("kind", [b"application/json", b"application/json; charset=utf-8", b"Application/JSON ;x"])
