@@ -135,7 +135,7 @@ class ChatWatch:
 class ResponsesWatch:
     """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
 
-    __slots__ = ("complete", "content_at", "done", "last_at", "lingers", "malformed", "usage")
+    __slots__ = ("complete", "content_at", "done", "failed", "last_at", "lingers", "malformed", "usage")
     _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
     def __init__(self) -> None:
@@ -144,6 +144,7 @@ class ResponsesWatch:
         self.complete = False
         self.lingers = False
         self.done = True  # nothing is to be added at the end
+        self.failed: Any = None  # what it says of its failure, where that came before any content
         self.malformed = 0
         self.usage: Usage | None = None
 
@@ -169,6 +170,9 @@ class ResponsesWatch:
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
             self.complete = self.lingers = True
             response = fields.get("response")
+            if self.content_at is None and kind in ("response.failed", "error"):
+                told = response if isinstance(response, dict) else fields
+                self.failed = told.get("error") or fields
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):
                 self.usage = usage_of(usage)

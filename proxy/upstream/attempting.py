@@ -192,6 +192,10 @@ class Attempt:
         async for batch in stream:
             head.append(batch)
             size += len(batch)
+            if isinstance(stream.watch, ResponsesWatch) and (
+                failure := error_in_event({"error": stream.watch.failed})  # none of it has left
+            ):
+                raise failure
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break
             if size > MAX_WHOLE:

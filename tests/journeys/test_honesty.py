@@ -115,6 +115,33 @@ def test_what_stands_behind_the_last_empty_line_is_an_event_or_nothing(place: Pl
     assert events[-1] == "data: [DONE]" and events.count("data: [DONE]") == 1
 
 
+CREATED = sse({"type": "response.created", "response": {"id": "r", "status": "in_progress", "error": None}})
+FAILED = [
+    sse({"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "Too many."}}}),
+    sse({"type": "error", "code": "rate_limit_exceeded", "message": "Too many.", "param": None}),
+]
+SPOKEN = sse({"type": "response.output_text.delta", "delta": "Hi"}), sse({"type": "response.completed", "response": {}})
+
+
+@pytest.mark.parametrize("failed", FAILED)
+def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing_has_left(
+    place: Place, failed: bytes
+) -> None:
+    proxy, east, west = place
+    asked = {"model": "both/m", "input": "Hi.", "stream": True}
+    east.script(Events(CREATED, Wait(0.05), failed))
+    west.script(Events(CREATED, *SPOKEN))
+    answer = proxy.chat(asked, "/v1/responses")
+    assert answer.headers["x-sluice-attempts"] == "east:200,west:200"
+    assert answer.content == b"".join((CREATED, *SPOKEN))
+    east.script(Events(CREATED + failed))
+    refused = proxy.chat(asked | {"model": "east/m"}, "/v1/responses")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "upstream_rate_limited")
+    for before in (CREATED, SPOKEN[0]):  # which have gone out: the client is told in the API's own words
+        east.script(Events(before, Wait(0.05), failed))
+        assert proxy.chat(asked | {"model": "east/m"}, "/v1/responses").content == before + failed
+
+
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
     proxy, east, _ = place
     odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.08))]
