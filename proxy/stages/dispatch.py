@@ -148,7 +148,7 @@ class Dispatch:
             admitted = breaker.admits(monotonic())
             if admitted == "no":
                 return breaker.refusal(target.upstream, target.model, monotonic())
-            if gate is not None and (full := await self._entered(gate, run.call, breaker, admitted)):
+            if gate is not None and (full := await self._entered(gate, run.call, clock, breaker, admitted)):
                 return full
             visit = Visit(self, run, order, clock, admitted)
             visit.gate = gate
@@ -170,17 +170,23 @@ class Dispatch:
                 run.call.trace.waited += perf_counter() - asked
         raise AssertionError("a route allows at least one attempt")
 
-    async def _entered(self, gate: Gate, call: Call, breaker: Breaker, admitted: Pass) -> SluiceError | None:
+    async def _entered(
+        self, gate: Gate, call: Call, clock: Clock, breaker: Breaker, admitted: Pass
+    ) -> SluiceError | None:
         """Waits for a place within the upstream's bounds; why there was none."""
         asked = perf_counter()
+        clock.set("total", clock.left)
         try:
             await gate.enter(call.tenant or "")
         except BaseException as full:
             breaker.abandoned(admitted)
             if isinstance(full, SluiceError):
                 return full
+            if isinstance(full, asyncio.CancelledError) and (passed := clock.caught()):
+                return timeout(passed)
             raise
         finally:
+            clock.clear()
             call.trace.waited += perf_counter() - asked
         return None
 

@@ -176,6 +176,22 @@ def test_two_that_race_are_waited_for_once() -> None:
         assert proxy.metric("sluice_overhead_seconds_sum") >= 0
 
 
+def test_the_time_for_the_call_goes_on_while_it_waits_for_a_place() -> None:
+    with OpenAIDouble(key="k") as east, ThreadPoolExecutor() as callers:
+        east.strict = False
+        east.script(Held())
+        place = f"{{provider: openai, base_url: {east.url}, api_key: k, max_in_flight: 1, max_wait: 20s}}"
+        with sluice(f"upstreams: {{east: {place}}}") as proxy:
+            first = callers.submit(proxy.chat, BODY | {"stream": False})
+            wait_for(lambda: east.calls)
+            late = proxy.chat(BODY | {"stream": False}, x_sluice_timeout="200ms")
+            assert (late.status_code, late.json()["error"]["code"]) == (504, "upstream_timeout_total")
+            assert not first.done()
+            east.release()
+            assert first.result().status_code == 200
+            assert proxy.chat(BODY | {"stream": False}).status_code == 200  # the place came free again
+
+
 def test_the_wait_for_a_place_is_not_the_proxys_own_time() -> None:
     with OpenAIDouble(key="k") as east, ThreadPoolExecutor() as callers:
         east.strict = False
