@@ -16,6 +16,7 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 
 _REMEMBERED: Final = 1024
+_OURS_ALONE: Final = frozenset({"admin", "metrics", "page"})  # access that no page of another origin has
 _JSON: Final = (b"content-type", b"application/json")
 _EXPOSED: Final = (
     b"x-request-id, x-upstream-request-id, x-sluice-route, x-sluice-upstream, x-sluice-model, x-sluice-attempts, "
@@ -47,7 +48,7 @@ class Front:
                 scope["sluice.extra"] = cross_origin(scope["headers"], self.cors)
             found = self._found.get((scope["raw_path"], scope["method"])) or self._find(scope)
             endpoint = found.endpoint
-            if self.cors and endpoint.access in ("admin", "metrics", "page"):
+            if self.cors and endpoint.access in _OURS_ALONE:
                 scope.pop("sluice.extra", None)  # pages of other origins may call /v1, and read nothing else
             if check := self.checks.get(endpoint.access):
                 check(scope)
@@ -64,6 +65,9 @@ class Front:
                 self._found[key] = looked_up
             return looked_up
         if key[1] == "OPTIONS" and (looked_up or key[0] in (b"*", b"/")):
+            taken = [found for method in looked_up if isinstance(found := self.table.find(key[0], method), Found)]
+            if any(found.endpoint.access in _OURS_ALONE for found in taken):
+                scope.pop("sluice.extra", None)
             raise Preflight(looked_up)
         if not looked_up:
             raise SluiceError("client_invalid_request", "There is nothing at this path.", status=404)
@@ -71,7 +75,7 @@ class Front:
 
     async def _fail(self, scope: Scope, send: Send, failure: SluiceError) -> None:
         if isinstance(failure, Preflight):
-            lines = preflight(scope["headers"], self.cors, failure.methods)
+            lines = preflight(scope["headers"], bool(scope.get("sluice.extra")), failure.methods)
             await respond(scope, send, 204, b"", lines)
         else:
             await respond(scope, send, failure.status, failure.body(), [_JSON, *failure.headers()])
@@ -114,10 +118,13 @@ def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
     ]
 
 
-def preflight(headers: Headers, allowed: frozenset[str], methods: frozenset[str]) -> Headers:
-    """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own."""
+def preflight(headers: Headers, allowed: bool, methods: frozenset[str]) -> Headers:
+    """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own.
+
+    `allowed`: the lines of `cross_origin` go out with it.
+    """
     lines: Headers = [allow(methods)]
-    if cross_origin(headers, allowed):  # which go out with every answer
+    if allowed:
         asked = value(headers, b"access-control-request-headers") or b"*"
         lines += [(b"access-control-allow-headers", asked)]
         lines += [(b"access-control-allow-methods", ", ".join(sorted(methods)).encode())]
