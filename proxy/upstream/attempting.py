@@ -193,7 +193,7 @@ class Attempt:
             head.append(batch)
             size += len(batch)
             if isinstance(stream.watch, ResponsesWatch) and (
-                failure := error_in_event({"error": stream.watch.failed})  # none of it has left
+                failure := self.order.target.provider.failure_in({"error": stream.watch.failed})  # none of it has left
             ):
                 raise failure
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
