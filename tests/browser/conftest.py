@@ -87,11 +87,14 @@ class Visitor:
     def threw(self, error: Error) -> None:
         self.faults.append(f"uncaught: {error}")
 
-    def forgive(self, status: int) -> None:
-        """Takes out what browsers log of a failed request by themselves. Fails where none failed like that."""
-        line = f"console: Failed to load resource: the server responded with a status of {status} "
-        forgiven = [fault for fault in self.faults if fault.startswith(line)]
-        assert forgiven, f"nothing was answered {status}: {self.faults}"
+    def forgive(self, status: int | str) -> None:
+        """Takes out what browsers log of a failed request by themselves. Fails where none failed like that.
+
+        `status`: of its answer, or how Chromium's code begins where none came.
+        """
+        why = f"the server responded with a status of {status} " if isinstance(status, int) else status
+        forgiven = [fault for fault in self.faults if fault.startswith(f"console: Failed to load resource: {why}")]
+        assert forgiven, f"nothing failed by {status}: {self.faults}"
         self.faults = [fault for fault in self.faults if fault not in forgiven]
 
     def leave(self) -> None:

@@ -25,6 +25,14 @@
  */
 /** @typedef {{draw: (root: HTMLElement) => void, update: (overview: Overview) => void}} View */
 
+const PATIENCE = 10000; // milliseconds that a look may take: a gateway that hangs must not pass for one that is well
+
+/** The gateway cannot be reached: whether it did what was asked is not known. */
+export class Unreachable extends Error {}
+
+/** @param {unknown} error */
+export const said = (error) => (error instanceof Error ? error.message : String(error));
+
 /** @param {string} path */
 export const get = (path) => call("GET", path);
 
@@ -53,13 +61,19 @@ export async function models(upstream) {
  */
 async function call(method, path, body) {
   const sent = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(path, { method, ...sent });
+  const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : null;
+  const response = await fetch(path, { method, signal, ...sent }).catch(unreachable);
   if (response.status === 401) {
     location.assign("/admin/login");
     return new Promise(() => {}); // the page is on its way out
   }
   if (!response.ok) throw await problem(response);
-  return response.status === 204 ? null : response.json();
+  return response.status === 204 ? null : response.json().catch(unreachable); // cut off, or something else answered
+}
+
+/** @returns {never} */
+function unreachable() {
+  throw new Unreachable("The gateway cannot be reached.");
 }
 
 /** @param {Response} response */

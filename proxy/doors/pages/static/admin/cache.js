@@ -1,7 +1,7 @@
 /** @file The cache: what it holds, how often it answers, and emptying it. */
 import { h, icon, toast } from "/static/shared/dom.js";
 import { bytes, count } from "/static/shared/format.js";
-import { change } from "/static/admin/api.js";
+import { change, said } from "/static/admin/api.js";
 
 const FACTS = ["Answers", "Hits", "Misses"];
 
@@ -19,7 +19,7 @@ export function cache(refresh) {
       await change("DELETE", `/admin/cache${route === undefined ? "" : `?route=${encodeURIComponent(route)}`}`);
       toast(route === undefined ? "The cache is empty." : `Nothing of ${route} is kept any more.`);
     } catch (error) {
-      toast(error instanceof Error ? error.message : String(error));
+      toast(said(error));
     }
     await refresh();
   }

@@ -1,7 +1,7 @@
 /** @file Models: what each upstream has, with limits and prices. */
 import { h } from "/static/shared/dom.js";
 import { count, dollars } from "/static/shared/format.js";
-import { models } from "/static/admin/api.js";
+import { models, said } from "/static/admin/api.js";
 
 const SHOWN = 500; // rows; a search narrows it down
 const FACTS = ["Context", "Max. output", "Input $/M", "Output $/M"];
@@ -28,7 +28,8 @@ export function catalogue() {
       found = await models(upstream);
     } catch (error) {
       found = [];
-      problem = error instanceof Error ? error.message : String(error);
+      problem = said(error);
+      before = ""; // the next overview asks again
     }
     if (upstream === chosen) fill();
   }

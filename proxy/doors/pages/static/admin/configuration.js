@@ -1,7 +1,7 @@
 /** @file The configuration: whether the file on disk is in force, what is wrong with it, and taking it over now. */
 import { h, icon, say } from "/static/shared/dom.js";
 import { clock, span } from "/static/shared/format.js";
-import { change } from "/static/admin/api.js";
+import { Unreachable, change } from "/static/admin/api.js";
 
 /**
  * @param {() => Promise<void>} refresh asks for the overview at once
@@ -18,8 +18,9 @@ export function configuration(refresh) {
     try {
       await change("POST", "/admin/reload");
       said.textContent = `Taken over at ${clock(Date.now())}.`;
-    } catch {
-      said.textContent = "Not taken over; the last good configuration stays in force."; // why: in the overview, above
+    } catch (error) {
+      const unknown = error instanceof Unreachable;
+      said.textContent = unknown ? `${error.message} Whether it has reloaded is not known.` : "Not taken over; the last good configuration stays in force."; // why: in the overview, above
     }
     button.disabled = false;
     await refresh();

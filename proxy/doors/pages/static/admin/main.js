@@ -1,7 +1,8 @@
 /** @file The admin page: its views by the address's #name, and the overview that they all draw from. */
-import { byId } from "/static/shared/dom.js";
+import { byId, say } from "/static/shared/dom.js";
+import { clock } from "/static/shared/format.js";
 import { frame, showSide } from "/static/shared/frame.js";
-import { get } from "/static/admin/api.js";
+import { Unreachable, get, said } from "/static/admin/api.js";
 import { cache } from "/static/admin/cache.js";
 import { calls } from "/static/admin/calls.js";
 import { catalogue } from "/static/admin/catalogue.js";
@@ -74,7 +75,8 @@ async function tell(now) {
 
 /** @param {unknown} error */
 function trouble(error) {
-  byId("trouble").textContent = error instanceof TypeError ? "The gateway cannot be reached. Trying again." : error instanceof Error ? error.message : String(error);
+  const since = latest && ` What is shown is of ${clock(latest.now * 1000)}.`;
+  say(byId("trouble"), error instanceof Unreachable ? `${error.message} Trying again.${since ?? ""}` : said(error));
   byId("trouble").hidden = false;
 }
 

@@ -1,6 +1,6 @@
 /** @file Personas: presets of one upstream, callable as `persona/NAME`; those of config.yaml are only shown. */
 import { byId, h, icon, toast, tool } from "/static/shared/dom.js";
-import { change, get, models } from "/static/admin/api.js";
+import { change, get, models, said } from "/static/admin/api.js";
 
 /** @typedef {{name: string, upstream: string, model: string, system: string | null, set: Record<string, unknown>, source: "config" | "store"}} Persona */
 
@@ -11,10 +11,13 @@ export function personas() {
   const list = h("div", { class: "cards", "data-testid": "personas" });
   /** @type {string[]} */
   let upstreams = [];
+  let filled = false; // since this view was last opened
 
   async function fill() {
+    filled = false;
     /** @type {Persona[]} */
     const all = (await get("/admin/personas")).data;
+    filled = true;
     if (all.length) return list.replaceChildren(...all.map(card));
     list.replaceChildren(h("div", { class: "empty card" }, icon("person"), h("strong", {}, "No persona yet"), "A persona is a model with a system prompt and parameters under one name."));
   }
@@ -61,7 +64,7 @@ export function personas() {
       toast(`persona/${fields.name} can be called.`);
       await fill();
     } catch (error) {
-      byId("persona-problem").textContent = error instanceof SyntaxError ? `Parameters: ${error.message}` : error instanceof Error ? error.message : String(error);
+      byId("persona-problem").textContent = error instanceof SyntaxError ? `Parameters: ${error.message}` : said(error);
       byId("persona-problem").hidden = false;
     }
   }
@@ -70,12 +73,12 @@ export function personas() {
   async function drop({ name, upstream, model, system, set }) {
     try {
       await change("DELETE", `/admin/personas/${encodeURIComponent(name)}`);
+      await fill();
     } catch (error) {
-      toast(error instanceof Error ? error.message : String(error));
-      return fill();
+      filled = false; // somebody else may have deleted it
+      return toast(said(error));
     }
-    await fill();
-    toast(`${name} is deleted.`, { label: "Undo", act: () => change("POST", "/admin/personas", { name, upstream, model, system, set }).then(fill) });
+    toast(`${name} is deleted.`, { label: "Undo", act: () => change("POST", "/admin/personas", { name, upstream, model, system, set }).then(fill).catch((error) => toast(said(error))) });
   }
 
   form.addEventListener("submit", keep);
@@ -85,10 +88,11 @@ export function personas() {
     draw(root) {
       const add = h("button", { type: "button", class: "button main", onclick: () => open(), "data-testid": "new-persona" }, icon("plus"), "New persona");
       root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "Called as a model from every door: ", h("code", {}, "persona/NAME")), add), list);
-      fill();
+      filled = false;
     },
-    update(overview) {
+    async update(overview) {
       upstreams = overview.upstreams.map((upstream) => upstream.name);
+      if (!filled) await fill();
     },
   };
 }

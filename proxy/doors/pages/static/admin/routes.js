@@ -1,7 +1,7 @@
 /** @file Routes, and what they would do with a call. */
 import { byId, h, icon } from "/static/shared/dom.js";
 import { span } from "/static/shared/format.js";
-import { change } from "/static/admin/api.js";
+import { change, said } from "/static/admin/api.js";
 
 /** @typedef {import("/static/admin/api.js").Route} Route */
 /** @typedef {{upstream: string, model: string, usable: boolean, reason: string | null, body: unknown, changes: string[], limits: {context: number | null, output: number | null} | null}} Weighed */
@@ -29,7 +29,7 @@ export function routes() {
       const body = text.startsWith("{") ? JSON.parse(text) : { model: text, messages: [{ role: "user", content: "Hello" }] };
       result.replaceChildren(...explained(await change("POST", "/admin/explain", body)));
     } catch (error) {
-      const problem = error instanceof SyntaxError ? `This is not JSON: ${error.message}` : error instanceof Error ? error.message : String(error);
+      const problem = error instanceof SyntaxError ? `This is not JSON: ${error.message}` : said(error);
       result.replaceChildren(h("p", { class: "notice bad" }, problem));
     }
   }

@@ -1,7 +1,7 @@
 /** @file Upstreams: which are live, which answer, why not, and which is the default. */
 import { h, say, toast } from "/static/shared/dom.js";
 import { plural, span } from "/static/shared/format.js";
-import { change, get } from "/static/admin/api.js";
+import { change, get, said } from "/static/admin/api.js";
 
 /** @typedef {import("/static/admin/api.js").Overview} Overview */
 /** @typedef {import("/static/admin/api.js").Upstream} Upstream */
@@ -42,7 +42,7 @@ export function upstreams(refresh) {
       const { default_upstream: now } = await get("/admin/provider-settings");
       toast(`Default upstream: ${now ?? "none"}`);
     } catch (error) {
-      toast(error instanceof Error ? error.message : String(error));
+      toast(said(error));
     }
     await refresh();
   }

@@ -1,0 +1,76 @@
+"""A gateway that goes away and comes back: the pages say so, in words, and go on by themselves."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visitor, know
+from tests.doubles.openai import OpenAIDouble
+from tests.running import Running, free_port, sluice
+
+CONFIG = """
+upstreams:
+  east: {{provider: openai, base_url: "{east}"}}
+personas:
+  pirate: {{upstream: east, model: gpt-4o, system: You are a pirate.}}
+"""
+
+
+class Restarting:
+    """A gateway that can be taken away from its port, and put there again."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+        self.port = free_port()
+        self.stack = ExitStack()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Running:
+        running = self.stack.enter_context(sluice(self.config, port=self.port))
+        know(running, "east/gpt-4o")
+        return running
+
+    def stop(self) -> None:
+        self.stack.close()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Restarting]:
+    with OpenAIDouble(key="") as east:
+        gateway = Restarting(CONFIG.format(east=east.url))
+        gateway.start()
+        yield gateway
+        gateway.stop()
+
+
+def test_the_admin_page_says_that_nothing_answers_and_goes_on_when_something_does(
+    gateway: Restarting, visitor: Visitor
+) -> None:
+    page = visitor.open(f"{gateway.url}/admin#configuration")
+    trouble, view = page.locator("#trouble"), page.locator("#view")
+    expect(page.get_by_test_id("config-state")).to_contain_text("is in force")
+    gateway.stop()
+    page.get_by_test_id("reload").click()
+    expect(page.get_by_test_id("reload-result")).to_have_text(
+        "The gateway cannot be reached. Whether it has reloaded is not known."
+    )
+    expect(trouble).to_contain_text("The gateway cannot be reached. Trying again. What is shown is of ")
+    page.locator('.side nav a[href="#models"]').click()
+    expect(view).to_contain_text("The gateway cannot be reached.")
+    page.locator('.side nav a[href="#routes"]').click()
+    page.get_by_test_id("explain-input").fill("gpt-4o")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("explained")).to_have_text("The gateway cannot be reached.")
+    page.locator('.side nav a[href="#personas"]').click()
+    expect(page.locator('[data-persona="pirate"]')).to_have_count(0)
+    gateway.start()
+    expect(trouble).to_be_hidden()
+    expect(page.locator('[data-persona="pirate"]')).to_be_visible()
+    page.locator('.side nav a[href="#models"]').click()
+    expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()
+    visitor.forgive("net::ERR_")
