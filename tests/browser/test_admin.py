@@ -1,6 +1,8 @@
 """The admin page: what it shows is so, and what it switches is switched."""
 
 import json
+import re
+from datetime import datetime, timedelta
 
 from playwright.sync_api import Page, expect
 
@@ -179,6 +181,34 @@ def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
         expect(page.locator(f'#view[data-view="{view}"]')).not_to_be_empty()
         expect(page.locator("#trouble")).to_be_hidden()
         assert fits(page), view
+
+
+def test_no_column_is_cut_off_beside_the_side_column(site: Site, visitor: Visitor) -> None:
+    for model in ("kept", "nobody-has/a-model-with-a-name-that-goes-on-and-on-20260101:extended"):
+        site.running.chat({**HELLO, "model": model})
+    for width in (768, 1024, 1130):
+        page = visitor.open(f"{site.url}/admin", width=width)
+        for view in ("models", "routes", "calls", "cache"):
+            page.locator(f'.side nav a[href="#{view}"]').click()
+            expect(page.locator(f'#view[data-view="{view}"] tbody tr').first).to_be_visible()
+            assert page.locator(".card.flush").evaluate("card => card.scrollWidth <= card.clientWidth"), (view, width)
+
+
+def test_a_call_tells_its_day_and_on_a_phone_all_that_a_wide_screen_shows(site: Site, visitor: Visitor) -> None:
+    failed = site.running.chat({**HELLO, "model": "west/gpt-4o"}).headers["x-request-id"]
+    page = visitor.open(f"{site.url}/admin#calls", width=390)
+    row = page.locator(f'[data-call="{failed}"]')
+    row.get_by_role("button").click()
+    year = str(datetime.now().year)
+    for told in (year, "openai", "→", "$"):
+        expect(page.locator(".details:visible")).to_contain_text(told)
+    expect(row).not_to_contain_text(year)
+    assert visitor.context.browser
+    with visitor.context.browser.new_context() as tomorrow:  # a clock is of a whole context
+        later = tomorrow.new_page()
+        later.clock.set_system_time(datetime.now() + timedelta(days=1))
+        later.goto(f"{site.url}/admin#calls")
+        expect(later.locator(".call")).to_contain_text(re.compile(r"\w+ \w+, \d\d:\d\d:\d\d"))
 
 
 def test_on_a_phone_each_row_of_a_table_is_a_block_with_nothing_cut_off(site: Site, visitor: Visitor) -> None:

@@ -41,13 +41,12 @@ export function calls() {
       if (details.hidden) open.delete(call.id);
       else open.add(call.id);
     };
-    const button = h("button", { type: "button", class: "link num", "aria-expanded": String(open.has(call.id)), title: "Details", onclick: (/** @type {Event} */ event) => (event.stopPropagation(), toggle()) }, clock(call.time));
-    const tokens = call.tokens.input === null && call.tokens.output === null ? "–" : `${count(call.tokens.input ?? 0)} → ${count(call.tokens.output ?? 0)}`;
+    const button = h("button", { type: "button", class: "link num", "aria-expanded": String(open.has(call.id)), title: "Details", onclick: (/** @type {Event} */ event) => (event.stopPropagation(), toggle()) }, when(call.time));
     const good = call.code === "ok";
     const main = h("tr", { class: "call", "data-call": call.id, onclick: toggle },
       h("td", {}, button), h("td", {}, call.door), h("td", { class: "wrap" }, [call.upstream, call.model].filter(Boolean).join("/") || "–"),
       h("td", {}, h("span", { class: good ? "tag" : "tag bad" }, good ? String(call.status ?? "ok") : call.code), call.attempts.length > 1 && h("span", { class: "tag warn" }, `${call.attempts.length} attempts`), call.cache && !/^(off|miss)/.test(call.cache) && h("span", { class: "tag accent" }, call.cache)),
-      ...[tokens, call.cost === null ? "–" : dollars(call.cost), call.first_token_ms ? duration(call.first_token_ms) : "–", duration(call.ms)].map((text) => h("td", { class: "num right" }, text)));
+      ...[tokens(call), cost(call), call.first_token_ms ? duration(call.first_token_ms) : "–", duration(call.ms)].map((text) => h("td", { class: "num right" }, text)));
     return [main, details];
   }
 
@@ -62,10 +61,24 @@ export function calls() {
   };
 }
 
+/** The time of day, behind the day where that is not today. @param {string} time */
+function when(time) {
+  const date = new Date(time);
+  return date.toDateString() === new Date().toDateString() ? clock(time) : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock(time)}`;
+}
+
+/** @param {Call} call */
+const tokens = ({ tokens: { input, output } }) => (input === null && output === null ? "–" : `${count(input ?? 0)} → ${count(output ?? 0)}`);
+
+/** @param {Call} call */
+const cost = (call) => (call.cost === null ? "–" : dollars(call.cost));
+
 /** @param {Call} call */
 function more(call) {
   const known = [
     ["Request", call.id],
+    ["Ended", new Date(call.time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" })],
+    ["Door", call.door],
     ["Route", call.route],
     ["Attempts", call.attempts.join(" → ")],
     ["Status", `${call.status ?? "none"}, ${call.code}`],
@@ -73,7 +86,8 @@ function more(call) {
     ["Rewritten", call.changes?.join(", ")],
     ["Cache", call.cache],
     ["Inside Sluice", call.overhead_ms === null || call.overhead_ms === undefined ? null : duration(call.overhead_ms)],
-    ["Cached tokens", call.tokens.cached],
+    ["Tokens", tokens(call) + (call.tokens.cached ? `, ${count(call.tokens.cached)} of them cached` : "")],
+    ["Cost", cost(call)],
   ];
   return h("dl", { class: "pairs" }, ...known.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "wrap" }, value))));
 }
