@@ -113,7 +113,8 @@ class Control:
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(),
             "cache": await sluice.cache.stats(),
-            "vapi": sluice.vapi_events.said(),
+            "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
+            "login": bool(plan.settings.access.admin_token),
         }
 
     def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:

@@ -23,6 +23,12 @@ class Sessions:
 
     def opened(self, shown: str, secure: bool) -> bytes:
         """The set-cookie value for whoever shows the token. Raises invalid_api_key."""
+        if not self.admin_token:
+            raise SluiceError(
+                "invalid_api_key",
+                "There is nothing to log in with: access.admin_token is not set. "
+                "/admin opens without it, on this machine alone, while Sluice listens on loopback.",
+            )
         if not same_secret(shown, self.admin_token):
             raise SluiceError("invalid_api_key", "The admin token is wrong.")
         ends = str(int(time.time()) + _LASTS)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chatting import Chat, ended
-from tests.browser.conftest import Visitor, know
+from tests.browser.conftest import Site, Visitor, know
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, sluice
 
@@ -67,4 +67,27 @@ def test_the_admin_page_asks_for_the_token(locked: Running, visitor: Visitor) ->
     page.wait_for_url("**/admin/login")
     page.goto(f"{locked.url}/admin")
     page.wait_for_url("**/admin/login")
+    visitor.forgive(401)
+
+
+def test_who_logs_in_again_comes_back_to_the_same_view(locked: Running, visitor: Visitor) -> None:
+    page = visitor.open(f"{locked.url}/admin#models")
+    page.wait_for_url("**/admin/login#models")
+    page.locator("#token").fill("the-admin-token")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin#models")
+    expect(page.get_by_test_id("logout")).to_be_visible()
+    page.context.clear_cookies()  # the session is over
+    page.wait_for_url("**/admin/login#models")
+    visitor.forgive(401)
+
+
+def test_without_a_token_there_is_nothing_to_log_in_with_or_out_of(site: Site, visitor: Visitor) -> None:
+    page = visitor.open(f"{site.url}/admin")
+    expect(page.locator('.standings [data-upstream="east"]')).to_be_visible()
+    expect(page.get_by_test_id("logout")).to_be_hidden()
+    page.goto(f"{site.url}/admin/login")
+    page.locator("#token").fill("some-token")
+    page.keyboard.press("Enter")
+    expect(page.locator("#problem")).to_contain_text("access.admin_token is not set")
     visitor.forgive(401)

@@ -172,6 +172,25 @@ def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(site: Site, vi
     expect(page.locator("#config-warning")).to_be_hidden()
 
 
+def test_a_model_that_is_left_alone_is_told_with_why_and_when_it_is_tried_again(site: Site, visitor: Visitor) -> None:
+    good = site.running.path.read_text()
+    site.running.reload(good.replace("attempts: 1}", "attempts: 1}\n  breaker: {failures: 1, open_for: 2s}"))
+    site.east.script(Status(503))
+    site.running.chat(HELLO)
+    notice = admin(visitor, site, "upstreams").locator('[data-upstream="east"] .notice')
+    expect(notice).to_contain_text("gpt-4o paused. The upstream is overloaded: Something went wrong upstream. ")
+    expect(notice).to_contain_text("The next call tries it again.")
+    site.running.chat(HELLO).raise_for_status()
+    expect(notice).to_have_count(0)
+
+
+def test_the_door_of_vapi_is_shown_as_closed_until_it_has_a_secret(site: Site, visitor: Visitor) -> None:
+    page = admin(visitor, site, "vapi")
+    expect(page.locator("#view")).to_contain_text("This door is closed")
+    site.running.reload(site.running.path.read_text() + "\nvapi: {secret: a-secret}\n")
+    expect(page.locator("#view")).to_contain_text("Vapi has not called")
+
+
 def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
     site.running.chat({**HELLO, "model": "house"}).raise_for_status()
     page = visitor.open(f"{site.url}/admin", width=375, dark=True)

@@ -21,7 +21,8 @@
  * @property {Route[]} routes
  * @property {{step: number, points: Point[]}} traffic
  * @property {Cache | null} cache
- * @property {Vapi | null} vapi
+ * @property {Vapi | null} vapi null: the door is closed
+ * @property {boolean} login whether an admin token is asked for
  */
 /** @typedef {{draw: (root: HTMLElement) => void, update: (overview: Overview) => void}} View */
 
@@ -64,7 +65,7 @@ async function call(method, path, body) {
   const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : null;
   const response = await fetch(path, { method, signal, ...sent }).catch(unreachable);
   if (response.status === 401) {
-    location.assign("/admin/login");
+    location.assign(`/admin/login${location.hash}`); // which leads back to this view
     return new Promise(() => {}); // the page is on its way out
   }
   if (!response.ok) throw await problem(response);

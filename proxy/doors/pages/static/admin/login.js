@@ -6,7 +6,7 @@ byId("login").addEventListener("submit", async (/** @type {SubmitEvent} */ event
   const problem = byId("problem");
   try {
     const response = await fetch("/admin/login", { method: "POST", body: new URLSearchParams({ token: byId("token").value }), redirect: "manual" });
-    if (response.type === "opaqueredirect") return location.assign("/admin");
+    if (response.type === "opaqueredirect") return location.assign(`/admin${location.hash}`);
     const { error } = await response.json().catch(() => ({ error: null }));
     problem.textContent = error?.message ?? `The gateway answered ${response.status}.`;
   } catch {

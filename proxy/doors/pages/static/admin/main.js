@@ -66,6 +66,7 @@ async function tell(now) {
   const warning = byId("config-warning");
   warning.hidden = now.config.valid || location.hash === "#configuration";
   byId("version").textContent = now.version;
+  byId("logout").hidden = !now.login;
   try {
     await view.update(now);
   } catch (error) {

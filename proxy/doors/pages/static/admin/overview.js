@@ -14,7 +14,7 @@ export function overview() {
     new Chart("Latency, 95th percentile", (tally) => tally?.ms_p95 ?? null, duration),
     new Chart("Tokens per second", (tally, step) => (tally?.tokens ?? 0) / step, count),
   ];
-  const names = ["Calls per minute", "Failed", "Median latency", "Tokens per minute", "In flight"];
+  const names = ["Calls per minute", "Failed in ten minutes", "Median latency", "Tokens per minute", "In flight"];
   const numbers = names.map(() => h("dd", { class: "num" }, "–"));
   const stats = h("dl", { class: "stats card", "data-testid": "stats" }, ...names.map((name, index) => h("div", {}, h("dt", {}, name), numbers[index])));
   const quiet = h("p", { class: "notice", hidden: true, "data-testid": "no-traffic" }, "No call in the last ten minutes. Point a client at this gateway, or try the chat page.");

@@ -99,5 +99,6 @@ function pairs(upstream) {
 
 /** @param {Upstream["breakers"][number]} breaker */
 function breaker({ model, cause, retry_in }) {
-  return h("p", { class: "notice warn" }, `${model || "All models"} paused: ${cause?.replace(/\.$/, "")}. Tried again in ${span(retry_in)}.`);
+  const again = retry_in > 0 ? `Tried again by the first call after ${span(retry_in)}.` : "The next call tries it again.";
+  return h("p", { class: "notice warn" }, `${model || "All models"} paused. ${cause ?? ""} ${again}`);
 }

@@ -22,8 +22,17 @@ export function vapi() {
     update({ vapi: now }) {
       if (JSON.stringify(now) === before) return;
       before = JSON.stringify(now);
-      const any = now && Object.keys(now.events).length;
-      place.replaceChildren(...(any ? filled(now) : [h("div", { class: "empty card" }, icon("phone"), h("strong", {}, "Vapi has not called"), "Its server messages go to /vapi/webhook, its model calls to /vapi/chat/completions.")]));
+      if (!now) place.replaceChildren(nothing("This door is closed", "It opens with ", h("code", {}, "vapi.secret"), " in config.yaml: until then /vapi/… answers 404."));
+      else if (Object.keys(now.events).length) place.replaceChildren(...filled(now));
+      else place.replaceChildren(nothing("Vapi has not called", "Its server messages go to /vapi/webhook, its model calls to /vapi/chat/completions."));
     },
   };
+}
+
+/**
+ * @param {string} why
+ * @param {...(string | Node)} more
+ */
+function nothing(why, ...more) {
+  return h("div", { class: "empty card" }, icon("phone"), h("strong", {}, why), ...more);
 }
