@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.chatting import Chat, ended, text
 from tests.browser.conftest import Site, Visitor
-from tests.doubles.faults import HoldAfter, Say
+from tests.doubles.faults import HoldAfter, Json, Say
 
 
 @pytest.fixture
@@ -81,3 +81,134 @@ def test_the_chosen_theme_is_kept(chat: Chat) -> None:
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.locator("#theme").click()
     expect(page.locator("html")).not_to_have_attribute("data-theme", "dark")
+
+
+def said(site: Site) -> list[str]:
+    """The words of the last call that reached the default upstream."""
+    return [message["content"] for message in site.east.calls[-1].json["messages"]]
+
+
+def second_tab(chat: Chat, visitor: Visitor, site: Site) -> Chat:
+    """Another tab with the conversation that this one has in hand."""
+    other = Chat(visitor.open(f"{site.url}/ui"))
+    other.page.get_by_test_id("conversation").first.get_by_role("button").first.click()
+    expect(other.turns).to_have_count(chat.turns.count())
+    return other
+
+
+def test_two_tabs_with_one_conversation_go_on_together(chat: Chat, site: Site, visitor: Visitor) -> None:
+    site.east.script(Say("first"), Say("second"), Say("third"), Say("fourth"))
+    chat.told("One?")
+    other = second_tab(chat, visitor, site)
+    other.told("Two?")
+    expect(chat.turns).to_have_count(2)
+    chat.told("Three?")
+    assert said(site) == ["One?", "first", "Two?", "second", "Three?"]
+    expect(other.turns).to_have_count(3)
+    chat.page.reload()
+    expect(chat.turns).to_have_count(3)
+
+
+def test_two_tabs_that_are_answered_at_once_keep_both_answers(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.told("One?")
+    other = second_tab(chat, visitor, site)
+    site.east.script(Say("one two three", HoldAfter(3)), Say("four"))
+    left = chat.ask("Two?")
+    ended(left, "streaming")
+    expect(other.turns).to_have_count(2)
+    other.told("Three?")
+    site.east.release()
+    for page in (chat.page, other.page):
+        expect(page.locator(".turn")).to_have_count(3)
+        expect(page.locator('.answer[data-state="done"]')).to_have_count(3)
+        assert {*page.get_by_test_id("prompt-text").all_text_contents()} == {"One?", "Two?", "Three?"}
+    other.page.reload()
+    expect(other.page.locator('.answer[data-state="done"]')).to_have_count(3)
+
+
+def test_a_conversation_that_another_tab_deletes_is_gone_here_too(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.told("One?")
+    other = second_tab(chat, visitor, site)
+    row = other.page.get_by_test_id("conversation")
+    row.hover()
+    row.get_by_test_id("delete").click()
+    expect(chat.page.locator("#welcome")).to_be_visible()
+    chat.told("Two?")
+    assert said(site) == ["Two?"]
+
+
+def test_a_page_that_is_closed_keeps_what_had_come(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.told("One?")
+    other = second_tab(chat, visitor, site)
+    site.east.script(Say("one two three four", HoldAfter(3)))
+    expect(text(chat.ask("Count."))).to_have_text("one two")
+    visitor.pages.remove(chat.page)
+    chat.page.close(run_before_unload=True)
+    expect(text(other.answer)).to_have_text("one two")
+    expect(other.answer.get_by_test_id("failure")).to_contain_text("The page was left")
+
+
+@pytest.mark.parametrize("how", ["edit", "regenerate"])
+def test_later_turns_that_are_cut_off_can_be_brought_back(chat: Chat, site: Site, how: str) -> None:
+    site.east.script(Say("first"), Say("second"), Say("third"), Say("fourth"))
+    for prompt in ("One?", "Two?", "Three?"):
+        chat.told(prompt)
+    if how == "edit":
+        chat.turns.first.get_by_test_id("edit").click()
+        chat.page.get_by_test_id("edit-prompt").press("Enter")
+    else:
+        chat.turns.first.get_by_test_id("regenerate").click()
+    expect(text(chat.answer)).to_have_text("fourth")
+    expect(chat.turns).to_have_count(1)
+    chat.page.get_by_test_id("toast").get_by_role("button").click()
+    expect(chat.turns).to_have_count(3)
+    chat.page.reload()
+    expect(chat.page.get_by_test_id("answer-text")).to_have_text(["first", "second", "third"])
+
+
+def test_an_answer_of_tool_calls_alone_stays_in_the_conversation(chat: Chat, site: Site, tmp_path: Path) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"city":"Oslo"}'}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    site.east.script(Json({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}))
+    chat.told("Weather?")
+    chat.told("And now?")
+    assert said(site) == ["Weather?", 'look_up {"city":"Oslo"}', "And now?"]
+    with chat.page.expect_download() as download:
+        chat.page.locator("#export").click()
+    download.value.save_as(tmp_path / "kept.md")
+    assert '```\nlook_up {"city":"Oslo"}\n```' in (tmp_path / "kept.md").read_text()
+
+
+def test_a_new_conversation_is_listed_while_its_first_answer_comes(chat: Chat, site: Site) -> None:
+    site.east.script(HoldAfter(3))
+    ended(chat.ask("Hello?"), "streaming")
+    rows = chat.page.get_by_test_id("conversation")
+    expect(rows).to_have_text("Hello?")
+    rows.hover()
+    rows.get_by_test_id("rename").click()
+    chat.page.get_by_label("Name of the conversation").fill("Greet")
+    site.east.release()
+    ended(chat.answer)
+    chat.page.keyboard.type("ings")  # nobody took the field away
+    chat.page.keyboard.press("Enter")
+    expect(rows).to_have_text("Greetings")
+
+
+def test_the_keyboard_stays_where_it_was_in_the_list(chat: Chat) -> None:
+    for prompt in ("One?", "Two?"):
+        chat.told(prompt)
+        chat.page.locator("#new").click()
+    page, rows = chat.page, chat.page.get_by_test_id("conversation")
+    row = rows.filter(has_text="One?")
+    row.get_by_role("button").first.focus()
+    page.keyboard.press("Enter")
+    expect(chat.turns).to_have_count(1)
+    expect(row.get_by_role("button").first).to_be_focused()
+    row.get_by_test_id("rename").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(row.get_by_role("button").first).to_be_focused()
+    rows.filter(has_text="Two?").get_by_test_id("delete").focus()
+    page.keyboard.press("Enter")
+    expect(rows).to_have_count(1)
+    expect(page.locator("#new")).to_be_focused()

@@ -1,11 +1,12 @@
 /** @file The chat page: puts its parts together, and sends what is asked. */
 import { byId, toast } from "/static/shared/dom.js";
+import { plural } from "/static/shared/format.js";
 import { frame, showSide } from "/static/shared/frame.js";
 import { Refused, ask, models } from "/static/chat/asking.js";
 import { retrying } from "/static/chat/key.js";
 import { picker } from "/static/chat/picker.js";
 import { sidebar } from "/static/chat/sidebar.js";
-import { exported, fresh, inHand, load, newId, resumed, save } from "/static/chat/store.js";
+import { entry, exported, fresh, inHand, left, load, newId, resumed, save, stored } from "/static/chat/store.js";
 import { thread } from "/static/chat/thread.js";
 
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
@@ -17,6 +18,8 @@ const PARAMETERS = /** @type {const} */ (["temperature", "max_tokens", "top_p"])
 let conversation = resumed();
 /** @type {AbortController | null} */
 let running = null;
+/** @type {Turn | null} */
+let answered = null; // the turn whose answer is on its way to this tab
 
 const view = thread(byId("log"), {
   busy: () => running !== null,
@@ -29,8 +32,8 @@ const pickers = ["first-model", "second-model"].map((place, column) =>
   picker(byId(place), { label: column ? "Second model" : "Model", load: live, chosen: (model) => ((conversation.models[column] = model), keepIt()) }),
 );
 
-/** Shows the conversation in hand, from the top. */
-function show() {
+/** Shows the conversation in hand. @param {boolean} [again] it is there already: who reads further up stays there */
+function show(again = false) {
   inHand(conversation);
   const { models: chosen, turns, system, parameters } = conversation;
   chosen.forEach((model, column) => pickers[column].set(model));
@@ -42,8 +45,27 @@ function show() {
   document.title = turns.length ? `${conversation.title} · Sluice` : "Sluice";
   byId("welcome").hidden = turns.length > 0;
   byId("export").disabled = !turns.length;
-  view.show(turns);
+  view.show(turns, again);
   side.draw();
+}
+
+/** Takes over what another tab did to this conversation; what is on its way to this one stays. */
+function follow() {
+  const found = stored(conversation.id);
+  if (!found) return;
+  const turns = found.turns.map((turn) => (turn.id === answered?.id ? answered : turn));
+  if (answered && !turns.includes(answered)) turns.push(answered);
+  const now = { ...found, turns };
+  if (JSON.stringify(now) === JSON.stringify(conversation)) return;
+  Object.assign(conversation, now);
+  show(true);
+}
+
+/** @param {StorageEvent} event which only other tabs cause */
+function elsewhere({ key, newValue }) {
+  if (key !== entry(conversation.id)) return;
+  if (newValue === null) gone(conversation.id);
+  else if (answered || !document.hidden) follow(); // else when it is looked at
 }
 
 function start() {
@@ -75,6 +97,7 @@ function send() {
   const text = prompt.value.trim();
   if (!text || running) return;
   prompt.value = "";
+  follow(); // should the other tab's message not be here yet
   if (!conversation.turns.length) conversation.title = text.split("\n", 1)[0].slice(0, 60);
   push(text);
 }
@@ -111,15 +134,33 @@ function resend(turn, text) {
  */
 function regenerate(turn, column) {
   cutAt(turn);
-  turn.answers[column] = blank(conversation.models[column] ?? turn.answers[column].model);
-  conversation.turns.push(turn);
+  const answer = blank(conversation.models[column] ?? turn.answers[column].model);
+  const again = { ...turn, answers: turn.answers.with(column, answer) };
+  conversation.turns.push(again);
   view.show(conversation.turns);
-  return run(turn, [turn.answers[column]]);
+  return run(again, [answer]);
 }
 
-/** @param {Turn} turn */
+/**
+ * Ends the conversation before a turn. Turns behind that one can be brought back.
+ * @param {Turn} turn
+ */
 function cutAt(turn) {
-  conversation.turns.length = conversation.turns.indexOf(turn);
+  const [cut, before] = [conversation, [...conversation.turns]];
+  cut.turns.length = before.indexOf(turn);
+  const later = before.length - cut.turns.length - 1;
+  if (later) toast(`${plural(later, "later turn")} removed.`, { label: "Undo", act: () => bringBack(cut, before) });
+}
+
+/**
+ * @param {import("/static/chat/store.js").Conversation} cut
+ * @param {Turn[]} turns
+ */
+function bringBack(cut, turns) {
+  if (cut === conversation) stop();
+  cut.turns = turns;
+  keepIt(cut);
+  if (cut === conversation) show();
 }
 
 /**
@@ -150,17 +191,20 @@ function blank(model) {
 async function run(turn, answers) {
   const control = (running = new AbortController());
   const asked = conversation;
+  answered = turn;
   setBusy(true);
   keepIt();
+  side.draw();
   const saving = setInterval(() => keepIt(asked), 3000); // so that a page that is left keeps what there is
   await Promise.all(answers.map((answer) => fill(turn, answer, asked, control.signal)));
   clearInterval(saving);
   keepIt(asked);
   if (running === control) {
-    running = null;
+    running = answered = null;
     setBusy(false);
   }
   side.draw();
+  if (!byId("trouble").hidden && answers.some((answer) => answer.state === "done")) live(); // it may be over
 }
 
 /**
@@ -196,7 +240,8 @@ function history(asked, turn, column) {
   const messages = asked.system ? [{ role: "system", content: asked.system }] : [];
   for (const each of asked.turns.slice(0, asked.turns.indexOf(turn))) {
     const answer = each.answers[column] ?? each.answers[0];
-    if (answer.text) messages.push({ role: "user", content: each.prompt }, { role: "assistant", content: answer.text });
+    const said = answer.text || answer.tools; // as text: nobody has results for the calls, and without them no API takes them
+    if (said) messages.push({ role: "user", content: each.prompt }, { role: "assistant", content: said });
   }
   return [...messages, { role: "user", content: turn.prompt }];
 }
@@ -224,7 +269,7 @@ function keepIt(kept = conversation) {
 
 function stop() {
   running?.abort();
-  running = null;
+  running = answered = null;
   setBusy(false);
 }
 
@@ -298,6 +343,9 @@ byId("compare").addEventListener("click", () => running || compare());
 byId("tune").addEventListener("click", () => tune(byId("tuning").hidden));
 byId("tuning").addEventListener("input", tuned);
 byId("export").addEventListener("click", download);
+addEventListener("storage", elsewhere);
+document.addEventListener("visibilitychange", () => document.hidden || follow());
+addEventListener("pagehide", () => running && keepIt(left(conversation)));
 show();
 prompt.focus();
 live();

@@ -9,10 +9,27 @@ import { list, load, remove, save } from "/static/chat/store.js";
 export function sidebar({ open, gone, current }) {
   const place = byId("conversations");
 
+  let renaming = false;
+
+  /** Draws the list anew; the keyboard's focus stays where it was. */
   function draw() {
+    if (renaming) return; // which draws when it ends
+    const focused = document.activeElement;
+    const held = place.contains(focused) && focused?.closest("li");
+    const at = held && [...held.querySelectorAll("button")].indexOf(/** @type {any} */ (focused));
     const all = list();
     place.replaceChildren(...all.map(row));
     if (!all.length) place.append(h("li", { class: "empty" }, "Conversations appear here. They stay in this browser."));
+    if (held) focus(held.dataset.conversation ?? "", at);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} [button] of its row
+   */
+  function focus(id, button = 0) {
+    const row = place.querySelector(`[data-conversation="${CSS.escape(id)}"]`);
+    (row?.querySelectorAll("button")[button] ?? byId("new")).focus({ preventScroll: true });
   }
 
   /** @param {import("/static/chat/store.js").Listed} listed */
@@ -35,16 +52,20 @@ export function sidebar({ open, gone, current }) {
     const end = (/** @type {boolean} */ keep) => {
       if (over) return;
       over = true;
+      renaming = false;
       const conversation = load(id);
       if (keep && input.value.trim() && conversation) save({ ...conversation, title: input.value.trim() });
       if (keep && id === current()) open(id);
       draw();
     };
     input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
       event.stopPropagation();
+      if (event.isComposing || (event.key !== "Enter" && event.key !== "Escape")) return;
+      end(event.key === "Enter");
+      focus(id);
     });
     input.addEventListener("blur", () => end(true));
+    renaming = true;
     node.replaceChildren(input);
     input.select();
   }

@@ -54,19 +54,41 @@ export function inHand(conversation) {
 }
 
 /**
+ * As it was last kept; another tab may be answering in it.
+ * @param {string} id
+ * @returns {Conversation | null}
+ */
+export const stored = (id) => read(entry(id), null);
+
+/**
+ * As it is when it is opened: what was on its way has ended. A tab that is being answered keeps better news soon.
  * @param {string} id
  * @returns {Conversation | null}
  */
 export function load(id) {
-  const found = read(`sluice.chat.${id}`, null);
-  for (const answer of found?.turns.flatMap((/** @type {Turn} */ turn) => turn.answers) ?? []) {
+  const found = stored(id);
+  const opened = found && left(found);
+  if (JSON.stringify(opened) !== JSON.stringify(found)) write(entry(id), opened);
+  return opened;
+}
+
+/**
+ * A copy as it is once its page is left.
+ * @param {Conversation} conversation
+ */
+export function left(conversation) {
+  const copy = structuredClone(conversation);
+  for (const answer of copy.turns.flatMap((turn) => turn.answers)) {
     if (answer.state === "waiting" || answer.state === "streaming") {
       answer.state = "failed";
       answer.failure = { message: "The page was left while this answer was on its way.", code: "client_cancelled" };
     }
   }
-  return found;
+  return copy;
 }
+
+/** The name of its entry. @param {string} id */
+export const entry = (id) => `sluice.chat.${id}`;
 
 /**
  * Raises QuotaExceededError where the browser has no room left.
@@ -76,13 +98,13 @@ export function save(conversation) {
   const { id, title, updated, models, system, parameters } = conversation;
   write(LAST, { models, system, parameters });
   if (!conversation.turns.length) return;
-  write(`sluice.chat.${id}`, conversation);
+  write(entry(id), conversation);
   write(LIST, [{ id, title, updated }, ...list().filter((other) => other.id !== id)]);
 }
 
 /** @param {string} id */
 export function remove(id) {
-  localStorage.removeItem(`sluice.chat.${id}`);
+  localStorage.removeItem(entry(id));
   write(LIST, list().filter((other) => other.id !== id));
 }
 
@@ -96,8 +118,9 @@ export function exported(conversation) {
   for (const turn of conversation.turns) {
     parts.push(`## You\n\n${turn.prompt}`);
     for (const answer of turn.answers) {
-      const end = answer.failure ? `\n\n*Incomplete: ${answer.failure.message}*` : "";
-      parts.push(`## ${answerer(answer)}\n\n${answer.text}${end}`);
+      const calls = answer.tools && `\`\`\`\n${answer.tools}\n\`\`\``;
+      const end = answer.failure && `*Incomplete: ${answer.failure.message}*`;
+      parts.push(...[`## ${answerer(answer)}`, answer.text, calls, end].filter((part) => part !== undefined && part !== ""));
     }
   }
   return parts.join("\n\n") + "\n";

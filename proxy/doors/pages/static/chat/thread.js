@@ -19,11 +19,16 @@ export function thread(log, actions) {
   let follows = true; // the end stays in sight until somebody scrolls up
   scroller.addEventListener("scroll", () => (follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60), { passive: true });
 
-  /** @param {Turn[]} turns */
-  function show(turns) {
+  /**
+   * @param {Turn[]} turns
+   * @param {boolean} [stay] where somebody has scrolled to
+   */
+  function show(turns, stay = false) {
+    const top = stay && !follows ? scroller.scrollTop : null;
     views.clear();
     log.replaceChildren(...turns.map(turnNode));
-    toEnd();
+    if (top === null) toEnd();
+    else scroller.scrollTop = top;
   }
 
   /** @param {Turn} turn */
