@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.chatting import Chat, ended
 from tests.browser.conftest import Visitor, know
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, free_port, sluice
@@ -73,4 +74,22 @@ def test_the_admin_page_says_that_nothing_answers_and_goes_on_when_something_doe
     expect(page.locator('[data-persona="pirate"]')).to_be_visible()
     page.locator('.side nav a[href="#models"]').click()
     expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()
+    visitor.forgive("net::ERR_")
+
+
+def test_the_chat_takes_back_its_notice_once_something_answers(gateway: Restarting, visitor: Visitor) -> None:
+    chat = Chat(visitor.open(f"{gateway.url}/ui"))
+    chat.told("Hello?")
+    gateway.stop()
+    chat.page.locator("#first-model").get_by_test_id("model-picker").click()
+    trouble = chat.page.locator("#trouble")
+    expect(trouble).to_have_text("The models cannot be listed: The gateway cannot be reached.")
+    chat.page.keyboard.press("Escape")
+    failed = chat.ask("And now?")
+    ended(failed, "failed")
+    expect(failed.get_by_test_id("failure")).to_contain_text("The gateway cannot be reached.")
+    gateway.start()
+    failed.get_by_test_id("regenerate").click()
+    ended(chat.answer)
+    expect(trouble).to_be_hidden()
     visitor.forgive("net::ERR_")

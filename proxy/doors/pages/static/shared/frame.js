@@ -19,14 +19,18 @@ export function frame() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
   byId("open-side").addEventListener("click", () => {
     showSide(true);
-    byId("side").addEventListener("transitionend", () => byId("side").querySelector("a, button")?.focus(), { once: true }); // not seen before: takes no focus
+    byId("side").querySelector("a, button")?.focus();
   });
   byId("veil").addEventListener("click", () => showSide(false));
   addEventListener("keydown", (event) => event.key === "Escape" && showSide(false));
+  matchMedia("(max-width: 760px)").addEventListener("change", () => showSide(false)); // a phone that is turned
 }
 
-/** @param {boolean} open */
+/** Opens or closes the side column on narrow screens; while it is open it has the keyboard alone. @param {boolean} open */
 export function showSide(open) {
+  const held = !open && document.body.classList.contains("side-open") && byId("side").contains(document.activeElement);
   document.body.classList.toggle("side-open", open);
   byId("open-side").setAttribute("aria-expanded", String(open));
+  byId("main").inert = open; // it is behind the veil
+  if (held) byId("open-side").focus();
 }
