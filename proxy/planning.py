@@ -9,7 +9,7 @@ from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
 from proxy.providers.registry import FACTS, provider
 from proxy.settings import ConfigError, Problem, Settings, load
-from proxy.stages.catalog import Catalog, Shelf
+from proxy.stages.catalog import Catalog, Shelf, chats
 from proxy.stages.charting import Chart, configured
 from proxy.stages.routing import Router, explained_test
 from proxy.stages.screening import Screen
@@ -75,10 +75,11 @@ def default_upstream(settings: Settings, choices: Choices) -> str | None:
 
 
 def first_model(catalog: Catalog, upstream: str | None) -> str | None:
-    """The first model of an upstream, as it can be called; None where none is known."""
+    """The first model of an upstream that answers chats, as it can be called; None where none is known."""
     shelf = catalog.shelves.get(upstream or "")
-    model = next(iter(shelf.models), None) if shelf else None
-    return None if model is None else f"{upstream}/{model}"
+    models = shelf.models if shelf else {}
+    name = next((name for name, model in models.items() if chats(model)), next(iter(models), None))
+    return None if name is None else f"{upstream}/{name}"
 
 
 def _shelf(chart: Chart, name: str) -> Shelf:

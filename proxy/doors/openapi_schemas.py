@@ -96,6 +96,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         context_length=maybe("integer", "Tokens of prompt and answer together."),
         max_output_tokens=maybe("integer"),
         upstream=maybe("string"),
+        chat={"type": "boolean", "description": "Answers chats, as far as its upstream or its name tells."},
     ),
     "Models": record("object data", object={"const": "list"}, data=listed(ref("Model"))),
     "Health": record(

@@ -21,6 +21,7 @@ class Model:
     created: int | None = None  # Unix seconds
     owner: str | None = None
     tools: bool | None = None  # can call tools
+    chat: bool | None = None  # answers chats
     extra: Mapping[str, Any] | None = None  # what only this provider's own code reads
 
 

@@ -123,6 +123,7 @@ def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Mod
         created=unix_seconds(entry.get("modified_at")),
         owner="library",
         tools=None if able is None else "tools" in able,
+        chat=False if able is not None and "embedding" in able and "completion" not in able else None,
         extra=None if able is None else {"capabilities": tuple(able)},
     )
 

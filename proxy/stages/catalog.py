@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,10 @@ log = logging.getLogger("sluice.catalog")
 
 _FIRST_RETRY: Final = 1.0  # seconds after a failed fetch; doubles up to the refresh time
 _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
+_OTHER_WORK: Final = re.compile(
+    r"embed|rerank|moderation|whisper|transcribe|(?<![a-z])tts(?![a-z])|dall-e|gpt-image|sora-|realtime|babbage|davinci",
+    re.IGNORECASE,
+)  # names of models that answer no chats: most lists say no more than names
 _ODD: Final = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What reading a list raises whose members are of other types than its API has."""
 
@@ -169,6 +174,7 @@ class Catalog:
             "context_length": model.context if model else None,
             "max_output_tokens": model.output if model else None,
             "upstream": _belongs(route),
+            "chat": model is None or chats(model),
         }
 
     async def run(self) -> None:
@@ -229,7 +235,13 @@ def model_entry(upstream: str, model: Model) -> dict[str, Any]:
         "max_output_tokens": model.output,
         "upstream": upstream,
         "prices": dict(model.prices) if model.prices else None,
+        "chat": chats(model),
     }
+
+
+def chats(model: Model) -> bool:
+    """Whether a model answers chats, as far as its upstream or its name tells."""
+    return not _OTHER_WORK.search(model.id) if model.chat is None else model.chat
 
 
 def _belongs(route: Route) -> str | None:

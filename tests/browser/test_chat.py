@@ -138,6 +138,15 @@ def test_the_picker_shows_what_is_live_by_upstream(chat: Chat, site: Site) -> No
     assert site.east.calls[-1].json["model"] == "gpt-4o-mini"
 
 
+def test_the_picker_offers_what_is_for_other_work_only_to_who_looks_for_it(chat: Chat) -> None:
+    picker = chat.page.locator("#first-model")
+    picker.get_by_test_id("model-picker").click()
+    expect(picker.locator('[data-model="east/gpt-4o"]')).to_be_visible()
+    expect(picker.locator('[data-model$="/text-embedding-3-small"]')).to_have_count(0)
+    picker.get_by_test_id("model-search").fill("embed")
+    expect(picker.locator('[data-model$="/text-embedding-3-small"]')).to_have_count(2)
+
+
 def test_a_persona_answers_from_its_own_upstream_only(chat: Chat, site: Site, visitor: Visitor) -> None:
     chat.choose("persona/pirate")
     answer = chat.told("Who are you?")

@@ -95,6 +95,13 @@ def test_without_a_choice_the_first_model_of_the_default_upstream_answers(
     assert say(proxy, {"message": "hello"}).headers["x-sluice-upstream"] == "west"
 
 
+def test_without_a_choice_no_model_answers_that_is_for_other_work(west: OpenAIDouble) -> None:
+    with OpenAIDouble(key="sk-east", models=["text-embedding-3-small", "whisper-1", "gpt-4o"]) as east:
+        with sluice(config(east, west)) as proxy:
+            wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].state == "fetched")
+            assert say(proxy, {"message": "hello"}).headers["x-sluice-model"] == "gpt-4o"
+
+
 def test_without_a_choice_or_a_known_model_one_must_be_named(east: OpenAIDouble, west: OpenAIDouble) -> None:
     east.script(*[Status(500)] * 50, on="/models")
     with sluice(config(east, west)) as proxy:

@@ -113,6 +113,16 @@ def test_the_catalogue_asks_for_each_model() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "chat"),
+    [(["embedding"], False), (["completion", "embedding"], None), (["completion"], None), ([], None), (None, None)],
+)
+def test_a_model_that_can_only_embed_is_not_for_chats(capabilities: list[str] | None, chat: bool | None) -> None:
+    shown = {} if capabilities is None else {"capabilities": capabilities}
+    models, _ = _list(_answer({"models": [{"name": "bge-m3"}]}), {"bge-m3": _answer(shown)})
+    assert models and models[0].chat is chat
+
+
 @pytest.mark.parametrize("body", [b'{"models":null}', b'{"models":[]}'])
 def test_no_models_are_no_failure(body: bytes) -> None:
     assert _list(Answer(200, [], body), {}) == ([], [])

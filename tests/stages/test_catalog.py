@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Provider, Request, Target
 from proxy.providers.ollama import Ollama
-from proxy.stages.catalog import Catalog, Shelf
+from proxy.stages.catalog import Catalog, Shelf, chats
 from tests.stages.planned import planned
 
 
@@ -143,6 +143,32 @@ personas: {pirate: {upstream: east, model: b}}
     with pytest.raises(SluiceError) as raised:
         catalog.entries("nobody")
     assert raised.value.status == 404
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gpt-4o", "o4-mini", "meta-llama/llama-guard-4-12b", "mattson/x", "google/gemini-2.5-flash-image", "qwen3:8b"],
+)
+def test_a_model_is_for_chats_where_nothing_speaks_against_it(name: str) -> None:
+    assert chats(Model(name))
+    assert not chats(Model(name, chat=False))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text-embedding-3-small",
+        "nomic-embed-text",
+        "whisper-large-v3",
+        "tts-1-hd",
+        "gpt-4o-mini-tts",
+        "gpt-4o-transcribe",
+    ]
+    + ["gpt-image-1", "dall-e-3", "omni-moderation-latest", "gpt-4o-realtime-preview", "BAAI/bge-reranker-v2"],
+)
+def test_a_model_that_is_named_for_other_work_is_not_for_chats(name: str) -> None:
+    assert not chats(Model(name))
+    assert chats(Model(name, chat=True))  # its upstream knows better
 
 
 def test_a_name_that_only_an_upstream_that_is_off_could_answer_is_not_listed() -> None:

@@ -5,7 +5,7 @@ import { events } from "/static/chat/events.js";
 /** @typedef {import("/static/chat/store.js").Failure} Failure */
 /** @typedef {{role: string, content: string}} Message */
 /** @typedef {{input?: number, output?: number, cached?: number}} Prices USD per million tokens */
-/** @typedef {{id: string, context_length: number | null, max_output_tokens: number | null, upstream: string | null, prices?: Prices | null}} Model */
+/** @typedef {{id: string, context_length: number | null, max_output_tokens: number | null, upstream: string | null, prices?: Prices | null, chat?: boolean}} Model chat: answers chats */
 
 /** What went wrong, in the gateway's words. */
 export class Refused extends Error {

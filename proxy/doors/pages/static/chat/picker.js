@@ -69,10 +69,10 @@ export function picker(place, { label, load, chosen }) {
 
   function draw() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = models.filter((model) => words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word)));
+    const found = models.filter((model) => (words.length || model.chat !== false) && words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word))); // what is for other work turns up when it is looked for
     const rows = grouped(found).map(group);
     if (!upstream && words.every((/** @type {string} */ word) => "default model".includes(word))) rows.unshift(option("", "Default model", "of the default upstream"));
-    if (!rows.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : "No model is live here."));
+    if (!rows.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : models.length ? "No model here is for chats." : "No model is live here."));
     options.replaceChildren(...rows);
     mark(options.querySelector(words.length ? "[role=option]" : "[aria-selected=true]") ?? options.querySelector("[role=option]"));
   }
