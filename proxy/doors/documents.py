@@ -41,6 +41,7 @@ class Documents:
     def endpoints(self) -> list[Endpoint]:
         """What this door adds to the table."""
         style = Path(__file__).with_name("documents.css").read_bytes()
+        icon = Path(__file__).with_name("pages").joinpath("static", "icon.svg").read_bytes()
         policy = (b"content-security-policy", _POLICY)
         return [
             Endpoint("/openapi.json", _READING, "open", _sending(orjson.dumps(self.described), b"application/json")),
@@ -48,6 +49,7 @@ class Documents:
                 "/docs", _READING, "open", _sending(page(self.described).encode(), b"text/html; charset=utf-8", policy)
             ),
             Endpoint("/docs/style.css", _READING, "open", _sending(style, b"text/css; charset=utf-8")),
+            Endpoint("/docs/icon.svg", _READING, "open", _sending(icon, b"image/svg+xml")),
         ]
 
 
@@ -71,13 +73,15 @@ def page(described: Mapping[str, Any]) -> str:
     tags: dict[str, list[str]] = {}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
-            tags.setdefault(operation["tags"][0], []).append(_operation(path, method, operation))
+            shown = _credentials(operation["security"], described["components"]["securitySchemes"])
+            tags.setdefault(operation["tags"][0], []).append(_operation(path, method, operation, shown))
     parts = [_section(tag, _TITLES[tag], found) for tag, found in tags.items()]
     parts.append(_section("Schemas", "Schemas", itertools.starmap(_schema, described["components"]["schemas"].items())))
     links = "".join(f'<a href="#{tag}">{escape(_TITLES[tag])}</a>' for tag in tags)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Sluice: HTTP API</title>'
+        '<link rel="icon" href="/docs/icon.svg" type="image/svg+xml">'
         '<link rel="stylesheet" href="/docs/style.css"></head><body><main>'
         f'<h1>{escape(info["title"])}: HTTP API</h1><p class="muted">Version {escape(info["version"])} · '
         f'<a href="/openapi.json">openapi.json</a></p><p>{escape(info["description"])}</p>'
@@ -90,18 +94,31 @@ def _section(id: str, title: str, parts: Iterable[str]) -> str:
     return f'<section id="{id}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
-def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+# An id stands inside its details, not on them: browsers open those that hold what a link leads to.
+def _operation(path: str, method: str, operation: Mapping[str, Any], shown: str) -> str:
     rows = "".join(_inside(operation))
     return (
-        f'<details id="{escape(operation["operationId"])}"><summary><span class="method">{method}</span>'
+        f'<details><summary><span class="method">{method}</span>'
         f'<code>{escape(path)}</code><span class="says">{escape(operation["summary"])}</span></summary>'
-        f"<div>{rows}</div></details>"
+        f'<div id="{escape(operation["operationId"])}"><h3>Credentials</h3><p>{shown}</p>{rows}</div></details>'
     )
 
 
+def _credentials(security: Iterable[Mapping[str, Any]], schemes: Mapping[str, Mapping[str, str]]) -> str:
+    """What a request has to show, in the words of HTTP."""
+    names = [name for alternative in security for name in alternative]
+    if not names:
+        return "None."
+    found = []
+    for scheme in map(schemes.__getitem__, names):
+        if scheme["type"] == "http":
+            found.append(f"<code>Authorization: Bearer</code> ({escape(scheme['description'].rstrip('.'))})")
+        else:
+            found.append(f"{escape(scheme['in'])} <code>{escape(scheme['name'])}</code>")
+    return f"{' or '.join(found)}{'' if all(security) else '; none where config.yaml asks for none'}."
+
+
 def _inside(operation: Mapping[str, Any]) -> Iterator[str]:
-    keys = [name for scheme in operation["security"] for name in scheme] or ["nothing"]
-    yield f"<h3>To show</h3><p>{escape(' or '.join(keys))}</p>"
     if found := operation.get("parameters"):
         yield "<h3>Parameters</h3>" + _table(
             (f"{parameter['name']} ({parameter['in']})", escape(parameter.get("description", "")))
@@ -125,12 +142,15 @@ def _contents(contents: Mapping[str, Any]) -> str:
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
     required = schema.get("required", ())
     rows = (
-        (f"{key}{'' if key in required else ' (optional)'}", f"{_kind(part)} {escape(part.get('description', ''))}")
+        (
+            f"{key}{'' if key in required else ' (optional)'}",
+            f'<span class="muted">{_kind(part)}</span> {escape(part.get("description", ""))}',
+        )
         for key, part in _properties(schema)
     )
     return (
-        f'<details id="schema-{name}"><summary><code>{name}</code><span class="says">'
-        f"{escape(schema.get('description', ''))}</span></summary><div>{_table(rows)}</div></details>"
+        f'<details><summary><code>{name}</code><span class="says">{escape(schema.get("description", ""))}</span>'
+        f'</summary><div id="schema-{name}">{_table(rows)}</div></details>'
     )
 
 

@@ -73,13 +73,20 @@ def test_programs_get_the_document() -> None:
 def test_people_get_a_page_that_loads_nothing_from_elsewhere(read: Reader) -> None:
     status, headers, _ = got("/docs")
     assert status == 200 and "default-src 'self'" in headers["content-security-policy"]
-    assert all(link.startswith(("/docs/style.css", "/openapi.json", "#")) for link in read.links)
+    assert all(link.startswith(("/docs/style.css", "/docs/icon.svg", "/openapi.json", "#")) for link in read.links)
     assert "script" not in read.tags and "style" not in read.tags
 
 
 def test_the_page_is_whole_and_every_anchor_is_there(read: Reader) -> None:
     assert read.open == [] and len(read.ids) == len(set(read.ids))
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
+
+
+def test_the_page_says_which_credentials_an_operation_takes() -> None:
+    chat = PAGE.partition('id="post_chat_completions"')[2].partition("</p>")[0]
+    assert "<code>Authorization: Bearer</code> (A key of access.client_keys) or header <code>x-api-key</code>" in chat
+    assert chat.endswith("none where config.yaml asks for none.")
+    assert "<p>None." in PAGE.partition('id="get_livez"')[2][:60]
 
 
 def test_every_path_is_on_the_page() -> None:

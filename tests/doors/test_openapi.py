@@ -14,7 +14,8 @@ from proxy.doors.table import plain
 from tests.running import sluice
 
 CONFIG = "upstreams: {o: {provider: openai, base_url: 'http://127.0.0.1:9/v1'}}\nvapi: {secret: s}\n"
-ALSO_KNOWN_AS = {"/healthz", "/health/liveliness", "/health/readiness", "/vapi/v1/chat/completions", "/docs/style.css"}
+ALSO_KNOWN_AS = {"/healthz", "/health/liveliness", "/health/readiness", "/vapi/v1/chat/completions"}
+ALSO_KNOWN_AS |= {"/docs/style.css", "/docs/icon.svg"}  # parts of /docs
 FILES = "/static/*"
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(document("1.2.3")))
 

@@ -105,7 +105,7 @@ def test_every_endpoint_declares_who_may_use_it(closed: Running) -> None:
 
 
 OPEN = {"/", "/livez", "/readyz", "/health", "/healthz", "/health/liveliness", "/health/readiness", "/static/*"}
-DOCUMENTS = {"/openapi.json", "/docs", "/docs/style.css"}
+DOCUMENTS = {"/openapi.json", "/docs", "/docs/style.css", "/docs/icon.svg"}
 
 
 def test_what_is_open_is_known_by_name_and_only_read(closed: Running) -> None:
