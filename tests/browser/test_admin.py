@@ -193,6 +193,10 @@ def test_the_door_of_vapi_is_shown_as_closed_until_it_has_a_secret(site: Site, v
 
 def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
     site.running.chat({**HELLO, "model": "house"}).raise_for_status()
+    stop = "a stop sequence that is longer than a phone is wide, which happens"
+    persona = {"name": "long", "upstream": "east", "model": "gpt-4o", "set": {"stop": [stop]}}
+    with site.running.client() as client:
+        client.post("/admin/personas", json=persona).raise_for_status()
     page = visitor.open(f"{site.url}/admin", width=375, dark=True)
     for view in VIEWS:
         page.locator("#open-side").click()

@@ -233,6 +233,33 @@ def test_the_keyboard_is_enough(chat: Chat, site: Site) -> None:
     expect(chat.page.get_by_test_id("prompt-text")).to_be_visible()
 
 
+def test_what_is_written_from_the_right_is_shown_from_the_right(chat: Chat, site: Site) -> None:
+    hebrew = "שלום עולם."
+    site.east.script(Say(f"{hebrew}\n\nAnd English."))
+    answer = chat.told(hebrew)
+    place = """(node, at) => {
+      const range = document.createRange();
+      range.setStart(node.firstChild, at);
+      range.setEnd(node.firstChild, at + 1);
+      return range.getBoundingClientRect().x;
+    }"""
+    for node in (chat.page.get_by_test_id("prompt-text"), text(answer).locator("p").first):
+        assert node.evaluate(place, len(hebrew) - 1) < node.evaluate(place, 0)  # the full stop is the leftmost
+    english = text(answer).locator("p").last
+    assert english.evaluate(place, 11) > english.evaluate(place, 0)
+
+
+def test_a_failure_that_is_not_the_gateways_own_tells_its_status(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.page.route(
+        "**/chat", lambda route: route.fulfill(status=413, content_type="text/html", body="<h1>Too large</h1>")
+    )
+    answer = chat.ask("Hello?")
+    ended(answer, "failed")
+    expect(answer.get_by_test_id("failure")).to_contain_text("The gateway answered 413.")
+    chat.page.unroute_all()
+    visitor.forgive(413)
+
+
 def test_code_is_copied_as_it_was_said(chat: Chat, site: Site) -> None:
     site.east.said = Said("Look:\n\n```python\nif 1 < 2:\n    print('<b>')\n```\n\nThat is all.")
     answer = chat.told("Code, please.")
