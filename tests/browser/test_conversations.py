@@ -212,3 +212,18 @@ def test_the_keyboard_stays_where_it_was_in_the_list(chat: Chat) -> None:
     page.keyboard.press("Enter")
     expect(rows).to_have_count(1)
     expect(page.locator("#new")).to_be_focused()
+
+
+def test_a_browser_without_room_says_so_and_loses_nothing_that_is_on_screen(chat: Chat) -> None:
+    chat.told("One?")
+    chat.page.evaluate("""() => {
+      for (let size = 1 << 22; size; size >>= 1) {
+        try { while (size) localStorage.setItem(`ballast${localStorage.length}`, "x".repeat(size)); } catch {}
+      }
+    }""")
+    chat.told("Two?")
+    expect(chat.page.get_by_test_id("toast")).to_contain_text("no room left")
+    chat.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # another tab, and back
+    expect(chat.turns).to_have_count(2)
+    chat.told("Three?")
+    expect(chat.turns).to_have_count(3)

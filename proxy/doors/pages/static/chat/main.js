@@ -20,6 +20,7 @@ let conversation = resumed();
 let running = null;
 /** @type {Turn | null} */
 let answered = null; // the turn whose answer is on its way to this tab
+let full = false; // the browser had no room: what is kept is older than what is here
 
 const view = thread(byId("log"), {
   busy: () => running !== null,
@@ -51,7 +52,7 @@ function show(again = false) {
 
 /** Takes over what another tab did to this conversation; what is on its way to this one stays. */
 function follow() {
-  const found = stored(conversation.id);
+  const found = full ? null : stored(conversation.id);
   if (!found) return;
   const turns = found.turns.map((turn) => (turn.id === answered?.id ? answered : turn));
   if (answered && !turns.includes(answered)) turns.push(answered);
@@ -262,7 +263,9 @@ async function live(upstream) {
 function keepIt(kept = conversation) {
   try {
     save(kept);
+    full = false;
   } catch {
+    full = true;
     toast("This browser has no room left. Delete or export some conversations.");
   }
 }
