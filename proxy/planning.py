@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.errors import SluiceError
 from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
 from proxy.providers.registry import FACTS, provider
@@ -75,11 +76,26 @@ def default_upstream(settings: Settings, choices: Choices) -> str | None:
 
 
 def first_model(catalog: Catalog, upstream: str | None) -> str | None:
-    """The first model of an upstream that answers chats, as it can be called; None where none is known."""
+    """The first model of an upstream that answers chats, as it can be called; None where it has none.
+
+    Raises SluiceError where that is for another reason: nothing is the default, it is off, it does not answer.
+    """
     shelf = catalog.shelves.get(upstream or "")
-    models = shelf.models if shelf else {}
-    name = next((name for name, model in models.items() if chats(model)), next(iter(models), None))
-    return None if name is None else f"{upstream}/{name}"
+    if shelf is None:
+        raise SluiceError(
+            "client_invalid_request", "`model` is missing, and no upstream is the default.", param="model"
+        )
+    name = next((name for name, model in shelf.models.items() if chats(model)), next(iter(shelf.models), None))
+    if name is not None:
+        return f"{upstream}/{name}"
+    if shelf.target.off:
+        raise SluiceError("upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.")
+    if shelf.trouble:
+        message = (
+            f"`model` is missing, and the models of the default upstream {upstream} are not known: {shelf.trouble}"
+        )
+        raise SluiceError("client_invalid_request", message, param="model")
+    return None
 
 
 def _shelf(chart: Chart, name: str) -> Shelf:

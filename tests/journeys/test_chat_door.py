@@ -105,8 +105,17 @@ def test_without_a_choice_no_model_answers_that_is_for_other_work(west: OpenAIDo
 def test_without_a_choice_or_a_known_model_one_must_be_named(east: OpenAIDouble, west: OpenAIDouble) -> None:
     east.script(*[Status(500)] * 50, on="/models")
     with sluice(config(east, west)) as proxy:
+        wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].trouble)
         answer = say(proxy, {"message": "hello"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+    assert "the default upstream east are not known: The upstream" in answer.json()["error"]["message"]
+
+
+def test_without_a_choice_a_default_upstream_that_is_off_says_what_it_lacks() -> None:
+    with sluice("upstreams: {openrouter: {provider: openrouter}}") as proxy:
+        answer = say(proxy, {"message": "hello"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "upstream_not_configured")
+    assert "OPENROUTER_API_KEY is not set" in answer.json()["error"]["message"]
 
 
 def test_a_leaving_reader_ends_the_upstream_call(proxy: Running, east: OpenAIDouble) -> None:
