@@ -1,5 +1,6 @@
 """Conversations: kept in the browser, renamed, deleted, exported."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,22 @@ def test_two_tabs_that_are_answered_at_once_keep_both_answers(chat: Chat, site: 
         assert {*page.get_by_test_id("prompt-text").all_text_contents()} == {"One?", "Two?", "Three?"}
     other.page.reload()
     expect(other.page.locator('.answer[data-state="done"]')).to_have_count(3)
+
+
+def test_what_a_tab_keeps_without_knowing_of_the_other_loses_nothing(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.told("One?")
+    other = second_tab(chat, visitor, site).page
+    other.goto(f"{site.url}/admin")  # the same origin, with nothing that follows
+    name = "`sluice.chat.${JSON.parse(localStorage['sluice.chat.list'])[0].id}`"
+    before = other.evaluate(f"localStorage[{name}]")
+    chat.told("Two?")
+    kept = json.loads(before)
+    kept["turns"].append({**kept["turns"][0], "id": "zz", "prompt": "Three?"})
+    kept["revision"] += 1
+    other.evaluate(f"text => (localStorage[{name}] = text)", json.dumps(kept))
+    expect(chat.page.get_by_test_id("prompt-text")).to_have_text(["One?", "Two?", "Three?"])
+    stored = f"JSON.parse(localStorage[{name}]).turns.map((turn) => turn.prompt)"
+    assert chat.page.evaluate(stored) == ["One?", "Two?", "Three?"]
 
 
 def test_a_conversation_that_another_tab_deletes_is_gone_here_too(chat: Chat, site: Site, visitor: Visitor) -> None:

@@ -6,7 +6,7 @@ import { Refused, ask, models } from "/static/chat/asking.js";
 import { retrying } from "/static/chat/key.js";
 import { picker } from "/static/chat/picker.js";
 import { sidebar } from "/static/chat/sidebar.js";
-import { entry, exported, fresh, inHand, left, load, newId, resumed, save, stored } from "/static/chat/store.js";
+import { ended, entry, exported, fresh, inHand, left, load, newId, resumed, save, stored } from "/static/chat/store.js";
 import { thread } from "/static/chat/thread.js";
 
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
@@ -50,23 +50,35 @@ function show(again = false) {
   side.draw();
 }
 
-/** Takes over what another tab did to this conversation; what is on its way to this one stays. */
-function follow() {
-  const found = full ? null : stored(conversation.id);
-  if (!found) return;
-  const turns = found.turns.map((turn) => (turn.id === answered?.id ? answered : turn));
-  if (answered && !turns.includes(answered)) turns.push(answered);
-  const now = { ...found, turns };
-  if (JSON.stringify(now) === JSON.stringify(conversation)) return;
-  Object.assign(conversation, now);
-  show(true);
+/**
+ * Takes over what was kept of this conversation, by another tab perhaps; what is on its way to this one stays. Where both
+ * kept something at once, neither knowing of the other, no turn is lost.
+ * @param {import("/static/chat/store.js").Conversation | null} found
+ */
+function follow(found) {
+  if (!found || full) return;
+  const apart = (found.revision ?? 0) <= (conversation.revision ?? 0);
+  const known = new Map(found.turns.map((turn) => [turn.id, turn]));
+  for (const turn of conversation.turns) {
+    const theirs = known.get(turn.id);
+    if (turn === answered || (apart && !(theirs && ended(theirs)))) known.set(turn.id, turn);
+  }
+  const turns = [...known.values()].sort((one, other) => (one.id < other.id ? -1 : 1)); // as they were asked
+  const revision = Math.max(found.revision ?? 0, conversation.revision ?? 0);
+  const now = { ...found, turns, revision };
+  if (JSON.stringify(now) === JSON.stringify({ ...conversation, revision })) conversation.revision = revision;
+  else {
+    Object.assign(conversation, now);
+    show(true);
+  }
+  if (apart && JSON.stringify(turns) !== JSON.stringify(found.turns)) keepIt();
 }
 
 /** @param {StorageEvent} event which only other tabs cause */
 function elsewhere({ key, newValue }) {
   if (key !== entry(conversation.id)) return;
   if (newValue === null) gone(conversation.id);
-  else if (answered || !document.hidden) follow(); // else when it is looked at
+  else if (answered || !document.hidden) follow(JSON.parse(newValue)); // else when it is looked at
 }
 
 function start() {
@@ -98,7 +110,7 @@ function send() {
   const text = prompt.value.trim();
   if (!text || running) return;
   prompt.value = "";
-  follow(); // should the other tab's message not be here yet
+  follow(stored(conversation.id)); // should the other tab's message not be here yet
   if (!conversation.turns.length) conversation.title = text.split("\n", 1)[0].slice(0, 60);
   push(text);
 }
@@ -347,7 +359,7 @@ byId("tune").addEventListener("click", () => tune(byId("tuning").hidden));
 byId("tuning").addEventListener("input", tuned);
 byId("export").addEventListener("click", download);
 addEventListener("storage", elsewhere);
-document.addEventListener("visibilitychange", () => document.hidden || follow());
+document.addEventListener("visibilitychange", () => document.hidden || follow(stored(conversation.id)));
 addEventListener("pagehide", () => running && keepIt(left(conversation)));
 show();
 prompt.focus();

@@ -24,7 +24,7 @@
 /**
  * @typedef {{id: string, prompt: string, answers: Answer[]}} Turn
  * @typedef {{id: string, title: string, updated: number}} Listed
- * @typedef {Listed & {models: string[], system: string, parameters: Parameters, turns: Turn[]}} Conversation
+ * @typedef {Listed & {models: string[], system: string, parameters: Parameters, turns: Turn[], revision?: number}} Conversation revision: how often it was kept
  */
 
 const LIST = "sluice.chat.list";
@@ -87,6 +87,9 @@ export function left(conversation) {
   return copy;
 }
 
+/** Whether nothing of it is on its way. @param {Turn} turn */
+export const ended = (turn) => turn.answers.every((answer) => answer.state !== "waiting" && answer.state !== "streaming");
+
 /** The name of its entry. @param {string} id */
 export const entry = (id) => `sluice.chat.${id}`;
 
@@ -98,6 +101,7 @@ export function save(conversation) {
   const { id, title, updated, models, system, parameters } = conversation;
   write(LAST, { models, system, parameters });
   if (!conversation.turns.length) return;
+  conversation.revision = (conversation.revision ?? 0) + 1;
   write(entry(id), conversation);
   write(LIST, [{ id, title, updated }, ...list().filter((other) => other.id !== id)]);
 }
