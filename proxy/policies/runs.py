@@ -80,8 +80,7 @@ class Run:
             most = self.prepared.context(target)
             self.left = deque(each for each in self.left if most and (self.prepared.context(each) or 0) > most)
         elif failure.again == "never":
-            self.call.trace.upstream, self.call.trace.model = target.upstream, target.model
-            raise failure
+            raise self.given_up()
 
     def given_up(self) -> SluiceError:
         """What the caller gets once every target has failed: the first one's failure, told as that one's."""

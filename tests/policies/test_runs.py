@@ -95,6 +95,15 @@ def test_after_some_failures_nobody_else_is_asked(broken: SluiceError) -> None:
     assert raised.value is broken
 
 
+def test_the_first_failure_is_the_cause_where_a_later_target_ends_it() -> None:
+    run = run_over("a", "b", "c")
+    first, second = run.left[0], run.left[1]
+    run.failed(failure("upstream_overloaded"), first)
+    with pytest.raises(SluiceError, match="upstream_overloaded"):
+        run.failed(failure("client_invalid_request", "never"), second)
+    assert run.call.trace.model == "a"
+
+
 def test_what_was_too_long_goes_only_to_a_larger_context() -> None:
     contexts = {"a": 100, "same": 100, "small": 50, "large": 200}
     run = run_over("a", "same", "small", "unknown", "large", contexts=contexts)
