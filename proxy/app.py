@@ -27,7 +27,7 @@ from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
-from proxy.serving.siblings import Siblings, share_catalog, shared_catalogs
+from proxy.serving.siblings import Siblings, ahead, share_catalog, shared_catalogs, went_ahead
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
@@ -223,6 +223,8 @@ class Sluice:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.embedded and self._siblings is not None and self.place is not None and self.place.leads:
+            await self._siblings.unneeded(self.embedded, self.settings.server.drain)
         for model in self.embedded.values():
             await model.stop()
         await self.cache.aclose()
@@ -244,7 +246,11 @@ class Sluice:
             for model in self.embedded.values():
                 await model.settled(_LOADING)
             self._tasks = [start(self.plant.plan.catalog.run())]
+            if place is not None:
+                went_ahead(place.folder)
         else:
+            if self.embedded:
+                await ahead(place.folder, _LOADING)
             self._tasks = [start(self._take_catalogs(place.folder))]
         self._tasks += [start(self._watch()), start(self._feel()), start(self._follow())]
         if place is not None:

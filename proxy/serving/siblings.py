@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,9 @@ from proxy.providers.contract import Model
 
 _PATIENCE: Final = 0.5  # seconds that a sibling has to tell its numbers
 _SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost, unless it was scraped
+
+_LOOK: Final = 0.1  # seconds between two looks at what a sibling has done, or still does
+_AHEAD: Final = "ahead"
 
 log = logging.getLogger("sluice")
 
@@ -69,6 +72,15 @@ class Siblings:
         self.save()
         return found
 
+    async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
+        """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            under_way = (each.get("sluice_in_flight", ()) for each in await self.gather())
+            if not any(numbers[0] for series in under_way for (name,), numbers in series if name in upstreams):
+                return
+            await asyncio.sleep(_LOOK)
+
     async def _ask(self, name: str) -> Snapshot | None:
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -99,6 +111,18 @@ def agreed(folder: Path, name: str, proposal: int) -> int:
                 return int(text)
             time.sleep(0.01)  # the one that proposes is still writing; this is before any call is taken
     return proposal
+
+
+def went_ahead(folder: Path) -> None:
+    """Tells the others that what one alone has to begin with is there, or cannot be had."""
+    (folder / _AHEAD).touch()
+
+
+async def ahead(folder: Path, seconds: float) -> None:
+    """Waits for that, `seconds` at the most."""
+    ends = time.monotonic() + seconds
+    while not (folder / _AHEAD).exists() and time.monotonic() < ends:
+        await asyncio.sleep(_LOOK)
 
 
 def share_catalog(folder: Path, upstream: str, models: Sequence[Model]) -> None:

@@ -67,6 +67,11 @@ class Served:
         _, _, text = self.ask("GET", "/metrics")
         return sum(float(number) for number in re.findall(r"^sluice_requests_total\{[^}]*\} (\S+)$", text, re.M))
 
+    def gauge(self, name: str) -> float:
+        """What /metrics says of a gauge."""
+        _, _, text = self.ask("GET", "/metrics")
+        return sum(float(number) for number in re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.M))
+
     def workers(self) -> set[int]:
         """The processes that the supervisor has."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
@@ -80,11 +85,11 @@ def served() -> Iterator[Served]:
 
 
 @contextmanager
-def serving() -> Iterator[Served]:
+def serving(config_yaml: str = CONFIG) -> Iterator[Served]:
     """Two workers, listening."""
     with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west, TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG.format(east=east.url, west=west.url))
+        config.write_text(config_yaml.format(east=east.url, west=west.url))
         process = subprocess.Popen(
             [sys.executable, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
@@ -185,6 +190,23 @@ def test_a_signal_to_all_of_them_at_once_lets_calls_finish() -> None:
         time.sleep(0.5)  # the parent has told them too by now, which nothing shows
         served.east.release()
         assert running.result(10) == "east"
+        assert served.process.wait(10) == 0
+
+
+def test_the_embedded_model_lives_as_long_as_any_of_them_is_answered_by_it() -> None:
+    config = CONFIG.replace("drain: 3s", "drain: 30s").replace(
+        "default_up", "  local: {{provider: llamacpp}}\ndefault_up"
+    )
+    with serving(config) as served, ThreadPoolExecutor(8) as pool:
+        served.call()
+        said = {"model": "local/smollm2-135m-instruct", "stream": True, "max_tokens": 100, "ignore_eos": True}
+        said["messages"] = [{"role": "user", "content": "Tell a long story."}]
+        running = [pool.submit(served.ask, "POST", "/v1/chat/completions", said) for _ in range(6)]
+        wait_for(lambda: served.gauge("sluice_streams_open") == 6, 20)
+        served.process.send_signal(signal.SIGTERM)
+        for each in running:
+            status, _, body = each.result(40)
+            assert (status, body[-14:]) == (200, "data: [DONE]\n\n"), body[-300:]
         assert served.process.wait(10) == 0
 
 
