@@ -77,8 +77,8 @@ async def _once(events: bytes) -> AsyncIterator[bytes]:
 
 
 def excusable(failure: SluiceError) -> bool:
-    """Whether it was an upstream's fault or ours, not the caller's."""
-    return metric_code(failure).startswith(("upstream_", "proxy_"))
+    """Whether it was an upstream's fault or ours, not the caller's; nor is a full upstream the caller's."""
+    return metric_code(failure).startswith(("upstream_", "proxy_", "policy_concurrency"))
 
 
 def spoken_events(call: Call, apology: str, within: bool, failure: SluiceError) -> bytes:

@@ -247,6 +247,19 @@ def test_a_whole_answer_apologises_too(sorry: Running, east: OpenAIDouble) -> No
     assert answer.json()["choices"][0]["message"]["content"] == "Sorry, one moment."
 
 
+def test_an_apology_is_spoken_where_the_upstream_is_full(east: OpenAIDouble, west: OpenAIDouble) -> None:
+    config = CONFIG.format(east=east.url, west=west.url, more=APOLOGY)
+    config = config.replace("api_key: sk-east", "api_key: sk-east, max_in_flight: 1, max_wait: 50ms")
+    east.script(HoldAfter(3))
+    with sluice(config) as proxy, proxy.client() as client:
+        with client.stream("POST", "/vapi/chat/completions", json=TURN, headers=SECRET) as first:
+            pieces = first.iter_raw()  # held: where it goes, so does the connection
+            next(pieces)
+            answer = turn(proxy)
+        assert answer.status_code == 200 and spoken(answer.text) == "Sorry, one moment."
+        wait_for(lambda: proxy.metric("sluice_requests_total", door="vapi", code="policy_concurrency") == 1)
+
+
 def test_nobody_apologises_for_the_callers_own_faults(sorry: Running, east: OpenAIDouble) -> None:
     east.script(ContextLength())
     assert turn(sorry).status_code == 400
