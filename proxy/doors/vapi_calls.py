@@ -19,7 +19,10 @@ _FIELDS: Final = frozenset(
     "parallel_tool_calls functions function_call reasoning_effort verbosity service_tier store modalities audio "
     "prediction prompt_cache_key prompt_cache_options prompt_cache_retention web_search_options".split()
 )  # all but `metadata`, which is Vapi's here; `model` and `stream` are looked at one by one
-_OF_A_MESSAGE: Final = frozenset("role content name tool_calls tool_call_id refusal function_call".split())
+_OF_ITEMS: Final = {
+    "messages": frozenset("role content name tool_calls tool_call_id refusal function_call".split()),
+    "tools": frozenset("type function custom".split()),  # Vapi's hold the tool's server too, and what to say meanwhile
+}
 
 
 def session_of(fields: Mapping[str, Any]) -> str | None:
@@ -36,7 +39,7 @@ def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> byte
 
     `model` is asked where Vapi names none; a stream is asked for unless `stream` is there and says otherwise.
     """
-    found = [_message_fields(member) for member in members(body) if _passes(member[0], fields)]
+    found = [_without_vapis_fields(member) for member in members(body) if _passes(member[0], fields)]
     if not fields.get("model") and model:
         found.insert(0, ("model", orjson.dumps(model)))
     if fields.get("stream") is None:
@@ -52,18 +55,19 @@ def _passes(name: str, fields: Mapping[str, Any]) -> bool:
     return name in _FIELDS
 
 
-def _message_fields(member: Member) -> Member:
-    """Messages without Vapi's own fields, such as times."""
+def _without_vapis_fields(member: Member) -> Member:
+    """Messages without Vapi's own fields, such as times, and tools likewise."""
     name, value = member
-    if name != "messages" or not value.startswith(b"["):
+    kept = _OF_ITEMS.get(name)
+    if kept is None or not value.startswith(b"["):
         return member
-    return name, list_of([_stripped(message) for message in items(value)])
+    return name, list_of([_stripped(item, kept) for item in items(value)])
 
 
-def _stripped(message: bytes) -> bytes:
-    if not message.startswith(b"{"):
-        return message
-    return object_of([member for member in members(message) if member[0] in _OF_A_MESSAGE])
+def _stripped(item: bytes, kept: frozenset[str]) -> bytes:
+    if not item.startswith(b"{"):
+        return item
+    return object_of([member for member in members(item) if member[0] in kept])
 
 
 def without_vapis(headers: Headers) -> Headers:

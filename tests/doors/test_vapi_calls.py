@@ -51,6 +51,14 @@ def test_what_vapi_adds_is_taken_off_and_the_rest_stays() -> None:
     assert body["messages"][3] == {"role": "tool", "tool_call_id": "c", "content": "ok"}
 
 
+def test_what_vapi_does_with_a_tool_is_taken_off_too() -> None:
+    function = {"name": "weather", "parameters": {"server": {"type": "string"}}, "strict": True}
+    mine = {"type": "function", "function": function}
+    vapis = {"async": False, "server": {"url": "canary", "secret": "canary"}, "messages": [{"content": "canary"}]}
+    custom = {"type": "custom", "custom": {"name": "sql"}}
+    assert made({"tools": [mine | vapis, custom, "odd"]})["tools"] == [mine, custom, "odd"]
+
+
 def test_depth_and_spelling_are_kept() -> None:
     tools = b"[" * 500 + b"1.50e0" + b"]" * 500
     raw = (
