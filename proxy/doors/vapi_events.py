@@ -9,7 +9,8 @@ _KINDS: Final = frozenset(
     "assistant-request tool-calls transfer-destination-request handoff-destination-request knowledge-base-request "
     "call.endpointing.request voice-request voice-input status-update end-of-call-report conversation-update "
     "speech-update transcript model-output user-interrupted hang transfer-update language-change-detected "
-    "phone-call-control function-call assistant.started assistant.speechStarted call.deleted".split()
+    "phone-call-control function-call assistant.started assistant.speechStarted call.deleted call.delete.failed "
+    "chat.created chat.deleted session.created session.updated session.deleted".split()
 )  # of server messages, as Vapi's API reference lists them
 _FREQUENT: Final = frozenset(
     "conversation-update speech-update transcript model-output voice-input voice-request "

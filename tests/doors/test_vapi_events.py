@@ -5,6 +5,7 @@ from proxy.doors.vapi_events import VapiEvents, kind_of
 
 def test_types_are_a_closed_list() -> None:
     assert kind_of("hang") == "hang"
+    assert kind_of("session.created") == "session.created"
     assert kind_of('transcript[transcriptType="final"]') == "transcript"
     assert kind_of("tomorrow") == kind_of("") == "other"
 
