@@ -1,6 +1,7 @@
 """The command `sluice`: exit codes are 0, 1 failed, 2 bad input."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -24,7 +25,30 @@ _COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` without the program's name."""
-    said = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            if sys.stdout is not None:  # which it is where a shell has closed it
+                sys.stdout.flush()  # here, where a failure can still be told
+    except KeyboardInterrupt:
+        return 1
+    except OSError as error:  # of stdout: the commands tell of the files that they read
+        if not isinstance(error, BrokenPipeError):
+            print(f"sluice: {error}", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w")  # else Python writes what is left at its very end, and that fails again
+        return 1
+
+
+def _open_standard_streams() -> None:
+    """Opens those of the first three files that a shell has closed: a socket in their place would end libuv."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(file, True)
+    os.close(file)
+
+
+def _run(said: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sluice", description="An OpenAI-compatible reverse proxy with one door.")
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -40,6 +64,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, MissingExtra) as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 1
     return status

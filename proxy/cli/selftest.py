@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(error.message, file=sys.stderr)
         return 2
     plain = str(arguments.json) != "-"
-    colour = plain and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = plain and sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if plain:
         print("\n".join(heading(chosen, colour)), flush=True)
     counter = _Counter(len(faults))

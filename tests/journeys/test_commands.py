@@ -302,3 +302,51 @@ def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config:
 def test_healthcheck_of_nothing() -> None:
     done = run("healthcheck", "--port", 1)
     assert (done.returncode, done.stdout) == (1, "not ready (no answer)\n"), done.stderr
+
+
+# what any command may meet
+
+
+@pytest.mark.parametrize("words", [("check",), ("explain", "house"), ("--help",)])
+def test_a_reader_that_has_gone_is_a_quiet_failure(config: Path, words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command(*words), cwd=config.parent, env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=30
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [("check",), ("explain", "house")])
+def test_a_full_disk_is_told_in_one_line(config: Path, words: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command(*words), cwd=config.parent, env=environment(), stdout=full, stderr=subprocess.PIPE, timeout=30
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(rb"sluice: .*No space left on device\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("check",), ("selftest", "--only", "4", "--clock-scale", "0.05"), ("explain", "house")]
+)
+def test_a_closed_stdout_is_no_matter(config: Path, words: tuple[str, ...]) -> None:
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command(*words)]
+    done = subprocess.run(shell, cwd=config.parent, env=environment(), stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(config: Path, east: OpenAIDouble) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        config.write_text(config.read_text().replace(east.url, f"http://127.0.0.1:{silent.getsockname()[1]}/v1"))
+        process = subprocess.Popen(
+            command("models", "--config", config), env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        asked, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=10)[1], process.returncode) == ("", 1)
+        asked.close()
