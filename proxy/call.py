@@ -15,6 +15,9 @@ Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
 
 
+Told = tuple[str, str, tuple[str, ...], Usage]
+"""What a trace tells of one target: upstream, model, changes, usage."""
+
 NO_USAGE: Final = Usage()
 """Of a call whose answer has not said what it took."""
 
@@ -63,6 +66,15 @@ class Trace:
 
     def __init__(self) -> None:
         self.attempts: list[str] = []  # "openrouter:429"
+
+    @property
+    def told(self) -> Told:
+        """What it tells of the target that answered, or was asked last."""
+        return self.upstream, self.model, self.changes, self.usage
+
+    @told.setter
+    def told(self, told: Told) -> None:
+        self.upstream, self.model, self.changes, self.usage = told
 
 
 @dataclass(slots=True)

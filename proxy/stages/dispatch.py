@@ -13,15 +13,14 @@ from proxy.instruments import Counts
 from proxy.policies.breakers import Breaker, Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
-from proxy.policies.routes import Choice, Hedge, Route
+from proxy.policies.routes import Choice, Route
 from proxy.policies.runs import Prepared, Run
 from proxy.providers.contract import Order, Target
-from proxy.upstream.attempting import Attempt, Hold
+from proxy.upstream.attempting import Attempt, Hold, Outcome
+from proxy.upstream.racing import raced
 from proxy.upstream.resuming import Resumption
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.wire import Stream, Wire
-
-Outcome = Wire | SluiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Dispatch:
                 if hedge is None or not run.left:
                     outcome = await self._tries(run, order, clock, run.hold)
                 else:
-                    outcome = await self._raced(run, order, hedge)
+                    outcome = await raced(run, order, hedge, partial(self._tries, run))
                 if isinstance(outcome, Wire):
                     break
                 run.failed(outcome, order.target)
@@ -109,36 +108,6 @@ class Dispatch:
             budget = self.budgets[route.name] = Budget(route.policies.retry.budget)
         budget.call(monotonic())
         return budget
-
-    async def _raced(self, run: Run, order: Order, hedge: Hedge) -> Outcome:
-        """One target, and a second beside it where the first is slow."""
-        orders, racers = [order], [asyncio.create_task(self._race(run, order))]
-        winner: Outcome | None = None
-        trace, asked, waited = run.call.trace, perf_counter(), run.call.trace.waited
-        try:
-            await asyncio.wait(racers, timeout=hedge.after)
-            if not racers[0].done() and run.budget.spend(monotonic(), hedge.budget) and (other := run.next_order()):
-                orders.append(other)
-                racers.append(asyncio.create_task(self._race(run, other)))
-            winner = await _first_answer(run, orders, racers)
-            return winner
-        finally:
-            for racer in racers:
-                await _let_go(racer, winner)
-            trace.waited = min(trace.waited, waited + perf_counter() - asked)  # for both at the same time
-
-    async def _race(self, run: Run, order: Order) -> Outcome:
-        """The tries at one target by a clock of their own, since another target is waited for at the same time."""
-        clock = run.clock.beside(run.clock.left)
-        won = False
-        try:
-            outcome = await self._tries(run, order, clock, "all" if run.hold == "all" else "content")
-            if won := isinstance(outcome, Wire) and outcome.stream is not None:
-                outcome.clock = clock
-            return outcome
-        finally:
-            if not won:
-                clock.close()
 
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
         """The tries at one target: its answer, or why it gave none."""
@@ -268,30 +237,6 @@ class Visit:
         dispatch.helpers.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":
             dispatch.note_key(target.upstream, outcome)
-
-
-async def _first_answer(run: Run, orders: list[Order], racers: list["asyncio.Task[Outcome]"]) -> Outcome:
-    """The first of them that is an answer, else the failure of the first."""
-    waiting = set(racers)
-    while waiting:
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for racer in racers:
-            if racer in done and isinstance(outcome := racer.result(), Wire):
-                return outcome
-    for order, racer in zip(orders, racers, strict=True):  # in the route's order, not in that of the race
-        outcome = racer.result()
-        if isinstance(outcome, SluiceError):
-            run.failed(outcome, order.target)
-    return racers[0].result()
-
-
-async def _let_go(racer: "asyncio.Task[Outcome]", winner: Outcome | None) -> None:
-    """Ends a racer, or lets go of what it won too late."""
-    if not racer.done():
-        racer.cancel()
-        await asyncio.wait([racer])
-    if not racer.cancelled() and isinstance(outcome := racer.result(), Wire) and outcome is not winner:
-        await outcome.aclose()
 
 
 def shortened(code: str) -> str:

@@ -1,6 +1,6 @@
 """One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal
@@ -25,6 +25,10 @@ from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
 from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
 
 Hold = Literal["nothing", "content", "all"]
+Outcome = Wire | SluiceError
+Tries = Callable[[Order, Clock, Hold], Awaitable[Outcome]]
+"""Asks one target, with the route's retries."""
+
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream")
 _CHAT_LIKE = ("chat/completions", "completions")

@@ -1,20 +1,15 @@
 """A stream that survives its upstream: when one breaks, the next target goes on with what the client has seen."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from proxy.clocks import Clock
 from proxy.errors import SluiceError
 from proxy.policies.runs import Run
 from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
 from proxy.providers.contract import Order, Target
 from proxy.reply import Flowing, Outlet
-from proxy.upstream.attempting import Hold
+from proxy.upstream.attempting import Tries
 from proxy.upstream.wire import Stream, Watch, Wire
 from proxy.watch import note
-
-Tries = Callable[[Order, Clock, Hold], Awaitable[Wire | SluiceError]]
-"""Asks one target, with the route's retries."""
 
 
 class Resumption(Flowing):
