@@ -216,7 +216,7 @@ class EventStream(Flowing):
         rest = self._reader.finish()
         if rest and not rest.endswith((b"\n\n", b"\r\n\r\n")):
             rest += b"\n\n"  # it lacks its empty line; half an event is no JSON, and is dropped as such
-        seen = self.watch.see(rest) if rest else b""
+        seen = self._left + (self.watch.see(rest) if rest else b"")
         if not self.watch.complete:
             raise SluiceError(
                 "upstream_truncated", "The upstream's stream ended before the answer was complete.", again="same"

@@ -274,6 +274,27 @@ def test_the_time_for_the_whole_call_ends_a_stream_that_is_pushed(run: Run) -> N
     run(main())
 
 
+def test_what_a_slow_client_did_not_take_is_not_lost_when_the_time_is_over(run: Run) -> None:
+    async def main() -> None:
+        async with at(saying(*chunked(*STREAM[:9], FINISH), 9.0)) as place:
+            clock = Watchdog().clock(20)
+            seen, stream = Seen(), await place.stream(clock=clock)
+
+            def outlet(batch: bytes) -> bool:
+                if FINISH not in batch:
+                    return seen.outlet(batch)
+                clock.again(20)  # the deadline of the whole call
+                asyncio.get_running_loop().call_soon(clock.expire)  # before the reader's turn
+                return False
+
+            stream.flow(outlet)
+            await seen.read(stream)
+            await stream.aclose()
+            assert (seen.got, seen.failure) == (b"".join(STREAM[:9]) + FINISH + DONE, "")
+
+    run(main())
+
+
 @pytest.mark.parametrize("breaks", [True, False])
 def test_a_stream_that_is_over_has_no_say_in_its_calls_next_waits(run: Run, breaks: bool) -> None:
     async def main() -> None:
