@@ -168,7 +168,7 @@ class AdminDoor:
 async def fields_of(scope: Scope, receive: Receive) -> dict[str, Any]:
     """A JSON object sent to this door."""
     require_json(value(scope["headers"], b"content-type"))
-    return json_object(await body_of(scope, receive, _LARGEST))
+    return json_object(await body_of(scope, receive, _LARGEST), scope["headers"])
 
 
 def asked(scope: Scope, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """The chat page's door: a chat-completions body, or one message in a short form, answered like chat completions."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class ChatDoor:
             self.gateway.admit(call)
             require_json(call.content_type)
             body = await body_of(scope, receive, self.manners.max_body, call)
-            fill(call, spelled_out(body, self.first_model))
+            fill(call, spelled_out(body, json_object(body, call.headers), self.first_model))
         except SluiceError as failure:
             await turn_away(self.gateway, call, failure, scope, send)
         except asyncio.CancelledError as left:
@@ -49,13 +49,12 @@ class ChatDoor:
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
 
-def spelled_out(body: bytes, first_model: Callable[[], str | None]) -> bytes:
-    """A chat-completions body: the very same, or what the short form stands for.
+def spelled_out(body: bytes, fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> bytes:
+    """A chat-completions body: the very same, or what the short form stands for. `fields`: the body, parsed.
 
     Short: `{"message", "model"?, "persona"?, "conversation"?: [messages]}` and any field of a chat-completions body.
     The message follows the conversation; the persona goes before the model; without both it is `first_model`.
     """
-    fields = json_object(body)
     if "messages" in fields:
         return body
     message = fields.get("message")
@@ -71,7 +70,7 @@ def spelled_out(body: bytes, first_model: Callable[[], str | None]) -> bytes:
     return object_of([("model", model), ("messages", list_of([*before, said])), *rest])
 
 
-def _conversation(fields: dict[str, Any]) -> bool:
+def _conversation(fields: Mapping[str, Any]) -> bool:
     """Whether messages come before this one."""
     before = fields.get("conversation")
     if before is None:
@@ -81,7 +80,7 @@ def _conversation(fields: dict[str, Any]) -> bool:
     return True
 
 
-def _model(fields: dict[str, Any], first_model: Callable[[], str | None]) -> str:
+def _model(fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> str:
     for name, prefix in (("persona", "persona/"), ("model", "")):
         chosen = fields.get(name)
         if chosen is not None and not isinstance(chosen, str):

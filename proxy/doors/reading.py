@@ -73,13 +73,16 @@ def new_id() -> str:
     return f"req_{random.getrandbits(96):024x}"
 
 
-def json_object(body: bytes) -> dict[str, Any]:
-    """The body's fields. Raises client_invalid_json, and client_invalid_request where it is no object."""
+def json_object(body: bytes, headers: Headers) -> dict[str, Any]:
+    """The body's fields. Raises client_invalid_json; client_invalid_request where it is no object, or compressed."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if not body.strip():
             raise SluiceError("client_invalid_json", "The request has no body; a JSON object is expected.") from None
+        if any(line[0] == b"content-encoding" for line in headers):
+            problem = "The request body is encoded; it is taken only as it is, without a content-encoding."
+            raise SluiceError("client_invalid_request", problem, status=415) from None
         raise SluiceError("client_invalid_json", f"The request body is not valid JSON: {error}.") from None
     if not isinstance(fields, dict):
         raise SluiceError("client_invalid_request", "The request body must be a JSON object.")
@@ -145,13 +148,7 @@ def fill(call: Call, body: bytes) -> None:
         require_json(call.content_type)
     for name, value in call.own:
         _note_own(call, name, value)
-    try:
-        fields = json_object(body)
-    except SluiceError:
-        if any(line[0] == b"content-encoding" for line in call.headers):
-            problem = "The request body is encoded; it is taken only as it is, without a content-encoding."
-            raise SluiceError("client_invalid_request", problem, status=415) from None
-        raise
+    fields = json_object(body, call.headers)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         problem = "is missing" if model is None else "must be a string that is not empty"

@@ -57,7 +57,7 @@ class VapiDoor:
             self._admit(call)
             body = await body_of(scope, receive, self.manners.max_body, call)
             require_json(call.content_type)
-            fields = json_object(body)
+            fields = json_object(body, call.headers)
             call.session = session_of(fields)
             fill(call, chat_body(body, fields, self.voice.model))
         except SluiceError as failure:
@@ -86,7 +86,7 @@ class VapiDoor:
         if signing is not None:
             signing.check(headers, body, time.time())
         require_json(value(headers, b"content-type"))
-        await respond_json(scope, send, await self.hook.answer(json_object(body)))
+        await respond_json(scope, send, await self.hook.answer(json_object(body, headers)))
 
 
 def _unknown() -> SluiceError:

@@ -180,6 +180,6 @@ def test_no_body_breaks_it(body: bytes) -> None:
 @pytest.mark.parametrize("depth", [100, 1000, 100_000])
 def test_depth_is_no_failure_of_ours(depth: int) -> None:
     try:
-        json_object(b'{"a":' * depth + b"1" + b"}" * depth)
+        json_object(b'{"a":' * depth + b"1" + b"}" * depth, [])
     except SluiceError as error:
         assert error.code == "client_invalid_json"

@@ -1,5 +1,6 @@
 """Who may use what: every endpoint declares its access, and nobody gets in without what that asks for."""
 
+import gzip
 import socket
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -314,6 +315,14 @@ def test_a_page_that_cannot_say_json_gets_nowhere(home: Running, east: OpenAIDou
             put = client.put("/admin/provider-settings", content=b"{}", headers={"content-type": kind})
             assert put.status_code == 415
     assert len(east.calls) == calls
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat", "/admin/explain"])
+def test_a_compressed_body_is_told_as_such_at_every_door(home: Running, path: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    with home.client() as client:
+        told = client.post(path, content=gzip.compress(b'{"model":"gpt-4o"}'), headers=headers)
+    assert (told.status_code, told.json()["error"]["code"]) == (415, "client_invalid_request")
 
 
 def test_browsers_learn_nothing_of_origins_that_are_not_listed(home: Running) -> None:
