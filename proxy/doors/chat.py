@@ -1,6 +1,5 @@
 """The chat page's door: a chat-completions body, or one message in a short form, answered like chat completions."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,7 +7,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from proxy.doors.openai import Manners, answer, turn_away
+from proxy.call import Call
+from proxy.doors.openai import Manners, answer, was_read
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, list_of, members, object_of
@@ -35,18 +35,14 @@ class ChatDoor:
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as /v1/chat/completions does."""
         call = begun(scope, "chat", "chat/completions")
-        try:
-            self.gateway.admit(call)
-            require_json(call.content_type)
-            body = await body_of(scope, receive, self.manners.max_body, call)
-            fill(call, spelled_out(body, json_object(body, call.headers), self.first_model))
-        except SluiceError as failure:
-            await turn_away(self.gateway, call, failure, scope, send)
-        except asyncio.CancelledError as left:
-            self.gateway.refused(call, left)
-            raise
-        else:
+        if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+
+    async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
+        self.gateway.admit(call)
+        require_json(call.content_type)
+        body = await body_of(scope, receive, self.manners.max_body, call)
+        fill(call, spelled_out(body, json_object(body, call.headers), self.first_model))
 
 
 def spelled_out(body: bytes, fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> bytes:

@@ -83,15 +83,11 @@ class OpenAIDoor:
 
     async def _received(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a call whose body is still to come."""
-        try:
-            fill(call, await body_of(scope, receive, self.manners.max_body, call))
-        except SluiceError as failure:
-            await turn_away(self.gateway, call, failure, scope, send)
-        except asyncio.CancelledError as left:
-            self.gateway.refused(call, left)
-            raise
-        else:
+        if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+
+    async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
+        fill(call, await body_of(scope, receive, self.manners.max_body, call))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models, `?upstream=NAME` for one upstream's."""
@@ -120,6 +116,19 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
             await sending
     finally:
         responder.close()
+
+
+async def was_read(reading: Awaitable[None], gateway: Gateway, call: Call, scope: Scope, send: Send) -> bool:
+    """Whether a call was read; one that was not is counted, and told why."""
+    try:
+        await reading
+    except SluiceError as failure:
+        await turn_away(gateway, call, failure, scope, send)
+        return False
+    except asyncio.CancelledError as left:
+        gateway.refused(call, left)
+        raise
+    return True
 
 
 async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, scope: Scope, send: Send) -> None:

@@ -1,6 +1,5 @@
 """The door for Vapi's voice assistants: their custom LLM, and the webhook that Vapi tells of its calls."""
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -8,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call, Headers
 from proxy.doors.front import respond_json
-from proxy.doors.openai import Manners, answer, turn_away
+from proxy.doors.openai import Manners, answer, was_read
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.table import Endpoint
 from proxy.doors.vapi_calls import chat_body, session_of, without_vapis
@@ -53,21 +52,17 @@ class VapiDoor:
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A turn of a voice call, answered as a stream unless a whole answer is asked for."""
         call = begun(scope, "vapi", "chat/completions")
-        try:
-            self._admit(call)
-            body = await body_of(scope, receive, self.manners.max_body, call)
-            require_json(call.content_type)
-            fields = json_object(body, call.headers)
-            call.session = session_of(fields)
-            fill(call, chat_body(body, fields, self.voice.model))
-        except SluiceError as failure:
-            await turn_away(self.gateway, call, failure, scope, send)
-        except asyncio.CancelledError as left:
-            self.gateway.refused(call, left)
-            raise
-        else:
+        if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
             await answer(self.gateway, call, responder)
+
+    async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
+        self._admit(call)
+        body = await body_of(scope, receive, self.manners.max_body, call)
+        require_json(call.content_type)
+        fields = json_object(body, call.headers)
+        call.session = session_of(fields)
+        fill(call, chat_body(body, fields, self.voice.model))
 
     def _admit(self, call: Call) -> None:
         """Lets Vapi in, as a tenant of its own."""

@@ -44,7 +44,9 @@ def test_persona_before_model_before_the_first_one(chosen: dict[str, Any], model
 
 def test_other_fields_pass_as_they_came() -> None:
     raw = b'{"message":"hi","stream":true,"temperature":0.70,"later":{"x":[1e2]}}'
-    assert spelled_out(raw, json.loads(raw), lambda: "m").endswith(b'"stream":true,"temperature":0.70,"later":{"x":[1e2]}}')
+    assert spelled_out(raw, json.loads(raw), lambda: "m").endswith(
+        b'"stream":true,"temperature":0.70,"later":{"x":[1e2]}}'
+    )
 
 
 @pytest.mark.parametrize(
