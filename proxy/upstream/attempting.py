@@ -52,7 +52,7 @@ class RawReader:
 
 @dataclass  # no slots: what has a default costs nothing then
 class Attempt:
-    """One try. `status` is what the upstream answered with, 0 before it did."""
+    """One try. `status` is what the upstream answered with, last where it was asked several times; 0 before it did."""
 
     upstreams: Upstreams
     call: Call
@@ -62,9 +62,7 @@ class Attempt:
     sent: Counts  # attempts by upstream, counted here when their request is sent
     status: int = field(default=0, init=False)
     changes: tuple[str, ...] = field(default=(), init=False)
-    asked: float = field(
-        default=0.0, init=False
-    )  # perf_counter when the wait began that is not counted yet; 0: there is none
+    asked: float = field(default=0.0, init=False)  # when the wait began that is not counted yet; 0: there is none
 
     def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
@@ -146,7 +144,6 @@ class Attempt:
         """The body of an answer that comes as a stream, once its head is there."""
         provider = self.order.target.provider
         if isinstance(provider, Talker):
-            self.status = 200
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
             talk.timed(self.clock, Patience(wait, seconds))
@@ -260,6 +257,7 @@ class Attempt:
             self.sent[target.upstream].value += 1
         send = self.upstreams.send if first else self.upstreams.ask
         response = await send(target, request, self.timeouts.connect)
+        self.status = response.status_code
         try:
             return Answer(response.status_code, response.headers, await self._read(response.stream))
         finally:

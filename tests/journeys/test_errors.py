@@ -125,7 +125,7 @@ def place(deaf: int) -> Iterator[Place]:
 @pytest.fixture(autouse=True)
 def everything_works(place: Place) -> Iterator[None]:
     yield
-    place.east.always = None
+    place.east.always = place.pods.always = None
 
 
 def check(answer: httpx.Response, status: int, code: str) -> None:
@@ -275,6 +275,14 @@ def test_a_job_that_no_worker_takes(place: Place) -> None:
     place.pods.plan(NEVER)
     check(place.ask(f"pods/{place.pods.models[0]}"), 504, "upstream_timeout_queue")
     wait_for(lambda: place.pods.cancels)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("fault", "told"), [(Status(401), "pods:401"), (ResetBeforeHeaders(), "pods:unreachable")])
+def test_an_attempt_at_a_job_is_told_by_what_was_answered(place: Place, fault: Fault, told: str, stream: bool) -> None:
+    place.pods.always = fault
+    failed = place.ask("pods/x", stream=stream)
+    assert failed.status_code == 502 and failed.headers["x-sluice-attempts"].startswith(told)
 
 
 def test_a_prompt_that_does_not_fit_is_not_sent(place: Place) -> None:
