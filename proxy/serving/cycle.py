@@ -72,7 +72,6 @@ class Cycle:
 
     def __init__(self, scope: Scope, connection: Connection, keep_alive: bool, wants_continue: bool) -> None:
         self.scope = scope
-        scope[DIRECT] = self
         self.connection = connection
         self.keep_alive = keep_alive
         self.wants_continue = wants_continue
@@ -127,6 +126,7 @@ class Cycle:
         cause = ""
         task = self.task
         assert task is not None
+        self.scope[DIRECT] = self
         self.connection.server_state.tasks.add(task)  # the loop holds tasks weakly; the server waits for them
         try:
             await app(self.scope, self.receive, self.send)

@@ -78,6 +78,7 @@ class SluiceProtocol(asyncio.Protocol):
         self.leaving.stop()
         self.deaf = True
         self.pipeline.clear()
+        self.cycle = None  # whose body may never have been asked for, and we live until the garbage collector runs
         if self.running is not None:
             self.running.cancel("left")
         self.resume_writing()

@@ -1,6 +1,7 @@
 """What an app sends, as it is on the wire; and what becomes of an app that fails."""
 
 import asyncio
+import gc
 import logging
 import re
 import socket
@@ -10,6 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.reply import DIRECT
+from proxy.serving.cycle import Cycle
 from tests.serving.served import Answer, answers, echo, eventually, piece, respond, served, start
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -49,6 +51,26 @@ def test_head_and_body_as_they_are_on_the_wire() -> None:
         + DATE
         + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
     )
+
+
+def test_the_body_of_a_request_whose_turn_never_came_is_let_go_without_the_garbage_collector() -> None:
+    began = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        began.append(True)
+        await asyncio.sleep(60)
+
+    body = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + 60000 * b"x"
+    with served(app) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            with server.client() as client:
+                client.say(GET + body + body)
+                eventually(lambda: began)
+            eventually(lambda: not any(found.body for found in gc.get_objects() if isinstance(found, Cycle)))
+        finally:
+            gc.enable()
 
 
 def test_a_head_does_not_wait_for_its_body() -> None:
