@@ -28,6 +28,7 @@ class ChatWatch:
     """
 
     lingers = True  # after [DONE] only the end of the body is to come
+    failure = None  # it raises those
     __slots__ = (
         "_asked",
         "_before",
@@ -135,16 +136,27 @@ class ChatWatch:
 class ResponsesWatch:
     """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
 
-    __slots__ = ("complete", "content_at", "done", "failed", "last_at", "lingers", "malformed", "usage")
+    __slots__ = (
+        "_failure_in",
+        "complete",
+        "content_at",
+        "done",
+        "failure",
+        "last_at",
+        "lingers",
+        "malformed",
+        "usage",
+    )
     _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
-    def __init__(self) -> None:
+    def __init__(self, failure_in: FailureIn) -> None:
+        self._failure_in = failure_in
         self.content_at: float | None = None
         self.last_at: float | None = None
         self.complete = False
         self.lingers = False
         self.done = True  # nothing is to be added at the end
-        self.failed: Any = None  # what it says of its failure, where that came before any content
+        self.failure: SluiceError | None = None  # that it reports; the client is told by the event itself
         self.malformed = 0
         self.usage: Usage | None = None
 
@@ -170,9 +182,9 @@ class ResponsesWatch:
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
             self.complete = self.lingers = True
             response = fields.get("response")
-            if self.content_at is None and kind in ("response.failed", "error"):
+            if kind in ("response.failed", "error"):
                 told = response if isinstance(response, dict) else fields
-                self.failed = told.get("error") or fields
+                self.failure = self._failure_in({"error": told.get("error") or fields})
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):
                 self.usage = usage_of(usage)
@@ -192,6 +204,10 @@ class Noted(Protocol):
 
     @property
     def usage(self) -> Usage | None: ...
+    @property
+    def failure(self) -> SluiceError | None:
+        """That it reported and that nobody was raised for."""
+        ...
 
 
 def note(call: Call, watch: Noted) -> None:
@@ -203,6 +219,8 @@ def note(call: Call, watch: Noted) -> None:
     trace.malformed += watch.malformed
     if watch.usage is not None:
         trace.usage = watch.usage.and_also(trace.usage)
+    if watch.failure is not None:
+        trace.failure = watch.failure
 
 
 def _talks_from(batch: bytes, start: int) -> int:

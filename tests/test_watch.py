@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import SluiceError
+from proxy.providers.failures import error_in_event
 from proxy.reply import Usage
 from proxy.watch import ChatWatch, ResponsesWatch, usage_of
 
@@ -125,7 +126,7 @@ SCALARS = st.none() | st.booleans() | st.integers(-9, 2**53) | st.floats(allow_n
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12))
 def test_no_form_of_json_breaks_it(value: Any) -> None:
-    for seen in (watch(), watch(own_usage=True), ResponsesWatch()):
+    for seen in (watch(), watch(own_usage=True), ResponsesWatch(error_in_event)):
         seen.see(event(value))
 
 
@@ -147,7 +148,7 @@ def test_a_finish_reason_that_is_null_does_not_finish() -> None:
 
 
 def test_the_responses_api_is_complete_at_its_terminal_event() -> None:
-    seen = ResponsesWatch()
+    seen = ResponsesWatch(error_in_event)
     created = b'event: response.created\ndata: {"type":"response.created"}\n\n'
     delta = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"x"}\n\n'
     completed = b"event: response.completed\n" + event(
@@ -165,7 +166,7 @@ def test_the_responses_api_is_complete_at_its_terminal_event() -> None:
 
 
 def test_a_terminal_word_in_a_text_of_the_responses_api_ends_nothing() -> None:
-    seen = ResponsesWatch()
+    seen = ResponsesWatch(error_in_event)
     seen.see(event({"type": "response.output_text.delta", "delta": "response.completed"}))
     assert not seen.complete
 
@@ -294,7 +295,7 @@ def test_a_stream_of_several_choices_is_complete_with_the_last() -> None:
 
 
 def test_a_response_is_over_with_its_terminal_event() -> None:
-    seen = ResponsesWatch()
+    seen = ResponsesWatch(error_in_event)
     seen.see(event({"type": "response.output_text.delta", "delta": "a"}))
     assert not seen.lingers
     seen.see(event({"type": "response.completed", "response": {}}))

@@ -193,10 +193,8 @@ class Attempt:
         async for batch in stream:
             head.append(batch)
             size += len(batch)
-            if isinstance(stream.watch, ResponsesWatch) and (
-                failure := self.order.target.provider.failure_in({"error": stream.watch.failed})  # none of it has left
-            ):
-                raise failure
+            if stream.watch.failure is not None and stream.watch.content_at is None:
+                raise stream.watch.failure  # none of it has left
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break
             if size > MAX_WHOLE:
@@ -205,13 +203,12 @@ class Attempt:
         return b"".join(head)
 
     def _watch(self, streamed: bool) -> Watch:
+        provider = self.order.target.provider
         if self.call.endpoint in _CHAT_LIKE:
-            own = self.order.target.provider.usage != "unasked" and not self.call.wants_usage
+            own = provider.usage != "unasked" and not self.call.wants_usage
             asked = (self.order.fields or {}).get("n")
-            return ChatWatch(
-                self.order.target.provider.failure_in, own and streamed, asked if type(asked) is int else 1
-            )
-        return ResponsesWatch() if self.call.endpoint == "responses" else RawWatch()
+            return ChatWatch(provider.failure_in, own and streamed, asked if type(asked) is int else 1)
+        return ResponsesWatch(provider.failure_in) if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:
         return Waits(self.timeouts.first_token, self.timeouts.idle)

@@ -31,7 +31,7 @@ class RawWatch:
     complete = done = True
     lingers = False
     malformed = 0
-    usage = None
+    usage = failure = None
 
     def __init__(self) -> None:
         self.content_at: float | None = None
@@ -190,6 +190,7 @@ class EventStream(Flowing):
     def _stop(self) -> None:
         """All events have come: what follows them is for nobody."""
         self._ended = self._lingers = True
+        self.failure = self.watch.failure
         if isinstance(self._source, Body):
             self._source.pass_to(None)
 
@@ -221,6 +222,7 @@ class EventStream(Flowing):
             raise SluiceError(
                 "upstream_truncated", "The upstream's stream ended before the answer was complete.", again="same"
             )
+        self.failure = self.watch.failure
         if not self.watch.done:
             seen += DONE
         if not seen:

@@ -128,6 +128,7 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
     place: Place, failed: bytes
 ) -> None:
     proxy, east, west = place
+    counted = proxy.metric("sluice_requests_total", upstream="east", code="upstream_rate_limited")
     asked = {"model": "both/m", "input": "Hi.", "stream": True}
     east.script(Events(CREATED, Wait(0.05), failed))
     west.script(Events(CREATED, *SPOKEN))
@@ -140,6 +141,9 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
     for before in (CREATED, SPOKEN[0]):  # which have gone out: the client is told in the API's own words
         east.script(Events(before, Wait(0.05), failed))
         assert proxy.chat(asked | {"model": "east/m"}, "/v1/responses").content == before + failed
+    wait_for(
+        lambda: proxy.metric("sluice_requests_total", upstream="east", code="upstream_rate_limited") == counted + 3
+    )
 
 
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:

@@ -42,6 +42,7 @@ class Seen:
     content_at: float | None = None
     last_at: float | None = None
     usage: Usage | None = None
+    failure: SluiceError | None = None
 
 
 class Batches:

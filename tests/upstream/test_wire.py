@@ -192,7 +192,7 @@ def test_the_responses_api_is_pushed_to_the_end_of_its_body(run: Run) -> None:
 
     async def main() -> None:
         async with at(saying(*chunked(*said, end), END)) as place:
-            watch = ResponsesWatch()
+            watch = ResponsesWatch(error_in_event)
             seen = await place.seen(Seen(), watch=watch)
         assert seen.got == b"".join(said) + end
         assert watch.complete and watch.usage is not None and seen.pushed > 2
