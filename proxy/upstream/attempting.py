@@ -16,7 +16,7 @@ from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.sse import EventCutter
-from proxy.upstream.bodies import MAX_WHOLE, Pieces, carries_events, carries_json, read_whole, says_event_stream
+from proxy.upstream.bodies import MAX_WHOLE, Pieces, carries_events, read_whole, says_event_stream, to_be_read
 from proxy.upstream.border import translated
 from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
@@ -85,16 +85,16 @@ class Attempt:
         if headers is None:
             raise await self._refusal(response)
         try:
-            said_json = carries_json(headers)
-            if not said_json and carries_events(headers) and call.endpoint in _CHAT_LIKE:
+            is_read = to_be_read(headers)
+            if not is_read and carries_events(headers) and call.endpoint in _CHAT_LIKE:
                 body = await self._gathered(response.stream)
                 headers = [*_without_type(headers), _JSON]
             else:
                 if body is None:
                     body = await self._read(response.stream)
-                if said_json or call.chat:
+                if is_read or call.chat:
                     body = provider.whole(self.order, body)
-                if said_json:
+                if is_read:
                     self._note_usage(body)
         finally:
             if response.coming is not None:
@@ -170,7 +170,7 @@ class Attempt:
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
             if not says_event_stream(headers):  # another dialect's, and translated now
                 headers = [*_without_type(headers), _EVENTS]
-        elif self.call.chat or carries_json(headers):
+        elif self.call.chat or to_be_read(headers):
             self.clock.set("whole", self.timeouts.whole)
             body = provider.whole(self.order, await self._read(source))
             await source.aclose()

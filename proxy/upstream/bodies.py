@@ -39,7 +39,7 @@ def says_event_stream(headers: Headers) -> bool:
     return (value(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
 
 
-def carries_json(headers: Headers) -> bool:
+def to_be_read(headers: Headers) -> bool:
     """Whether a body of this content type is to be looked into: JSON, or a page, which is nobody's answer."""
     kind = value(headers, b"content-type") or b""
     if kind == b"application/json":
