@@ -91,18 +91,18 @@ def test_of_two_answers_at_once_the_one_that_is_given_is_told(order: tuple[int, 
 
 
 def test_a_failure_of_both_tells_what_was_done_to_the_call_for_the_first() -> None:
-    with AnthropicDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west:
+    def held(double: Double, request: Received) -> Answer:
+        return replace(Status(500)(double, request), before=(Hold(),))
 
-        def late(double: Double, request: Received) -> Answer:
-            return replace(Status(500)(double, request), before=(Hold(),))
-
-        def meanwhile(double: Double, request: Received) -> Answer:
-            east.release()
-            return Status(500)(double, request)
-
-        east.always, west.always = late, meanwhile
+    with AnthropicDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west, ThreadPoolExecutor() as pool:
+        east.always = west.always = held
         with sluice(CONFIG.format(provider="anthropic", east=east.url, west=west.url)) as proxy:
-            failed = proxy.chat(HELLO | {"seed": 7})
+            asked = pool.submit(proxy.chat, HELLO | {"seed": 7})
+            wait_for(lambda: east.calls and west.calls)
+            east.release()
+            wait_for(lambda: proxy.metric("sluice_attempts_total", upstream="east") == 1)
+            west.release()
+            failed = asked.result(10)
         assert (failed.status_code, failed.headers["x-sluice-attempts"]) == (502, "east:500,west:500")
         assert (failed.headers["x-sluice-upstream"], failed.headers["x-sluice-model"]) == ("east", "x")
         assert failed.headers["x-sluice-changes"] == "default max_tokens, drop seed"
