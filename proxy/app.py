@@ -77,6 +77,7 @@ class Sluice:
     tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
+    _largest: int = field(init=False)  # bytes of a body that the server takes
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
@@ -87,6 +88,7 @@ class Sluice:
 
     def __post_init__(self) -> None:
         self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
+        self._largest = self.settings.server.max_body
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
@@ -150,6 +152,8 @@ class Sluice:
         for key in _OF_THE_START:
             if attrgetter(key)(settings) != attrgetter(key)(self.settings):
                 log.warning("%s is another now: that takes a restart", key)
+        if self._largest < settings.server.max_body != self.settings.server.max_body:
+            log.warning("server.max_body is larger than it was at the start: that takes a restart")
         if self.writer is not None:
             log.setLevel(settings.log.level.upper())
         self.settings, self.problem = settings, ""

@@ -285,17 +285,21 @@ def test_sighup_reloads(config: Path) -> None:
 def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config: Path) -> None:
     with serving(config) as (process, url), client(url) as http:
         text = config.read_text()
-        config.write_text(text.replace("drain: 10s", "drain: 9s") + "log: {level: warning}\n")
+        config.write_text(text.replace("drain: 10s", "drain: 9s, max_body: 30MB") + "log: {level: warning}\n")
         assert http.post("/admin/reload").status_code == 200
         assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
         assert http.post("/v1/chat/completions", json={"model": 5}).status_code == 400
-        config.write_text(text.replace("drain: 10s", "drain: 9s"))
+        config.write_text(text.replace("drain: 10s", "drain: 9s, max_body: 30MB"))
         assert http.post("/admin/reload").status_code == 200
         assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         lines = [json.loads(line) for line in process.stderr]
-    assert [line["message"] for line in lines].count("server.drain is another now: that takes a restart") == 1
+    told = [line["message"] for line in lines if "takes a restart" in line["message"]]
+    assert told == [
+        "server.drain is another now: that takes a restart",
+        "server.max_body is larger than it was at the start: that takes a restart",
+    ]
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
 
 
