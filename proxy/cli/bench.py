@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -48,9 +49,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _positive(text: str) -> float:
-    if (number := float(text)) > 0:
+    if 0 < (number := float(text)) < inf:
         return number
-    raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from proxy.upstream.sending import Upstreams
 
 def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
     """Adds the configuration's file, as an option or as an argument that may be left out."""
-    usual = Path(os.environ.get("SLUICE_CONFIG", "config.yaml"))
+    usual = Path(os.environ.get("SLUICE_CONFIG") or "config.yaml")
     help = "else $SLUICE_CONFIG, else config.yaml"
     if name.startswith("-"):
         parser.add_argument(name, type=Path, default=usual, help=help)

@@ -10,8 +10,14 @@ from proxy.upstream.probing import status_of
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("healthcheck", help="exit 0 where Sluice on this machine takes calls")
-    parser.add_argument("--port", type=int, default=os.environ.get("PORT") or "8080", help="else $PORT, else 8080")
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8080", help="else $PORT, else 8080")
     parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if 0 < (number := int(text)) < 65536:
+        return number
+    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
 
 
 def run(arguments: argparse.Namespace) -> int:

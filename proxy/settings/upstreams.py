@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from proxy.settings.addresses import ProviderFacts, is_loopback, passwords, proxy_address, split_url, upstream_address
 from proxy.settings.policies import Breaker
-from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, ShownKey, Wait, Whole
+from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, ShownKey, Wait, Whole, flag
 
 OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "runpod": ("endpoint_id", "mode", "job_wait", "extract"),
@@ -23,7 +23,7 @@ _SECRET_HEADERS: Final = ("authorization", "cookie", "key", "password", "secret"
 
 def _prefill(value: object) -> object:
     """true, false, or a list of model names."""
-    if isinstance(value, bool):
+    if isinstance(value := flag(value), bool):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)

@@ -32,7 +32,8 @@ def _number(value: object) -> object:
     return float(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value) else value
 
 
-def _flag(value: object) -> object:
+def flag(value: object) -> object:
+    """Variables give text, so its two words count as what they say."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
@@ -88,7 +89,7 @@ Json = Any
 """Whatever JSON can say; variables in it stay text."""
 Whole = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int | _OrVariable)]
 Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | _OrVariable)]
-Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | _OrVariable)]
+Flag = Annotated[bool, BeforeValidator(flag, json_schema_input_type=bool | _OrVariable)]
 Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=_pattern(units.DURATION))]
 """Seconds."""
 Wait = Annotated[float, BeforeValidator(_wait, json_schema_input_type=_pattern(units.DURATION))]

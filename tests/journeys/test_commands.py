@@ -308,6 +308,13 @@ def test_healthcheck_of_nothing() -> None:
     assert (done.returncode, done.stdout) == (1, "not ready (no answer)\n"), done.stderr
 
 
+@pytest.mark.parametrize("port", ["0", "99999", "soon"])
+def test_healthcheck_of_no_port(port: str) -> None:
+    done = run("healthcheck", "--port", port)
+    assert done.returncode == 2
+    assert "argument --port" in done.stderr
+
+
 # what any command may meet
 
 
