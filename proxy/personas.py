@@ -35,7 +35,7 @@ class Persona:
 def persona(fields: dict[str, Any]) -> Persona:
     """The persona that these fields describe. Raises client_invalid_request, naming the field."""
     for key in fields:
-        if key not in ("name", "upstream", "model", "system", "set"):
+        if key not in ("name", "upstream", "model", "system", "set", "source"):  # the last is ours: see `listed`
             raise _invalid(key, "is not known; a persona has name, upstream, model, system and set")
     for key in ("name", "upstream", "model"):
         if not isinstance(fields.get(key), str) or not fields[key]:
@@ -45,8 +45,12 @@ def persona(fields: dict[str, Any]) -> Persona:
     system, values = fields.get("system"), fields.get("set") or {}
     if system is not None and not isinstance(system, str):
         raise _invalid("system", "must be a text")
-    if not isinstance(values, dict) or any(not key or key.partition(".")[0] == "model" for key in values):
+    if not isinstance(values, dict) or any(not key or key.partition(".")[0].lower() == "model" for key in values):
         raise _invalid("set", "must be an object of parameters, the model not among them")
+    try:
+        orjson.dumps({"data": [{"set": values}]})  # as deep as it will ever be written
+    except orjson.JSONEncodeError:
+        raise _invalid("set", "is nested too deeply") from None
     return Persona(fields["name"], fields["upstream"], fields["model"], system or None, values)
 
 

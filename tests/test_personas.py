@@ -18,12 +18,16 @@ personas: {pirate: {upstream: east, model: m, system: Arr.}}
 GOOD = {"name": "poet", "upstream": "east", "model": "m"}
 
 
+def deep(levels: int) -> list[Any]:
+    return orjson.loads(b"[" * levels + b"]" * levels)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [({"name": "a b"}, "name"), ({"name": ""}, "name"), ({"name": "../x"}, "name"), ({"name": "x" * 65}, "name"),
      ({"name": 7}, "name"), ({"name": "x\n"}, "name"), ({"model": ""}, "model"), ({"model": None}, "model"),
      ({"upstream": []}, "upstream"), ({"system": 7}, "system"), ({"set": []} , ""), ({"set": [1]}, "set"), ({"set": "x"}, "set"),
-     ({"set": {"model": "x"}}, "set"), ({"set": {"model.x": 1}}, "set"), ({"set": {"": 1}}, "set"), ({"colour": 1}, "colour")],
+     ({"set": {"model": "x"}}, "set"), ({"set": {"Model.x": 1}}, "set"), ({"set": {"a": deep(251)}}, "set"), ({"set": {"": 1}}, "set"), ({"colour": 1}, "colour")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
     if not param:
@@ -101,8 +105,12 @@ def test_over_http_it_is_made_called_listed_and_deleted() -> None:
                 )
             assert running.chat({"model": "persona/poet", "messages": []}).status_code == 200
             assert east.requests[-1].json["messages"] == [{"role": "system", "content": "Rhyme."}]
-            assert client.post("/admin/personas", json=GOOD | {"upstream": "gone"}).status_code == 400
-            assert [each["name"] for each in client.get("/admin/personas").json()["data"]] == ["pirate", "poet"]
+            for wrong in ({"upstream": "gone"}, {"set": {"a": deep(900)}}):
+                assert client.post("/admin/personas", json=GOOD | wrong).status_code == 400
+            assert client.post("/admin/personas", json=GOOD | {"set": {"a": deep(249)}}).status_code == 201
+            listed = client.get("/admin/personas").json()["data"]
+            assert [each["name"] for each in listed] == ["pirate", "poet"]
+            assert client.post("/admin/personas", json=listed[1]).json() == listed[1], "what is listed can be sent back"
             for name, status in (("poet", 204), ("poet", 404), ("pirate", 409), ("%2e%2e", 404)):
                 assert client.delete(f"/admin/personas/{name}").status_code == status
             assert running.chat({"model": "persona/poet", "messages": []}).status_code != 500
