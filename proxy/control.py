@@ -83,7 +83,7 @@ class Control:
             raise SluiceError("client_invalid_request", refused.message, param="model")
         await self._write("personas", made.name, made.text())
         self.sluice.personas.made[made.name] = made
-        self.sluice.personas.join(plan)
+        self.sluice.personas.join(self.sluice.plant.plan)  # which a reload may have exchanged meanwhile
         log.info("persona %s made for %s", made.name, made.upstream)
         return next(each for each in self.personas(None) if each["name"] == made.name)
 
@@ -95,8 +95,8 @@ class Control:
         if name not in self.sluice.personas.made:
             raise SluiceError("client_invalid_request", f"There is no persona {name!r}.", status=404)
         await self._write("personas", name, None)
-        del self.sluice.personas.made[name]
-        self.sluice.personas.join(plan)
+        self.sluice.personas.made.pop(name, None)  # another request may have been faster
+        self.sluice.personas.join(self.sluice.plant.plan)
         log.info("persona %s deleted", name)
 
     async def overview(self) -> dict[str, Any]:

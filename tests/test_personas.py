@@ -1,14 +1,16 @@
 """A persona of the store is checked before it is kept, and one that went bad never keeps Sluice from starting."""
 
+import asyncio
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
 from proxy.errors import SluiceError
 from proxy.personas import Personas, persona
 from tests.doubles.openai import OpenAIDouble
-from tests.running import sluice
+from tests.running import Running, sluice
 from tests.stages.planned import call, planned
 
 CONFIG = """
@@ -114,3 +116,20 @@ def test_over_http_it_is_made_called_listed_and_deleted() -> None:
             for name, status in (("poet", 204), ("poet", 404), ("pirate", 409), ("%2e%2e", 404)):
                 assert client.delete(f"/admin/personas/{name}").status_code == status
             assert running.chat({"model": "persona/poet", "messages": []}).status_code != 500
+
+
+def test_deleted_twice_at_the_same_time_it_is_gone() -> None:
+    config = """
+    upstreams: {east: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [m]}}
+    """
+
+    async def delete(running: Running) -> set[int]:
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+            found = await asyncio.gather(*(client.delete("/admin/personas/poet") for _ in range(10)))
+        return {answer.status_code for answer in found}
+
+    with sluice(config) as running, running.client() as client:
+        for _ in range(10):
+            assert client.post("/admin/personas", json=GOOD).status_code == 201
+            assert asyncio.run(delete(running)) <= {204, 404}
+        assert client.get("/admin/personas").json() == {"data": []}
