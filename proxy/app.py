@@ -95,7 +95,7 @@ class Sluice:
         self.upstreams.sent = self.metrics.sent
         self.store = opened(self.settings.store)
         self.control = Control(self, time.time())
-        self._recalled = self._recall()
+        self._recalled = self._recall(self._kept())
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings, self.cache)
 
@@ -108,14 +108,21 @@ class Sluice:
         """Where names go that no route takes."""
         return default_upstream(self.settings, self.choices)
 
-    def _recall(self) -> bool:
-        """Takes over what operators decided before; whether the store could be read."""
+    def _kept(self) -> tuple[dict[str, str], dict[str, str]] | None:
+        """What operators decided before: settings and personas; None where the store cannot be read."""
         try:
-            self.choices.default_upstream = self.store.read("settings").get("default_upstream")
-            self.personas.take(self.store.read("personas"))
+            return self.store.read("settings"), self.store.read("personas")
         except StoreError as error:
             log.error("%s Operators' earlier choices are not in force.", error)
+            return None
+
+    def _recall(self, kept: tuple[dict[str, str], dict[str, str]] | None) -> bool:
+        """Takes that over; whether there was anything. Never in a thread: requests would meet half of it."""
+        if kept is None:
             return False
+        settings, personas = kept
+        self.choices.default_upstream = settings.get("default_upstream")
+        self.personas.take(personas)
         return True
 
     def _count_cache(self, route: str, result: str) -> None:
@@ -274,12 +281,12 @@ class Sluice:
 
     async def _follow(self) -> None:
         """Takes over what operators decide at other workers, or other machines with the same store."""
-        seen = -1
+        seen = -1  # so that the first look takes over what came between the start's reading and this
         while True:
             try:
                 version = await asyncio.to_thread(self.store.version)
-                if not self._recalled or (version != seen and seen >= 0):
-                    self._recalled = await asyncio.to_thread(self._recall)
+                if not self._recalled or version != seen:
+                    self._recalled = self._recall(await asyncio.to_thread(self._kept))
                     self.personas.join(self.plant.plan)
                 seen = version
             except StoreError as error:

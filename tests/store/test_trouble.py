@@ -1,5 +1,6 @@
 """A store in trouble under a running proxy: calls go on, what operators change is refused by a clear error, and later works."""
 
+import asyncio
 import os
 import resource
 import signal
@@ -15,7 +16,10 @@ from time import monotonic
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from proxy.app import Sluice
+from proxy.planning import loaded
 from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
 from tests.running import free_port, sluice, wait_for
@@ -170,3 +174,22 @@ def test_a_file_that_another_process_holds(config: Path) -> None:
             (answer,) = answers
             assert answer.status_code == 500 and "database is locked" in answer.json()["error"]["message"]
         assert proxy.switch("east").status_code == 200 and proxy.goes_to() == "east"
+
+
+def test_what_is_decided_while_a_process_starts_is_taken_over(config: Path) -> None:
+    app = Sluice(config, {}, loaded(config, {}))  # has read the store
+    with closing(SqliteStore(config.parent / "kept.db")) as store:
+        store.write("settings", "default_upstream", "west")
+
+    async def live() -> None:
+        said = asyncio.Queue[Message]()
+        told = asyncio.Queue[Message]()
+        running = asyncio.create_task(app({"type": "lifespan"}, said.get, told.put))
+        said.put_nowait({"type": "lifespan.startup"})
+        async with asyncio.timeout(10):
+            while app.default_upstream() != "west":
+                await asyncio.sleep(0.005)
+            said.put_nowait({"type": "lifespan.shutdown"})
+            await running
+
+    asyncio.run(live())
