@@ -99,6 +99,11 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
             "4:44: personas.p.set: the model of a persona is set by its key `model`",
         ),
         (
+            "routes: [{model: persona/p, to: ollama}]",
+            "4:11: routes.0.model: persona/NAME names personas: write it as one of `personas`, "
+            "or call the model otherwise",
+        ),
+        (
             "personas: {a/b: {upstream: ollama, model: m}}",
             "4:12: personas.a/b: the name of a persona may not hold a slash",
         ),
