@@ -58,7 +58,12 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     for value in headers.values():
         if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
             raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
-    return {_header(name): value for name, value in headers.items()}
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        if _header(name) in found:
+            raise ValueError(f"the header {_header(name)} is there twice, in other letters")
+        found[_header(name)] = value
+    return found
 
 
 def _header(name: str) -> str:

@@ -57,7 +57,16 @@ def test_header_names_are_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"x": "a\r\nb: c"}, {"x": "\x00"}, {"x": "€"}, {"x:": "a"}, {"": "a"}, {"Content-Length": "1"}]
+    "headers",
+    [
+        {"x": "a\r\nb: c"},
+        {"x": "\x00"},
+        {"x": "€"},
+        {"x:": "a"},
+        {"": "a"},
+        {"Content-Length": "1"},
+        {"X-Team": "a", "x-team": "b"},
+    ],
 )
 def test_headers_that_would_break_a_request_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
