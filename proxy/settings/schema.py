@@ -9,7 +9,7 @@ from proxy.settings.addresses import cache_address, origin, passwords, store_add
 from proxy.settings.policies import Defaults
 from proxy.settings.routes import RouteSettings
 from proxy.settings.upstreams import UpstreamSettings
-from proxy.settings.values import Dotted, Flag, Json, Many, Name, Number, Part, ShownKey, Size, Wait, Whole
+from proxy.settings.values import Dotted, Flag, HeaderName, Json, Many, Name, Number, Part, ShownKey, Size, Wait, Whole
 
 
 class ServerTimeouts(Part):
@@ -94,8 +94,8 @@ class Persona(Part):
 class VapiHmac(Part):
     """How Vapi signs its webhook calls."""
 
-    header: Name = Field(default="x-signature", description="Header with the signature.")
-    timestamp_header: str | None = Field(default="x-timestamp", description="Header with the signed time; null: none.")
+    header: HeaderName = Field(default="x-signature", description="Header with the signature.")
+    timestamp_header: HeaderName | None = Field(default="x-timestamp", description="Header with the signed time; null: none.")
     algorithm: Literal["sha256", "sha512", "sha1"] = Field(default="sha256", description="Hash function.")
     prefix: str = Field(default="", description="Text in front of the signature: `sha256=`.")
 

@@ -94,6 +94,10 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
             "3:10: access.admin_token: TOKEN is not set, in the environment or in .env (${TOKEN:-} would allow that)",
         ),
         (
+            "vapi: {hmac: {timestamp_header: ''}}",
+            "3:15: vapi.hmac.timestamp_header: expected header names of letters, digits and dashes, got \"\"",
+        ),
+        (
             "vapi: {secret: '${KEY:-}'}",
             "3:8: vapi.secret: the file that KEY_FILE names cannot be read: No such file or directory",
         ),
