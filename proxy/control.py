@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,6 +152,9 @@ class Control:
             await self.sluice.reload()
         except ConfigError as error:
             raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
+        place = self.sluice.place
+        if place is not None and os.getppid() == place.parent:
+            os.kill(place.parent, signal.SIGHUP)  # it has all workers reload, this one once more
         return {"reloaded": True}
 
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:

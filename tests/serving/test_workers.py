@@ -172,6 +172,15 @@ def test_a_switched_default_is_followed_by_all_within_a_second(served: Served) -
         assert {served.call() for _ in range(40)} == {name}
 
 
+def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
+    def reloads() -> int:
+        return sum("config.yaml is reloaded" in line for line in list(served.lines))
+
+    before = reloads()  # the file stays as it is, so that nobody reloads by watching it
+    assert served.ask("POST", "/admin/reload")[0] == 200
+    wait_for(lambda: reloads() == before + 3)  # the one that was asked, then all
+
+
 def test_sigterm_ends_all_with_exit_code_0(served: Served) -> None:  # the last one: nothing runs behind it
     workers = served.workers()
     served.process.send_signal(signal.SIGTERM)
