@@ -82,7 +82,7 @@ def _model(fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> 
         if chosen is not None and not isinstance(chosen, str):
             raise _wrong(name, "must be a text")
         if chosen:
-            return prefix + chosen
+            return prefix + chosen.removeprefix(prefix)  # "persona/pirate", as /v1/models lists it, is no other one
     usual = first_model()
     if usual is None:
         raise _wrong("model", "is missing, and the default upstream has no model that is known")

@@ -82,8 +82,10 @@ def test_a_persona_answers_from_its_own_upstream(proxy: Running, east: OpenAIDou
     assert answer.headers["x-sluice-upstream"] == "west"
     assert west.calls[0].json["messages"][0] == {"role": "system", "content": "You are a pirate."}
     assert not east.calls
+    listed = say(proxy, {"message": "hello", "persona": "persona/pirate"})
+    assert listed.headers["x-sluice-route"] == "persona/pirate"
     unknown = say(proxy, {"message": "hello", "persona": "nobody"})
-    assert not west.calls[1:] and unknown.status_code == 404
+    assert not west.calls[2:] and unknown.status_code == 404
 
 
 def test_without_a_choice_the_first_model_of_the_default_upstream_answers(
