@@ -1,5 +1,6 @@
 """Puts a configuration to work: stages into a gateway, doors into a table, the table behind the front."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,8 @@ from proxy.upstream.tools import Tools
 
 if TYPE_CHECKING:
     from proxy.app import Sluice
+
+log = logging.getLogger("sluice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     sessions = Sessions(settings.access.admin_token)
     admin = AdminDoor(sluice.control, sessions)
     chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, sluice.choices)))
+    usual = settings.vapi.model
+    if settings.vapi.secret and usual and not made.router.leads(usual):  # no error: the store may get such a persona
+        log.warning("vapi.model %s leads nowhere: where Vapi names no model, its calls end with 404", usual)
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
     doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])

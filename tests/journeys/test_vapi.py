@@ -173,6 +173,16 @@ def test_model_and_stream_have_usual_values(proxy: Running, east: OpenAIDouble) 
     assert whole.json()["object"] == "chat.completion"
 
 
+def test_a_usual_model_that_leads_nowhere_is_told_at_the_start(
+    east: OpenAIDouble, west: OpenAIDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = CONFIG.format(east=east.url, west=west.url, more="")
+    for model, told in (("east/gpt-4o", False), ("persona/nobody", True)):
+        caplog.clear()
+        with sluice(config.replace("  model: east/gpt-4o", f"  model: {model}")):
+            assert ("leads nowhere" in caplog.text) is told
+
+
 def test_ending_and_transferring_a_call_pass_as_tool_calls(proxy: Running, east: OpenAIDouble) -> None:
     for call in (ToolCall("endCall"), ToolCall("transferCall", '{"destination": "+15550100"}')):
         east.script(Say(Said(tools=(call,))))
