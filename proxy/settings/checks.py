@@ -93,7 +93,10 @@ def _check_route(path: Path, route: RouteSettings, upstreams: Mapping[str, Upstr
     if (route.prefix is None) == (route.model is None):
         yield (*path, "prefix"), "a route needs either prefix or model, and not both"
     if route.model is not None and route.model.startswith("persona/"):
-        yield (*path, "model"), "persona/NAME names personas: write it as one of `personas`, or call the model otherwise"
+        yield (
+            (*path, "model"),
+            "persona/NAME names personas: write it as one of `personas`, or call the model otherwise",
+        )
     if len({target.weight is None for target in route.to}) > 1:
         yield (*path, "to"), "weights stand on all targets of a route or on none"
     for index, target in enumerate(route.to):

@@ -95,7 +95,9 @@ class VapiHmac(Part):
     """How Vapi signs its webhook calls."""
 
     header: HeaderName = Field(default="x-signature", description="Header with the signature.")
-    timestamp_header: HeaderName | None = Field(default="x-timestamp", description="Header with the signed time; null: none.")
+    timestamp_header: HeaderName | None = Field(
+        default="x-timestamp", description="Header with the signed time; null: none."
+    )
     algorithm: Literal["sha256", "sha512", "sha1"] = Field(default="sha256", description="Hash function.")
     prefix: str = Field(default="", description="Text in front of the signature: `sha256=`.")
 

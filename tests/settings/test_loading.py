@@ -95,7 +95,7 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
         ),
         (
             "vapi: {hmac: {timestamp_header: ''}}",
-            "3:15: vapi.hmac.timestamp_header: expected header names of letters, digits and dashes, got \"\"",
+            '3:15: vapi.hmac.timestamp_header: expected header names of letters, digits and dashes, got ""',
         ),
         (
             "vapi: {secret: '${KEY:-}'}",
