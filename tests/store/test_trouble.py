@@ -184,7 +184,7 @@ def test_what_is_decided_while_a_process_starts_is_taken_over(config: Path) -> N
     async def live() -> None:
         said = asyncio.Queue[Message]()
         told = asyncio.Queue[Message]()
-        running = asyncio.create_task(app({"type": "lifespan"}, said.get, told.put))
+        running = asyncio.ensure_future(app({"type": "lifespan"}, said.get, told.put))
         said.put_nowait({"type": "lifespan.startup"})
         async with asyncio.timeout(10):
             while app.default_upstream() != "west":
