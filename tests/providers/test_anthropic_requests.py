@@ -226,7 +226,7 @@ def test_the_newer_api_has_no_sampling() -> None:
 
 
 @given(odd_fields)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_body_of_any_shape_is_translated_or_refused(fields: Json) -> None:
     try:
         sent(CLAUDE, fields)

@@ -188,7 +188,7 @@ def test_a_conversation_with_images_tools_and_thoughts() -> None:
 
 
 @given(conversations)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
     found = list(translate_messages({"messages": messages}, []))
     assert len(found) == len(messages)
@@ -205,7 +205,7 @@ def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings"])
 @given(fields=odd_fields)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_a_body_of_any_shape_is_translated_or_refused(endpoint: str, fields: Json) -> None:
     try:
         sent(OLLAMA, fields, endpoint)
