@@ -265,14 +265,17 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     made = get("completion_tokens_details") or get("output_tokens_details")
     cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
     reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
-    tokens = (
-        get("prompt_tokens", get("input_tokens")),
-        get("completion_tokens", get("output_tokens")),
-        cached,
-        reasoning,
+    return Usage(
+        _count(get("prompt_tokens", get("input_tokens"))),
+        _count(get("completion_tokens", get("output_tokens"))),
+        None if cached is None else _count(cached),
+        None if reasoning is None else _count(reasoning),
+        _dollars(usage["cost"]) if "cost" in usage else None,
     )
-    counted = [count if type(count) is int and 0 <= count < _MOST_TOKENS else None for count in tokens]
-    return Usage(*counted, _dollars(usage["cost"]) if "cost" in usage else None)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def _dollars(value: Any) -> float | None:
