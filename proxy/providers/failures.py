@@ -49,6 +49,7 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "server_is_overloaded": 503,
     "provider_overloaded": 503,
     "unavailable_error": 503,
+    "insufficient_system_resource": 503,
     "timeout": 504,
     "timeout_error": 504,
 }

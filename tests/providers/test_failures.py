@@ -110,6 +110,8 @@ def test_what_the_client_did_wrong_keeps_message_type_param_and_code() -> None:
         ),
         ({"error": "it broke"}, "upstream_error", 502),
         ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "upstream_error", 502),
+        ({"choices": [{"delta": {}, "finish_reason": "abort"}]}, "upstream_error", 502),
+        ({"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]}, "upstream_overloaded", 503),
         ({"choices": [{"finish_reason": "error", "error": {"code": 504, "message": "x"}}]}, "upstream_timeout", 504),
         ({"object": "error", "message": "x", "type": "BadRequestError", "code": 400}, "client_invalid_request", 400),
         ({"error": {"message": "x", "code": 401}}, "upstream_auth_failed", 502),
