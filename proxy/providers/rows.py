@@ -15,6 +15,7 @@ from proxy.providers.fitting import ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.providers.pieces import joined, joined_events
 from proxy.sse import EventCutter, events, payload
 
 _MESSAGES: Final = Path.of("messages")
@@ -35,6 +36,7 @@ class Row:
     fit: Fitting | None = None  # what it refuses in messages
     number: bool = False  # whether pieces of tool calls lack their index in its streams
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
+    pieces: bool = False  # whether content may come in pieces
 
 
 ROWS: Final = (
@@ -64,6 +66,7 @@ ROWS: Final = (
         drop=("user", "logit_bias", "stream_options", "store"),  # each a 422
         fit=Fitting(ECHOED, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
+        pieces=True,
     ),
     Row(
         "deepseek",
@@ -130,7 +133,8 @@ class Tabled(OpenAICompatible):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes but for the row's exchanges. Raises as any OpenAI-compatible answer."""
-        return exchanged(self._row, super().whole(order, body))
+        answer = exchanged(self._row, super().whole(order, body))
+        return joined(answer) if self._row.pieces else answer
 
 
 def exchanged(row: Row, answer: bytes) -> bytes:
@@ -163,6 +167,8 @@ class OddReader:
 
     def _seen(self, batch: bytes) -> bytes:
         batch = exchanged(self._row, batch)
+        if self._row.pieces:
+            batch = joined_events(batch)
         if self._told or not (self._mark in batch or b'"usage"' in batch or b"[DONE]" in batch):
             return batch
         return b"".join(map(self._with_usage, events(batch)))
