@@ -34,7 +34,7 @@ class Row:
     drop: tuple[str, ...] = ()  # parameters that it refuses
     usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
     fit: Fitting | None = None  # what it refuses in messages
-    number: bool = False  # whether pieces of tool calls lack their index in its streams
+    number: bool = False  # whether its streams lack the index of tool calls, and the finish reason that tells of them
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
     pieces: bool = False  # whether content may come in pieces
 
