@@ -46,6 +46,7 @@ ROWS: Final = (
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "GEMINI_API_KEY",
         "/v1beta/openai",
+        drop=("store", "metadata", "seed"),  # each a 400
         number=True,
     ),
     Row(
@@ -82,6 +83,7 @@ ROWS: Final = (
         "TOGETHER_API_KEY",
         usage="unasked",
         rename={"max_completion_tokens": "max_tokens"},
+        back=((re.compile(rb'("finish_reason"\s*:\s*)"eos"'), rb'\1"stop"'),),
     ),
     Row("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "/inference/v1", usage="unasked"),
     Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
