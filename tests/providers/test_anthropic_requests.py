@@ -210,6 +210,7 @@ def test_models_that_think_adaptively_get_an_effort() -> None:
             {"effort": "xhigh"},
             10,
         )
+    assert sent(CLAUDE, fields | {"messages": CALLED}, limits=known)["thinking"] == {"type": "adaptive"}
     assert sent(CLAUDE, {"reasoning_effort": "none"}, limits=known)["thinking"] == {"type": "disabled"}
     assert "budget_tokens" in sent(CLAUDE, fields, limits=known, at=target(CLAUDE, thinking="enabled"))["thinking"]
 
@@ -223,6 +224,14 @@ def test_a_schema_and_an_effort_stand_together() -> None:
 def test_the_newer_api_has_no_sampling() -> None:
     at = target(CLAUDE, api_version="2026-10-21")
     assert changes(CLAUDE, {"max_tokens": 1, "temperature": 1, "top_k": 2}, at=at) == ("drop temperature", "drop top_k")
+
+
+def test_models_without_sampling_are_not_sent_any() -> None:
+    sampled = {"max_tokens": 1, "temperature": 0, "top_p": 0.5, "top_k": 3}
+    fixed = Model("m", extra={"thinking": "adaptive", "sampling": False})
+    assert changes(CLAUDE, sampled, limits=fixed) == ("drop top_p", "drop temperature", "drop top_k")
+    assert not sent(CLAUDE, sampled, limits=fixed).keys() & sampled.keys() - {"max_tokens"}
+    assert sent(CLAUDE, sampled, limits=Model("m", extra={"thinking": "adaptive"}))["temperature"] == 0
 
 
 @given(odd_fields)
