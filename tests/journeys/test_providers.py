@@ -148,3 +148,14 @@ def test_an_answer_cut_at_its_limit(client: OpenAI, provider: str) -> None:
     for limit in ("max_tokens", "max_completion_tokens"):
         choice = ask(client, provider, False, **{limit: 5}).choices[0]
         assert choice.finish_reason == "length" and len((choice.message.content or "").split(" ")) == 5
+
+
+@pytest.mark.parametrize("provider", ["openai", "openrouter", "ollama"])
+@both
+def test_log_probabilities(client: OpenAI, provider: str, stream: bool, says: Any) -> None:
+    says(Said("Hi there."))
+    for more, top in (({}, []), ({"top_logprobs": 1}, ["Hi"])):
+        logprobs = ask(client, provider, stream, logprobs=True, **more).choices[0].logprobs
+        assert logprobs and logprobs.content and [each.token for each in logprobs.content] == ["Hi", " there."]
+        assert (logprobs.content[0].logprob, logprobs.content[0].bytes) == (-0.25, list(b"Hi"))
+        assert [each.token for each in logprobs.content[0].top_logprobs] == top
