@@ -69,6 +69,8 @@ class Translation:
         return self.body
 
     def _max_tokens(self) -> int:
+        if self.fields.get("max_completion_tokens") is not None and self.fields.get("max_tokens") is not None:
+            self.changes.append("drop max_tokens")  # the newer name wins
         for name in ("max_completion_tokens", "max_tokens"):
             if self.fields.get(name) is not None:
                 return int(number(self.fields[name], name))

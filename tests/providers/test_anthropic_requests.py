@@ -27,6 +27,7 @@ def test_a_plain_call() -> None:
 
 def test_max_tokens_is_the_client_s_or_the_model_s_or_ours() -> None:
     assert sent(CLAUDE, {"max_completion_tokens": 7, "max_tokens": 9})["max_tokens"] == 7
+    assert changes(CLAUDE, {"max_completion_tokens": 7, "max_tokens": 9}) == ("drop max_tokens",)
     assert sent(CLAUDE, {}, limits=Model("m", output=64_000))["max_tokens"] == 64_000
     assert sent(CLAUDE, {})["max_tokens"] == 4096
     assert sent(CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 10_000}})["max_tokens"] == 14_096
