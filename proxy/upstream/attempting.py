@@ -146,7 +146,7 @@ class Attempt:
         if isinstance(provider, Talker):
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
-            talk.timed(self.clock, Patience(wait, seconds))
+            talk.timed(self.clock, Patience(wait, name, seconds))
             return talk, [_EVENTS]
         self.clock.set(name, seconds)
         response = await self._sent(provider.request(self.order))

@@ -34,7 +34,7 @@ from tests.doubles.faults import (
 from tests.doubles.oddities import GzipBomb
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.runpod import RunPodDouble
-from tests.doubles.runpod_jobs import NEVER
+from tests.doubles.runpod_jobs import NEVER, Plan
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Hold, Received
 from tests.running import Running, sluice, wait_for
@@ -66,6 +66,9 @@ routes:
   - prefix: quick/
     to: "east/{{rest}}"
     timeouts: {{first_token: 150ms, idle: 150ms, whole: 150ms}}
+  - prefix: quick-pods/
+    to: "pods/{{rest}}"
+    timeouts: {{first_token: 150ms, whole: 150ms}}
   - prefix: deaf/
     to: "deaf/{{rest}}"
     timeouts: {{connect: 100ms}}
@@ -275,6 +278,12 @@ def test_a_job_that_no_worker_takes(place: Place) -> None:
     place.pods.plan(NEVER)
     check(place.ask(f"pods/{place.pods.models[0]}"), 504, "upstream_timeout_queue")
     wait_for(lambda: place.pods.cancels)
+
+
+@pytest.mark.parametrize(("stream", "clock"), [(False, "whole"), (True, "first_token")])
+def test_a_job_that_works_too_long(place: Place, stream: bool, clock: str) -> None:
+    place.pods.plan(Plan(working=10**9, fragments=0))
+    check(place.ask(f"quick-pods/{place.pods.models[0]}", stream=stream), 504, f"upstream_timeout_{clock}")
 
 
 @pytest.mark.parametrize("stream", [False, True])
