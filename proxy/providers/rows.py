@@ -88,7 +88,7 @@ ROWS: Final = (
     Row("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "/inference/v1", usage="unasked"),
     Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
     Row("vllm", "http://127.0.0.1:8000/v1"),
-    Row("lmstudio", "http://127.0.0.1:1234/v1"),
+    Row("lmstudio", "http://127.0.0.1:1234/v1", fit=Fitting(developer=False)),
 )
 
 

@@ -15,6 +15,7 @@ MEMBERS = {
     "assistant": {"role", "content", "tool_calls", "prefix"},
     "tool": {"role", "content", "tool_call_id", "name"},
 }
+CALL, FUNCTION = {"id", "type", "function", "index"}, {"name", "arguments"}
 FIELDS = frozenset(
     "model messages temperature top_p max_tokens stream stop random_seed metadata response_format tools tool_choice "
     "presence_penalty frequency_penalty n prediction parallel_tool_calls prompt_mode reasoning_effort guardrails "
@@ -67,6 +68,11 @@ def _forbidden(body: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for at, message in enumerate(body["messages"]):
         role = message["role"]
         yield from (("messages", at, role, name) for name in message if name not in MEMBERS.get(role, ()))
+        for call in message.get("tool_calls") or ():
+            yield from (("messages", at, role, "tool_calls", name) for name in call.keys() - CALL)
+            yield from (
+                ("messages", at, role, "tool_calls", "function", name) for name in call["function"].keys() - FUNCTION
+            )
 
 
 def _ids(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -49,12 +49,27 @@ def test_conversations_from_other_vendors_go_on_at_mistral() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["groq", "mistral"])
+def test_calls_hold_what_openai_calls_hold(name: str) -> None:
+    """Gemini signs its calls, and the client of OpenAI notes the parsed arguments."""
+    function = {"name": "f", "arguments": "{}"}
+    call = {"id": "D681PevKs", "type": "function", "function": function}
+    odd = call | {"extra_content": {"google": {}}, "function": function | {"parsed_arguments": None}}
+    at = provider(name, {})
+    body = orjson.dumps({"messages": [{"role": "assistant", "content": None, "tool_calls": [odd, 7]}]})
+    request = at.request(order(at, body))
+    assert orjson.loads(request.body)["messages"][0]["tool_calls"] == [call, 7]
+    assert request.changes == ("drop tool_calls.extra_content", "drop tool_calls.function.parsed_arguments")
+    assert provider("deepseek", {}).request(order(provider("deepseek", {}), body)).body == body
+
+
 @pytest.mark.parametrize(
     ("name", "left", "changes"),
     [
         ("groq", [{"role": "developer", "content": "x"}, {"role": "assistant", "content": "y", "name": "n"}], True),
         ("deepseek", [{"role": "system", "content": "x"}, ANSWERED], False),
         ("mistral", [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}], True),
+        ("lmstudio", [{"role": "system", "content": "x"}, ANSWERED], False),
         ("openai", None, None),
     ],
 )
