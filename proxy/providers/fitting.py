@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 THOUGHTS: Final = frozenset({"reasoning_content", "reasoning_details", "thinking_blocks"})
-ECHOED: Final = THOUGHTS | set("name refusal annotations audio function_call reasoning cache_control".split())
+ANSWERS: Final = frozenset({"refusal", "annotations", "audio", "function_call"})
+ECHOED: Final = THOUGHTS | ANSWERS | {"name", "reasoning", "cache_control"}
 """Members of messages, most of them of answers that clients send back."""
 
 _OF_CALLS: Final = frozenset({"id", "type", "function"})
@@ -19,7 +20,8 @@ _TELLING: Final = frozenset({"function_call", "audio"})  # where they hold somet
 class Fitting:
     """What one server refuses, each with a 4xx."""
 
-    drop: frozenset[str] = frozenset()  # members, null as well; where there are any, unknown ones of calls too
+    drop: frozenset[str] = frozenset()  # members, null as well
+    calls: bool = False  # members of calls that OpenAI's have not
     developer: bool = True  # whether it knows this role beside system
     ids: re.Pattern[str] | None = None  # of tool calls; others are exchanged for nine letters and digits
 
@@ -52,7 +54,7 @@ class Fitting:
         if not isinstance(call, dict):
             return call
         found = call | {"id": self._id(call["id"], changes)} if "id" in call else call
-        if self.drop:
+        if self.calls:
             found = _only(found, _OF_CALLS, "tool_calls.", changes)
             if isinstance(function := found.get("function"), dict):
                 found = found | {"function": _only(function, _OF_FUNCTIONS, "tool_calls.function.", changes)}

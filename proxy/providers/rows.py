@@ -11,7 +11,7 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import compile_remove, compile_rename, put
 from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
-from proxy.providers.fitting import ECHOED, THOUGHTS, Fitting
+from proxy.providers.fitting import ANSWERS, ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
@@ -46,7 +46,8 @@ ROWS: Final = (
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "GEMINI_API_KEY",
         "/v1beta/openai",
-        drop=("store", "metadata", "seed"),  # each a 400
+        drop=("store", "metadata", "seed", "frequency_penalty", "presence_penalty"),  # each a 400
+        fit=Fitting(THOUGHTS | ANSWERS),
         number=True,
     ),
     Row(
@@ -56,7 +57,7 @@ ROWS: Final = (
         "/openai/v1",
         usage="made",
         usage_in="x_groq",  # first and last chunk: {"id", "usage"?, "error"?}
-        fit=Fitting(THOUGHTS),
+        fit=Fitting(THOUGHTS, calls=True),
     ),
     Row(
         "mistral",
@@ -65,7 +66,7 @@ ROWS: Final = (
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         drop=("user", "logit_bias", "stream_options", "store"),  # each a 422
-        fit=Fitting(ECHOED, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
+        fit=Fitting(ECHOED, calls=True, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
         pieces=True,
     ),
@@ -85,7 +86,14 @@ ROWS: Final = (
         rename={"max_completion_tokens": "max_tokens"},
         back=((re.compile(rb'("finish_reason"\s*:\s*)"eos"'), rb'\1"stop"'),),
     ),
-    Row("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "/inference/v1", usage="unasked"),
+    Row(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        "/inference/v1",
+        usage="unasked",
+        fit=Fitting(THOUGHTS - {"reasoning_content"} | {"reasoning"}),
+    ),
     Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
     Row("vllm", "http://127.0.0.1:8000/v1"),
     Row("lmstudio", "http://127.0.0.1:1234/v1", fit=Fitting(developer=False)),

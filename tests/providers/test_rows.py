@@ -72,9 +72,9 @@ def test_a_server_of_ones_own_needs_no_key(name: str) -> None:
         ),
         (
             "gemini",
-            b'{"model":"m","seed":1,"store":false,"metadata":null,"n":1e0}',
+            b'{"model":"m","seed":1,"store":false,"metadata":null,"frequency_penalty":0,"presence_penalty":0,"n":1e0}',
             b'{"model":"m","n":1e0}',
-            ("drop store", "drop metadata", "drop seed"),
+            ("drop store", "drop metadata", "drop seed", "drop frequency_penalty", "drop presence_penalty"),
         ),
         ("mistral", b'{"model":"m","messages":[{"user":1,"seed":2}]}', None, ()),
         ("openai", b'{"model":"m","seed":1,"user":"u"}', None, ()),
