@@ -55,6 +55,7 @@ upstreams:
   listed: {{provider: openai, base_url: {east}, api_key: sk-canary-of-the-upstream, models: [gpt-4o, gpt-4o-mini]}}
   claude: {{provider: anthropic, base_url: {claude}, api_key: sk-ant-double-key}}
   pods: {{provider: runpod, base_url: {pods}, endpoint_id: ep-double, api_key: rpa_DOUBLEKEY, job_wait: 300ms}}
+  patient: {{provider: runpod, base_url: {pods}, endpoint_id: ep-double, api_key: rpa_DOUBLEKEY}}
   gone: {{provider: openai, base_url: "http://127.0.0.1:1/v1"}}
   deaf: {{provider: openai, base_url: "http://127.0.0.1:{deaf}/v1"}}
   off: {{provider: openrouter, api_key: "${{OPENROUTER_API_KEY:-}}"}}
@@ -67,7 +68,7 @@ routes:
     to: "east/{{rest}}"
     timeouts: {{first_token: 150ms, idle: 150ms, whole: 150ms}}
   - prefix: quick-pods/
-    to: "pods/{{rest}}"
+    to: "patient/{{rest}}"
     timeouts: {{first_token: 150ms, whole: 150ms}}
   - prefix: deaf/
     to: "deaf/{{rest}}"
