@@ -11,13 +11,12 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
 from proxy.providers.forwarding import once
-from proxy.providers.reports import BROKEN_OFF, Report, report_in, report_of
+from proxy.providers.reports import Report, report_in, report_of
 from proxy.sse import EventCutter
 
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
-_TROUBLE: Final = tuple(b'"%s"' % reason.encode() for reason in BROKEN_OFF)  # an error object is called "error" too
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -50,12 +49,8 @@ class OpenAICompatible(Provider):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
-        for word in _TROUBLE:
-            if word in body:
-                break
-        else:
-            if body[:1] == b"{" and body[-1:] == b"}":
-                return body
+        if not _tells_trouble(body) and body[:1] == b"{" and body[-1:] == b"}":
+            return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body
         if report := report_of(parsed(body)):
@@ -109,6 +104,11 @@ class OpenAICompatible(Provider):
             created=count(entry.get("created")),
             owner=entry["owned_by"] if isinstance(entry.get("owned_by"), str) else None,
         )
+
+
+def _tells_trouble(body: bytes) -> bool:
+    """Whether it may hold an error object, or a finish reason of reports.BROKEN_OFF."""
+    return b'"error"' in body or b'"abort"' in body or b'"insufficient_system_resource"' in body
 
 
 def parsed(body: bytes) -> Any:

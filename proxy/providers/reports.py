@@ -67,12 +67,14 @@ def report_of(answer: Any) -> Report | None:
 def _report_of_choices(choices: list[Any]) -> Report | None:
     for choice in choices:
         if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") in BROKEN_OFF):
-            return report_of({"error": choice.get("error")}) or _broken_off(choice["finish_reason"])
+            return report_of({"error": choice.get("error")}) or _broken_off(choice.get("finish_reason"))
     return None
 
 
-def _broken_off(reason: str) -> Report:
-    return Report() if reason == "error" else Report(f"it broke the answer off ({reason})", code=reason)
+def _broken_off(reason: Any) -> Report:
+    """What a finish reason of BROKEN_OFF tells; "error" only that something went wrong, as does an odd `error`."""
+    told = reason in BROKEN_OFF and reason != "error"
+    return Report(f"it broke the answer off ({reason})", code=reason) if told else Report()
 
 
 def _report(error: Mapping[str, Any]) -> Report:

@@ -54,6 +54,8 @@ def test_what_came_as_a_success_is_one_unless_it_says_error(answer: object) -> N
     [
         {"index": 0, "delta": {"content": ""}, "finish_reason": "error"},
         {"index": 0, "message": {"content": "part"}, "finish_reason": "error", "error": {"code": 502, "message": "x"}},
+        {"index": 0, "message": {"content": "part"}, "finish_reason": "abort"},
+        {"index": 0, "error": 5},
     ],
 )
 def test_a_choice_can_hold_the_error(choice: dict[str, object]) -> None:

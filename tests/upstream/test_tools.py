@@ -42,7 +42,7 @@ def test_the_tool_gets_json_and_its_answer_comes_back(double: ToolsDouble, monke
 )
 def test_what_goes_wrong_is_said(double: ToolsDouble, path: str, code: str, says: str) -> None:
     with pytest.raises(SluiceError, match=says) as caught:
-        ask(double.url + path, 0.3 if code == "upstream_timeout" else 5.0)
+        ask(double.url + path, 1.0 if code == "upstream_timeout" else 5.0)
     assert caught.value.code == code
     assert len(double.requests) == 1, "neither again nor elsewhere"
 
