@@ -48,6 +48,13 @@ _NEVER_OUT: Final = _HOP_BY_HOP | {
 }
 _NEVER_BACK: Final = _HOP_BY_HOP | {
     b"set-cookie",
+    b"set-cookie2",
+    # What a browser would take as said by our own site:
+    b"strict-transport-security",
+    b"clear-site-data",
+    b"nel",
+    b"report-to",
+    b"reporting-endpoints",
     b"server-timing",
     b"server",
     b"alt-svc",

@@ -12,7 +12,10 @@ NEVER = (
     "x-real-ip x-sluice-cache x-sluice-timeout"
 ).split()
 OUT = "authorization x-api-key api-key cookie host accept-encoding origin referer sec-fetch-site sec-ch-ua".split()
-BACK = "set-cookie server alt-svc access-control-allow-origin access-control-expose-headers proxy-status".split()
+BACK = (
+    "set-cookie set-cookie2 server alt-svc access-control-allow-origin access-control-expose-headers proxy-status "
+    "strict-transport-security clear-site-data nel report-to reporting-endpoints"
+).split()
 
 
 @pytest.mark.parametrize("name", NEVER + OUT)
