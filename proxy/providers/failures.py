@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, Final
 
 from proxy.call import Headers
-from proxy.errors import Again, SluiceError
+from proxy.errors import TYPES, Again, SluiceError
 from proxy.headers import value
 from proxy.providers.reports import Report, report_of
 
@@ -93,6 +93,7 @@ _BAD_KEY: Final = re.compile(
     r"api[ _-]?key (?:is )?(?:not valid|invalid|expired)|(?:invalid|incorrect) api[ _-]?key", re.I
 )
 _NO_MODEL: Final = re.compile(r"\b(?:models?|deployment)\b", re.I)
+_OTHERS_FAULT: Final = tuple(f"{whose}_" for whose in TYPES)  # how our codes begin that no client is at fault for
 
 
 def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
@@ -134,7 +135,7 @@ def _clients_own(status: int, report: Report) -> SluiceError | None:
     elif status == 404 and (report.param or report.code == "model_not_found" or _NO_MODEL.search(said)):
         code = report.code if report.param not in (None, "model") and report.code else "model_not_found"
     elif status in _CLIENTS and not (report.code in _BAD_KEY_CODES or _BAD_KEY.search(said)):
-        code = report.code or _CLIENTS[status]
+        code = _CLIENTS[status] if not report.code or report.code.startswith(_OTHERS_FAULT) else report.code
     else:
         return None
     return SluiceError(

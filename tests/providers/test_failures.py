@@ -20,6 +20,7 @@ def judged(status: int, body: str, *headers: tuple[bytes, bytes]) -> tuple[str, 
     [
         (400, '{"error":{"message":"bad","code":"invalid_value"}}', ("invalid_value", 400, "never")),
         (400, '{"error":{"message":"bad","code":400}}', ("client_invalid_request", 400, "never")),
+        (400, '{"error":{"message":"bad","code":"proxy_internal"}}', ("client_invalid_request", 400, "never")),
         (400, "", ("client_invalid_request", 400, "never")),
         (413, "<html>", ("client_too_large", 413, "never")),
         (422, '{"detail":[{"loc":["body","n"],"msg":"no"}]}', ("client_invalid_request", 422, "never")),
