@@ -98,9 +98,10 @@ class Router:
             )
         route = routes[0]
         rest = model if route.exact else model[len(route.match) :]
-        if not route.written and not rest:
+        targets = tuple(_filled(target, model, rest) for target in route.to)
+        if not all(target.model for target in targets):
             raise SluiceError("model_not_found", f"{model!r} names an upstream but no model.", param="model")
-        return Choice(route, tuple(_filled(target, model, rest) for target in route.to))
+        return Choice(route, targets)
 
 
 def _filled(template: Target, model: str, rest: str) -> Target:
