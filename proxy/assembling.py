@@ -41,6 +41,11 @@ class Assembler:
                 except (TypeError, AttributeError, KeyError, RecursionError):  # members of other types than the API has
                     raise _malformed() from None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of an answer has come."""
+        return not self._choices
+
     def whole(self) -> bytes:
         """The answer as JSON bytes."""
         text = self._head.get("object") == "text_completion"

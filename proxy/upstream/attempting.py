@@ -94,23 +94,27 @@ class Attempt:
                     body = await self._read(response.stream)
                 if is_read or call.chat:
                     body = provider.whole(self.order, body)
-                if is_read:
-                    self._note_usage(body)
+                if is_read or call.chat:
+                    self._look_at(body)
         finally:
             if response.coming is not None:
                 await response.coming.aclose()
         return self._wire(headers, body)
 
-    def _note_usage(self, body: bytes) -> None:
-        """Keeps what a whole answer says it took."""
-        if b'"usage"' not in body:
+    def _look_at(self, body: bytes) -> None:
+        """Keeps what a whole answer says it took. Raises upstream_malformed for a chat's without any choice."""
+        if b'"usage"' not in body and not self.call.chat:
             return
         try:
             answer = lenient(body)
         except ValueError:
             return  # a client may still be able to read it: it passes as it came
-        if isinstance(answer, dict) and isinstance(usage := answer.get("usage"), dict):
+        if not isinstance(answer, dict):
+            return
+        if isinstance(usage := answer.get("usage"), dict):
             self.call.trace.usage = usage_of(usage)
+        if self.call.chat and "choices" in answer and not answer["choices"]:
+            raise _holds_nothing()
 
     async def _assembled(self) -> Wire:
         """A whole answer from an upstream that is always asked by stream."""
@@ -120,7 +124,7 @@ class Attempt:
                 body = await self._gathered(source)
             else:  # an error with status 200, or a middlebox's page
                 body = self.order.target.provider.whole(self.order, await self._read(source))
-                self._note_usage(body)
+                self._look_at(body)
         finally:
             await source.aclose()
         return self._wire([*_without_type(headers), _JSON], body)
@@ -138,6 +142,8 @@ class Attempt:
             clock.close()
             self.call.trace.waited += perf_counter() - asked
         note(self.call, stream.watch)
+        if gathered.empty:
+            raise _holds_nothing()
         return gathered.whole()
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
@@ -174,7 +180,7 @@ class Attempt:
             self.clock.set("whole", self.timeouts.whole)
             body = provider.whole(self.order, await self._read(source))
             await source.aclose()
-            self._note_usage(body)
+            self._look_at(body)
             if self.call.endpoint not in _CHAT_LIKE:
                 return self._wire(headers, body)
             events = self._watch(True).see(as_stream(body))  # without the usage that nobody asked for
@@ -272,6 +278,10 @@ class Attempt:
             return await read_whole(source)
         except httpx.HTTPError as error:
             raise translated(error, self.order.target.upstream) from None
+
+
+def _holds_nothing() -> SluiceError:
+    return SluiceError("upstream_malformed", "The upstream's answer has no choices.", again="next")
 
 
 def _without_type(headers: Headers) -> Headers:

@@ -273,6 +273,18 @@ def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream
     assert "html" not in answer.text
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("said", [b'{"id":"c","choices":[]}', b'{"id":"c","choices":null,"usage":{}}'])
+def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, kind: str) -> None:
+    proxy, east, _ = place
+    said = b"data: %b\n\n%b" % (said, DONE) if kind == "text/event-stream" else said
+    east.script(Events(said, kind=kind))
+    answer = ask(proxy, "both/m", stream=False)
+    assert answer.headers["x-sluice-attempts"] == "east:200,west:200" and answer.json()["choices"]
+    east.script(Events(said, kind=kind))
+    assert code(ask(proxy, stream=False)) == "upstream_malformed"
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
 def test_a_client_that_sends_slowly_does_not_make_the_proxy_slow(place: Place, path: str) -> None:
     proxy, _, _ = place

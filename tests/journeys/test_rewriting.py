@@ -247,7 +247,7 @@ quick = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 @quick
-@given(asked=objects(model='"plain/gpt-4o"', messages=MESSAGES), said=objects(choices="[]", model='"gpt-4o-2024"'))
+@given(asked=objects(model='"plain/gpt-4o"', messages=MESSAGES), said=objects(choices=CHOICES, model='"gpt-4o-2024"'))
 def test_whole_calls_pass_byte_for_byte(proxy: Running, east: OpenAIDouble, asked: str, said: str) -> None:
     east.always = ErrorIn200(said.encode())
     with proxy.client() as client:
