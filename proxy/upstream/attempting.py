@@ -71,7 +71,7 @@ class Attempt:
         first with content, or all of them.
         Raises SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
         """
-        if self.call.stream:
+        if self.call.stream or self.call.endpoint == "audio/speech":  # which is heard while it is being made
             return self._streamed(hold)
         if self.order.stream or isinstance(self.order.target.provider, Talker):
             return self._assembled()
@@ -162,7 +162,8 @@ class Attempt:
         return response.stream, headers
 
     async def _streamed(self, hold: Hold) -> Wire:
-        source, headers = await self._opened("first_token", self.timeouts.first_token)
+        name: ClockName = "first_token" if self.call.stream else "whole"
+        source, headers = await self._opened(name, self._waits().first_token)
         try:
             return await self._begun(source, headers, hold)
         except BaseException:
@@ -217,7 +218,8 @@ class Attempt:
         return ResponsesWatch(provider.failure_in) if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:
-        return Waits(self.timeouts.first_token, self.timeouts.idle)
+        first = self.timeouts.first_token if self.call.stream else self.timeouts.whole
+        return Waits(first, self.timeouts.idle)
 
     def _sent(self, request: Request) -> Awaitable[Response]:
         """Sends the request; what is awaited is the head of the answer."""

@@ -312,9 +312,22 @@ def test_a_client_that_sends_slowly_does_not_make_the_proxy_slow(place: Place, p
     assert proxy.metric("sluice_overhead_seconds_sum") - spent < 0.3
 
 
-def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place) -> None:
+def test_audio_is_heard_while_it_is_made() -> None:
+    with OpenAIDouble() as east, sluice(f"upstreams: {{east: {{provider: openai, base_url: {east.url}}}}}") as proxy:
+        east.script(Events(b"AAAA", Hold(), b"BBBB", kind="audio/mpeg"))
+        asked = {"model": "east/tts-1", "input": "Hi.", "voice": "alloy"}
+        with proxy.client() as client, client.stream("POST", "/v1/audio/speech", json=asked) as answer:
+            pieces = answer.iter_raw()
+            assert next(pieces) == b"AAAA"
+            east.release()
+            assert b"".join(pieces) == b"BBBB"
+        assert (answer.headers["content-type"], answer.headers["x-sluice-attempts"]) == ("audio/mpeg", "east:200")
+
+
+@pytest.mark.parametrize("stream", [{}, {"stream": True}])
+def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place, stream: dict[str, bool]) -> None:
     proxy, east, _ = place
-    asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy", "stream": True}
+    asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy"} | stream
     east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
     answer = proxy.chat(asked, "/v1/audio/speech")
     assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
