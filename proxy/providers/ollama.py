@@ -40,6 +40,7 @@ class Ollama(Provider):
     key_variable = "OLLAMA_API_KEY"
     endpoints = frozenset({"completions", "embeddings"})
     usage = "made"
+    lines = True
     wants_need = True  # num_ctx, also of a model that is not listed
 
     def listed_as(self, model: str) -> str:

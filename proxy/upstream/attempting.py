@@ -16,7 +16,16 @@ from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.sse import EventCutter
-from proxy.upstream.bodies import MAX_WHOLE, Pieces, carries_events, read_whole, says_event_stream, to_be_read
+from proxy.upstream.bodies import (
+    MAX_WHOLE,
+    Pieces,
+    carries_events,
+    is_vague,
+    peeked,
+    read_whole,
+    says_event_stream,
+    to_be_read,
+)
 from proxy.upstream.border import translated
 from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
@@ -85,13 +94,16 @@ class Attempt:
         if headers is None:
             raise await self._refusal(response)
         try:
-            is_read = to_be_read(headers)
+            source, is_read = response.stream, to_be_read(headers)
+            if not is_read:
+                source, headers = await self._typed(source, headers)
+                is_read, body = to_be_read(headers), None
             if not is_read and carries_events(headers) and call.endpoint in _CHAT_LIKE:
-                body = await self._gathered(response.stream)
+                body = await self._gathered(source)
                 headers = [*_without_type(headers), _JSON]
             else:
                 if body is None:
-                    body = await self._read(response.stream)
+                    body = await self._read(source)
                 if is_read or call.chat:
                     body = provider.whole(self.order, body)
                 if is_read or call.chat:
@@ -120,6 +132,7 @@ class Attempt:
         """A whole answer from an upstream that is always asked by stream."""
         source, headers = await self._opened("whole", self.timeouts.whole)
         try:
+            source, headers = await self._typed(source, headers)
             if carries_events(headers):
                 body = await self._gathered(source)
             else:  # an error with status 200, or a middlebox's page
@@ -161,6 +174,16 @@ class Attempt:
             raise await self._refusal(response)
         return response.stream, headers
 
+    async def _typed(self, source: Pieces, headers: Headers) -> tuple[Pieces, Headers]:
+        """The body, and headers with a content type that can be believed."""
+        if self.call.endpoint not in _CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
+            return source, headers
+        try:
+            body = await peeked(source)
+        except httpx.HTTPError as error:
+            raise translated(error, self.order.target.upstream) from None
+        return body, [*_without_type(headers), _JSON if body.holds_one_answer else _EVENTS]
+
     async def _streamed(self, hold: Hold) -> Wire:
         name: ClockName = "first_token" if self.call.stream else "whole"
         source, headers = await self._opened(name, self._waits().first_token)
@@ -172,6 +195,7 @@ class Attempt:
 
     async def _begun(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
         provider = self.order.target.provider
+        source, headers = await self._typed(source, headers)
         if carries_events(headers):
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())

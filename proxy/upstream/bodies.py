@@ -1,6 +1,7 @@
 """An upstream's body: what its head says that it is, and all of it in one piece."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from proxy.call import Headers
@@ -18,6 +19,39 @@ class Pieces(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(slots=True)
+class Peeked:
+    """A body whose beginning was looked at."""
+
+    begins: bytes
+    rest: AsyncIterator[bytes]
+    source: Pieces
+
+    @property
+    def holds_one_answer(self) -> bool:
+        """Whether it is JSON, a page, or empty: no event's line begins so."""
+        return self.begins.lstrip()[:1] in (b"{", b"[", b"<", b"")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.begins
+        async for piece in self.rest:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Closes the body."""
+        await self.source.aclose()
+
+
+async def peeked(source: Pieces) -> Peeked:
+    """The body, and what it begins with; blanks say nothing yet. Raises httpx's errors."""
+    found = Peeked(b"", source.__aiter__(), source)
+    async for piece in found.rest:
+        found.begins += piece
+        if not found.begins.isspace():
+            break
+    return found
+
+
 async def read_whole(source: Pieces) -> bytes:
     """A body in one piece. Raises upstream_malformed past the limit, and httpx's errors."""
     pieces, size = [], 0
@@ -32,6 +66,11 @@ async def read_whole(source: Pieces) -> bytes:
 def carries_events(headers: Headers) -> bool:
     """Whether a body of this content type is a stream of events (some servers call theirs plain text)."""
     return (value(headers, b"content-type") or b"").lower().startswith(_EVENT_TYPES)
+
+
+def is_vague(headers: Headers) -> bool:
+    """Whether a content type leaves it open what comes: plain text is what many servers call all that they send."""
+    return (value(headers, b"content-type") or b"text/plain").lower().startswith(b"text/plain")
 
 
 def says_event_stream(headers: Headers) -> bool:

@@ -285,6 +285,27 @@ def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, ki
     assert code(ask(proxy, stream=False)) == "upstream_malformed"
 
 
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", ""])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_without_a_type_of_its_own_is_what_it_begins_as(
+    place: Place, kind: str, stream: bool, streamed: bool
+) -> None:
+    """Go's servers and Cloudflare's call JSON plain text where nobody says otherwise."""
+    proxy, east, _ = place
+    whole = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}'
+    body = HELLO + STOP + DONE if streamed else b"\n" + whole
+    headers = (("content-type", kind),) if kind else ()
+    for at in (1, 2, len(body)):
+        east.script(lambda double, request, at=at: Answer(200, headers, (body[:at], Wait(0.02), body[at:]), "chunked"))
+        answer = ask(proxy, stream=stream)
+        assert answer.headers["content-type"] == ("text/event-stream" if stream else "application/json")
+        if stream:
+            assert '"content":"Hello"' in answer.text and answer.text.endswith("data: [DONE]\n\n")
+        else:
+            assert answer.json()["choices"][0]["message"]["content"] == "Hello"
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
 def test_a_client_that_sends_slowly_does_not_make_the_proxy_slow(place: Place, path: str) -> None:
     proxy, _, _ = place
