@@ -42,6 +42,7 @@ class ChatWatch:
         "finished",
         "last_at",
         "malformed",
+        "sound",
         "usage",
     )
 
@@ -55,6 +56,7 @@ class ChatWatch:
         self.finished = False
         self.done = False
         self.malformed = 0  # events that were no JSON
+        self.sound = b""  # what came in one batch with the failure, before it
         self.usage: Usage | None = None
         self._before = self._behind = b""  # what stands before and behind the text in an event of nothing but content
         self._text_at = 0, 0  # where that text begins, and ends, told from the event's end; 0: it is not known
@@ -84,7 +86,13 @@ class ChatWatch:
             self._learn(batch)
             return batch
         kept.append(batch[at:talks])
-        kept += [event for event in events(batch[talks:]) if self._keep(event)]
+        try:
+            for event in events(batch[talks:]):
+                if self._keep(event):
+                    kept.append(event)
+        except SluiceError:
+            self.sound = b"".join(kept)
+            raise
         return b"".join(kept)
 
     def _learn(self, event: bytes) -> None:
@@ -147,6 +155,7 @@ class ResponsesWatch:
         "malformed",
         "usage",
     )
+    sound = b""  # it raises nothing
     _TERMINAL = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
     def __init__(self, failure_in: FailureIn) -> None:

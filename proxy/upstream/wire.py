@@ -31,6 +31,7 @@ class RawWatch:
     complete = done = True
     lingers = False
     malformed = 0
+    sound = b""
     usage = failure = None
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class EventStream(Flowing):
 
     __slots__ = (
         "_began",
+        "_broke",
         "_clock",
         "_ended",
         "_first_by",
@@ -92,6 +94,7 @@ class EventStream(Flowing):
         self._first_by = self._loop.time() + waits.first_token
         self._began = perf_counter()
         self._ended = False
+        self._broke: SluiceError | None = None  # that is still to be raised
         self._lingers = False  # all events have come, and maybe not the end of the body
         self._flows = False  # content has come, and whoever reads on does so to the end
         self._outlet: Outlet = _no_outlet
@@ -144,6 +147,8 @@ class EventStream(Flowing):
     async def __anext__(self) -> bytes:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
+            if self._broke is not None:
+                raise self._broke
             raise StopAsyncIteration
         watch, clock = self.watch, self._clock
         try:
@@ -166,7 +171,11 @@ class EventStream(Flowing):
                     left, self._left = self._left, b""
                     return left
         except SluiceError as failure:
-            raise self._broken(failure) from None
+            broken = self._broken(failure)
+            if not (self._flows and watch.sound):  # nothing has left: another answer may come in the place of this one
+                raise broken from None
+            self._broke = broken
+            return watch.sound
         except httpx.HTTPError as error:
             return self._cut(translated(error))
         except asyncio.CancelledError:

@@ -106,6 +106,16 @@ def test_behind_its_finish_an_answer_is_complete_however_the_connection_ends(
     assert len(west.calls) == before
 
 
+@pytest.mark.parametrize("model", ["east/m", "both/m", "kept/m", "ruled/m"])
+def test_what_comes_together_with_a_failure_is_not_lost(place: Place, model: str) -> None:
+    proxy, east, _ = place
+    failed = sse({"error": {"message": "x", "code": "server_error"}})
+    east.script(Events(HELLO, Wait(0.05), chunk(content=" world") + failed, Wait(0.05), chunk(content="!")))
+    answer = ask(proxy, model)
+    assert '"content":" world"' in answer.text and '"content":"!"' not in answer.text
+    assert (code(answer), answer.text.count('"error"')) == ("upstream_error", 1)
+
+
 @pytest.mark.parametrize("rest", [b'data: {"id":"c1","choic', b'data: {"id":"c1"}', b"data: [DONE]"])
 def test_what_stands_behind_the_last_empty_line_is_an_event_or_nothing(place: Place, rest: bytes) -> None:
     proxy, east, _ = place
