@@ -187,7 +187,7 @@ class ResponsesWatch:
             return
         if not isinstance(fields, dict):
             return
-        kind = fields.get("type")
+        kind = fields.get("type", "error" if fields.get("error") else None)  # some fail in the chat API's way
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
             self.complete = self.lingers = True
             response = fields.get("response")

@@ -129,6 +129,7 @@ CREATED = sse({"type": "response.created", "response": {"id": "r", "status": "in
 FAILED = [
     sse({"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "Too many."}}}),
     sse({"type": "error", "code": "rate_limit_exceeded", "message": "Too many.", "param": None}),
+    sse({"error": {"code": "rate_limit_exceeded", "message": "Too many."}}),
 ]
 SPOKEN = sse({"type": "response.output_text.delta", "delta": "Hi"}), sse({"type": "response.completed", "response": {}})
 
