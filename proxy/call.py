@@ -102,6 +102,11 @@ class Call:
     trace: Trace = field(default_factory=Trace)
 
     @property
+    def left(self) -> float | None:
+        """Seconds left of what its client allows it (x-sluice-timeout); None: it set no bound."""
+        return None if self.timeout is None else self.began + self.timeout - perf_counter()
+
+    @property
     def chat(self) -> bool:
         """Whether this is a chat completion: the one endpoint that is translated between dialects."""
         return self.endpoint == "chat/completions"

@@ -138,10 +138,8 @@ class Flight:
 
     async def _heard(self, call: Call) -> None:
         """Waits for news, and no longer than the call of one who joined may take. Raises upstream_timeout_total."""
-        joined = call.timeout is not None and self.call.timeout is None
-        left = call.began + (call.timeout or 0.0) - perf_counter() if joined else None
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(call.left if self.call.timeout is None else None):
                 await self._news.wait()
         except TimeoutError:
             raise timeout("total") from None

@@ -1,5 +1,6 @@
 """Answers a call from what is kept or on its way already, and keeps what comes of it otherwise."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from proxy.caches.flights import Flight
 from proxy.caches.keys import Asked, Question, asked, tag
 from proxy.caches.serving import Answered, Copy, replayed
 from proxy.call import Call, Trace
+from proxy.clocks import timeout
 from proxy.errors import SluiceError
 from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
@@ -171,7 +173,11 @@ class Cache:
         question = wanted.asked.question(self.similar.longest)
         if question is None:
             return None
-        found = await self.similar.find(question, wanted.keeping)
+        try:
+            async with asyncio.timeout(wanted.call.left):
+                found = await self.similar.find(question, wanted.keeping)
+        except TimeoutError:
+            raise timeout("total") from None
         wanted.call.trace.waited += found.waited
         return found
 

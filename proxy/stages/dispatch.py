@@ -51,7 +51,8 @@ class Dispatch:
         """The answer of the first target that gives one, to be closed by whoever asked."""
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
-        clock = self._clocks().clock(min(total, call.timeout) if call.timeout else total)
+        left = call.left
+        clock = self._clocks().clock(total if left is None else min(total, left))
         try:
             prepared = self.helpers.prepare(call, choice.route)
             call.trace.changes = prepared.changes  # those of the rules hold for errors too

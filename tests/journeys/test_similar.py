@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.faults import FirstTokenAfter, Json, Say, Status
+from tests.doubles.faults import FirstTokenAfter, Json, Say, Silent, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.words import Said
 from tests.running import Running, sluice
@@ -110,6 +110,16 @@ def test_what_a_model_thinks_about_is_not_our_overhead(proxy: Running, east: Ope
     east.script(FirstTokenAfter(0.5))
     asked(proxy, AGAIN, "checked/gpt-4o")
     assert proxy.metric("sluice_overhead_seconds_sum") - before < 0.5
+
+
+def test_the_time_that_a_client_gives_a_call_holds_for_the_search_too(proxy: Running, east: OpenAIDouble) -> None:
+    asked(proxy, FRANCE, "checked/gpt-4o")
+    east.script(Silent())
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": AGAIN}]
+    body = {"model": "checked/gpt-4o", "messages": messages}
+    answer = proxy.chat(body, authorization="Bearer one", x_sluice_timeout="300ms")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout_total")
+    assert answer.elapsed.total_seconds() < 3 and len(east.calls) == 2
 
 
 def test_a_judge_that_fails_means_no(proxy: Running, east: OpenAIDouble) -> None:
