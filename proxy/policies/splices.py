@@ -21,7 +21,8 @@ class Transcript:
     texts: dict[str, str] = field(default_factory=dict)  # by the delta's field
     head: dict[str, Any] = field(default_factory=dict)  # id and created of the first event
     role_seen: bool = False
-    joinable: bool = True  # neither tool calls nor several choices, which are never spliced, nor what cannot be read
+    joinable: bool = True  # neither tool calls nor several choices, which are never spliced, nor what cannot be read,
+    # nor a finish, which has nothing behind it
 
     def add(self, batch: bytes) -> None:
         """Takes events that go to the client."""
@@ -36,6 +37,8 @@ class Transcript:
                 self._add(choice)
 
     def _add(self, choice: Mapping[str, Any]) -> None:
+        if choice.get("finish_reason"):
+            self.joinable = False
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return

@@ -147,8 +147,9 @@ class EventStream(Flowing):
     async def __anext__(self) -> bytes:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
-            if self._broke is not None:
-                raise self._broke
+            broke, self._broke = self._broke, None
+            if broke is not None:
+                raise broke
             raise StopAsyncIteration
         watch, clock = self.watch, self._clock
         try:

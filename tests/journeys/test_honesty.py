@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.doubles.faults import HtmlIn200
+from tests.doubles.faults import HtmlIn200, Say
 from tests.doubles.oddities import WholeForStream
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
@@ -114,6 +114,25 @@ def test_what_comes_together_with_a_failure_is_not_lost(place: Place, model: str
     answer = ask(proxy, model)
     assert '"content":" world"' in answer.text and '"content":"!"' not in answer.text
     assert (code(answer), answer.text.count('"error"')) == ("upstream_error", 1)
+
+
+def test_a_failure_behind_the_finish_is_told_and_nothing_is_said_twice(place: Place) -> None:
+    proxy, east, west = place
+    failed, before = sse({"error": {"message": "x", "code": "server_error"}}), len(west.calls)
+    for acts in ((HELLO, Wait(0.05), STOP, Wait(0.05), failed), (HELLO, Wait(0.05), STOP + failed)):
+        east.script(Events(*acts))
+        answer = ask(proxy, "joined/m")
+        assert (code(answer), answer.text.count('"finish_reason":"stop"')) == ("upstream_error", 1)
+    assert len(west.calls) == before
+
+
+def test_a_stream_that_broke_is_not_read_again_behind_the_one_piece_that_went_on(place: Place) -> None:
+    proxy, east, west = place
+    failed = sse({"error": {"message": "x", "code": "server_error"}})
+    east.script(Events(HELLO, Wait(0.05), chunk(content=" wor") + failed))
+    west.script(Say("Hello world", WholeForStream()))
+    answer = ask(proxy, "joined/m")
+    assert (code(answer), answer.text.count("[DONE]")) == ("", 1) and '"content":"ld"' in answer.text
 
 
 @pytest.mark.parametrize("rest", [b'data: {"id":"c1","choic', b'data: {"id":"c1"}', b"data: [DONE]"])
