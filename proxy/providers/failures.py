@@ -180,7 +180,7 @@ def retry_after(headers: Headers) -> float | None:
         return wait
     try:
         date = parsedate_to_datetime(asked.decode("latin-1"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -160,6 +160,7 @@ def test_an_event_mostly_is_none(event: dict[str, Any]) -> None:
         ([(b"retry-after", b"-5")], 0),
         ([(b"retry-after", b"nan")], None),
         ([(b"retry-after", b"soon")], None),
+        ([(b"retry-after", b"Wed, 21 Oct 2015 07:28:00 +99999999999999999999")], None),
         ([(b"retry-after", b"")], None),
         ([(b"retry-after", b"9"), (b"retry-after-ms", b"1500")], 1.5),
         ([(b"retry-after", b"9"), (b"retry-after-ms", b"x")], 9),
