@@ -94,20 +94,17 @@ class Attempt:
         if headers is None:
             raise await self._refusal(response)
         try:
-            source, is_read = response.stream, to_be_read(headers)
-            if not is_read:
-                source, headers = await self._typed(source, headers)
-                is_read, body = to_be_read(headers), None
-            if not is_read and carries_events(headers) and call.endpoint in _CHAT_LIKE:
-                body = await self._gathered(source)
-                headers = [*_without_type(headers), _JSON]
-            else:
-                if body is None:
-                    body = await self._read(source)
-                if is_read or call.chat:
-                    body = provider.whole(self.order, body)
-                if is_read or call.chat:
-                    self._look_at(body)
+            if not (is_read := to_be_read(headers)):
+                source, headers = await self._typed(response.stream, headers)
+                is_read = to_be_read(headers)
+                if not is_read and carries_events(headers) and call.endpoint in _CHAT_LIKE:
+                    return self._wire([*_without_type(headers), _JSON], await self._gathered(source))
+                body = await self._read(source)
+            elif body is None:
+                body = await self._read(response.stream)
+            if is_read or call.chat:
+                body = provider.whole(self.order, body)
+                self._look_at(body)
         finally:
             if response.coming is not None:
                 await response.coming.aclose()

@@ -147,10 +147,7 @@ class EventStream(Flowing):
     async def __anext__(self) -> bytes:
         # One coroutine and no helpers per event: this is walked for every event of every stream.
         if self._ended:
-            broke, self._broke = self._broke, None
-            if broke is not None:
-                raise broke
-            raise StopAsyncIteration
+            raise self._over()
         watch, clock = self.watch, self._clock
         try:
             while not (watch.done and watch.lingers):
@@ -172,11 +169,7 @@ class EventStream(Flowing):
                     left, self._left = self._left, b""
                     return left
         except SluiceError as failure:
-            broken = self._broken(failure)
-            if not (self._flows and watch.sound):  # nothing has left: another answer may come in the place of this one
-                raise broken from None
-            self._broke = broken
-            return watch.sound
+            return self._sound_before(failure)
         except httpx.HTTPError as error:
             return self._cut(translated(error))
         except asyncio.CancelledError:
@@ -212,6 +205,19 @@ class EventStream(Flowing):
             return self._last()
         except SluiceError as failure:
             raise self._broken(failure) from None
+
+    def _sound_before(self, failure: SluiceError) -> bytes:
+        """What came in one batch with this failure, which is raised next; at once where nothing has left yet."""
+        broken, sound = self._broken(failure), self.watch.sound
+        if not (self._flows and sound):  # another answer may come in the place of this one
+            raise broken from None
+        self._broke = broken
+        return sound
+
+    def _over(self) -> Exception:
+        """What a stream that has ended raises: its failure, if that is still to be told, else the end."""
+        broke, self._broke = self._broke, None
+        return broke or StopAsyncIteration()
 
     def _broken(self, failure: SluiceError) -> SluiceError:
         """The failure that ends this stream."""
