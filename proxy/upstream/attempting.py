@@ -175,10 +175,12 @@ class Attempt:
         """The body, and headers with a content type that can be believed."""
         if self.call.endpoint not in _CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
             return source, headers
+        self.asked = perf_counter()
         try:
             body = await peeked(source)
         except httpx.HTTPError as error:
             raise translated(error, self.order.target.upstream) from None
+        self.waited()
         return body, [*_without_type(headers), _JSON if body.holds_one_answer else _EVENTS]
 
     async def _streamed(self, hold: Hold) -> Wire:

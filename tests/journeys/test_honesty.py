@@ -327,8 +327,13 @@ def test_an_answer_without_a_type_of_its_own_is_what_it_begins_as(
     body = HELLO + STOP + DONE if streamed else b"\n" + whole
     headers = (("content-type", kind),) if kind else ()
     for at in (1, 2, len(body)):
-        east.script(lambda double, request, at=at: Answer(200, headers, (body[:at], Wait(0.02), body[at:]), "chunked"))
+        east.script(
+            lambda double, request, at=at: Answer(
+                200, headers, (Wait(0.05), body[:at], Wait(0.02), body[at:]), "chunked"
+            )
+        )
         answer = ask(proxy, stream=stream)
+        assert float(answer.headers["server-timing"].rpartition("=")[2]) >= 40, "the upstream's time, not ours"
         assert answer.headers["content-type"] == ("text/event-stream" if stream else "application/json")
         if stream:
             assert '"content":"Hello"' in answer.text and answer.text.endswith("data: [DONE]\n\n")
