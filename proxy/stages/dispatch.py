@@ -207,11 +207,12 @@ class Visit:
         attempt.waited()
         if isinstance(error, asyncio.CancelledError) and (passed := self.clock.caught()):
             failure = timeout(passed)
+        trace = self.run.call.trace
         if not isinstance(failure, SluiceError):
+            trace.attempts.append(f"{self.target.upstream}:cancelled")
             self.ends(None, False, attempt.status)
             raise error
         self.dispatch.blank(failure)
-        trace = self.run.call.trace
         trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
         trace.changes = self.run.prepared.changes + attempt.changes
         self.ends(failure, True, attempt.status)

@@ -149,6 +149,7 @@ def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
         east.script(FirstTokenAfter(5))
         answer = proxy.chat(BODY | {"model": "hedged-x"})
         assert answer.headers["x-sluice-upstream"] == "west"
+        assert answer.headers["x-sluice-attempts"] == "west:200,east:cancelled"
         assert text_of(answer.text)
         wait_for(lambda: east.disconnects)
         fast = proxy.chat(BODY | {"model": "hedged-x"})
