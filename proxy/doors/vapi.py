@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -73,6 +74,15 @@ class VapiDoor:
 
     async def webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A server message of Vapi's."""
+        try:
+            reply = await self.hook.answer(await self._message(scope, receive))
+        except SluiceError as failure:
+            self.hook.refused(failure)
+            raise
+        await respond_json(scope, send, reply)
+
+    async def _message(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+        """Reads it. Raises SluiceError for who may not speak as Vapi, and for what is no message."""
         headers: Headers = scope["headers"]
         signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
         if signing is None and not shows_secret(headers, self.voice.secret):
@@ -81,7 +91,7 @@ class VapiDoor:
         if signing is not None:
             signing.check(headers, body, time.time())
         require_json(value(headers, b"content-type"))
-        await respond_json(scope, send, await self.hook.answer(json_object(body, headers)))
+        return json_object(body, headers)
 
 
 def _unknown() -> SluiceError:

@@ -14,8 +14,8 @@ _KINDS: Final = frozenset(
 )  # of server messages, as Vapi's API reference lists them
 _FREQUENT: Final = frozenset(
     "conversation-update speech-update transcript model-output voice-input voice-request "
-    "call.endpointing.request assistant.speechStarted".split()
-)  # several a second: counted, but not listed
+    "call.endpointing.request assistant.speechStarted refused".split()
+)  # several a second, or anybody's: counted, but not listed
 _KEPT: Final = 100
 _LONGEST: Final = 120  # characters of an id or state
 

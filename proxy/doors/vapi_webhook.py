@@ -3,13 +3,14 @@
 Shapes are those of docs.vapi.ai, "Server events". Every answer is a 200: Vapi takes an `error` in it as text to speak.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.doors.vapi_calls import session_of
 from proxy.doors.vapi_events import VapiEvents, kind_of
-from proxy.doors.vapi_tools import Tool, results, tool_calls
+from proxy.doors.vapi_tools import Tool, function_result, results, tool_calls
 from proxy.errors import SluiceError
 
 _WHOLE_REPLIES: Final = frozenset(
@@ -17,6 +18,8 @@ _WHOLE_REPLIES: Final = frozenset(
 )  # that an assistant-request can be answered with; anything else is the assistant itself
 _NO_ASSISTANT: Final = "I am sorry, there is no assistant here to take your call."
 _NO_DESTINATION: Final = "There is nobody configured that this call could be transferred to."
+
+log = logging.getLogger("sluice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,20 @@ class Webhook:
         self.events.note(kind, call_id, _status(message, reply))
         return reply
 
+    def refused(self, failure: SluiceError) -> None:
+        """Counts and logs a message that was not let in: Vapi shows its operators little of that."""
+        self.count("refused")
+        self.events.note("refused", None, "")
+        log.warning("vapi webhook refused: %s", failure.message)
+
     async def _reply(self, kind: str, message: Mapping[str, Any], call_id: str | None) -> dict[str, Any]:
         match kind:
             case "assistant-request":
                 return self._picked_up()
             case "tool-calls":
                 return {"results": await results(tool_calls(message), self.tools, call_id)}
+            case "function-call":  # what tool calls were before they had ids
+                return await function_result(message, self.tools, call_id)
             case "transfer-destination-request" | "handoff-destination-request":
                 destination = (self.assistant or {}).get("destination")
                 return {"error": _NO_DESTINATION} if destination is None else {"destination": destination}
@@ -59,9 +70,9 @@ class Webhook:
     def _picked_up(self) -> dict[str, Any]:
         if not self.assistant:
             return {"error": _NO_ASSISTANT}
-        if _WHOLE_REPLIES.isdisjoint(self.assistant):
-            return {"assistant": dict(self.assistant)}
-        return dict(self.assistant)
+        # A destination beside an assistant is for its transfers: in this answer Vapi would prefer it to the assistant.
+        found = {key: value for key, value in self.assistant.items() if key != "destination"} or dict(self.assistant)
+        return {"assistant": found} if _WHOLE_REPLIES.isdisjoint(found) else found
 
 
 def _status(message: Mapping[str, Any], reply: Mapping[str, Any]) -> str:

@@ -50,6 +50,33 @@ def test_a_configured_destination_takes_transfers() -> None:
     assert told({"type": "transfer-destination-request"}, {"destination": number})[0] == {"destination": number}
 
 
+@pytest.mark.parametrize(
+    ("beside", "picked"),
+    [({"assistantId": "a"}, {"assistantId": "a"}), ({"name": "front desk"}, {"assistant": {"name": "front desk"}})],
+)
+def test_a_destination_beside_an_assistant_does_not_take_the_call_from_it(
+    beside: dict[str, Any], picked: dict[str, Any]
+) -> None:
+    configured = beside | {"destination": {"type": "number", "number": "+15550100"}}
+    assert told({"type": "assistant-request"}, configured)[0] == picked
+    assert told({"type": "transfer-destination-request"}, configured)[0].keys() == {"destination"}
+
+
+def test_a_destination_alone_takes_the_call() -> None:
+    alone = {"destination": {"type": "number", "number": "+15550100"}}
+    assert told({"type": "assistant-request"}, alone)[0] == alone
+
+
+@pytest.mark.parametrize("given", ['{"city": "Oslo"}', {"city": "Oslo"}])
+def test_a_function_call_of_before_there_were_tool_calls_is_answered(given: Any) -> None:
+    message = {"type": "function-call", "functionCall": {"name": "weather", "parameters": given}}
+    reply, event, counted = told(message)
+    assert (reply, event["status"], counted) == ({"result": "sun"}, "ok", ["function-call"])
+    reply, event, _ = told({"type": "function-call", "functionCall": {"name": "gone"}})
+    assert list(reply) == ["error"] and event["status"] == "error"
+    assert told({"type": "function-call"})[0] == {}
+
+
 def test_tool_calls_are_answered() -> None:
     message = {"type": "tool-calls", "toolCallList": [{"id": "1", "name": "weather"}, {"id": "2", "name": "gone"}]}
     reply, event, _ = told(message)

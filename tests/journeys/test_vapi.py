@@ -365,6 +365,14 @@ def test_news_are_counted_in_metrics_and_for_the_admin_page(proxy: Running) -> N
     assert "canary" not in str(said)
 
 
+def test_refused_webhooks_are_counted_and_logged(proxy: Running, caplog: pytest.LogCaptureFixture) -> None:
+    assert tell(proxy, {"type": "hang"}, x_vapi_secret="guess").status_code == 401
+    assert tell(proxy, "no message").status_code == 400
+    assert proxy.metric("sluice_vapi_events_total", type="refused") == 2
+    assert proxy.app.vapi_events.said() == {"events": {"refused": 2}, "last": []}
+    assert "vapi webhook refused: Vapi's secret is missing or wrong." in caplog.text and "guess" not in caplog.text
+
+
 def test_signed_webhooks_need_no_other_secret_and_come_once(proxy: Running) -> None:
     body = b'{ "message": {"type":"hang", "call":{"id":"caf\xc3\xa9"}} }'
     with proxy.client() as client:
