@@ -60,7 +60,7 @@ async def body_of(scope: Scope, receive: Receive, limit: int, call: Call | None 
 
 def too_large(limit: int) -> SluiceError:
     """The error of a body over the limit."""
-    return SluiceError("client_too_large", f"The request body is larger than {limit} bytes (server.max_body).")
+    return SluiceError("client_too_large", f"The request body is larger than {limit} bytes.")
 
 
 def request_id(value: bytes | None) -> str:

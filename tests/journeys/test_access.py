@@ -242,6 +242,11 @@ def test_the_login_form_gives_a_cookie_that_opens_the_same_and_logging_out_ends_
         assert refused(client.get("/admin/overview"))
 
 
+def test_a_body_over_the_admin_limit_blames_no_setting_that_would_not_help(home: Running) -> None:
+    refusal = ask(home, "/admin/personas", "POST", body={"system": "x" * 2**20})
+    assert refused(refusal, 413, "client_too_large") and "max_body" not in refusal.text
+
+
 def test_without_a_token_admin_answers_on_loopback_only(home: Running) -> None:
     assert ask(home, "/admin/provider-settings").status_code == 200
     assert ask(home, "/metrics").status_code == 200
