@@ -108,7 +108,12 @@ _SCHEMES: Final = {
     "clientKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "api-key"},
     "adminToken": {"type": "http", "scheme": "bearer", "description": "access.admin_token."},
-    "adminCookie": {"type": "apiKey", "in": "cookie", "name": "sluice_admin"},
+    "adminCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "sluice_admin",
+        "description": "What the login form gives. The name goes on with eight digits of the admin token's own.",
+    },
     "vapiSecret": {"type": "http", "scheme": "bearer", "description": "vapi.secret."},
     "vapiSecretHeader": {"type": "apiKey", "in": "header", "name": "x-vapi-secret"},
 }

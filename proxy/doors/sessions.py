@@ -33,11 +33,11 @@ class Sessions:
             raise SluiceError("invalid_api_key", "The admin token is wrong.")
         ends = str(int(time.time()) + _LASTS)
         attributes = f"Path=/admin; Max-Age={_LASTS}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
-        return f"{_NAME}={ends}.{self._signature(ends)}; {attributes}".encode()
+        return f"{self._name}={ends}.{self._signature(ends)}; {attributes}".encode()
 
     def closed(self) -> bytes:
         """The set-cookie value that ends a session."""
-        return f"{_NAME}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode()
+        return f"{self._name}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode()
 
     def valid(self, headers: Headers) -> bool:
         """Whether a request carries a session that has not ended."""
@@ -46,7 +46,7 @@ class Sessions:
             return False
         # By hand: SimpleCookie gives up all cookies for one that another program on this host made without a name.
         pairs = (pair.strip().partition("=") for pair in cookies.decode("latin-1").split(";"))
-        ends, _, signature = next((value for name, _, value in pairs if name == _NAME), "").partition(".")
+        ends, _, signature = next((value for name, _, value in pairs if name == self._name), "").partition(".")
         if (
             not ends.isascii()
             or not ends.isdecimal()
@@ -54,6 +54,11 @@ class Sessions:
         ):
             return False
         return int(ends) > time.time()
+
+    @property
+    def _name(self) -> str:
+        """Of this token alone: ports share their host's cookies, and one gateway's login must not end another's."""
+        return f"{_NAME}_{self._signature('')[:8]}"
 
     def _signature(self, ends: str) -> str:
         return hmac.new(self.admin_token.encode(), f"{_NAME}.{ends}".encode(), hashlib.sha256).hexdigest()

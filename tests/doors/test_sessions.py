@@ -19,10 +19,15 @@ def cookie(sessions: Sessions = SESSIONS) -> str:
     return sessions.opened(sessions.admin_token, secure=False).decode().partition(";")[0]
 
 
+def signature(of: str, token: str = TOKEN) -> str:
+    return hmac.new(token.encode(), f"sluice_admin.{of}".encode(), hashlib.sha256).hexdigest()
+
+
+NAME = f"sluice_admin_{signature('')[:8]}"
+
+
 def signed(ends: str, token: str = TOKEN) -> str:
-    return (
-        f"sluice_admin={ends}." + hmac.new(token.encode(), f"sluice_admin.{ends}".encode(), hashlib.sha256).hexdigest()
-    )
+    return f"{NAME}={ends}.{signature(ends, token)}"
 
 
 def valid(text: str, sessions: Sessions = SESSIONS) -> bool:
@@ -62,10 +67,19 @@ def test_another_token_ends_every_session() -> None:
     assert not valid(cookie(), Sessions("another"))
 
 
+def test_gateways_on_one_host_do_not_end_each_others_sessions() -> None:
+    another = Sessions("another")
+    name, other = cookie().partition("=")[0], cookie(another).partition("=")[0]
+    assert name != other  # a browser keeps one of each name, whatever the port
+    both = f"{cookie()}; {cookie(another)}"
+    assert valid(both) and valid(both, another)
+    assert SESSIONS.closed().startswith(f"{name}=;".encode())
+
+
 FORGED = [
-    "sluice_admin=", "sluice_admin=.", "sluice_admin=9999999999", "sluice_admin=9999999999.", "sluice_admin", "", ";;;", "=",
-    'sluice_admin="', "sluice_admin=\xff.\xff", "sluice_admin=\u00b2.x", "sluice_admin=9999999999." + "0" * 64,
-    "sluice_admin=" + "9" * 5000 + ".x",
+    f"{NAME}=", f"{NAME}=.", f"{NAME}=9999999999", f"{NAME}=9999999999.", NAME, "", ";;;", "=",
+    f'{NAME}="', f"{NAME}=\xff.\xff", f"{NAME}=\u00b2.x", f"{NAME}=9999999999." + "0" * 64,
+    f"{NAME}=" + "9" * 5000 + ".x", cookie().replace(NAME, "sluice_admin"),
 ]  # fmt: skip
 
 
@@ -83,7 +97,7 @@ def test_even_signed_only_a_plain_number_is_an_end(ends: str) -> None:
 @given(st.integers(0, 200), st.integers(1, 255))
 def test_no_byte_of_it_can_be_another(at: int, change: int) -> None:
     good = cookie().encode()
-    position = len(b"sluice_admin=") + at % (len(good) - len(b"sluice_admin="))
+    position = len(NAME) + 1 + at % (len(good) - len(NAME) - 1)
     forged = bytearray(good)
     forged[position] ^= change
     if bytes(forged) != good:
@@ -93,11 +107,11 @@ def test_no_byte_of_it_can_be_another(at: int, change: int) -> None:
 @given(st.binary(max_size=60))
 def test_no_cookie_whatever_breaks_it(text: bytes) -> None:
     assert not SESSIONS.valid([(b"cookie", text)])
-    assert not SESSIONS.valid([(b"cookie", b"sluice_admin=" + text)])
+    assert not SESSIONS.valid([(b"cookie", NAME.encode() + b"=" + text)])
 
 
 def test_a_closed_session_is_taken_from_the_browser() -> None:
-    assert SESSIONS.closed().startswith(b"sluice_admin=; Path=/admin; Max-Age=0")
+    assert SESSIONS.closed().startswith(f"{NAME}=; Path=/admin; Max-Age=0".encode())
     assert not SESSIONS.valid([])
 
 
