@@ -97,7 +97,9 @@ class AdminDoor:
         """The form's `token` for a cookie, then back to /admin."""
         body = await body_of(scope, receive, _LARGEST)
         shown = parse_qs(body.decode("latin-1")).get("token", [""])[0]
-        lines = [(b"location", b"/admin"), (b"set-cookie", self.sessions.opened(shown, scope["scheme"] == "https"))]
+        origin = value(scope["headers"], b"origin") or b""  # of the browser, which may see https where a proxy ends it
+        secure = scope["scheme"] == "https" or origin.startswith(b"https://")
+        lines = [(b"location", b"/admin"), (b"set-cookie", self.sessions.opened(shown, secure))]
         await respond(scope, send, 303, b"", lines)
 
     async def logout(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -242,6 +242,15 @@ def test_the_login_form_gives_a_cookie_that_opens_the_same_and_logging_out_ends_
         assert refused(client.get("/admin/overview"))
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_cookie_of_a_browser_that_sees_https_is_for_https_alone(closed: Running, scheme: str) -> None:
+    host = closed.url.partition("://")[2]
+    origin = {"origin": f"{scheme}://{host}"}  # https: a proxy before Sluice ends TLS
+    with closed.client() as client:
+        cookie = client.post("/admin/login", data={"token": TOKEN}, headers=origin).headers["set-cookie"]
+    assert ("; Secure" in cookie) is (scheme == "https")
+
+
 def test_a_body_over_the_admin_limit_blames_no_setting_that_would_not_help(home: Running) -> None:
     refusal = ask(home, "/admin/personas", "POST", body={"system": "x" * 2**20})
     assert refused(refusal, 413, "client_too_large") and "max_body" not in refusal.text
