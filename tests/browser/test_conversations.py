@@ -231,6 +231,25 @@ def test_the_keyboard_stays_where_it_was_in_the_list(chat: Chat) -> None:
     expect(page.locator("#new")).to_be_focused()
 
 
+def test_a_browser_that_keeps_nothing_can_chat_all_the_same(site: Site, visitor: Visitor) -> None:
+    visitor.open(f"{site.url}/docs")
+    page = visitor.open(f"{site.url}/docs")  # a second one is closed behind the test
+    for storage in ("localStorage", "sessionStorage"):  # as with all cookies and site data blocked
+        page.add_init_script(
+            f"Object.defineProperty(window, '{storage}', {{get() {{ throw new DOMException('blocked'); }}}});"
+        )
+    page.goto(f"{site.url}/ui")
+    chat = Chat(page)
+    chat.told("One?")
+    chat.told("Two?")
+    expect(chat.turns).to_have_count(2)
+    expect(page.get_by_test_id("conversation")).to_have_text("One?")
+    expect(page.locator("#conversations")).to_contain_text("lets nothing be kept")
+    expect(page.get_by_test_id("toast")).to_have_count(0)
+    page.locator("#theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
 def test_a_browser_without_room_says_so_and_loses_nothing_that_is_on_screen(chat: Chat) -> None:
     chat.told("One?")
     chat.page.evaluate("""() => {

@@ -1,4 +1,5 @@
 /** @file Talks to the gateway: the models that are live, and one answer as it streams in. */
+import { session } from "/static/shared/storage.js";
 import { events } from "/static/chat/events.js";
 
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
@@ -24,11 +25,11 @@ const KEY = "sluice.key"; // the client key, for this tab only
 const prices = new Map(); // by model as it was last listed
 
 /** @param {string} key */
-export const keepKey = (key) => sessionStorage.setItem(KEY, key.replace(/[^\x20-\x7e]/g, "")); // no header takes others, no key has them
+export const keepKey = (key) => session.setItem(KEY, key.replace(/[^\x20-\x7e]/g, "")); // no header takes others, no key has them
 
 /** @returns {Record<string, string>} */
 function credentials() {
-  const key = sessionStorage.getItem(KEY);
+  const key = session.getItem(KEY);
   return key ? { authorization: `Bearer ${key}` } : {};
 }
 

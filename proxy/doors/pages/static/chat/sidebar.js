@@ -1,6 +1,7 @@
 /** @file The list of conversations: open, rename, delete. */
 import { byId, h, toast, tool } from "/static/shared/dom.js";
 import { showSide } from "/static/shared/frame.js";
+import { lasts } from "/static/shared/storage.js";
 import { list, load, remove, save } from "/static/chat/store.js";
 
 /**
@@ -19,7 +20,8 @@ export function sidebar({ open, gone, current }) {
     const at = held && [...held.querySelectorAll("button")].indexOf(/** @type {any} */ (focused));
     const all = list();
     place.replaceChildren(...all.map(row));
-    if (!all.length) place.append(h("li", { class: "empty" }, "Conversations appear here. They stay in this browser."));
+    if (!lasts) place.append(h("li", { class: "empty" }, "This browser lets nothing be kept: conversations end with the page."));
+    else if (!all.length) place.append(h("li", { class: "empty" }, "Conversations appear here. They stay in this browser."));
     if (held) focus(held.dataset.conversation ?? "", at);
   }
 

@@ -1,4 +1,5 @@
 /** @file Conversations, kept in this browser and nowhere else: one entry each in localStorage, and a list of them. */
+import { local, session } from "/static/shared/storage.js";
 
 /**
  * @typedef {{message: string, code: string, requestId?: string, retryAfter?: number}} Failure retryAfter: seconds
@@ -44,13 +45,13 @@ export function fresh() {
 
 /** @returns {Conversation} the one that was in hand before this tab was loaded anew, else a fresh one */
 export function resumed() {
-  const id = sessionStorage.getItem(OPEN);
+  const id = session.getItem(OPEN);
   return (id && load(id)) || fresh();
 }
 
 /** @param {Conversation} conversation the one in hand now, in this tab */
 export function inHand(conversation) {
-  sessionStorage.setItem(OPEN, conversation.id);
+  session.setItem(OPEN, conversation.id);
 }
 
 /**
@@ -108,7 +109,7 @@ export function save(conversation) {
 
 /** @param {string} id */
 export function remove(id) {
-  localStorage.removeItem(entry(id));
+  local.removeItem(entry(id));
   write(LIST, list().filter((other) => other.id !== id));
 }
 
@@ -149,7 +150,7 @@ export function newId() {
  */
 function read(key, otherwise) {
   try {
-    return JSON.parse(localStorage.getItem(key) ?? "null") ?? otherwise;
+    return JSON.parse(local.getItem(key) ?? "null") ?? otherwise;
   } catch {
     return otherwise; // not ours to repair
   }
@@ -160,5 +161,5 @@ function read(key, otherwise) {
  * @param {any} value
  */
 function write(key, value) {
-  localStorage.setItem(key, JSON.stringify(value));
+  local.setItem(key, JSON.stringify(value));
 }

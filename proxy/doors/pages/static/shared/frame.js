@@ -1,5 +1,6 @@
 /** @file What both pages share: the theme switch, and the side column on narrow screens. */
 import { byId } from "/static/shared/dom.js";
+import { local } from "/static/shared/storage.js";
 
 /** Wires the buttons of the frame. */
 export function frame() {
@@ -9,10 +10,10 @@ export function frame() {
     const next = now === "dark" ? "light" : "dark";
     if (next === system) {
       delete document.documentElement.dataset.theme;
-      localStorage.removeItem("sluice.theme");
+      local.removeItem("sluice.theme");
     } else {
       document.documentElement.dataset.theme = next;
-      localStorage.setItem("sluice.theme", next);
+      local.setItem("sluice.theme", next);
     }
     document.dispatchEvent(new Event("themechange"));
   });
