@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.chatting import Chat, ended
 from tests.browser.conftest import Site, Visitor, know
@@ -79,6 +79,27 @@ def test_who_logs_in_again_comes_back_to_the_same_view(locked: Running, visitor:
     expect(page.get_by_test_id("logout")).to_be_visible()
     page.context.clear_cookies()  # the session is over
     page.wait_for_url("**/admin/login#models")
+    visitor.forgive(401)
+
+
+def test_what_is_typed_into_a_dialog_outlives_the_session(locked: Running, visitor: Visitor) -> None:
+    page = visitor.open(f"{locked.url}/admin/login#personas")
+
+    def log_in(page: Page) -> None:
+        page.locator("#token").fill("the-admin-token")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/admin#personas")
+
+    log_in(page)
+    page.get_by_test_id("new-persona").click()
+    page.locator("#persona-name").fill("poet")
+    page.locator("#persona-model").fill("gpt-4o")
+    page.context.clear_cookies()  # the session is over
+    page.get_by_test_id("keep-persona").click()
+    expect(page.locator("#persona-problem")).to_contain_text("Log in again in another tab")
+    log_in(visitor.open(f"{locked.url}/admin/login#personas"))
+    page.get_by_test_id("keep-persona").click()
+    expect(page.locator('[data-persona="poet"]')).to_be_visible()
     visitor.forgive(401)
 
 

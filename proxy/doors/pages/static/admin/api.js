@@ -65,6 +65,7 @@ async function call(method, path, body) {
   const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : null;
   const response = await fetch(path, { method, signal, ...sent }).catch(unreachable);
   if (response.status === 401) {
+    if (document.querySelector("dialog[open]")) throw new Error("The login is over. Log in again in another tab: what is typed here stays.");
     location.assign(`/admin/login${location.hash}`); // which leads back to this view
     return new Promise(() => {}); // the page is on its way out
   }
