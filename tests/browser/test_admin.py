@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chatting import Chat, fact, fits, text
 from tests.browser.conftest import Site, Visitor
-from tests.doubles.faults import Status
+from tests.doubles.faults import HoldAfter, Status
 from tests.running import wait_for
 
 HELLO = {"model": "east/gpt-4o", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -114,6 +114,17 @@ def test_calls_with_their_attempts(site: Site, visitor: Visitor) -> None:
     row.get_by_role("button").click()
     expect(page.locator(".details:visible")).to_contain_text("house")
     expect(page.locator("#view")).not_to_contain_text("Hello?")
+
+
+def test_a_call_whose_client_left_is_no_failed_one(site: Site, visitor: Visitor) -> None:
+    site.east.script(HoldAfter(2))
+    with site.running.client() as client:
+        with client.stream("POST", "/v1/chat/completions", json={**HELLO, "stream": True}) as answer:
+            next(answer.iter_raw())
+    page = admin(visitor, site, "calls")
+    expect(page.locator("[data-call]")).to_contain_text("client_cancelled")
+    page.get_by_test_id("calls-failed").check()
+    expect(page.locator("#view")).to_contain_text("No such call")
 
 
 def test_the_overview_counts_what_goes_through(site: Site, visitor: Visitor) -> None:

@@ -20,7 +20,7 @@ export function calls() {
 
   function fill() {
     const word = search.value.trim().toLowerCase();
-    const rows = all.filter((call) => (!failed.checked || call.code !== "ok") && (!word || [call.id, call.model, call.upstream, call.route, call.code, call.door].join(" ").toLowerCase().includes(word)));
+    const rows = all.filter((call) => (!failed.checked || !good(call)) && (!word || [call.id, call.model, call.upstream, call.route, call.code, call.door].join(" ").toLowerCase().includes(word)));
     if (!rows.length) return place.replaceChildren(h("div", { class: "empty" }, icon("list"), h("strong", {}, all.length ? "No such call" : "No call yet"), all.length ? "" : "The last calls appear here as they end."));
     const columns = ["Time", "Door", "Model", "Result", "Tokens", "Cost", "First token", "Took"];
     const head = h("tr", {}, ...columns.map((title, index) => h("th", { scope: "col", class: index > 3 ? "right" : null }, title)));
@@ -42,10 +42,9 @@ export function calls() {
       else open.add(call.id);
     };
     const button = h("button", { type: "button", class: "link num", "aria-expanded": String(open.has(call.id)), title: "Details", onclick: (/** @type {Event} */ event) => (event.stopPropagation(), toggle()) }, when(call.time));
-    const good = call.code === "ok";
     const main = h("tr", { class: "call", "data-call": call.id, onclick: toggle },
       h("td", {}, button), h("td", {}, call.door), h("td", { class: "wrap" }, [call.upstream, call.model].filter(Boolean).join("/") || "–"),
-      h("td", {}, h("span", { class: good ? "tag" : "tag bad" }, good ? String(call.status ?? "ok") : call.code), call.attempts.length > 1 && h("span", { class: "tag warn" }, `${call.attempts.length} attempts`), call.cache && !/^(off|miss)/.test(call.cache) && h("span", { class: "tag accent" }, call.cache)),
+      h("td", {}, h("span", { class: good(call) ? "tag" : "tag bad" }, call.code === "ok" ? String(call.status ?? "ok") : call.code), call.attempts.length > 1 && h("span", { class: "tag warn" }, `${call.attempts.length} attempts`), call.cache && !/^(off|miss)/.test(call.cache) && h("span", { class: "tag accent" }, call.cache)),
       ...[tokens(call), cost(call), call.first_token_ms ? duration(call.first_token_ms) : "–", duration(call.ms)].map((text) => h("td", { class: "num right" }, text)));
     return [main, details];
   }
@@ -69,6 +68,9 @@ function when(time) {
 
 /** @param {Call} call */
 const tokens = ({ tokens: { input, output } }) => (input === null && output === null ? "–" : `${count(input ?? 0)} → ${count(output ?? 0)}`);
+
+/** Whether nothing failed; a client that left has not. @param {Call} call */
+const good = ({ code }) => code === "ok" || code === "client_cancelled";
 
 /** @param {Call} call */
 const cost = (call) => (call.cost === null ? "–" : dollars(call.cost));
