@@ -249,6 +249,30 @@ def test_what_is_written_from_the_right_is_shown_from_the_right(chat: Chat, site
     assert english.evaluate(place, 11) > english.evaluate(place, 0)
 
 
+def test_a_list_from_the_right_has_its_marks_at_the_right(chat: Chat, site: Site) -> None:
+    site.east.script(Say("- שלום\n- עולם\n\n```\nx = 1\n```\n\n- English"))
+    answer = text(chat.told("A list, please."))
+    directions = answer.locator("ul").evaluate_all("(lists) => lists.map((each) => getComputedStyle(each).direction)")
+    assert directions == ["rtl", "ltr"]
+    expect(answer.locator(".code")).to_have_css("direction", "ltr")
+
+
+FORMULAS = (
+    "Euler: $e^{i\\pi} + 1 = 0$, \\(a_1 \\* b_1\\), \\[x_{1,2} = \\frac{-b \\pm \\sqrt{d}}{2a}\\] and $$\\int\\,dx$$.",
+    "\\[\na\n- b \\\\\n= c\n\n+ d\n\\]",
+    "$$\n\\begin{aligned}\n* x &< y \\\\\n\\end{aligned}\n$$",
+)
+PRICES = "It is **$5** or $10, _not_ $7."
+
+
+def test_formulas_are_shown_as_they_were_said(chat: Chat, site: Site) -> None:
+    site.east.script(Say("\n\n".join((*FORMULAS, PRICES))))
+    answer = text(chat.told("Teach me."))
+    for formula in FORMULAS:
+        expect(answer).to_contain_text(formula, use_inner_text=True)
+    expect(answer.locator("ul, em, strong")).to_have_text(["$5", "not"])
+
+
 def test_a_failure_that_is_not_the_gateways_own_tells_its_status(chat: Chat, site: Site, visitor: Visitor) -> None:
     chat.page.route(
         "**/chat", lambda route: route.fulfill(status=413, content_type="text/html", body="<h1>Too large</h1>")

@@ -41,6 +41,7 @@ BROKEN = {
     "deep lists": "\n".join("\t" * at + "- level" for at in range(300)),
     "brackets": "[" * 20_000,
     "stars": "*a\n" * 8_000,
+    "open formulas": "\\(" * 10_000 + "$a" * 10_001 + "\n\n$$\n" * 1000,
     "a huge line": "x" * 300_000,
     "nothing visible": "\u202e\u200b\x00\x1b[31m",
 }

@@ -14,8 +14,36 @@ const RULES = {
 /** @param {string} text */
 const escape = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
+// Formulas in TeX: to Markdown their signs mean other things. They are shown as they were said.
+const DISPLAYED = /^ {0,3}(?:\$\$|\\\[)[ \t]*\n[\s\S]*?(?:\n[ \t]*(?:\$\$|\\\])[ \t]*(?:\n|$)|$)/; // a block of lines; while it grows, up to the end
+const WITHIN = /^(?:\$\$[^$]+\$\$|\$(?![\s$])[^$\n]*(?<!\s)\$(?!\d)|\\\([^]{1,3000}?\\\)|\\\[[^]{1,3000}?\\\])/; // "$5 or $10" is none
+
+/**
+ * @param {"block" | "inline"} level
+ * @param {RegExp} rule
+ * @param {(source: string) => number} start where one may begin; -1 or Infinity: nowhere
+ */
+function formula(level, rule, start) {
+  const name = `${level}-formula`;
+  const shown = (/** @type {string} */ raw) => escape(raw.trim()).replaceAll("\n", "<br>");
+  return {
+    name,
+    level,
+    start,
+    tokenizer(/** @type {string} */ source) {
+      const raw = rule.exec(source)?.[0];
+      return raw && { type: name, raw };
+    },
+    renderer: (/** @type {any} */ { raw }) => (level === "block" ? `<p>${shown(raw)}</p>` : shown(raw)),
+  };
+}
+
 const marked = new Marked({ gfm: true, breaks: true });
 marked.use({
+  extensions: [
+    formula("block", DISPLAYED, (source) => source.search(/\n {0,3}(?:\$\$|\\\[)[ \t]*\n/)),
+    formula("inline", WITHIN, (source) => Math.min(...["$", "\\(", "\\["].map((sign) => source.indexOf(sign)).filter((at) => at >= 0))),
+  ],
   renderer: {
     html: (/** @type {any} */ { text, block }) => (block ? `<p>${escape(text.trim())}</p>` : escape(text)),
     image: (/** @type {any} */ { href, text }) => `<a href="${escape(href)}">${escape(`Image: ${text || href}`)}</a>`,
@@ -125,6 +153,7 @@ function rendered(tokens, links) {
     link.rel = "noopener noreferrer nofollow";
     if (!link.hasAttribute("href")) link.replaceWith(...link.childNodes); // javascript: and the like: only the words
   }
+  for (const block of fragment.querySelectorAll("ul, ol, blockquote, table")) block.dir = "auto"; // Arabic and Hebrew lists have their marks at the right
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre));
   return fragment;
 }
