@@ -138,6 +138,14 @@ def test_the_overview_counts_what_goes_through(site: Site, visitor: Visitor) -> 
     expect(page.locator(".standings [data-upstream=east]")).to_contain_text("default")
 
 
+def test_no_number_of_the_overview_is_left_over_alone_in_the_last_row(site: Site, visitor: Visitor) -> None:
+    page = visitor.open(f"{site.url}/admin")
+    for width in (390, 720, 768, 1020, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        rows = page.get_by_test_id("stats").locator("> div").evaluate_all("(each) => each.map((one) => one.offsetTop)")
+        assert rows[-1] == rows[-2], width
+
+
 def test_the_catalogue_can_be_searched(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "models")
     expect(page.locator('[data-model="east/gpt-4o"]')).to_be_visible()

@@ -138,6 +138,14 @@ def test_the_picker_shows_what_is_live_by_upstream(chat: Chat, site: Site) -> No
     assert site.east.calls[-1].json["model"] == "gpt-4o-mini"
 
 
+def test_on_a_phone_the_list_of_the_second_model_hides_no_picker(site: Site, visitor: Visitor) -> None:
+    page = visitor.open(f"{site.url}/ui", width=390)
+    page.locator("#compare").click()
+    button = page.locator("#second-model").get_by_test_id("model-picker").bounding_box()
+    panel = page.locator("#second-model").get_by_test_id("model-panel").bounding_box()
+    assert button and panel and button["y"] + button["height"] <= panel["y"]
+
+
 def test_the_picker_offers_what_is_for_other_work_only_to_who_looks_for_it(chat: Chat) -> None:
     picker = chat.page.locator("#first-model")
     picker.get_by_test_id("model-picker").click()
