@@ -1,14 +1,18 @@
-"""A gateway that goes away and comes back: the pages say so, in words, and go on by themselves."""
+"""A gateway that goes away, or hangs, and comes back: the pages say so, in words, and go on by themselves."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chatting import Chat, ended
-from tests.browser.conftest import Visitor, know
+from tests.browser.conftest import Site, Visitor, know
+from tests.doubles.faults import Held
 from tests.doubles.openai import OpenAIDouble
+from tests.journeys.test_stopping import serving
 from tests.running import Running, free_port, sluice
 
 CONFIG = """
@@ -93,3 +97,45 @@ def test_the_chat_takes_back_its_notice_once_something_answers(gateway: Restarti
     ended(chat.answer)
     expect(trouble).to_be_hidden()
     visitor.forgive("net::ERR_")
+
+
+def test_a_gateway_that_hangs_is_told_on_both_pages(tmp_path: Path, visitor: Visitor) -> None:
+    with OpenAIDouble(key="") as east:
+        config = "server: {port: 0}\n" + CONFIG.format(east=east.url)
+        with serving(tmp_path, config) as (process, port, _):
+            chat = Chat(visitor.open(f"http://127.0.0.1:{port}/ui"))
+            chat.told("Hello?")
+            admin = visitor.open(f"http://127.0.0.1:{port}/admin#configuration")
+            expect(admin.get_by_test_id("config-state")).to_contain_text("is in force")
+            process.send_signal(signal.SIGSTOP)
+            chat.page.locator("#first-model").get_by_test_id("model-picker").click()
+            expect(chat.page.get_by_role("listbox")).to_contain_text("Asking the gateway…")
+            expect(chat.page.locator("#trouble")).to_contain_text("The gateway cannot be reached.")
+            expect(chat.page.get_by_role("listbox")).to_contain_text("No model is live here.")
+            chat.page.keyboard.press("Escape")
+            answer = chat.ask("Anybody?")
+            ended(answer, "waiting")
+            expect(admin.locator("#trouble")).to_contain_text("The gateway cannot be reached. Trying again.")
+            process.send_signal(signal.SIGCONT)
+            ended(answer)
+            expect(chat.page.locator("#trouble")).to_be_hidden()
+            expect(admin.locator("#trouble")).to_be_hidden()
+            visitor.leave()
+
+
+def test_an_answer_tells_of_a_long_silence_and_of_its_end(site: Site, visitor: Visitor) -> None:
+    assert visitor.context.browser
+    with visitor.context.browser.new_context() as context:  # a clock is of a whole context
+        context.clock.install()
+        page = context.new_page()
+        page.goto(f"{site.url}/ui")
+        site.east.script(Held())
+        answer = Chat(page).ask("Hello?")
+        silence = answer.get_by_test_id("silence")
+        ended(answer, "waiting")
+        expect(silence).to_be_hidden()
+        page.clock.fast_forward(60_000)
+        expect(silence).to_be_visible()
+        site.east.release()
+        ended(answer)
+        expect(silence).to_have_count(0)

@@ -26,7 +26,7 @@
  */
 /** @typedef {{draw: (root: HTMLElement) => void, update: (overview: Overview) => void}} View */
 
-const PATIENCE = 10000; // milliseconds that a look may take: a gateway that hangs must not pass for one that is well
+const PATIENCE = { look: 10000, change: 30000 }; // milliseconds: a gateway that hangs must not pass for one that is well
 
 /** The gateway cannot be reached: whether it did what was asked is not known. */
 export class Unreachable extends Error {}
@@ -62,7 +62,7 @@ export async function models(upstream) {
  */
 async function call(method, path, body) {
   const sent = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const signal = method === "GET" ? AbortSignal.timeout(PATIENCE) : null;
+  const signal = AbortSignal.timeout(method === "GET" ? PATIENCE.look : PATIENCE.change);
   const response = await fetch(path, { method, signal, ...sent }).catch(unreachable);
   if (response.status === 401) {
     if (document.querySelector("dialog[open]")) throw new Error("The login is over. Log in again in another tab: what is typed here stays.");

@@ -22,6 +22,7 @@ export class Refused extends Error {
 }
 
 const KEY = "sluice.key"; // the client key, for this tab only
+const PATIENCE = 10000; // milliseconds that a list of models may take
 const prices = new Map(); // by model as it was last listed
 
 /** @param {string} key */
@@ -40,7 +41,7 @@ function credentials() {
  */
 export async function models(upstream) {
   const query = upstream ? `?upstream=${encodeURIComponent(upstream)}` : "";
-  const response = await send(`/v1/models${query}`, { headers: credentials() });
+  const response = await send(`/v1/models${query}`, { headers: credentials(), signal: AbortSignal.timeout(PATIENCE) });
   /** @type {Model[]} */
   const found = (await response.json()).data;
   for (const model of found) prices.set(model.id, model.prices);
@@ -51,16 +52,16 @@ export async function models(upstream) {
  * Asks, and fills the answer as it comes. Ends when the answer is whole; else throws Refused, or AbortError when stopped.
  * @param {Answer} answer
  * @param {Message[]} messages
- * @param {{parameters: object, signal: AbortSignal, changed: () => void}} how
+ * @param {{parameters: object, signal: AbortSignal, heard: () => void, changed: () => void}} how heard: anything came
  */
-export async function ask(answer, messages, { parameters, signal, changed }) {
+export async function ask(answer, messages, { parameters, signal, heard, changed }) {
   const began = performance.now();
   const took = () => (answer.took = performance.now() - began);
   try {
     const headers = { "content-type": "application/json", ...credentials() };
     const body = JSON.stringify(bodyOf(answer.model, messages, parameters));
     const response = await send("/chat", { method: "POST", headers, body, signal }, (said) => noteHeaders(answer, said));
-    if (response.headers.get("content-type")?.startsWith("text/event-stream") && response.body) await follow(answer, response.body, took, changed);
+    if (response.headers.get("content-type")?.startsWith("text/event-stream") && response.body) await follow(answer, response.body, took, { heard, changed });
     else take(answer, await response.json());
     notePrice(answer);
   } finally {
@@ -114,12 +115,13 @@ function failureOf(error, requestId) {
  * @param {Answer} answer
  * @param {ReadableStream<Uint8Array>} body
  * @param {() => number} took
- * @param {() => void} changed
+ * @param {{heard: () => void, changed: () => void}} how
  */
-async function follow(answer, body, took, changed) {
+async function follow(answer, body, took, { heard, changed }) {
   let ended = false;
   try {
     for await (const { data, comment } of events(body)) {
+      heard();
       if (comment?.startsWith("sluice ")) noteComment(answer, comment);
       if (data === undefined) continue;
       if (data === "[DONE]") {

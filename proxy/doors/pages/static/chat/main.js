@@ -13,6 +13,7 @@ import { thread } from "/static/chat/thread.js";
 /** @typedef {import("/static/chat/store.js").Turn} Turn */
 
 const prompt = byId("prompt");
+const SILENCE = 40000; // milliseconds; the gateway gives a sign of life every 15 s, unless config.yaml says otherwise
 const PARAMETERS = /** @type {const} */ (["temperature", "max_tokens", "top_p"]);
 
 let conversation = resumed();
@@ -227,18 +228,22 @@ async function run(turn, answers) {
  * @param {AbortSignal} signal
  */
 async function fill(turn, answer, asked, signal) {
+  let last = Date.now();
+  const silence = setInterval(() => view.quiet(answer, Date.now() - last > SILENCE), 1000);
+  const heard = () => (last = Date.now());
   const changed = () => {
     answer.state = "streaming";
     view.update(answer);
   };
   try {
     const messages = history(asked, turn, turn.answers.indexOf(answer));
-    await retrying(() => ask(answer, messages, { parameters: asked.parameters, signal, changed }));
+    await retrying(() => ask(answer, messages, { parameters: asked.parameters, signal, heard, changed }));
     answer.state = "done";
   } catch (error) {
     answer.state = signal.aborted ? "stopped" : "failed";
     if (!signal.aborted) answer.failure = error instanceof Refused ? error.failure : { message: String(error), code: "page" };
   }
+  clearInterval(silence);
   view.update(answer);
 }
 

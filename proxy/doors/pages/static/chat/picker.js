@@ -15,6 +15,7 @@ export function picker(place, { label, load, chosen }) {
   /** @type {Model[]} */
   let models = [];
   let upstream = ""; // "" shows all
+  let loading = false; // for the first time
   let current = "";
 
   const name = h("span", { class: "picker-name" });
@@ -42,6 +43,7 @@ export function picker(place, { label, load, chosen }) {
     button.setAttribute("aria-expanded", "true");
     search.value = "";
     search.focus();
+    loading = !models.length;
     draw();
     await show(upstream);
     panel.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "center" });
@@ -58,6 +60,7 @@ export function picker(place, { label, load, chosen }) {
     const all = await load();
     models = wanted ? (await load(wanted)).map((model) => ({ ...model, upstream: wanted })) : all;
     const first = all.filter((model) => !model.id.startsWith("persona/")); // so that upstreams stand in their own order
+    loading = false;
     drawTabs([...new Set([...first, ...all].map((model) => model.upstream).filter((each) => each !== null))]);
     draw();
   }
@@ -72,7 +75,8 @@ export function picker(place, { label, load, chosen }) {
     const found = models.filter((model) => (words.length || model.chat !== false) && words.every((/** @type {string} */ word) => model.id.toLowerCase().includes(word))); // what is for other work turns up when it is looked for
     const rows = grouped(found).map(group);
     if (!upstream && words.every((/** @type {string} */ word) => "default model".includes(word))) rows.unshift(option("", "Default model", "of the default upstream"));
-    if (!rows.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : models.length ? "No model here is for chats." : "No model is live here."));
+    if (loading) rows.push(h("p", { class: "empty" }, "Asking the gateway…"));
+    else if (!rows.length || !models.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : models.length ? "No model here is for chats." : "No model is live here."));
     options.replaceChildren(...rows);
     mark(options.querySelector(words.length ? "[role=option]" : "[aria-selected=true]") ?? options.querySelector("[role=option]"));
   }

@@ -80,7 +80,7 @@ export function thread(log, actions) {
     scroller.scrollTop = scroller.scrollHeight;
   }
 
-  return { show, add, edit, update: (/** @type {Answer} */ answer) => views.get(answer)?.update() };
+  return { show, add, edit, update: (/** @type {Answer} */ answer) => views.get(answer)?.update(), quiet: (/** @type {Answer} */ answer, /** @type {boolean} */ quiet) => views.get(answer)?.waits(quiet) };
 }
 
 /** One answer. Redrawn at most once a frame, and less often where drawing takes long. */
@@ -104,6 +104,7 @@ class AnswerView {
     this.body = h("div", { class: "prose", "data-testid": "answer-text" });
     this.calls = h("pre", { class: "calls", hidden: true, "aria-label": "Tool calls" });
     this.end = h("div", { class: "end" });
+    this.silence = h("span", { class: "muted", hidden: true, "data-testid": "silence" }, "Nothing has come from the gateway for a while.");
     this.prose = new Prose(this.body);
     this.node = h("article", { class: "answer", "data-testid": "answer" }, this.who, this.reasoning, this.body, this.calls, this.end);
     this.draw();
@@ -144,8 +145,13 @@ class AnswerView {
     if (this.ended()) {
       this.prose.finish();
       this.end.replaceChildren(...this.ending());
-    } else if (!this.end.firstChild) this.end.append(h("span", { class: "waiting", role: "img", "aria-label": "Answering" }, h("i"), h("i"), h("i")));
+    } else if (!this.end.firstChild) this.end.append(h("span", { class: "waiting", role: "img", "aria-label": "Answering" }, h("i"), h("i"), h("i")), this.silence);
     this.grown();
+  }
+
+  /** @param {boolean} quiet whether nothing has come for so long that the gateway may hang */
+  waits(quiet) {
+    this.silence.hidden = !quiet;
   }
 
   /** What stands below an answer that has ended. */
