@@ -73,6 +73,25 @@ def test_a_persona_is_made_changed_called_and_deleted(site: Site, visitor: Visit
     assert site.east.calls == []
 
 
+def test_a_persona_whose_upstream_is_gone_says_so_until_it_has_another(site: Site, visitor: Visitor) -> None:
+    with site.running.client() as client:
+        client.post("/admin/personas", json={"name": "poet", "upstream": "asleep", "model": "x"}).raise_for_status()
+    page = admin(visitor, site, "personas")
+    card = page.locator('[data-persona="poet"]')
+    expect(card).to_contain_text("asleep/x")
+    expect(card).not_to_contain_text("Nobody can call it")
+    without = site.running.path.read_text().replace("  asleep: {provider: openrouter}\n", "")
+    site.running.reload(without.replace("asleep/openai/{model}, ", ""))
+    expect(card).to_contain_text("Nobody can call it: config.yaml has no upstream asleep any more.")
+    card.get_by_test_id("change-persona").click()
+    page.get_by_test_id("keep-persona").click()
+    expect(page.locator("#persona-upstream:invalid")).to_be_focused()
+    page.locator("#persona-upstream").select_option("west")
+    page.get_by_test_id("keep-persona").click()
+    expect(card).to_contain_text("west/x")
+    expect(card).not_to_contain_text("Nobody can call it")
+
+
 def test_explain_shows_the_rule_and_sends_nothing(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "routes")
     page.get_by_test_id("explain-input").fill("gpt-4o")

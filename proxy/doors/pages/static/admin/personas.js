@@ -27,7 +27,7 @@ export function personas() {
     const own = persona.source === "store";
     const tools = own ? [tool("edit", `Change ${persona.name}`, () => open(persona), { "data-testid": "change-persona" }), tool("trash", `Delete ${persona.name}`, () => drop(persona), { "data-testid": "delete-persona" })] : [h("span", { class: "tag" }, "config.yaml")];
     const set = Object.entries(persona.set ?? {}).map(([path, value]) => h("span", { class: "tag mono" }, `${path}: ${JSON.stringify(value)}`));
-    return h("section", { class: "card", "data-persona": persona.name }, h("div", { class: "row" }, h("h2", {}, persona.name), h("span", {}, ...tools)), h("p", { class: "muted wrap" }, `${persona.upstream}/${persona.model}`), persona.system && h("p", { class: "system" }, persona.system), set.length ? h("p", { class: "tags" }, ...set) : null);
+    return h("section", { class: "card", "data-persona": persona.name }, h("div", { class: "row" }, h("h2", {}, persona.name), h("span", {}, ...tools)), h("p", { class: "muted wrap" }, `${persona.upstream}/${persona.model}`), !upstreams.includes(persona.upstream) && h("p", { class: "bad" }, `Nobody can call it: config.yaml has no upstream ${persona.upstream} any more.`), persona.system && h("p", { class: "system" }, persona.system), set.length ? h("p", { class: "tags" }, ...set) : null);
   }
 
   /** @param {Persona} [persona] */
@@ -91,8 +91,11 @@ export function personas() {
       filled = false;
     },
     async update(overview) {
-      upstreams = overview.upstreams.map((upstream) => upstream.name);
-      if (!filled) await fill();
+      const now = overview.upstreams.map((upstream) => upstream.name);
+      if (!filled || now.join() !== upstreams.join()) {
+        upstreams = now;
+        await fill();
+      }
     },
   };
 }
