@@ -241,6 +241,32 @@ def test_the_keyboard_is_enough(chat: Chat, site: Site) -> None:
     expect(chat.page.get_by_test_id("prompt-text")).to_be_visible()
 
 
+def test_the_keyboard_is_never_lost(chat: Chat, site: Site) -> None:
+    page, prompt = chat.page, chat.page.locator("#prompt")
+    chat.told("One?")  # by the button, which is hidden while the answer comes
+    expect(prompt).to_be_focused()
+    chat.answer.get_by_test_id("regenerate").press("Enter")
+    expect(prompt).to_be_focused()
+    ended(chat.answer)
+    page.get_by_test_id("edit").press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("edit")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_test_id("edit-prompt").press("Enter")
+    expect(prompt).to_be_focused()
+    ended(chat.answer)
+    site.east.script(HoldAfter(3))
+    chat.ask("Two?")
+    ended(chat.answer, "streaming")
+    page.locator("#first-model").get_by_test_id("model-picker").click()
+    page.locator("#first-model .tab").first.press("Escape")
+    expect(page.locator("#first-model").get_by_test_id("model-picker")).to_be_focused()
+    expect(page.locator("#first-model").get_by_test_id("model-panel")).to_be_hidden()
+    ended(chat.answer, "streaming")
+    page.locator("#stop").press("Enter")
+    expect(prompt).to_be_focused()
+
+
 def test_what_is_written_from_the_right_is_shown_from_the_right(chat: Chat, site: Site) -> None:
     hebrew = "שלום עולם."
     site.east.script(Say(f"{hebrew}\n\nAnd English."))

@@ -138,6 +138,7 @@ function resend(turn, text) {
   stop(); // the editor may have been open since before the answer that comes now
   cutAt(turn);
   view.show(conversation.turns);
+  toPrompt();
   return push(text);
 }
 
@@ -152,6 +153,7 @@ function regenerate(turn, column) {
   const again = { ...turn, answers: turn.answers.with(column, answer) };
   conversation.turns.push(again);
   view.show(conversation.turns);
+  toPrompt();
   return run(again, [answer]);
 }
 
@@ -188,6 +190,7 @@ function keep(turn, answer) {
   conversation.models = [conversation.models[column] ?? answer.model];
   keepIt();
   show();
+  toPrompt();
 }
 
 /**
@@ -295,8 +298,15 @@ function stop() {
 
 /** @param {boolean} busy */
 function setBusy(busy) {
+  const held = byId("composer").contains(document.activeElement); // perhaps by the button that goes
   byId("send").hidden = busy;
   byId("stop").hidden = !busy;
+  if (held) toPrompt();
+}
+
+/** Gives the keyboard to the prompt when what had it is gone; on a touch screen that would open one. */
+function toPrompt() {
+  if (matchMedia("(pointer: fine)").matches) prompt.focus();
 }
 
 function compare() {

@@ -23,9 +23,16 @@ export function picker(place, { label, load, chosen }) {
   const search = h("input", { class: "input", type: "search", placeholder: "Search models", autocomplete: "off", spellcheck: "false", role: "combobox", "aria-label": "Search models", "aria-controls": id, "aria-expanded": "true", "aria-autocomplete": "list", "data-testid": "model-search", oninput: draw, onkeydown: keys });
   const tabs = h("div", { class: "picker-tabs", role: "group", "aria-label": "Upstream" });
   const options = h("div", { id, class: "picker-list", role: "listbox", "aria-label": label });
-  const panel = h("div", { class: "picker-panel", hidden: true, "data-testid": "model-panel" }, h("div", { class: "picker-head" }, search, tabs), options);
+  const panel = h("div", { class: "picker-panel", role: "dialog", "aria-label": label, hidden: true, "data-testid": "model-panel" }, h("div", { class: "picker-head" }, search, tabs), options);
   place.append(button, panel);
   document.addEventListener("pointerdown", (event) => !panel.hidden && !place.contains(/** @type {Node} */ (event.target)) && close());
+  panel.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Escape") return;
+    close();
+    button.focus();
+    event.preventDefault();
+    event.stopPropagation(); // it would stop an answer
+  });
   place.addEventListener("focusout", (event) => {
     if (event.relatedTarget && !place.contains(/** @type {Node} */ (event.relatedTarget))) close();
   });
@@ -120,10 +127,7 @@ export function picker(place, { label, load, chosen }) {
       mark(all[(at + (event.key === "ArrowDown" ? 1 : -1) + all.length) % all.length] ?? null);
       options.querySelector(".marked")?.scrollIntoView({ block: "nearest" });
     } else if (event.key === "Enter") all[at] && pick(all[at].dataset.model ?? "");
-    else if (event.key === "Escape") {
-      close();
-      button.focus();
-    } else return;
+    else return;
     event.preventDefault();
     event.stopPropagation();
   }

@@ -60,7 +60,11 @@ export function thread(log, actions) {
     const node = log.querySelector(`[data-turn="${turn.id}"] .prompt`);
     if (!node) return;
     const text = h("textarea", { class: "input", rows: 4, "aria-label": "Edited prompt", "data-testid": "edit-prompt", value: turn.prompt });
-    const cancel = () => node.replaceWith(promptNode(turn));
+    const cancel = () => {
+      const again = promptNode(turn);
+      node.replaceWith(again);
+      again.querySelector("[data-testid=edit]").focus();
+    };
     const send = () => text.value.trim() && actions.edit(turn, text.value.trim());
     text.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
