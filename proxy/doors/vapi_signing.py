@@ -1,12 +1,13 @@
 """Who may speak as Vapi: holders of the secret, or whoever signed this very body with it just now.
 
-Vapi signs with an HMAC in hex over "{timestamp}.{body}", or over the body alone; the names of both headers, the hash
+Vapi signs with an HMAC, in hex or base64, over "{timestamp}.{body}" or over the body alone; the names of both headers, the hash
 and a prefix such as `sha256=` are the operator's choice there (docs.vapi.ai, "Server authentication").
 """
 
 import hashlib
 import hmac
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -80,10 +81,12 @@ class Signing:
         if scheme.timestamp_header is not None:
             stamp = value(headers, scheme.timestamp_header.lower().encode()) or b""
             payload = stamp + b"." + body
-        right = hmac.new(self.secret.encode(), payload, getattr(hashlib, scheme.algorithm)).hexdigest().encode()
-        shown = value(headers, scheme.header.lower().encode()) or b""
+        right = hmac.new(self.secret.encode(), payload, getattr(hashlib, scheme.algorithm)).digest()
+        line = value(headers, scheme.header.lower().encode()) or b""
         prefix = scheme.prefix.encode()
-        if not shown.startswith(prefix) or not hmac.compare_digest(shown[len(prefix) :].strip().lower(), right):
+        shown = line[len(prefix) :].strip()
+        spelled = ((shown.lower(), right.hex().encode()), (shown, b64encode(right)))
+        if not line.startswith(prefix) or not any([hmac.compare_digest(*each) for each in spelled]):
             raise SluiceError("invalid_api_key", "The webhook's signature is wrong.")
         if stamp is not None and not is_fresh(stamp, now):
             raise SluiceError("invalid_api_key", "The webhook's signature is not of the last five minutes.")

@@ -68,9 +68,7 @@ async def results(calls: list[ToolCall], tools: Mapping[str, Tool], call_id: str
     return [{"toolCallId": call.id, "name": call.name, **said} for call, said in zip(calls, answers, strict=True)]
 
 
-async def function_result(
-    message: Mapping[str, Any], tools: Mapping[str, Tool], call_id: str | None
-) -> dict[str, str]:
+async def function_result(message: Mapping[str, Any], tools: Mapping[str, Tool], call_id: str | None) -> dict[str, str]:
     """`{result or error}` for a `function-call` message, `{"functionCall": {name, parameters}}`; {} where it has none."""
     found = _object(message.get("functionCall"))
     return await _asked(_read(found), tools, call_id) if found else {}

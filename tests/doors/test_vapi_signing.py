@@ -1,6 +1,7 @@
 """Who is taken for Vapi: by secret, or by a signature that is right, fresh and new."""
 
 import hmac
+from base64 import b64encode
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,15 @@ def test_what_was_signed_with_the_secret_is_taken() -> None:
     assert taken(signed())
     assert taken(signed("1790000000123")), "milliseconds"
     assert taken([(b"x-vapi-signature", signed()[0][1].upper()), signed()[1]])
+
+
+def test_a_signature_in_base64_is_the_same_signature() -> None:
+    line, stamp = signed()
+    other = (line[0], b64encode(bytes.fromhex(line[1].decode())))
+    signing = Signing("the secret", SCHEME)
+    assert taken([other, stamp], signing)
+    assert not taken([line, stamp], signing), "a replay"
+    assert not taken([(other[0], other[1].swapcase()), stamp])
 
 
 @pytest.mark.parametrize("hash", ["sha256", "sha512", "sha1"])
