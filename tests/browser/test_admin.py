@@ -232,7 +232,7 @@ def test_the_door_of_vapi_is_shown_as_closed_until_it_has_a_secret(site: Site, v
 def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
     site.running.chat({**HELLO, "model": "house"}).raise_for_status()
     stop = "a stop sequence that is longer than a phone is wide, which happens"
-    persona = {"name": "long", "upstream": "east", "model": "gpt-4o", "set": {"stop": [stop]}}
+    persona = {"name": 16 * "long", "upstream": "east", "model": "gpt-4o", "set": {"stop": [stop]}}
     with site.running.client() as client:
         client.post("/admin/personas", json=persona).raise_for_status()
     page = visitor.open(f"{site.url}/admin", width=375, dark=True)
@@ -241,6 +241,8 @@ def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
         page.locator(f'.side nav a[href="#{view}"]').click()
         expect(page.locator(f'#view[data-view="{view}"]')).not_to_be_empty()
         expect(page.locator("#trouble")).to_be_hidden()
+        if view == "personas":
+            expect(page.locator("[data-persona^=long]")).to_be_visible()
         assert fits(page), view
 
 
