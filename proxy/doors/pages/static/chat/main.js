@@ -301,6 +301,7 @@ function setBusy(busy) {
   const held = byId("composer").contains(document.activeElement); // perhaps by the button that goes
   byId("send").hidden = busy;
   byId("stop").hidden = !busy;
+  byId("main").classList.toggle("busy", busy);
   if (held) toPrompt();
 }
 
