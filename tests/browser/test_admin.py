@@ -65,8 +65,9 @@ def test_a_persona_is_made_changed_called_and_deleted(site: Site, visitor: Visit
     page.locator("#persona-system").fill("Speak in limericks.")
     page.get_by_test_id("keep-persona").click()
     expect(card).to_contain_text("Speak in limericks.")
-    card.get_by_test_id("delete-persona").click()
+    card.get_by_test_id("delete-persona").press("Enter")
     expect(card).to_have_count(0)
+    expect(page.get_by_test_id("new-persona")).to_be_focused()
     assert site.running.chat({**HELLO, "model": "persona/poet"}).status_code == 404
     page.get_by_test_id("toast").get_by_text("Undo").click()
     expect(card).to_contain_text("Speak in limericks.")

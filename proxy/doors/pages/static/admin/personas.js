@@ -9,6 +9,7 @@ export function personas() {
   const dialog = byId("persona-dialog");
   const form = byId("persona-form");
   const list = h("div", { class: "cards", "data-testid": "personas" });
+  const add = h("button", { type: "button", class: "button main", onclick: () => open(), "data-testid": "new-persona" }, icon("plus"), "New persona");
   /** @type {string[]} */
   let upstreams = [];
   let filled = false; // since this view was last opened
@@ -18,6 +19,7 @@ export function personas() {
     /** @type {Persona[]} */
     const all = (await get("/admin/personas")).data;
     filled = true;
+    if (list.contains(document.activeElement)) add.focus(); // its card is about to go
     if (all.length) return list.replaceChildren(...all.map(card));
     list.replaceChildren(h("div", { class: "empty card" }, icon("person"), h("strong", {}, "No persona yet"), "A persona is a model with a system prompt and parameters under one name."));
   }
@@ -86,7 +88,6 @@ export function personas() {
   byId("persona-upstream").addEventListener("change", suggest);
   return {
     draw(root) {
-      const add = h("button", { type: "button", class: "button main", onclick: () => open(), "data-testid": "new-persona" }, icon("plus"), "New persona");
       root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "Called as a model from every door: ", h("code", {}, "persona/NAME")), add), list);
       filled = false;
     },
