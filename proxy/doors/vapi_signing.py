@@ -1,7 +1,7 @@
 """Who may speak as Vapi: holders of the secret, or whoever signed this very body with it just now.
 
-Vapi signs with an HMAC, in hex or base64, over "{timestamp}.{body}" or over the body alone; the names of both headers, the hash
-and a prefix such as `sha256=` are the operator's choice there (docs.vapi.ai, "Server authentication").
+Vapi signs with an HMAC, in hex or base64, over "{timestamp}.{body}" or over the body alone; the names of both headers,
+the hash and a prefix such as `sha256=` are the operator's choice there (docs.vapi.ai, "Server authentication").
 """
 
 import hashlib

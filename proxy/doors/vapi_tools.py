@@ -69,7 +69,7 @@ async def results(calls: list[ToolCall], tools: Mapping[str, Tool], call_id: str
 
 
 async def function_result(message: Mapping[str, Any], tools: Mapping[str, Tool], call_id: str | None) -> dict[str, str]:
-    """`{result or error}` for a `function-call` message, `{"functionCall": {name, parameters}}`; {} where it has none."""
+    """`{result or error}` for a message with a `functionCall` of `{name, parameters}`; {} for one without."""
     found = _object(message.get("functionCall"))
     return await _asked(_read(found), tools, call_id) if found else {}
 

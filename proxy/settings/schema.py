@@ -119,8 +119,7 @@ class Vapi(Part):
     hmac: VapiHmac | None = Field(default=None, description="Check the webhook's signature.")
     assistant: Mapping[str, Json] | None = Field(
         default=None,
-        description="What an assistant-request is answered with; its `destination` takes transfers, and the call itself "
-        "where nothing else is given.",
+        description="Answers an assistant-request. Its `destination` takes transfers; alone, the call too.",
     )
     tools: Mapping[str, VapiTool] = Field(default={}, description="By name of the tool: where its calls go.")
     apology: str | None = Field(default=None, description="Spoken in place of an error. Left out: errors are errors.")
