@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 
 from tests.browser.chatting import Chat, ended, text
 from tests.browser.conftest import Site, Visitor
-from tests.doubles.faults import HoldAfter, Json, Say
+from tests.doubles.faults import Held, HoldAfter, Json, Say
+from tests.doubles.server import Fault
 
 
 @pytest.fixture
@@ -42,6 +43,16 @@ def test_an_answer_that_was_left_shows_what_came(chat: Chat, site: Site) -> None
     chat.page.get_by_test_id("conversation").get_by_text("Count.").click()
     expect(text(chat.answer)).to_have_text("one two")
     ended(chat.answer, "stopped")
+
+
+@pytest.mark.parametrize(("fault", "state"), [(Held(), "waiting"), (HoldAfter(3), "streaming")])
+def test_a_reload_within_an_answer_is_not_blamed_on_the_gateway(
+    chat: Chat, site: Site, fault: Fault, state: str
+) -> None:
+    site.east.script(fault)
+    ended(chat.ask("Count."), state)
+    chat.page.reload()
+    expect(chat.answer.get_by_test_id("failure")).to_contain_text("The page was left while this answer was on its way.")
 
 
 def test_renamed_deleted_and_brought_back(chat: Chat) -> None:

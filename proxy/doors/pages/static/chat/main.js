@@ -243,6 +243,8 @@ async function fill(turn, answer, asked, signal) {
     await retrying(() => ask(answer, messages, { parameters: asked.parameters, signal, heard, changed }));
     answer.state = "done";
   } catch (error) {
+    // A page that is left loses its connections first, which is nobody's failure: it is gone before this is over.
+    if (error instanceof Refused && error.failure.code === "network") await new Promise((over) => setTimeout(over, 250));
     answer.state = signal.aborted ? "stopped" : "failed";
     if (!signal.aborted) answer.failure = error instanceof Refused ? error.failure : { message: String(error), code: "page" };
   }

@@ -155,7 +155,9 @@ class AnswerView {
 
   /** @param {boolean} quiet whether nothing has come for so long that the gateway may hang */
   waits(quiet) {
+    if (this.silence.hidden === !quiet) return;
     this.silence.hidden = !quiet;
+    this.grown();
   }
 
   /** What stands below an answer that has ended. */
