@@ -181,6 +181,7 @@ class Sluice:
     async def _read(self) -> tuple[Settings, Settings, Cache, Plant]:
         """What the file says now, and the same as it can be put in force, built. Raises ConfigError for anything."""
         try:
+            await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
             said = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
             settings, bound = said, self._started.server.host
             if said.server.host != bound:  # which is listened on until a restart: that must be safe too
