@@ -24,6 +24,7 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
     yield from check_names(settings, names)
     for name, upstream in settings.upstreams.items():
         yield from _check_upstream(name, upstream)
+        yield from _check_models(name, upstream)
     yield from _check_apart(settings.routes)
     for number, route in enumerate(settings.routes):
         yield from _check_route(("routes", number), route, settings.upstreams)
@@ -33,6 +34,8 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
         yield from _check_catalogue(("personas", name, "model"), persona.upstream, persona.model, settings.upstreams)
         if any(_is_model(path) for path in persona.set):
             yield ("personas", name, "set"), "the model of a persona is set by its key `model`"
+    if settings.cache.similar:
+        yield from _check_embedder(settings.cache.similar.embedder, settings.upstreams)
 
 
 def check_access(settings: Settings) -> Iterator[Finding]:
@@ -74,6 +77,25 @@ def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
         for key in keys:
             if key in upstream.model_fields_set and upstream.provider != provider:
                 yield ("upstreams", name, key), f"only the provider {provider} has this key"
+
+
+def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
+    """What is said of models that its own fixed catalogue does not have."""
+    path: Path = ("upstreams", name)
+    listed = () if isinstance(upstream.prefill, bool) else upstream.prefill
+    said = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
+    for place, model in [*said, *(((*path, "prefill", at), model) for at, model in enumerate(listed))]:
+        yield from _check_catalogue(place, name, model, {name: upstream})
+
+
+def _check_embedder(embedder: str, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
+    """Whose texts are compared: nobody's elsewhere, or those of a model that its upstream has."""
+    upstream, _, model = embedder.partition("/")
+    at: Path = ("cache", "similar", "embedder")
+    if model:
+        yield from _check_catalogue(at, upstream, model, upstreams)
+    elif embedder != "local":
+        yield at, "expected local or UPSTREAM/MODEL"
 
 
 def _check_apart(routes: Iterable[RouteSettings]) -> Iterator[Finding]:
