@@ -1,11 +1,11 @@
 """config.yaml and the environment into frozen settings, or every problem at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from proxy.settings.addresses import ProviderFacts, store_beside
-from proxy.settings.checks import check
+from proxy.settings.checks import Finding, check
 from proxy.settings.environment import Environment, first_variable, read_environment
 from proxy.settings.problems import ConfigError, Findings, Mark, Problem, nearest, one_of
 from proxy.settings.problems import Path as Place
@@ -21,11 +21,12 @@ def load(
     environ: Mapping[str, str],
     providers: Mapping[str, ProviderFacts],
     server: Mapping[str, object] | None = None,
+    further: Callable[[Settings], Iterable[Finding]] = lambda settings: (),
 ) -> Settings:
     """The settings in the file at `path`, with a `.env` beside it below `environ`.
 
-    `server`: what the command line says instead of the file's `server`. Raises ConfigError with everything that is
-    wrong.
+    `server`: what the command line says instead of the file's `server`. `further`: what else can be wrong with settings
+    in which nothing else is. Raises ConfigError with everything that is wrong.
     """
     environment, problems = read_environment(path.parent / ".env", environ)
     try:
@@ -46,6 +47,9 @@ def load(
         if place[:1] != ("access",) or access_is_whole:
             findings.add(original(place, data), message)
     settings = _resolved(settings, environment, providers, findings)
+    if not problems and not findings.found:
+        for place, message in further(settings):
+            findings.add(place, message)
     if problems or findings.found:
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     return settings.model_copy(update={"store": store_beside(settings.store, path.parent)})

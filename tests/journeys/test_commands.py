@@ -87,7 +87,7 @@ def test_check_takes_config_yaml_where_it_stands(config: Path) -> None:
     [
         ("prefix: gpt-", "prefiks: gpt-", ":11:6", 'unknown key; did you mean "prefix"'),
         ("drain: 10s", "drain: soon", ":2:19", 'a duration such as 250ms, 5s, 10m or 1h, got "soon"'),
-        ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", "", "house"),
+        ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", ":13:5", "tests.0: house should lead to east/gpt-4,"),
     ],
 )
 def test_a_bad_file_is_told_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
