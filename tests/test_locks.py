@@ -41,7 +41,7 @@ FLOORS = (
     ["proxy.stages"],
     ["proxy.gateway"],
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
-    ["proxy.personas"],
+    ["proxy.personas", "proxy.doubting"],
     ["proxy.building", "proxy.control"],
     ["proxy.app"],
     ["proxy.selftest"],
