@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 from proxy import __version__
@@ -26,6 +27,8 @@ _COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` without the program's name."""
     _open_standard_streams()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for ends no command
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))

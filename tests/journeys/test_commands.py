@@ -148,8 +148,12 @@ def test_explain_of_a_name_that_leads_nowhere(config: Path) -> None:
 
 def test_explain_of_a_body_that_is_none(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
-    body.write_text("{")
-    assert run("explain", "house", "--config", config, "--body", body).returncode == 2
+    for text in ("{", "[]"):
+        body.write_text(text)
+        assert run("explain", "house", "--config", config, "--body", body).returncode == 2
+    for name, says in (("", "`model` must be a string"), ("caf\udce9", r"'caf\udce9': ")):
+        done = run("explain", name, "--config", config)
+        assert done.returncode == 2 and done.stderr.startswith(says)
 
 
 # models
@@ -312,7 +316,7 @@ def test_healthcheck_of_nothing() -> None:
 def test_healthcheck_of_no_port(port: str) -> None:
     done = run("healthcheck", "--port", port)
     assert done.returncode == 2
-    assert "argument --port" in done.stderr
+    assert f"argument --port: expected a port from 1 to 65535, got '{port}'" in done.stderr
 
 
 # what any command may meet
@@ -347,6 +351,13 @@ def test_a_closed_stdout_is_no_matter(config: Path, words: tuple[str, ...]) -> N
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command(*words)]
     done = subprocess.run(shell, cwd=config.parent, env=environment(), stderr=subprocess.PIPE, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [("check",), ("explain", "家")])
+def test_a_terminal_without_letters_for_a_name_ends_no_command(config: Path, words: tuple[str, ...]) -> None:
+    config.write_text(config.read_text().replace("house", "家"))
+    done = run(*words, cwd=config.parent, PYTHONIOENCODING="iso-8859-1")
+    assert (done.returncode, done.stderr) == (0, "") and r"\u5bb6" in done.stdout
 
 
 def test_ctrl_c_ends_a_command_without_a_traceback(config: Path, east: OpenAIDouble) -> None:
