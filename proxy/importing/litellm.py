@@ -30,6 +30,9 @@ class Dumper(yaml.SafeDumper):
 
 
 Dumper.add_representer(float, Dumper.represent_float)
+Dumper.add_implicit_resolver(  # a text that we would read as a number is put in quotes, `1e3` among them
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
 
 
 class BadInput(Exception):

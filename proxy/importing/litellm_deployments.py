@@ -70,12 +70,19 @@ class Parameters:
             self.found.defaults[key] = variables_in(value)
             self.findings.exact(at, "request.default: sent where the client says nothing")
         elif key == "additional_drop_params" and isinstance(value, list):
-            self.found.remove += [name for name in value if isinstance(name, str) and removable(name)]
-            self.findings.exact(at, "request.remove")
+            self._removed(value, at)
         elif key == "drop_params":
             self.findings.approximate(at, DROPPING)
         else:
             self.findings.unsupported(at)
+
+    def _removed(self, names: list[Any], at: str) -> None:
+        for index, name in enumerate(names):
+            if path := removable(name):
+                self.found.remove.append(path)
+                self.findings.exact(at, "request.remove")
+            else:
+                self.findings.unsupported(f"{at}[{index}]", "cannot be removed; [*] has no counterpart in Sluice")
 
     def _timeout(self, key: str, wait: float, at: str) -> None:
         said = written_duration(wait)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import DROPPING
 from proxy.importing.litellm_routes import Groups, names_of
-from proxy.importing.reading import address, count, number, seconds
+from proxy.importing.reading import address, count, credential, number, seconds
 from proxy.importing.variables import Variables, named, plain
 from proxy.settings.units import written_duration
 
@@ -179,20 +179,20 @@ def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
     if not (named(host) or address(f"http://{host}")) or not (named(port) or port.isdecimal()):
         sections.findings.unsupported(f"{at}.host", "is no host and port; memory is taken")
         return "memory"
-    user, password = str(params.get("username") or ""), params.get("password")
+    user, password = str(params.get("username") or ""), credential(params.get("password"))
     sections.findings.exact(f"{at}.host", "cache.store")
     who = ""
-    if isinstance(password, str) and password:
+    if password:
         who = f"{quote(user, safe='')}:{sections.variables.secret(password, f'{at}.password', 'REDIS_PASSWORD')}@"
     return f"redis://{who}{plain(host)}:{plain(port)}/0"
 
 
 def _master_key(sections: Sections, at: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
+    if not (given := credential(value)):
         sections.findings.unsupported(at, "is no key")
         return
-    key = sections.variables.secret(value, at, "LITELLM_MASTER_KEY")
-    sections.access = {"keys": "required", "client_keys": [key], "admin_token": key}
+    secret = sections.variables.secret(given, at, "LITELLM_MASTER_KEY")
+    sections.access = {"keys": "required", "client_keys": [secret], "admin_token": secret}
 
 
 def _callbacks(sections: Sections, at: str, value: Any) -> None:

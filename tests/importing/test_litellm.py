@@ -65,6 +65,37 @@ def test_literal_dollars_stay_what_they_are(tmp_path: Path) -> None:
     assert targets(made, "100% ${not a variable} $$") == ["openai/house"]
 
 
+@pytest.mark.parametrize("name", ["1e3", "-1.5E-7", "1.", ".5", "017", "1_000", "12:30", "0x10", "~", "yes", "=", "<<"])
+def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name: str) -> None:
+    entry = {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": "os.environ/KEY"}}
+    assert targets(planned(tmp_path, convert(yaml.safe_dump({"model_list": [entry]})).text), name) == [f"openai/{name}"]
+
+
+def test_a_key_of_digits_is_a_key_and_what_is_none_is_told(tmp_path: Path) -> None:
+    text = """
+    model_list:
+    - {model_name: a, litellm_params: {model: openai/a, api_base: "http://127.0.0.1:1", api_key: 1701}}
+    - {model_name: b, litellm_params: {model: groq/b, api_key: true}}
+    litellm_settings: {cache: true, cache_params: {type: redis, host: r, password: 1702}}
+    """
+    found = convert(text)
+    made = planned(tmp_path, found.text).settings
+    assert made.upstreams["openai"].api_key == "value-of-OPENAI_API_KEY"
+    assert made.cache.store == "redis://:value-of-REDIS_PASSWORD@r:6379/0"
+    assert "170" not in found.text + "".join(map(str, found.findings))
+    assert "unsupported  model_list[1].litellm_params.api_key: is no key" in map(str, found.findings)
+
+
+def test_parts_of_parameters_are_removed_and_what_cannot_be_is_told(tmp_path: Path) -> None:
+    dropped = ["user", "metadata.user", "tools[0].strict", r"extra.a\.b", "tools[*].strict", "model", "a..b", 7]
+    entry = {"model_name": "a", "litellm_params": {"model": "groq/a", "additional_drop_params": dropped}}
+    found = convert(yaml.safe_dump({"model_list": [entry]}))
+    (route,) = planned(tmp_path, found.text).settings.routes
+    assert route.request.remove == ("user", "metadata.user", "tools.0.strict", r"extra.a\.b")
+    left = [finding.path[-3:] for finding in found.findings if finding.verdict == "unsupported"]
+    assert left == ["[4]", "[5]", "[6]", "[7]"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
