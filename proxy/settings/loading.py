@@ -109,7 +109,7 @@ def _resolved(
             findings.add(at, f"{one_of(sorted(providers))}, {got(at, findings.mark(at))}{hint}")
             continue
         try:
-            variables = _variables(place, facts, environment, findings)
+            variables = _variables(place, upstream, facts, environment, findings)
         except ValueError as error:
             findings.add((*place, "api_key"), str(error))
             continue
@@ -120,13 +120,20 @@ def _resolved(
     return settings.model_copy(update={"upstreams": upstreams})
 
 
-def _variables(place: Place, facts: ProviderFacts, environment: Environment, findings: Findings) -> Variables:
-    """What the upstream's values are written with. Raises ValueError where the usual key is in no readable file."""
+def _variables(
+    place: Place, upstream: UpstreamSettings, facts: ProviderFacts, environment: Environment, findings: Findings
+) -> Variables:
+    """What the upstream's values are written with. Raises ValueError where the usual key is asked for and is no key."""
     written = {
         key: findings.marks[(*place, key)].written
         for key in UpstreamSettings.model_fields
         if (*place, key) in findings.marks
     }
     named = {key: variable for key, text in written.items() if (variable := first_variable(text))}
-    usual = (environment.value(facts.key_variable) if facts.key_variable else None) or ""
-    return Variables(named, shown_key(usual))
+    if not facts.key_variable or "api_key" in upstream.model_fields_set:
+        return Variables(named)
+    usual = environment.value(facts.key_variable) or ""
+    try:
+        return Variables(named, shown_key(usual))
+    except ValueError as error:
+        raise ValueError(f"{error} in {facts.key_variable}") from None
