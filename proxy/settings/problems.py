@@ -37,9 +37,10 @@ class Problem:
     file: str = ""  # "": the configuration file itself
 
     def text(self, file: str) -> str:
-        """`config.yaml:12:5: upstreams.local.provider: expected …`."""
+        """`config.yaml:12:5: upstreams.local.provider: expected …`, in one line whatever stands in the file."""
         place = f"{self.file or file}:{self.line}:{self.column}" if self.line else self.file or file
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class ConfigError(Exception):
