@@ -20,6 +20,7 @@ from tests.settings.facts import PROVIDERS
         ("ollama", "http://box:11434/", "http://box:11434"),
         ("ollama", "box", "http://box:11434"),
         ("ollama", "0.0.0.0:1234", "http://127.0.0.1:1234"),
+        ("ollama", ":1234", "http://127.0.0.1:1234"),
         ("ollama", "https://ollama.example", "https://ollama.example"),
     ],
 )
