@@ -42,7 +42,14 @@ def check_access(settings: Settings) -> Iterator[Finding]:
     """Open doors only where nobody else can come; locked ones only where somebody has a key."""
     host = settings.server.host
     if settings.access.keys == "open" and not is_loopback(host):
-        yield ("access", "keys"), f"open is for a loopback host alone, and server.host is {host}: set it to required"
+        if "keys" in settings.access.model_fields_set:
+            message = f"open is for a loopback host alone, and server.host is {host}: set it to required"
+            yield ("access", "keys"), message
+        else:
+            yield (
+                ("server", "host"),
+                f"access.keys is open, which is for a loopback host alone, not for {host}: set it to required",
+            )
     if settings.access.keys == "required" and not settings.access.client_keys:
         yield ("access", "keys"), "required, but access.client_keys holds no key: nobody could call"
 

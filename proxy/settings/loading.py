@@ -44,7 +44,7 @@ def load(
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     access_is_whole = not any(place[:1] in (("access",), ("server",)) for place in findings.found)
     for place, message in check(settings, names):
-        if place[:1] != ("access",) or access_is_whole:
+        if place[:1] not in (("access",), ("server",)) or access_is_whole:
             findings.add(original(place, data), message)
     settings = _resolved(settings, environment, providers, findings)
     if not problems and not findings.found:

@@ -119,7 +119,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("access: {keys: required, client_keys: [k]}\nserver: {host: 0.0.0.0}", None),
         (
             "server: {host: 0.0.0.0}",
-            "1:1: access.keys: open is for a loopback host alone, and server.host is 0.0.0.0: set it to required",
+            "4:10: server.host: access.keys is open, which is for a loopback host alone, not for 0.0.0.0: set it to required",
         ),
     ],
 )
