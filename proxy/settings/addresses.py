@@ -1,10 +1,11 @@
-"""Addresses in settings: what is a usable one, how it is written, and which stay on this machine."""
+"""Addresses in settings: what is a usable one, and how it is written."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from proxy.hosts import is_loopback
 
 _STORES: Final = ("sqlite", "postgresql", "postgres")
 
@@ -106,16 +107,6 @@ def origin(text: str) -> str:
     if text != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         raise ValueError(wanted)
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` is reached from this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def passwords(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from proxy.settings.addresses import is_loopback
+from proxy.hosts import is_loopback
 from proxy.settings.policies import RequestRewriting, ResponseRewriting
 from proxy.settings.problems import Path, nearest
 from proxy.settings.routes import RouteSettings

@@ -52,26 +52,6 @@ def test_what_is_no_base_url_is_refused_without_being_repeated(text: str) -> Non
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("localhost", True),
-        ("LOCALHOST", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("10.0.0.1", False),
-        ("localhost.example", False),
-        ("", False),
-    ],
-)
-def test_loopback(host: str, local: bool) -> None:
-    assert addresses.is_loopback(host) is local
-
-
 @pytest.mark.parametrize("text", ["", "http://h:3128", "https://u:p@h", "socks5://h", "socks5h://h:1"])
 def test_forward_proxies(text: str) -> None:
     assert addresses.proxy_address(text) == text
