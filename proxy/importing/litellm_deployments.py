@@ -8,7 +8,7 @@ from proxy.importing.findings import Findings
 from proxy.importing.litellm_places import PLACED
 from proxy.importing.reading import count, number, removable, seconds, writable
 from proxy.importing.variables import plain
-from proxy.settings.units import written_duration
+from proxy.units import written_duration
 
 DEFAULTS: Final = frozenset(
     "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed n user frequency_penalty "

@@ -10,7 +10,7 @@ from proxy.importing.litellm_deployments import DROPPING
 from proxy.importing.litellm_routes import Groups, names_of
 from proxy.importing.reading import address, count, credential, number, seconds
 from proxy.importing.variables import Variables, named, plain
-from proxy.settings.units import written_duration
+from proxy.units import written_duration
 
 Rule = Callable[["Sections", str, Any], None]
 
