@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             print(f"{arguments.json}: cannot be written: {error.strerror}", file=sys.stderr)
             return 2
-    colour = plain and sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = plain and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if plain:
         print("\n".join(heading(chosen, colour)), flush=True)
     counter = _Counter(len(faults))

@@ -351,6 +351,23 @@ def test_a_closed_stdout_is_no_matter(config: Path, words: tuple[str, ...]) -> N
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command(*words)]
     done = subprocess.run(shell, cwd=config.parent, env=environment(), stderr=subprocess.PIPE, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")
+    shell[2] = 'exec "$@" 2>&-'
+    assert subprocess.run(shell, cwd=config.parent, env=environment(), capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("serve", "--port", port, "--workers", workers)]
+    process = subprocess.Popen(shell, cwd=config.parent, env=environment())
+    try:
+        wait_for(lambda: run("healthcheck", "--port", port).returncode == 0 or process.poll() is not None, 20)
+        with client(f"http://127.0.0.1:{port}") as http:
+            assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("words", [("check",), ("explain", "家")])
