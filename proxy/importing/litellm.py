@@ -83,8 +83,9 @@ def _read(text: str) -> Mapping[str, Any]:
 
 def _document(models: Models, sections: Sections) -> dict[str, Any]:
     """config.yaml as a mapping, in the order in which people read it."""
-    routes, default = sections.groups.routes()
-    if sections.kept and "exact" in sections.kept:
+    cached = bool(sections.kept and "exact" in sections.kept)
+    routes, default = sections.groups.routes(cached)
+    if cached and sections.kept:
         for route in routes:
             route["cache"] = dict(sections.kept)
     access = sections.access or {"keys": "open"}

@@ -97,6 +97,8 @@ def _strategy(sections: Sections, at: str, value: Any) -> None:
 
 def _fallbacks(sections: Sections, at: str, value: Any) -> None:
     named_groups = names_of(value)
+    if "*" in named_groups:
+        _usual_fallbacks(sections, f"{at}.*", named_groups.pop("*"))
     sections.groups.fallbacks.update(named_groups)
     if any(name in named_groups for names in named_groups.values() for name in names):
         sections.findings.approximate(at, "further targets of the route; fallbacks of a fallback are not followed")
@@ -115,14 +117,16 @@ def _larger(sections: Sections, at: str, value: Any) -> None:
 
 def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
     sections.groups.usual = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
-    sections.findings.approximate(at, "last targets of every route")
+    sections.findings.exact(at, "further targets of every route that has no fallbacks of its own")
+    _unknown(sections, at, {"": sections.groups.usual})
 
 
 def _unknown(sections: Sections, at: str, named_groups: Mapping[str, list[str]]) -> None:
     for group, names in named_groups.items():
-        for name in (group, *names):
+        for name in (group, *names) if group else names:
             if not any(each.group in (name, name.removesuffix("*")) for each in sections.groups.deployments):
-                sections.findings.unsupported(f"{at}.{group}", f"the model group {name} is not in this file")
+                path = f"{at}.{group}" if group else at
+                sections.findings.unsupported(path, f"the model group {name} is not in this file")
 
 
 def _aliases(sections: Sections, at: str, value: Any) -> None:

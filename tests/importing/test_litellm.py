@@ -52,6 +52,32 @@ def test_a_wildcard_for_everything_is_the_default_upstream(tmp_path: Path) -> No
     assert targets(made, "fast-3.1") == ["groq/llama-3.1"]
 
 
+ALL = """
+model_list:
+- {model_name: own, litellm_params: {model: groq/own}}
+- {model_name: last, litellm_params: {model: gemini/last}}
+- {model_name: "*", litellm_params: {model: "openrouter/*"}}
+litellm_settings: {SETTINGS}
+"""
+
+
+@pytest.mark.parametrize("settings", ['fallbacks: [{own: [own]}, {"*": [last]}]', "default_fallbacks: [last]"])
+def test_fallbacks_of_all_are_those_of_the_wildcard_too(tmp_path: Path, settings: str) -> None:
+    found = convert(ALL.replace("SETTINGS", settings))
+    made = planned(tmp_path, found.text)
+    assert targets(made, "anything") == ["openrouter/anything", "gemini/last"]
+    assert targets(made, "own") == (["groq/own"] if "own" in settings else ["groq/own", "gemini/last"])
+    assert targets(made, "last") == ["gemini/last"] and not found.findings.count("unsupported")
+
+
+def test_a_wildcard_for_everything_is_cached_and_retried_as_the_file_says(tmp_path: Path) -> None:
+    made = planned(tmp_path, convert(ALL.replace("SETTINGS", "cache: true")).text)
+    assert made.router.resolve("anything").route.policies.cache is not None
+    retried = ALL.replace('"openrouter/*"', '"openrouter/*", max_retries: 6')
+    made = planned(tmp_path, convert(retried.replace("SETTINGS", "")).text)
+    assert made.router.resolve("anything").route.policies.retry.attempts == 7
+
+
 def test_without_a_master_key_it_stays_on_this_machine_and_with_one_it_is_locked(tmp_path: Path) -> None:
     opened = planned(tmp_path, imported("01").text).settings
     assert (opened.server.host, opened.access.keys) == ("127.0.0.1", "open")
