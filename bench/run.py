@@ -53,6 +53,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes")
     parser.add_argument("--out", type=Path, help="where the JSON goes (a full run: bench/results/DATE.json)")
+    parser.add_argument("--realtime", action="store_true", help="go before all other processes (root only)")
     asked = parser.parse_args()
     if asked.quick:
         asked.rounds, asked.seconds = 1, 2.0
@@ -61,14 +62,22 @@ def options() -> argparse.Namespace:
     return asked
 
 
-def prepare() -> None:
-    """Compiles, and makes room: files for thousands of connections, core 0 for the proxy alone."""
+def prepare(realtime: bool) -> None:
+    """Compiles, and makes room: files for thousands of connections, core 0 for the proxy alone.
+
+    `realtime`: the bench and all that it starts are scheduled before the other processes of the machine.
+    """
     if len(os.sched_getaffinity(0)) < 2:
         raise BenchError("The bench needs two cores: one for the proxy, one for load and upstream.")
     build(HERE / "build")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {int(LOAD_CORE)})
+    if realtime:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+        except PermissionError:
+            raise BenchError("--realtime takes root, or CAP_SYS_NICE.") from None
 
 
 def skip_unknown(rows: list[Row], folder: Path) -> tuple[list[Row], dict[str, str]]:
@@ -130,6 +139,7 @@ def record(asked: argparse.Namespace, outcomes: list[Outcome], skipped: dict[str
         "machine": machine(),
         "rounds": asked.rounds,
         "seconds": asked.seconds,
+        "realtime": asked.realtime,
         "skipped": skipped,
         "rows": {outcome.row.name: row_record(outcome) for outcome in outcomes},
     }
@@ -158,7 +168,7 @@ def main() -> int:
     asked = options()
     try:
         rows = chosen([name for name in asked.rows.split(",") if name])
-        prepare()
+        prepare(asked.realtime)
         folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         try:
             rows, skipped = skip_unknown(rows, folder)

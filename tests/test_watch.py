@@ -176,6 +176,10 @@ def test_a_terminal_word_in_a_text_of_the_responses_api_ends_nothing() -> None:
     [
         ({}, Usage()),
         ({"prompt_tokens": 3, "completion_tokens": 0}, Usage(3, 0)),
+        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}, Usage(3, 2)),
+        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 9}, Usage(3, 6)),  # thoughts counted apart
+        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 0}, Usage(3, 2)),
+        ({"prompt_tokens": 3, "total_tokens": 9}, Usage(3)),
         ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
         ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
         ({"completion_tokens_details": {"reasoning_tokens": 4}, "cost": 0.5}, Usage(reasoning=4, cost=0.5)),

@@ -97,8 +97,8 @@ def _model(entry: Mapping[str, Any]) -> Model:
     able = entry.get("capabilities")
     able = able if isinstance(able, dict) else {}
     attached = [ours for theirs, ours in (("image_input", "image"), ("pdf_input", "file")) if _supported(able, theirs)]
-    styles = _of(able, "thinking", "types")
-    style = next((style for style in ("adaptive", "enabled") if _supported(styles, style)), None)
+    styles = [style for style in ("adaptive", "enabled") if _supported(_of(able, "thinking", "types"), style)]
+    fixed = {"sampling": False} if styles == ["adaptive"] else {}  # from Claude Opus 4.7 on
     return Model(
         id=entry["id"],
         context=_count(entry.get("max_input_tokens")),
@@ -106,7 +106,7 @@ def _model(entry: Mapping[str, Any]) -> Model:
         inputs=("text", *attached) if able else None,
         created=unix_seconds(entry.get("created_at")),
         owner="anthropic",
-        extra={"thinking": style} if style else None,
+        extra={"thinking": styles[0]} | fixed if styles else None,
     )
 
 

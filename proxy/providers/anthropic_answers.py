@@ -42,7 +42,7 @@ class AnthropicReader(TranslatingReader):
         self._cutter = EventCutter()
         self._blocks: dict[int, Block] = {}
         self._usage: Json = {}
-        self._calls = 0
+        self._calls = self._thoughts = 0
         self._finished = self._closed = False
 
     def cut(self, data: bytes) -> Iterable[bytes]:
@@ -95,7 +95,7 @@ class AnthropicReader(TranslatingReader):
             self._blocks[index] = Block("thinking", signature=string_of(block.get("signature")))
             return self._muse(self._blocks[index], string_of(block.get("thinking")))
         if kind == "redacted_thinking":
-            return self._write({"thinking_blocks": [{"type": kind, "data": string_of(block.get("data"))}]})
+            return self._thought({"type": kind, "data": string_of(block.get("data"))})
         if kind != "tool_use":
             return b""
         self._blocks[index] = Block("tool_use", self._calls, block.get("input"))
@@ -126,7 +126,7 @@ class AnthropicReader(TranslatingReader):
         if block.kind == "tool_use":
             return b"" if block.argued else self._arguments(block, json_text(object_of(block.input), "Anthropic"))
         thought = {"type": "thinking", "thinking": block.text, "signature": block.signature}
-        return self._write({"thinking_blocks": [thought]}) if block.signature else b""
+        return self._thought(thought) if block.signature else b""
 
     def _end_turn(self, event: Json) -> bytes:
         self._usage |= _known(event.get("usage"))
@@ -146,6 +146,11 @@ class AnthropicReader(TranslatingReader):
 
     def _say(self, text: str) -> bytes:
         return self._writer().content(text) if text else b""
+
+    def _thought(self, thought: Json) -> bytes:
+        """Thoughts to be sent back as they are; OpenAI's client puts lists of objects together by an `index`."""
+        self._thoughts += 1
+        return self._write({"thinking_blocks": [thought | {"index": self._thoughts - 1}]})
 
     def _muse(self, block: Block, text: str) -> bytes:
         block.text += text

@@ -100,7 +100,7 @@ class Conversation:
 
     @property
     def unsigned(self) -> bool:
-        """Whether tool results are handed in for calls whose thoughts are lost: no thinking then."""
+        """Whether tool results are handed in for calls whose thoughts are lost: no thinking by a budget then."""
         if len(self.turns) < 2 or self.turns[-1]["content"][0]["type"] != "tool_result":
             return False
         return self.turns[-2]["content"][0]["type"] not in THOUGHTS

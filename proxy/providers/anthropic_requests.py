@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from proxy.providers.anthropic_messages import converse
+from proxy.providers.anthropic_messages import Conversation, converse
 from proxy.providers.contract import Order
 from proxy.providers.messages import (
     HANDLED,
@@ -61,14 +61,16 @@ class Translation:
         self._parameters()
         self._close_tools(conversation.tools)
         if self._effort and "thinking" not in self.body:
-            self._think(impossible=conversation.prefilled or conversation.unsigned)
+            self._think(conversation)
         if "temperature" in self.body and "top_p" in self.body:  # together they are a 400 since Claude Opus 4.1
             self._drop("temperature" if self.body["temperature"] == 1 else "top_p")
-        if self.version >= _SAMPLING_ENDED:
+        if self.version >= _SAMPLING_ENDED or self._known().get("sampling") is False:
             self._drop("temperature", "top_p", "top_k")
         return self.body
 
     def _max_tokens(self) -> int:
+        if self.fields.get("max_completion_tokens") is not None and self.fields.get("max_tokens") is not None:
+            self.changes.append("drop max_tokens")  # the newer name wins
         for name in ("max_completion_tokens", "max_tokens"):
             if self.fields.get(name) is not None:
                 return int(number(self.fields[name], name))
@@ -164,8 +166,8 @@ class Translation:
             raise refuse(name, f"{name} must be one of none, {', '.join(EFFORTS)}.")
         self._effort = value
 
-    def _think(self, impossible: bool) -> None:
-        """Thinking goes neither with a forced tool, nor with a prefill, nor after calls whose thoughts are lost."""
+    def _think(self, conversation: Conversation) -> None:
+        """Thinking goes neither with a forced tool nor with a prefill; by a budget not after calls without thoughts."""
         adaptive = self._adaptive()
         if self._effort == "none":
             if adaptive:
@@ -173,7 +175,8 @@ class Translation:
             return
         forced = self.body.get("tool_choice", {}).get("type") in ("any", "tool")
         budget = 0 if adaptive else self._budget()
-        if impossible or forced or (not adaptive and budget < LEAST_BUDGET):
+        impossible = not adaptive and (conversation.unsigned or budget < LEAST_BUDGET)
+        if impossible or forced or conversation.prefilled:
             self.changes.append("drop reasoning_effort")
             return
         if adaptive:
@@ -191,9 +194,12 @@ class Translation:
 
     def _adaptive(self) -> bool:
         """By the upstream's `thinking` option, else by what the catalogue says of the model; budgets where neither."""
-        known = (self.order.limits.extra if self.order.limits else None) or {}
-        style: object = self.order.target.options.get("thinking", known.get("thinking"))
+        style: object = self.order.target.options.get("thinking", self._known().get("thinking"))
         return style == "adaptive"
+
+    def _known(self) -> Mapping[str, Any]:
+        """What the catalogue says of the model beside its limits."""
+        return (self.order.limits.extra if self.order.limits else None) or {}
 
     def _budget(self) -> int:
         """Tokens for thinking: the table's, but at most what the model's limit leaves beside the answer, or half."""

@@ -49,6 +49,7 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "server_is_overloaded": 503,
     "provider_overloaded": 503,
     "unavailable_error": 503,
+    "insufficient_system_resource": 503,
     "timeout": 504,
     "timeout_error": 504,
 }
@@ -76,9 +77,10 @@ _CLIENTS: Final[Mapping[int, str]] = {
 
 _TOO_LONG_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "token_limit_exceeded"}
 _TOO_LONG: Final = re.compile(
-    r"maximum (?:context|prompt) length|(?:prompt|input) is too long|input token count.{0,40}exceeds"
+    r"maximum (?:context|prompt|input|model) length|(?:prompt|input) is too long|input token count.{0,40}exceeds"
+    r"|context length (?:is|of) only|`inputs`.{0,40} must (?:be <=|have less than)"
     r"|context (?:length|window|size|limit)(?: is| was)? exceeded"
-    r"|(?:exceeds?|exceeded|longer than|too large for)\b.{0,60}\bcontext (?:length|window|size|limit)",
+    r"|(?:exceeds?|exceeded|longer than|greater than|too large for)\b.{0,60}\bcontext (?:length|window|size|limit)",
     re.I | re.S,
 )
 _FILTERED_CODES: Final = {"content_filter", "content_policy_violation", "refusal"}
@@ -99,7 +101,10 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
         return SluiceError("proxy_loop", "The call came back to a proxy that it had passed already.")
     unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
-    if (own_fault := _clients_own(status, report)) is not None:
+    beyond = status == 413 and report.code == "rate_limit_exceeded"  # Groq: more than our account may use in a minute
+    if beyond:
+        status = 429
+    elif (own_fault := _clients_own(status, report)) is not None:
         return own_fault
     wait = retry_after(headers or [])
     if report.code in _SPENT_CODES or report.kind in _SPENT_CODES:
@@ -113,7 +118,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     if status in _CLIENTS:  # not the client's after all: a bad key, reported as a bad request
         status = 401
     code, says = _UPSTREAMS.get(status, ("upstream_error", unnamed))
-    again = _again(status, headers or [])
+    again = "next" if beyond else _again(status, headers or [])
     if code != "upstream_auth_failed":  # a text about credentials can echo them
         says += f": {report.message}" if report.message else "."
     return SluiceError(code, says, again=again, retry_after=wait, should_retry=None if again == "same" else False)
@@ -155,7 +160,8 @@ def _again(status: int, headers: Headers) -> Again:
 
 def status_of(report: Report) -> int:
     """The HTTP status that a report inside a 200 stands for."""
-    return report.status or _STATUS_OF_WORD.get(report.code) or _STATUS_OF_WORD.get(report.kind) or 502
+    known = report.status or _STATUS_OF_WORD.get(report.code) or _STATUS_OF_WORD.get(report.kind)
+    return known or (400 if _TOO_LONG.search(report.message) else 502)
 
 
 def error_in_event(fields: Mapping[str, Any]) -> SluiceError | None:

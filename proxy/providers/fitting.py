@@ -6,9 +6,12 @@ from hashlib import sha256
 from typing import Any, Final
 
 THOUGHTS: Final = frozenset({"reasoning_content", "reasoning_details", "thinking_blocks"})
-ECHOED: Final = THOUGHTS | set("name refusal annotations audio function_call reasoning cache_control".split())
+ANSWERS: Final = frozenset({"refusal", "annotations", "audio", "function_call"})
+ECHOED: Final = THOUGHTS | ANSWERS | {"name", "reasoning", "cache_control"}
 """Members of messages, most of them of answers that clients send back."""
 
+_OF_CALLS: Final = frozenset({"id", "type", "function"})
+_OF_FUNCTIONS: Final = frozenset({"name", "arguments"})
 _OF_RESULTS: Final = frozenset({"name"})  # stays with a tool's result
 _TELLING: Final = frozenset({"function_call", "audio"})  # where they hold something, no answer may be without them
 
@@ -18,6 +21,7 @@ class Fitting:
     """What one server refuses, each with a 4xx."""
 
     drop: frozenset[str] = frozenset()  # members, null as well
+    calls: bool = False  # members of calls that OpenAI's have not
     developer: bool = True  # whether it knows this role beside system
     ids: re.Pattern[str] | None = None  # of tool calls; others are exchanged for nine letters and digits
 
@@ -47,7 +51,14 @@ class Fitting:
         return found
 
     def _call(self, call: Any, changes: dict[str, None]) -> Any:
-        return call | {"id": self._id(call["id"], changes)} if isinstance(call, dict) and "id" in call else call
+        if not isinstance(call, dict):
+            return call
+        found = call | {"id": self._id(call["id"], changes)} if "id" in call else call
+        if self.calls:
+            found = _only(found, _OF_CALLS, "tool_calls.", changes)
+            if isinstance(function := found.get("function"), dict):
+                found = found | {"function": _only(function, _OF_FUNCTIONS, "tool_calls.function.", changes)}
+        return found
 
     def _id(self, id: Any, changes: dict[str, None]) -> Any:
         """An id that the server takes, the same for the same one: a call and its result stay together."""
@@ -55,3 +66,14 @@ class Fitting:
             return id
         changes["set tool_call_id"] = None
         return sha256(id.encode(errors="replace")).hexdigest()[:9]
+
+
+def _only(fields: dict[str, Any], taken: frozenset[str], under: str, changes: dict[str, None]) -> dict[str, Any]:
+    """The members that are taken; the others are reported."""
+    found = {}
+    for name, value in fields.items():
+        if name in taken:
+            found[name] = value
+        else:
+            changes[f"drop {under}{name}"] = None
+    return found

@@ -1,4 +1,4 @@
-"""Numbers the tool calls of a stream whose pieces lack the `index` that OpenAI's clients put them together by."""
+"""Tool calls of a stream as OpenAI's clients go by them: numbered by `index`, and told by the finish reason."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from proxy.sse import EventCutter, events, payload
 
 
 class NumberingReader:
-    """Whole events, byte for byte but for those with unnumbered pieces of tool calls.
+    """Whole events, byte for byte but for those with unnumbered pieces of tool calls, and a "stop" after such.
 
     A piece that names a function begins a call, unless one of its id has begun; any other goes on with the last.
     """
@@ -17,6 +17,7 @@ class NumberingReader:
     def __init__(self) -> None:
         self._cutter = EventCutter()
         self._begun: dict[Any, list[object]] = {}  # by choice, the ids of its calls; None: it has none
+        self._calling: set[str] = set()  # the choices that call tools
 
     def feed(self, data: bytes) -> bytes:
         """Whole events."""
@@ -27,7 +28,7 @@ class NumberingReader:
         return self._numbered(self._cutter.finish())
 
     def _numbered(self, batch: bytes) -> bytes:
-        if b'"tool_calls"' not in batch:
+        if not self._calling and b'"tool_calls"' not in batch:
             return batch
         return b"".join(map(self._event, events(batch)))
 
@@ -41,15 +42,21 @@ class NumberingReader:
             return event
 
     def _choices(self, choices: Any) -> bool:
-        """Whether pieces were numbered."""
+        """Whether anything was changed."""
         found = False
         for choice in map(object_of, choices if isinstance(choices, list) else ()):
+            at = repr(choice.get("index", 0))
             pieces = object_of(choice.get("delta")).get("tool_calls")
-            begun = self._begun.setdefault(repr(choice.get("index", 0)), [])
+            begun = self._begun.setdefault(at, [])
             for piece in pieces if isinstance(pieces, list) else ():
-                if isinstance(piece, dict) and not isinstance(piece.get("index"), int):
-                    piece["index"] = _place(piece, begun)
-                    found = True
+                if isinstance(piece, dict):
+                    self._calling.add(at)
+                    if not isinstance(piece.get("index"), int):
+                        piece["index"] = _place(piece, begun)
+                        found = True
+            if at in self._calling and choice.get("finish_reason") == "stop":
+                choice["finish_reason"] = "tool_calls"
+                found = True
         return found
 
 

@@ -119,7 +119,7 @@ class Translation:
             **own,
         }
         if self.fields.get("max_completion_tokens") is not None:
-            rules["max_tokens"] = _ignore
+            rules["max_tokens"] = self._drop  # the newer name wins
         for name, value in self.fields.items():
             if value is None or name in HANDLED:
                 continue
@@ -148,6 +148,9 @@ class Translation:
     def _native(self, name: str, value: Any) -> None:
         self.body[name] = value
 
+    def _drop(self, name: str, value: Any) -> None:
+        self.changes.append(f"drop {name}")
+
     def _reasoning(self, name: str, value: Any) -> None:
         self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")
         if (effort := value.get("effort")) is not None:
@@ -156,7 +159,11 @@ class Translation:
     def _effort(self, name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in THINK:
             raise refuse(name, f"{name} must be one of {', '.join(THINK)}.")
-        self.body.setdefault("think", THINK[value])
+        known = (self.order.limits.extra if self.order.limits else None) or {}
+        if THINK[value] and "thinking" not in known.get("capabilities", ("thinking",)):
+            self._drop(name, value)  # a model that cannot answers with a 400
+        else:
+            self.body.setdefault("think", THINK[value])
 
     def _format(self, name: str, value: Any) -> None:
         kind = mapping(value, name).get("type")

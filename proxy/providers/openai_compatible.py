@@ -11,12 +11,13 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
 from proxy.providers.forwarding import once
-from proxy.providers.reports import Report, report_in, report_of
+from proxy.providers.reports import BROKEN_OFF, Report, report_in, report_of
 from proxy.sse import EventCutter
 
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
+_TROUBLE: Final = tuple(b'"%s"' % reason.encode() for reason in BROKEN_OFF)  # an error object is called "error" too
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -49,8 +50,12 @@ class OpenAICompatible(Provider):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
-        if b'"error"' not in body and body[:1] == b"{" and body[-1:] == b"}":
-            return body
+        for word in _TROUBLE:
+            if word in body:
+                break
+        else:
+            if body[:1] == b"{" and body[-1:] == b"}":
+                return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body
         if report := report_of(parsed(body)):

@@ -13,6 +13,8 @@ from typing import Any, Final
 import orjson
 
 LONGEST: Final = 1000  # characters of an upstream's text that are passed on
+BROKEN_OFF: Final = ("error", "abort", "insufficient_system_resource")
+"""Finish reasons of answers that are not complete: OpenRouter's and Mistral's, vLLM's, DeepSeek's."""
 
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -64,9 +66,13 @@ def report_of(answer: Any) -> Report | None:
 
 def _report_of_choices(choices: list[Any]) -> Report | None:
     for choice in choices:
-        if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") == "error"):
-            return report_of({"error": choice.get("error")}) or Report()
+        if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") in BROKEN_OFF):
+            return report_of({"error": choice.get("error")}) or _broken_off(choice["finish_reason"])
     return None
+
+
+def _broken_off(reason: str) -> Report:
+    return Report() if reason == "error" else Report(f"it broke the answer off ({reason})", code=reason)
 
 
 def _report(error: Mapping[str, Any]) -> Report:

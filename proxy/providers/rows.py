@@ -11,10 +11,11 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import compile_remove, compile_rename, put
 from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
-from proxy.providers.fitting import ECHOED, THOUGHTS, Fitting
+from proxy.providers.fitting import ANSWERS, ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.providers.pieces import joined, joined_events
 from proxy.sse import EventCutter, events, payload
 
 _MESSAGES: Final = Path.of("messages")
@@ -33,8 +34,9 @@ class Row:
     drop: tuple[str, ...] = ()  # parameters that it refuses
     usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
     fit: Fitting | None = None  # what it refuses in messages
-    number: bool = False  # whether pieces of tool calls lack their index in its streams
+    number: bool = False  # whether its streams lack the index of tool calls, and the finish reason that tells of them
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
+    pieces: bool = False  # whether content may come in pieces
 
 
 ROWS: Final = (
@@ -44,6 +46,8 @@ ROWS: Final = (
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "GEMINI_API_KEY",
         "/v1beta/openai",
+        drop=("store", "metadata", "seed", "frequency_penalty", "presence_penalty"),  # each a 400
+        fit=Fitting(THOUGHTS | ANSWERS),
         number=True,
     ),
     Row(
@@ -53,7 +57,7 @@ ROWS: Final = (
         "/openai/v1",
         usage="made",
         usage_in="x_groq",  # first and last chunk: {"id", "usage"?, "error"?}
-        fit=Fitting(THOUGHTS),
+        fit=Fitting(THOUGHTS, calls=True),
     ),
     Row(
         "mistral",
@@ -62,8 +66,9 @@ ROWS: Final = (
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         drop=("user", "logit_bias", "stream_options", "store"),  # each a 422
-        fit=Fitting(ECHOED, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
+        fit=Fitting(ECHOED, calls=True, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
+        pieces=True,
     ),
     Row(
         "deepseek",
@@ -79,11 +84,19 @@ ROWS: Final = (
         "TOGETHER_API_KEY",
         usage="unasked",
         rename={"max_completion_tokens": "max_tokens"},
+        back=((re.compile(rb'("finish_reason"\s*:\s*)"eos"'), rb'\1"stop"'),),
     ),
-    Row("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", "/inference/v1", usage="unasked"),
+    Row(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        "/inference/v1",
+        usage="unasked",
+        fit=Fitting(THOUGHTS - {"reasoning_content"} | {"reasoning"}),
+    ),
     Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
     Row("vllm", "http://127.0.0.1:8000/v1"),
-    Row("lmstudio", "http://127.0.0.1:1234/v1"),
+    Row("lmstudio", "http://127.0.0.1:1234/v1", fit=Fitting(developer=False)),
 )
 
 
@@ -130,7 +143,8 @@ class Tabled(OpenAICompatible):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes but for the row's exchanges. Raises as any OpenAI-compatible answer."""
-        return exchanged(self._row, super().whole(order, body))
+        answer = exchanged(self._row, super().whole(order, body))
+        return joined(answer) if self._row.pieces else answer
 
 
 def exchanged(row: Row, answer: bytes) -> bytes:
@@ -163,6 +177,8 @@ class OddReader:
 
     def _seen(self, batch: bytes) -> bytes:
         batch = exchanged(self._row, batch)
+        if self._row.pieces:
+            batch = joined_events(batch)
         if self._told or not (self._mark in batch or b'"usage"' in batch or b"[DONE]" in batch):
             return batch
         return b"".join(map(self._with_usage, events(batch)))

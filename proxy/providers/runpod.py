@@ -173,7 +173,7 @@ class Job(Generator[Step, Answer | None, None]):
                         yield batch
                         return
                     yield batch
-            if self._ended and not outputs:
+            if job and self._ended and not outputs:
                 break
             if job:
                 self._pause = _SOONEST if outputs else min(_LATEST, self._pause * 1.5)

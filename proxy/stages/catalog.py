@@ -72,17 +72,21 @@ class Shelf:
 
     def look_up(self, model: str) -> Model | None:
         """What is known of a model: by its name, or by its name without a `:free`-like ending."""
-        known = self.models.get(model) or self.models.get(self.target.provider.listed_as(model))
+        known = self.models.get(model) or self.models.get(self.listed(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
         if known is not None:
             return known
         return self.configured.get(model)
 
+    def listed(self, model: str) -> str:
+        """The name that the upstream's own list has for this model."""
+        return self.target.provider.listed_as(model)
+
     def refusal(self, model: str) -> SluiceError | None:
         """Why a catalogue forbids this model: only where it is fixed, or fetched and `strict_models`."""
         closed = self.state == "fixed" or (self.state == "fetched" and self.strict)
-        if not closed or model in self.models or self.target.provider.listed_as(model) in self.models:
+        if not closed or model in self.models or self.listed(model) in self.models:
             return None
         return SluiceError(
             "model_not_found",
@@ -92,7 +96,10 @@ class Shelf:
         )
 
     def _known(self, model: Model) -> Model:
-        said = self.configured.get(model.id)
+        id = self.listed(model.id)
+        said = self.configured.get(model.id) or next(
+            (said for name, said in self.configured.items() if self.listed(name) == id), None
+        )
         if said is None:
             return model
         prices = {**(model.prices or {}), **(said.prices or {})} or None
@@ -116,7 +123,9 @@ class Catalog:
     def known(self, upstream: str, model: str) -> bool:
         """Whether configuration or catalogue list the model."""
         shelf = self.shelves.get(upstream)
-        return shelf is not None and (model in shelf.models or model in shelf.configured)
+        if shelf is None:
+            return False
+        return model in shelf.models or model in shelf.configured or shelf.listed(model) in shelf.models
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
         """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""

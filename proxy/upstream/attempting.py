@@ -146,7 +146,7 @@ class Attempt:
         if isinstance(provider, Talker):
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
-            talk.timed(self.clock, Patience(wait, seconds))
+            talk.timed(self.clock, Patience(wait, name, seconds))
             return talk, [_EVENTS]
         self.clock.set(name, seconds)
         response = await self._sent(provider.request(self.order))
@@ -249,25 +249,29 @@ class Attempt:
         return failure
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
-        """A request of a conversation; the first one is the attempt."""
+        """A request of a conversation; the first one is the attempt. Whoever awaits its events counts the wait."""
         if first:
             self.sent[target.upstream].value += 1
         send = self.upstreams.send if first else self.upstreams.ask
         response = await send(target, request, self.timeouts.connect)
         self.status = response.status_code
         try:
-            return Answer(response.status_code, response.headers, await self._read(response.stream))
+            return Answer(response.status_code, response.headers, await self._body(response.stream))
         finally:
             await response.stream.aclose()
 
     async def _read(self, source: Pieces) -> bytes:
         asked = perf_counter()
         try:
+            return await self._body(source)
+        finally:
+            self.call.trace.waited += perf_counter() - asked
+
+    async def _body(self, source: Pieces) -> bytes:
+        try:
             return await read_whole(source)
         except httpx.HTTPError as error:
             raise translated(error, self.order.target.upstream) from None
-        finally:
-            self.call.trace.waited += perf_counter() - asked
 
 
 def _without_type(headers: Headers) -> Headers:

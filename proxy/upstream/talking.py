@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.clocks import Clock
+from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Order, Pause, Request, Talker, Target
 
@@ -17,17 +17,18 @@ Later = Callable[[Coroutine[Any, Any, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that a job may wait for a worker, and that its first token may take once it runs."""
+    """Seconds that a job may wait for a worker, and that the wait of this name may take once it runs."""
 
     queue: float
-    first_token: float
+    name: ClockName
+    seconds: float
 
 
 class Talk:
     """The body of an answer that a conversation makes: OpenAI events, piece by piece.
 
-    Its clock is `queue` until a worker has the job and `first_token` from then on. Left early, it ends upstream what it
-    began.
+    Its clock is `queue` until a worker has the job, and `first_token` or `whole` from then on. Left early, it ends
+    upstream what it began.
     """
 
     def __init__(self, talker: Talker, order: Order, ask: Ask, later: Later) -> None:
@@ -35,7 +36,7 @@ class Talk:
         self._conversation: Conversation = talker.converse(order)
         self._answer: Answer | None = None
         self._clock: Clock | None = None
-        self._patience = Patience(0, 0)
+        self._patience = Patience(0, "first_token", 0)
         self._begun = False  # its first request was sent
         self.running = False  # a worker has the job
         self._ended = False
@@ -79,7 +80,7 @@ class Talk:
         if not self.running:
             self.running = True
             if self._clock is not None:
-                self._clock.set("first_token", self._patience.first_token)
+                self._clock.set(self._patience.name, self._patience.seconds)
 
     async def aclose(self) -> None:
         """Ends the conversation, and upstream what it did not see end."""

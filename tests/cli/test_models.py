@@ -76,8 +76,8 @@ def test_an_embedded_model_that_is_not_installed_is_told(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
-    assert run(config, "--upstream", "local") == 1
-    said = "local (llamacpp): 0 models, unknown: failed: the extra `local` is not installed\n"
+    assert run(config, "--upstream", "local") == 0
+    said = "local (llamacpp): 0 models, off: the extra `local` is not installed\n"
     assert capsys.readouterr().out == said
 
 

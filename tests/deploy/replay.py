@@ -106,8 +106,7 @@ class Replay:
         return folder
 
     def _shell(self, text: str, variables: Mapping[str, str]) -> None:
-        python = str(Path(sys.executable).resolve().parent)
-        environ = self.environment({"PIP_RETRIES": "1", "PATH": f"{python}:/usr/bin:/bin"} | dict(variables))
+        environ = self.environment({"PIP_RETRIES": "1", "PATH": f"{self._python()}:/usr/bin:/bin"} | dict(variables))
         tried = subprocess.run(
             ["/bin/sh", "-c", self.relocated(text)],
             cwd=self.moved(self.folder), env=environ, capture_output=True, text=True,
@@ -116,3 +115,12 @@ class Replay:
         if tried.returncode and any(reason in said for reason in NO_INDEX):
             pytest.skip("pip reaches no package index, so the steps of the Dockerfile cannot be replayed")
         assert tried.returncode == 0, f"RUN {text}\n{said}"
+
+    def _python(self) -> Path:
+        """A folder with the Python of the tests under the image's name for it, which Debian's own lacks."""
+        folder = self.root.with_name(f"{self.root.name}-python")
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "python").write_text(f'#!/bin/sh\nexec {Path(sys.executable).resolve()} "$@"\n')
+            (folder / "python").chmod(0o755)
+        return folder

@@ -15,7 +15,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(), JSON, max_size=6), st.sampled_from((None, 1)), st.booleans())
 def test_an_object_taken_apart_and_put_together_is_the_same(
     found: dict[str, Any], indent: int | None, ascii: bool
@@ -25,7 +25,7 @@ def test_an_object_taken_apart_and_put_together_is_the_same(
         assert json.loads(object_of(members(raw))) == found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(JSON, max_size=6))
 def test_a_list_taken_apart_and_put_together_is_the_same(found: list[Any]) -> None:
     assert json.loads(list_of(items(json.dumps(found).encode()))) == found

@@ -41,7 +41,7 @@ def test_arguments_are_an_object_or_nothing(given: Any, read: Any) -> None:
     assert call.arguments == read
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(("toolCallList", "toolWithToolCallList", "toolCall", "function", "name", "id", "arguments")), inner
 )))  # fmt: skip
@@ -124,7 +124,7 @@ def test_an_answer_is_one_line(answer: bytes, read: dict[str, str]) -> None:
     assert said(answer) == read
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary())
 def test_any_answer_is_one_line(answer: bytes) -> None:
     ((field, text),) = said(answer).items()

@@ -1,12 +1,13 @@
 """Mistral's API: OpenAI's dialect with a schema that forbids what it does not know (mistralai SDK's models)."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.doubles.openai import OpenAIDouble
-from tests.doubles.openai_chat import chat_events
-from tests.doubles.wire import Answer, Received, json_answer, stream_answer
+from tests.doubles.openai_chat import chat_events, chat_whole
+from tests.doubles.wire import Answer, Received, json_answer, sse, stream_answer
 
 MEMBERS = {
     "system": {"role", "content"},
@@ -14,6 +15,7 @@ MEMBERS = {
     "assistant": {"role", "content", "tool_calls", "prefix"},
     "tool": {"role", "content", "tool_call_id", "name"},
 }
+CALL, FUNCTION = {"id", "type", "function", "index"}, {"name", "arguments"}
 FIELDS = frozenset(
     "model messages temperature top_p max_tokens stream stop random_seed metadata response_format tools tool_choice "
     "presence_penalty frequency_penalty n prediction parallel_tool_calls prompt_mode reasoning_effort guardrails "
@@ -22,7 +24,7 @@ FIELDS = frozenset(
 
 
 class MistralDouble(OpenAIDouble):
-    """Streams end with their usage, which nobody has to ask for."""
+    """Streams end with their usage, which nobody has to ask for; thoughts make content come in pieces."""
 
     name = "mistral"
     strict = False
@@ -41,11 +43,24 @@ class MistralDouble(OpenAIDouble):
                 text = f"Tool call id was {id} but must be a-z, A-Z, 0-9, with a length of 9."
                 error = {"object": "error", "message": text, "type": "invalid_function_call", "code": "3280"}
                 return json_answer(error, 400)
+        said = self.spoken(request, body)
         if not body.get("stream"):
-            return super().chat(request)
+            if not said.reasoning:
+                return super().chat(request)
+            whole = chat_whole(body, said, 7)
+            message = whole["choices"][0]["message"]
+            message["content"] = [thought(said.reasoning), {"type": "text", "text": message["content"]}]
+            return json_answer(whole)
         asked = {**body, "stream_options": {"include_usage": True, "include_obfuscation": False}}
-        events = chat_events(asked, self.spoken(request, body), 7)
-        return stream_answer(events)
+        first, *events = chat_events(asked, said, 7)
+        chunk = json.loads(first.removeprefix(b"data: "))
+        chunk["choices"][0]["delta"] = {"content": [thought(said.reasoning)]}
+        return stream_answer([first, *([sse(chunk)] if said.reasoning else ()), *events])
+
+
+def thought(text: str) -> dict[str, Any]:
+    """A piece of content that holds thoughts (ThinkChunk)."""
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
 def _forbidden(body: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -53,6 +68,11 @@ def _forbidden(body: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for at, message in enumerate(body["messages"]):
         role = message["role"]
         yield from (("messages", at, role, name) for name in message if name not in MEMBERS.get(role, ()))
+        for call in message.get("tool_calls") or ():
+            yield from (("messages", at, role, "tool_calls", name) for name in call.keys() - CALL)
+            yield from (
+                ("messages", at, role, "tool_calls", "function", name) for name in call["function"].keys() - FUNCTION
+            )
 
 
 def _ids(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -219,7 +219,8 @@ class OllamaDouble(Double):
             return {**base, "message": {"role": "assistant", "content": content, **more}, "done": False}
 
         found = [one("", thinking=token) for token in pieces(said.reasoning)]
-        found += [one(token) for token in pieces(said.text)]
+        for token in pieces(said.text):
+            found.append({**one(token), **_logprobs(body, token)})
         for at, call in enumerate(said.tools):
             function = {"index": at, "name": call.name, "arguments": json.loads(call.arguments)}
             found.append(one("", tool_calls=[{"id": call.named(at).id, "function": function}]))
@@ -276,7 +277,17 @@ def merged(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         message["thinking"] = thinking
     if calls := [call for one in messages for call in one.get("tool_calls", ())]:
         message["tool_calls"] = calls
-    return {**lines[-1], "message": message}
+    found = {**lines[-1], "message": message}
+    if probabilities := [each for one in lines for each in one.get("logprobs", ())]:
+        found["logprobs"] = probabilities
+    return found
+
+
+def _logprobs(body: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """Made-up log probabilities of one token, where they were asked for."""
+    one = {"token": token, "logprob": -0.25, "bytes": list(token.encode())}
+    top = {"top_logprobs": [one] * min(1, body["top_logprobs"])} if body.get("top_logprobs") else {}
+    return {"logprobs": [{**one, **top}]} if body.get("logprobs") else {}
 
 
 def _as_response(piece: bytes) -> bytes:

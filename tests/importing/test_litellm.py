@@ -156,7 +156,7 @@ PARAMETERS = (
 SETTINGS = "num_retries timeout fallbacks model_group_alias cache cache_params request_timeout callbacks".split()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60, derandomize=True)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, derandomize=True)
 @given(st.dictionaries(st.sampled_from(PARAMETERS), values), st.dictionaries(st.sampled_from(SETTINGS), values), values)
 def test_whatever_the_values_are_what_comes_out_is_a_configuration(
     tmp_path: Path, params: dict[str, object], said: dict[str, object], info: object

@@ -34,7 +34,7 @@ from tests.doubles.faults import (
 from tests.doubles.oddities import GzipBomb
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.runpod import RunPodDouble
-from tests.doubles.runpod_jobs import NEVER
+from tests.doubles.runpod_jobs import NEVER, Plan
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Hold, Received
 from tests.running import Running, sluice, wait_for
@@ -55,6 +55,7 @@ upstreams:
   listed: {{provider: openai, base_url: {east}, api_key: sk-canary-of-the-upstream, models: [gpt-4o, gpt-4o-mini]}}
   claude: {{provider: anthropic, base_url: {claude}, api_key: sk-ant-double-key}}
   pods: {{provider: runpod, base_url: {pods}, endpoint_id: ep-double, api_key: rpa_DOUBLEKEY, job_wait: 300ms}}
+  patient: {{provider: runpod, base_url: {pods}, endpoint_id: ep-double, api_key: rpa_DOUBLEKEY}}
   gone: {{provider: openai, base_url: "http://127.0.0.1:1/v1"}}
   deaf: {{provider: openai, base_url: "http://127.0.0.1:{deaf}/v1"}}
   off: {{provider: openrouter, api_key: "${{OPENROUTER_API_KEY:-}}"}}
@@ -66,6 +67,9 @@ routes:
   - prefix: quick/
     to: "east/{{rest}}"
     timeouts: {{first_token: 150ms, idle: 150ms, whole: 150ms}}
+  - prefix: quick-pods/
+    to: "patient/{{rest}}"
+    timeouts: {{first_token: 150ms, whole: 150ms}}
   - prefix: deaf/
     to: "deaf/{{rest}}"
     timeouts: {{connect: 100ms}}
@@ -275,6 +279,12 @@ def test_a_job_that_no_worker_takes(place: Place) -> None:
     place.pods.plan(NEVER)
     check(place.ask(f"pods/{place.pods.models[0]}"), 504, "upstream_timeout_queue")
     wait_for(lambda: place.pods.cancels)
+
+
+@pytest.mark.parametrize(("stream", "clock"), [(False, "whole"), (True, "first_token")])
+def test_a_job_that_works_too_long(place: Place, stream: bool, clock: str) -> None:
+    place.pods.plan(Plan(working=10**9, fragments=0))
+    check(place.ask(f"quick-pods/{place.pods.models[0]}", stream=stream), 504, f"upstream_timeout_{clock}")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -39,6 +39,7 @@ MODELS = {
     "runpod": "runpod/meta-llama/Llama-3.1-8B-Instruct",
     "direct": "direct/meta-llama/Llama-3.1-8B-Instruct",
 }
+THINKING = ("anthropic", "mistral", "ollama")
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
@@ -126,8 +127,10 @@ def test_calls_of_tools_and_their_results(client: OpenAI, provider: str, stream:
 @both
 def test_an_answer_sent_back_as_it_came(client: OpenAI, provider: str, stream: bool, says: Any) -> None:
     """With every member that it has, null or not."""
-    says(Said("Hi.", reasoning="Hm." if provider in ("anthropic", "ollama") else ""))
-    message = ask(client, provider, stream).choices[0].message
+    says(Said("Hi.", reasoning="Hm." if provider in THINKING else ""))
+    message: Any = ask(client, provider, stream).choices[0].message
+    assert message.content == "Hi."
+    assert provider != "mistral" or message.reasoning_content == "Hm."
     back = message.model_dump(exclude={"parsed"}) | {"role": "assistant"}  # OpenRouter says the role with every piece
     said = ask(client, provider, stream, messages=[*ASK, back, *ASK])
     assert said.choices[0].message.content == "Hi."
@@ -145,3 +148,14 @@ def test_an_answer_cut_at_its_limit(client: OpenAI, provider: str) -> None:
     for limit in ("max_tokens", "max_completion_tokens"):
         choice = ask(client, provider, False, **{limit: 5}).choices[0]
         assert choice.finish_reason == "length" and len((choice.message.content or "").split(" ")) == 5
+
+
+@pytest.mark.parametrize("provider", ["openai", "openrouter", "ollama"])
+@both
+def test_log_probabilities(client: OpenAI, provider: str, stream: bool, says: Any) -> None:
+    says(Said("Hi there."))
+    for more, top in (({}, []), ({"top_logprobs": 1}, ["Hi"])):
+        logprobs = ask(client, provider, stream, logprobs=True, **more).choices[0].logprobs
+        assert logprobs and logprobs.content and [each.token for each in logprobs.content] == ["Hi", " there."]
+        assert (logprobs.content[0].logprob, logprobs.content[0].bytes) == (-0.25, list(b"Hi"))
+        assert [each.token for each in logprobs.content[0].top_logprobs] == top

@@ -243,7 +243,7 @@ def objects(draw: st.DrawFn, /, **known: str) -> str:
 
 MESSAGES = '[ {"content":"caf\\u00e9" ,"role":"user"} ]'
 CHOICES = '[{"index":0, "delta":{"content":"\\u00e9"},"finish_reason":null}]'
-quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 @quick

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.doubles.faultproxy import FaultProxy, Treatment, Way
 from tests.doubles.faults import FirstTokenAfter, Held, StallAfter, Status
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.runpod import RunPodDouble
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
@@ -89,3 +91,12 @@ def test_a_place_at_an_upstream_that_has_enough_to_do(proxy: Running, west: Open
         west.release()
         assert other.result(10).status_code == 200
         waits.result(10)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_answers_to_the_polls_of_a_job_that_come_bit_by_bit(stream: bool) -> None:
+    queue = "upstreams: {{rp: {{provider: runpod, base_url: '{0}/v2', endpoint_id: ep-double, api_key: {1}}}}}"
+    slow = Treatment(down=Way(delay=0.02, slices=(64,)))
+    with RunPodDouble() as runpod, FaultProxy(runpod.port, always=slow) as between:
+        with sluice(queue.format(between.address, runpod.key)) as proxy:
+            is_told(proxy, f"rp/{runpod.models[0]}", stream)

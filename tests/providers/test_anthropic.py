@@ -99,7 +99,9 @@ def test_the_catalogue_page_by_page() -> None:
         "thinking": {"supported": True, "types": {"adaptive": {"supported": True}, "enabled": {"supported": True}}},
     }
     new = {"id": "new", "created_at": "2026-01-01T00:00:00Z", "max_input_tokens": 200_000, "max_tokens": 64_000}
-    models, asked = _list(_page([new | {"capabilities": able}, 5], more=True), _page([{"id": "old"}]))
+    fixed = able | {"thinking": {"types": {"adaptive": {"supported": True}, "enabled": {"supported": False}}}}
+    newest = {"id": "newest", "capabilities": fixed}
+    models, asked = _list(_page([new | {"capabilities": able}, 5], more=True), _page([newest, {"id": "old"}]))
     assert asked == ["/models?limit=1000", "/models?limit=1000&after_id=a%2Fb"]
     assert models == [
         Model(
@@ -110,6 +112,12 @@ def test_the_catalogue_page_by_page() -> None:
             created=1767225600,
             owner="anthropic",
             extra={"thinking": "adaptive"},
+        ),
+        Model(
+            "newest",
+            inputs=("text", "image"),
+            owner="anthropic",
+            extra={"thinking": "adaptive", "sampling": False},
         ),
         Model("old", owner="anthropic"),
     ]

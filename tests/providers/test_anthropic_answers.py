@@ -1,5 +1,9 @@
+from typing import Any
+
 import orjson
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from proxy.errors import SluiceError
 from proxy.providers.anthropic import Anthropic
@@ -71,7 +75,7 @@ def test_a_stream_becomes_openai_s_events() -> None:
         {"role": "assistant", "content": ""},
         {"reasoning_content": "Hm"},
         {"reasoning_content": "m"},
-        {"thinking_blocks": [{"type": "thinking", "thinking": "Hmm", "signature": "sig"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "Hmm", "signature": "sig", "index": 0}]},
         {"content": "It is "},
         {"content": "« é »"},
         {
@@ -187,8 +191,20 @@ def test_a_redacted_thought_and_a_call_that_came_with_its_input() -> None:
     hidden = {"type": "redacted_thinking", "data": "xyz"}
     given = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
     stream = read(reader(), [START + block(0, hidden) + block(1, given) + end("tool_use")])
-    assert {"thinking_blocks": [hidden]} in [choice["delta"] for chunk in chunks(stream) for choice in chunk["choices"]]
+    thought = {"thinking_blocks": [hidden | {"index": 0}]}
+    assert thought in [choice["delta"] for chunk in chunks(stream) for choice in chunk["choices"]]
     assert message_of(stream)["calls"] == [["t", "f", '{"a":1}']]
+
+
+def test_several_thoughts_are_put_together_by_openais_client_and_go_back_as_they_came() -> None:
+    hidden = {"type": "redacted_thinking", "data": "xyz"}
+    stream = read(reader(), [START + THOUGHT + block(1, hidden) + TEXT + end()])
+    state: ChatCompletionStreamState[Any] = ChatCompletionStreamState()
+    for chunk in chunks(stream):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    message = state.get_final_completion().choices[0].message.model_dump(include={"role", "content", "thinking_blocks"})
+    back = converse({"messages": [{"role": "user", "content": "Hi"}, message]}).turns[1]["content"]
+    assert back[:2] == [{"type": "thinking", "thinking": "Hmm", "signature": "sig"}, hidden]
 
 
 def test_an_imitation_without_message_start() -> None:

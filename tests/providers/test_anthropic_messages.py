@@ -209,7 +209,7 @@ def _meant(messages: list[Json]) -> list[tuple[Any, ...]]:
 
 
 @given(conversations)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
     found = converse({"messages": messages})
     spoken = [message for message in messages if message["role"] not in ("system", "developer")]

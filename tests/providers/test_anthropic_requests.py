@@ -27,6 +27,7 @@ def test_a_plain_call() -> None:
 
 def test_max_tokens_is_the_client_s_or_the_model_s_or_ours() -> None:
     assert sent(CLAUDE, {"max_completion_tokens": 7, "max_tokens": 9})["max_tokens"] == 7
+    assert changes(CLAUDE, {"max_completion_tokens": 7, "max_tokens": 9}) == ("drop max_tokens",)
     assert sent(CLAUDE, {}, limits=Model("m", output=64_000))["max_tokens"] == 64_000
     assert sent(CLAUDE, {})["max_tokens"] == 4096
     assert sent(CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 10_000}})["max_tokens"] == 14_096
@@ -210,6 +211,7 @@ def test_models_that_think_adaptively_get_an_effort() -> None:
             {"effort": "xhigh"},
             10,
         )
+    assert sent(CLAUDE, fields | {"messages": CALLED}, limits=known)["thinking"] == {"type": "adaptive"}
     assert sent(CLAUDE, {"reasoning_effort": "none"}, limits=known)["thinking"] == {"type": "disabled"}
     assert "budget_tokens" in sent(CLAUDE, fields, limits=known, at=target(CLAUDE, thinking="enabled"))["thinking"]
 
@@ -225,8 +227,16 @@ def test_the_newer_api_has_no_sampling() -> None:
     assert changes(CLAUDE, {"max_tokens": 1, "temperature": 1, "top_k": 2}, at=at) == ("drop temperature", "drop top_k")
 
 
+def test_models_without_sampling_are_not_sent_any() -> None:
+    sampled = {"max_tokens": 1, "temperature": 0, "top_p": 0.5, "top_k": 3}
+    fixed = Model("m", extra={"thinking": "adaptive", "sampling": False})
+    assert changes(CLAUDE, sampled, limits=fixed) == ("drop top_p", "drop temperature", "drop top_k")
+    assert not sent(CLAUDE, sampled, limits=fixed).keys() & sampled.keys() - {"max_tokens"}
+    assert sent(CLAUDE, sampled, limits=Model("m", extra={"thinking": "adaptive"}))["temperature"] == 0
+
+
 @given(odd_fields)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_body_of_any_shape_is_translated_or_refused(fields: Json) -> None:
     try:
         sent(CLAUDE, fields)

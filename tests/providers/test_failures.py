@@ -73,15 +73,36 @@ def test_a_status_says_whose_fault_it_was_and_what_may_follow(
         (400, {"message": "the input length exceeds the context length"}),
         (400, {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"}),
         (413, {"message": "Input is too long for requested model."}),
+        (
+            400,
+            {
+                "message": "You passed 9 input tokens and requested 2 output tokens. However, the model's context length is only 8"
+            },
+        ),
+        (400, {"message": "The decoder prompt (length 9) is longer than the maximum model length of 8. Make sure"}),
+        (400, {"message": "The input (61709 tokens) is longer than the model's context length (40960 tokens)."}),
+        (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 8193. Given: 9000 `inputs` tokens and 100"}),
+        (
+            400,
+            {"message": "However, the model is loaded with context length of only 4096 tokens, which is not enough."},
+        ),
+        (0, {"message": "The number of tokens to keep from the initial prompt is greater than the context length."}),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_recognised(status: int, error: dict[str, Any]) -> None:
     found = judge(status, Report(error["message"], error.get("code", ""), error.get("type", "")))
     assert (found.code, found.status, found.again) == (
         "context_length_exceeded",
-        413 if status == 413 else 400,
+        status if status in (413, 422) else 400,
         "never",
     )
+
+
+def test_a_call_beyond_our_rate_is_not_the_clients_fault() -> None:
+    """Groq tells it so; another target can answer, and the same one cannot."""
+    body = b'{"error":{"message":"Request too large, TPM: Limit 6000, Requested 9000","type":"tokens","code":"rate_limit_exceeded"}}'
+    error = judge(413, report_in(body))
+    assert (error.code, error.status, error.again, error.should_retry) == ("upstream_rate_limited", 429, "next", False)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
@@ -110,6 +131,8 @@ def test_what_the_client_did_wrong_keeps_message_type_param_and_code() -> None:
         ),
         ({"error": "it broke"}, "upstream_error", 502),
         ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "upstream_error", 502),
+        ({"choices": [{"delta": {}, "finish_reason": "abort"}]}, "upstream_error", 502),
+        ({"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]}, "upstream_overloaded", 503),
         ({"choices": [{"finish_reason": "error", "error": {"code": 504, "message": "x"}}]}, "upstream_timeout", 504),
         ({"object": "error", "message": "x", "type": "BadRequestError", "code": 400}, "client_invalid_request", 400),
         ({"error": {"message": "x", "code": 401}}, "upstream_auth_failed", 502),

@@ -49,12 +49,27 @@ def test_conversations_from_other_vendors_go_on_at_mistral() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["groq", "mistral"])
+def test_calls_hold_what_openai_calls_hold(name: str) -> None:
+    """Gemini signs its calls, and the client of OpenAI notes the parsed arguments."""
+    function = {"name": "f", "arguments": "{}"}
+    call = {"id": "D681PevKs", "type": "function", "function": function}
+    odd = call | {"extra_content": {"google": {}}, "function": function | {"parsed_arguments": None}}
+    at = provider(name, {})
+    body = orjson.dumps({"messages": [{"role": "assistant", "content": None, "tool_calls": [odd, 7]}]})
+    request = at.request(order(at, body))
+    assert orjson.loads(request.body)["messages"][0]["tool_calls"] == [call, 7]
+    assert request.changes == ("drop tool_calls.extra_content", "drop tool_calls.function.parsed_arguments")
+    assert provider("deepseek", {}).request(order(provider("deepseek", {}), body)).body == body
+
+
 @pytest.mark.parametrize(
     ("name", "left", "changes"),
     [
         ("groq", [{"role": "developer", "content": "x"}, {"role": "assistant", "content": "y", "name": "n"}], True),
         ("deepseek", [{"role": "system", "content": "x"}, ANSWERED], False),
         ("mistral", [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}], True),
+        ("lmstudio", [{"role": "system", "content": "x"}, ANSWERED], False),
         ("openai", None, None),
     ],
 )
@@ -68,10 +83,27 @@ def test_each_server_is_spared_what_it_refuses(name: str, left: list[Any] | None
         return
     assert orjson.loads(request.body)["messages"] == left
     assert ("drop thinking_blocks" in request.changes) is changes
-    assert ("set role" in request.changes) is (name != "groq")
+    assert ("set role" in request.changes) is (left[0]["role"] == "system")
 
 
-@pytest.mark.parametrize("name", ["mistral", "openai"])
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("gemini", ["refusal", "annotations", "audio", "reasoning_content", "thinking_blocks"]),
+        ("fireworks", ["reasoning", "thinking_blocks"]),
+    ],
+)
+def test_what_other_vendors_answer_with_is_left_out_where_it_is_refused(name: str, refused: list[str]) -> None:
+    call = {"id": "c", "type": "function", "function": {}, "extra_content": {"google": {"thought_signature": "Eo8="}}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    at = provider(name, {})
+    body = orjson.dumps({"messages": [said | dict.fromkeys(refused)]})
+    request = at.request(order(at, body))
+    assert orjson.loads(request.body)["messages"] == [said]  # a call keeps its signature
+    assert request.changes == tuple(f"drop {member}" for member in refused)
+
+
+@pytest.mark.parametrize("name", ["mistral", "openai", "gemini", "fireworks"])
 def test_messages_that_need_no_fitting_pass_byte_for_byte(name: str) -> None:
     body = (
         b'{"model":"m","messages":[ {"role":"assistant","prefix":true,"invented_tomorrow":1,"content":[],'

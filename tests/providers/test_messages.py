@@ -141,7 +141,8 @@ def test_marks_for_a_cache_stay_where_the_upstream_has_one() -> None:
 def test_what_can_be_read_and_not_be_written_is_the_clients_fault(name: str) -> None:
     translating = provider(name, {})
     deep = b'{"a":' * 500 + b"1" + b"}" * 500
-    hi = b'{"role":"user","name":"x","content":"Hi","tool_calls":[%s]}' % (deep if name == "mistral" else b"")
+    call = b'{"function":{"arguments":%s}}' % deep if name == "mistral" else b""
+    hi = b'{"role":"user","name":"x","content":"Hi","tool_calls":[%s]}' % call
     tools = b'[{"function":{"name":"f","parameters":%s}}]' % deep
     with pytest.raises(SluiceError, match="nested too deeply") as caught:
         translating.request(order(translating, {}).with_body(b'{"messages":[%s],"tools":%s}' % (hi, tools)))

@@ -44,7 +44,9 @@ def test_geminis_tool_calls_are_put_together_by_openais_client(size: int) -> Non
     found = chunks(read(STREAM, size))
     for chunk in found:
         state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
-    calls = state.get_final_completion().choices[0].message.tool_calls or []
+    choice = state.get_final_completion().choices[0]
+    calls = choice.message.tool_calls or []
+    assert choice.finish_reason == "tool_calls"
     assert [(each.function.name, each.function.arguments) for each in calls] == [
         ("look", '{"city":"Rome"}'),
         ("look", '{"city":"Oslo"}'),
@@ -59,9 +61,20 @@ def test_choices_are_numbered_apart() -> None:
     assert [chunk["choices"][0]["delta"]["tool_calls"][0]["index"] for chunk in out] == [0, 0]
 
 
+def test_only_a_choice_that_calls_finishes_so() -> None:
+    stream = event(call("a", "f", "{}", index=0), choice=1) + event(finish="stop") + event(choice=1, finish="stop")
+    assert read(stream + event(choice=1, finish="length"), 9) == (
+        event(call("a", "f", "{}", index=0), choice=1)
+        + event(finish="stop")
+        + event(choice=1, finish="tool_calls")
+        + event(choice=1, finish="length")
+    )
+
+
 @pytest.mark.parametrize(
     "stream",
     [
+        event(finish="stop"),
         event(call("a", "f", "{}", index=0), call("b", "f", "{}", index=1)),
         b'data: {"choices": [{"delta": {"content": "\\"tool_calls\\"", "tool_calls": null}}]}\n\n',
         b'data: {"tool_calls"\n\ndata: ["tool_calls"]\n\n: "tool_calls"\n\ndata: [DONE]\n\n',

@@ -45,6 +45,7 @@ def test_sampling_parameters_become_options() -> None:
 def test_the_newer_name_of_max_tokens_wins_and_native_options_win_over_both() -> None:
     both = {"max_completion_tokens": 7, "max_tokens": 5}
     assert sent(OLLAMA, both)["options"] == {"num_predict": 7}
+    assert changes(OLLAMA, both) == ("drop max_tokens",)
     assert sent(OLLAMA, both | {"options": {"num_predict": 9, "mirostat": 1}})["options"] == {
         "num_predict": 9,
         "mirostat": 1,
@@ -98,6 +99,19 @@ def test_a_window_of_the_client_s_own_stays() -> None:
 def test_effort_is_think(effort: str, think: bool | str) -> None:
     assert sent(OLLAMA, {"reasoning_effort": effort})["think"] == think
     assert sent(OLLAMA, {"reasoning": {"effort": effort}})["think"] == think
+
+
+def test_a_model_that_cannot_think_is_not_asked_to() -> None:
+    plain = Model("m", extra={"capabilities": ("completion",)})
+    for fields, change in (
+        ({"reasoning_effort": "high"}, "drop reasoning_effort"),
+        ({"reasoning": {"effort": "high"}}, "drop reasoning.effort"),
+    ):
+        assert "think" not in sent(OLLAMA, fields, limits=plain)
+        assert changes(OLLAMA, fields, limits=plain) == (change,)
+    assert sent(OLLAMA, {"reasoning_effort": "none"}, limits=plain)["think"] is False
+    thinks = Model("m", extra={"capabilities": ("completion", "thinking")})
+    assert sent(OLLAMA, {"reasoning_effort": "high"}, limits=thinks)["think"] == "high"
 
 
 def test_structured_output_is_format() -> None:
@@ -188,7 +202,7 @@ def test_a_conversation_with_images_tools_and_thoughts() -> None:
 
 
 @given(conversations)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
     found = list(translate_messages({"messages": messages}, []))
     assert len(found) == len(messages)
@@ -205,7 +219,7 @@ def test_any_conversation_keeps_its_meaning(messages: list[Json]) -> None:
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "embeddings"])
 @given(fields=odd_fields)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_a_body_of_any_shape_is_translated_or_refused(endpoint: str, fields: Json) -> None:
     try:
         sent(OLLAMA, fields, endpoint)

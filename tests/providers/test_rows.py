@@ -70,6 +70,12 @@ def test_a_server_of_ones_own_needs_no_key(name: str) -> None:
             b'{"model":"m","max_tokens":5}',
             ("rename max_completion_tokens->max_tokens",),
         ),
+        (
+            "gemini",
+            b'{"model":"m","seed":1,"store":false,"metadata":null,"frequency_penalty":0,"presence_penalty":0,"n":1e0}',
+            b'{"model":"m","n":1e0}',
+            ("drop store", "drop metadata", "drop seed", "drop frequency_penalty", "drop presence_penalty"),
+        ),
         ("mistral", b'{"model":"m","messages":[{"user":1,"seed":2}]}', None, ()),
         ("openai", b'{"model":"m","seed":1,"user":"u"}', None, ()),
     ],
@@ -111,12 +117,15 @@ def test_groqs_own_error_is_one() -> None:
     assert failed.value.code == "upstream_error"
 
 
-def test_mistrals_finish_reason_is_told_in_openais_words() -> None:
-    chunk = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":"},"finish_reason":"model_length"}]}\n\n'
-    assert read("mistral", chunk, 5) == chunk.replace(b"model_length", b"length")
-    at = provider("mistral", {})
-    body = b'{"choices":[{"message":{},"finish_reason": "model_length"}]}'
-    assert at.whole(order(at), body) == b'{"choices":[{"message":{},"finish_reason": "length"}]}'
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"), [("mistral", b"model_length", b"length"), ("together", b"eos", b"stop")]
+)
+def test_a_vendors_finish_reason_is_told_in_openais_words(name: str, theirs: bytes, ours: bytes) -> None:
+    chunk = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":"},"finish_reason":"%s"}]}\n\n' % theirs
+    assert read(name, chunk, 5) == chunk.replace(theirs, ours)
+    at = provider(name, {})
+    body = b'{"choices":[{"message":{},"finish_reason": "%s"}]}' % theirs
+    assert at.whole(order(at), body) == b'{"choices":[{"message":{},"finish_reason": "%s"}]}' % ours
 
 
 def test_deepseeks_blank_lines_and_comments_pass() -> None:

@@ -95,6 +95,12 @@ def test_rest_that_comes_with_a_final_status_is_not_lost() -> None:
     assert text(Talk(answers).run().out) == "ab"
 
 
+def test_a_hiccup_between_a_final_status_and_the_rest_is_borne() -> None:
+    answers = [SUBMITTED, state("COMPLETED", "a"), Answer(500, [], b""), state("COMPLETED", "b"), state("COMPLETED")]
+    talk = Talk(answers).run()
+    assert text(talk.out) == "ab" and talk.farewell() is None
+
+
 def test_a_handler_that_does_not_stream_is_asked_for_its_output() -> None:
     talk = Talk([SUBMITTED, state("COMPLETED"), json({"status": "COMPLETED", "output": {"text": "Hi"}})]).run()
     assert talk.asked[-1] == "GET /ep%2F1/status/j1-u1" and text(talk.out) == "Hi"

@@ -367,7 +367,7 @@ def mutants(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=mutants())
 def test_whatever_is_said_the_answer_is_sound(echoing: Served, data: bytes) -> None:
     with echoing.client() as client:

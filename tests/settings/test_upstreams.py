@@ -1,5 +1,6 @@
 """Upstreams: their address, their key, and whether they are live."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_an_upstream_without_what_it_needs_is_off_and_says_why(
 ) -> None:
     found = loaded(tmp_path, f"upstreams:\n  u: {upstream}\n", environ).upstreams["u"]
     assert (found.reason, found.live) == (reason, not reason)
+
+
+def test_a_model_of_our_own_without_its_packages_is_off_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
+    text = "upstreams:\n  own: {provider: llamacpp}\n  other: {provider: llamacpp, base_url: 'http://h'}\n"
+    upstreams = loaded(tmp_path, text, {}).upstreams
+    assert (upstreams["own"].reason, upstreams["own"].embedded) == ("the extra `local` is not installed", False)
+    assert upstreams["other"].live
 
 
 @pytest.mark.parametrize(

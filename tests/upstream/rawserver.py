@@ -36,6 +36,8 @@ class Peer:
         return head + await self.reader.readexactly(length)
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop's transport would raise RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 
