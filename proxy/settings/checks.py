@@ -91,8 +91,10 @@ def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
     path: Path = ("upstreams", name)
     listed = () if isinstance(upstream.prefill, bool) else upstream.prefill
     said = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
+    aliases = {model.removesuffix(":latest") for model in upstream.models or ()}  # Ollama has each under both names
     for place, model in [*said, *(((*path, "prefill", at), model) for at, model in enumerate(listed))]:
-        yield from _check_catalogue(place, name, model, {name: upstream})
+        if model.removesuffix(":latest") not in aliases:
+            yield from _check_catalogue(place, name, model, {name: upstream})
 
 
 def _check_embedder(embedder: str, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:

@@ -177,6 +177,7 @@ def test_what_is_said_of_a_model_must_be_of_one_that_the_fixed_catalogue_has(
     says = f'{place}: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?'
     assert problems(tmp_path, text) == [f"2:{column}: {says}"]
     assert problems(tmp_path, text.replace("models: [gpt-4o], ", "")) == [], "nobody knows yet what it has"
+    assert problems(tmp_path, text.replace("gpt-4:", "gpt-4o:latest:").replace("gpt-4]", "gpt-4o:latest]")) == []
 
 
 def test_no_upstream_at_all(tmp_path: Path) -> None:
