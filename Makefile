@@ -2,7 +2,7 @@
 
 run: ## a virtual environment, the proxy and a small real model on http://127.0.0.1:8080
 	@scripts/install local
-	@exec .venv/bin/python -m proxy serve
+	@exec "$${VENV:-.venv}/bin/python" -m proxy serve
 
 test: ## everything the suite needs, then the suite
 	@scripts/install dev

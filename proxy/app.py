@@ -43,7 +43,10 @@ from proxy.upstream.sending import Upstreams
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
 _FOLLOW = 0.4  # seconds between two looks at what other processes decided
 _FEEL = 0.5  # seconds between two looks at how the process stands
-_OF_THE_START = ("server.port", "server.workers", "server.drain", "server.timeouts", "store", "log.format")
+_OF_THE_START = (
+    *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
+    *("store", "log.format"),
+)  # keys of config.yaml that only a start reads
 
 log = logging.getLogger("sluice")
 
@@ -77,7 +80,8 @@ class Sluice:
     tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
-    _largest: int = field(init=False)  # bytes of a body that the server takes
+    _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
+    _said: Settings = field(init=False)  # by the file, of which some keys are not in force before a restart
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
@@ -88,7 +92,7 @@ class Sluice:
 
     def __post_init__(self) -> None:
         self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
-        self._largest = self.settings.server.max_body
+        self._started = self._said = self.settings
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
@@ -138,7 +142,7 @@ class Sluice:
 
     async def _reload(self) -> None:
         try:
-            settings, cache, plant = await self._read()
+            said, settings, cache, plant = await self._read()
         except ConfigError as error:
             self.problem = str(error)
             self.metrics.config_valid.set(0)
@@ -156,11 +160,7 @@ class Sluice:
         for name in self.settings.upstreams:
             if name not in same:
                 self.metrics.up.forget(name)  # until it is asked anew, if it is there at all
-        for key in _OF_THE_START:
-            if attrgetter(key)(settings) != attrgetter(key)(self.settings):
-                log.warning("%s is another now: that takes a restart", key)
-        if self._largest < settings.server.max_body != self.settings.server.max_body:
-            log.warning("server.max_body is larger than it was at the start: that takes a restart")
+        self._tell_what_waits(said)
         if self.writer is not None:
             log.setLevel(settings.log.level.upper())
         self.settings, self.problem = settings, ""
@@ -169,15 +169,27 @@ class Sluice:
         await self._restart()
         log.info("config.yaml is reloaded")
 
-    async def _read(self) -> tuple[Settings, Cache, Plant]:
-        """What the file says now, built and not yet in force. Raises ConfigError, whatever is wrong with it."""
-        bound = {"host": self.settings.server.host, **self.server}  # what is listened on stays, whatever the file says
+    def _tell_what_waits(self, said: Settings) -> None:
+        """Warns of what the file says otherwise than at the start, and than before."""
+        for key in _OF_THE_START:
+            if attrgetter(key)(said) not in (attrgetter(key)(self._started), attrgetter(key)(self._said)):
+                log.warning("%s is another now: that takes a restart", key)
+        if self._started.server.max_body < said.server.max_body != self._said.server.max_body:
+            log.warning("server.max_body is larger than it was at the start: that takes a restart")
+        self._said = said
+
+    async def _read(self) -> tuple[Settings, Settings, Cache, Plant]:
+        """What the file says now, and the same as it can be put in force, built. Raises ConfigError for anything."""
         try:
-            settings = await asyncio.to_thread(loaded, self.path, self.environ, bound)
+            await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
+            said = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
+            settings, bound = said, self._started.server.host
+            if said.server.host != bound:  # which is listened on until a restart: that must be safe too
+                settings = await asyncio.to_thread(loaded, self.path, self.environ, {**self.server, "host": bound})
             cache = self.cache
             if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
                 cache = cache_of(settings, self._count_cache, lambda: self.plant.gateway)
-            return settings, cache, built(self, settings, cache)
+            return said, settings, cache, built(self, settings, cache)
         except ConfigError:
             raise
         except MissingExtra as error:

@@ -18,6 +18,7 @@ from proxy.doors.table import Table
 from proxy.doors.vapi import VapiDoor, Voice
 from proxy.doors.vapi_signing import Scheme, Signing
 from proxy.doors.vapi_webhook import Webhook
+from proxy.doubting import nowhere
 from proxy.gateway import Gateway, Stages
 from proxy.planning import Plan, default_upstream, first_model, plan
 from proxy.policies.breakers import Breakers, Tripping
@@ -110,9 +111,8 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     sessions = Sessions(settings.access.admin_token)
     admin = AdminDoor(sluice.control, sessions)
     chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, sluice.choices)))
-    usual = settings.vapi.model
-    if settings.vapi.secret and usual and not made.router.leads(usual):  # no error: the store may get such a persona
-        log.warning("vapi.model %s leads nowhere: where Vapi names no model, its calls end with 404", usual)
+    for doubt in nowhere(made):
+        log.warning("%s", doubt)
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
     doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])

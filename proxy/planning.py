@@ -9,7 +9,7 @@ from proxy.errors import SluiceError
 from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
 from proxy.providers.registry import FACTS, provider
-from proxy.settings import ConfigError, Problem, Settings, load
+from proxy.settings import Settings, load
 from proxy.stages.catalog import Catalog, Shelf, chats
 from proxy.stages.charting import Chart, configured
 from proxy.stages.routing import Router, explained_test
@@ -106,16 +106,15 @@ def _shelf(chart: Chart, name: str) -> Shelf:
 
 def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
     """The settings of a file, its own routing tests passed. Raises ConfigError."""
-    settings = load(path, environ, FACTS, server)
+    return load(path, environ, FACTS, server, _failing)
+
+
+def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The routing tests that fail, and how."""
     router = plan(settings, Upstreams(), {}, Choices()).router
-    problems = [
-        Problem(0, 0, f"tests.{at}", wrong)
-        for at, test in enumerate(settings.tests)
-        if (wrong := explained_test(router, test.model, test.expect))
-    ]
-    if problems:
-        raise ConfigError(str(path), problems)
-    return settings
+    for at, test in enumerate(settings.tests):
+        if wrong := explained_test(router, test.model, test.expect):
+            yield ("tests", at), wrong
 
 
 def keep_models(before: Shelf | None, now: Shelf) -> None:

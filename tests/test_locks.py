@@ -31,7 +31,7 @@ from tests.doubles.runpod import RunPodDouble
 from tests.running import Running, sluice
 
 ROOT = Path(__file__).parent.parent
-WORDS = "errors reply call sse headers naming jsonedit jsonspans secrecy clocks watch assembling orphans".split()
+WORDS = "errors reply call sse headers hosts naming units jsonedit jsonspans secrecy clocks watch assembling orphans".split()
 FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.exposing", "proxy.instruments"],
     ["proxy.settings", "proxy.store"],
@@ -41,7 +41,7 @@ FLOORS = (
     ["proxy.stages"],
     ["proxy.gateway"],
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
-    ["proxy.personas"],
+    ["proxy.personas", "proxy.doubting"],
     ["proxy.building", "proxy.control"],
     ["proxy.app"],
     ["proxy.selftest"],

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 from proxy import __version__
@@ -26,12 +27,13 @@ _COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` without the program's name."""
     _open_standard_streams()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for ends no command
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
-            if sys.stdout is not None:  # which it is where a shell has closed it
-                sys.stdout.flush()  # here, where a failure can still be told
+            sys.stdout.flush()  # here, where a failure can still be told
     except KeyboardInterrupt:
         return 1
     except OSError as error:  # of stdout: the commands tell of the files that they read
@@ -42,10 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Opens those of the first three files that a shell has closed: a socket in their place would end libuv."""
+    """Opens those of the first three files that a shell has closed: a socket in their place would end libuv.
+
+    What is written there is lost, but can be written: Python has None where a file was closed.
+    """
     while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(file, True)
     os.close(file)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _run(said: list[str]) -> int:

@@ -1,8 +1,12 @@
 """`sluice check`: validates a configuration, runs its routing tests and prints the routing table."""
 
 import argparse
+import sys
+from typing import NoReturn
 
 from proxy.cli.configured import add_config, planned
+from proxy.doubting import missing, nowhere
+from proxy.keeping import cache_of
 from proxy.planning import Choices, default_upstream
 
 
@@ -14,9 +18,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints upstreams and routes; the tests have passed when it does (a failure is a ConfigError, exit code 2)."""
+    """Prints upstreams and routes; the tests have passed when it does (a failure is a ConfigError, exit code 2).
+
+    What a start would only warn of is told on stderr; what it would refuse, a missing extra of the cache, is raised.
+    """
     made = planned(arguments.config)
     settings = made.settings
+    cache_of(settings, lambda route, result: None, _nobody)
+    doubts = [f"by the file alone, {doubt}" for doubt in nowhere(made)]  # /admin may have made such a persona
+    for doubt in [*doubts, *missing(settings)]:
+        print(f"{arguments.config}: warning: {doubt}", file=sys.stderr)
     print("upstreams")
     for name, upstream in settings.upstreams.items():
         print(f"  {name:<20} {upstream.provider:<12} {'on' if upstream.live else f'off: {upstream.reason}'}")
@@ -33,3 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"  default                         -> {default + '/{model}' if default else 'none: 404'}")
     print(f"tests: {len(settings.tests)} passed")
     return 0
+
+
+def _nobody() -> NoReturn:
+    raise AssertionError("a cache that is only put together asks nobody")

@@ -33,7 +33,7 @@ def call_for(model: str, body: bytes | None) -> Call:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the explanation as JSON; 1 where no route takes the name."""
+    """Prints the explanation as JSON; 1 where no route takes the name, 2 where name or body are none."""
     made = planned(arguments.config)
     try:
         body = arguments.body.read_bytes() if arguments.body else None
@@ -42,10 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{arguments.body}: cannot be read: {error.strerror}", file=sys.stderr)
         return 2
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        print(f"{arguments.body}: {error}", file=sys.stderr)
+        print(f"{arguments.body or ascii(arguments.model)}: {error}", file=sys.stderr)
         return 2
     except SluiceError as error:
         print(error.message, file=sys.stderr)
-        return 1
+        return 2 if error.code.startswith("client_") else 1
     print(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
     return 0

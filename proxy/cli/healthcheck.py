@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+from contextlib import suppress
 
 from proxy.upstream.probing import status_of
 
@@ -15,9 +16,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _port(text: str) -> int:
-    if 0 < (number := int(text)) < 65536:
-        return number
-    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    with suppress(ValueError):
+        if 0 < (number := int(text)) < 65536:
+            return number
+    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from proxy.importing.litellm import BadInput, convert
@@ -19,8 +20,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """0 done, 1 nothing could be brought over (or, with --strict, not everything), 2 no such configuration."""
     try:
-        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8-sig")
-        imported = convert(text)
+        imported = convert(_given(arguments.file).decode("utf-8-sig"))
     except OSError as error:
         print(f"{arguments.file}: cannot be read: {error.strerror}", file=sys.stderr)
         return 2
@@ -35,5 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not imported.text:
         print(f"{arguments.file}: no model of it can be brought over", file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as config.yaml is read, whatever the terminal has
     print(imported.text, end="")
     return 1 if arguments.strict and imported.findings.count("unsupported") else 0
+
+
+def _given(file: Path) -> bytes:
+    if str(file) != "-":
+        return file.read_bytes()
+    with open(0, "rb", closefd=False) as stdin:
+        return stdin.read()

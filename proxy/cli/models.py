@@ -10,6 +10,7 @@ from typing import Final
 from proxy.cli.configured import add_config
 from proxy.planning import Choices, Plan, loaded, plan
 from proxy.settings import Settings
+from proxy.settings.problems import one_line
 from proxy.stages.catalog import Shelf
 from proxy.upstream.embedded import EmbeddedModel, packaged
 from proxy.upstream.sending import Upstreams
@@ -68,10 +69,10 @@ async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
 
 
 def _show(name: str, shelf: Shelf) -> None:
-    print(
-        f"{name} ({shelf.provider}): {len(shelf.models)} models, {shelf.state}{shelf.trouble and ': ' + shelf.trouble}"
-    )
+    trouble = shelf.trouble and f": {one_line(shelf.trouble)}"
+    print(f"{name} ({shelf.provider}): {len(shelf.models)} models, {shelf.state}{trouble}")
     for model in shelf.models.values():
         prices = model.prices or {}
         cost = "  ".join(f"{kind} ${price:g}/M" for kind, price in prices.items())
-        print(f"  {name}/{model.id:<50} context {model.context or '?':>8}  output {model.output or '?':>7}  {cost}")
+        limits = f"context {model.context or '?':>8}  output {model.output or '?':>7}"
+        print(f"  {name}/{one_line(model.id):<50} {limits}  {cost}")

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -46,7 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(error.message, file=sys.stderr)
         return 2
     plain = str(arguments.json) != "-"
-    colour = plain and sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if plain and arguments.json:
+        try:
+            arguments.json.open("ab").close()  # now, and not when all has been run
+        except OSError as error:
+            print(f"{arguments.json}: cannot be written: {error.strerror}", file=sys.stderr)
+            return 2
+    colour = plain and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if plain:
         print("\n".join(heading(chosen, colour)), flush=True)
     counter = _Counter(len(faults))
@@ -104,11 +111,13 @@ class _Counter:
 
 
 def _scale(text: str) -> float:
-    value = float(text)
-    if not 0.01 <= value <= 1:
-        raise argparse.ArgumentTypeError("expected a number from 0.01 to 1")
-    return value
+    with suppress(ValueError):
+        if 0.01 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number from 0.01 to 1, got {text!r}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    with suppress(ValueError):
+        return tuple(int(part) for part in text.split(","))
+    raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}")

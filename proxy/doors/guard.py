@@ -1,6 +1,5 @@
 """Who may use the endpoints that are not for clients: operators by token or on loopback, our own pages."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from proxy.doors.sessions import Sessions
 from proxy.doors.table import Access
 from proxy.errors import SluiceError
 from proxy.headers import value
+from proxy.hosts import is_loopback
 from proxy.secrecy import same_secret
 
 _BROWSERS = (b"origin", b"sec-fetch-site")  # header lines that only browsers send
@@ -86,13 +86,3 @@ def hostname(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
-    if host.lower() in ("localhost", "localhost."):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

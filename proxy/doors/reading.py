@@ -1,7 +1,6 @@
 """Reads an HTTP request into a call, or says what is wrong with it."""
 
 import random
-import re
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, cast
@@ -14,11 +13,10 @@ from proxy.errors import SluiceError
 from proxy.headers import SANE_ID, Lines
 from proxy.jsonspans import model_span
 from proxy.reply import DIRECT, Direct
+from proxy.units import wait
 
 _LONGEST_MODEL: Final = 1000  # characters
 _NO_FIELDS: Final[dict[str, Any]] = {}
-_DURATION: Final = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_SECONDS: Final = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0}
 
 
 def taken(scope: Scope, limit: int) -> bytes | None:
@@ -185,7 +183,7 @@ def _note_own(call: Call, name: bytes, value: bytes) -> None:
             raise SluiceError("client_invalid_request", "x-sluice-cache must be off, refresh or only.")
         call.cache = cast(CacheMode, text)
     elif name == b"x-sluice-timeout":
-        found = _DURATION.fullmatch(value.strip())
-        if not found or float(found[1]) <= 0:
-            raise SluiceError("client_invalid_request", "x-sluice-timeout must be a duration such as 10s.")
-        call.timeout = float(found[1]) * _SECONDS[found[2]]
+        try:
+            call.timeout = wait(text)
+        except ValueError:
+            raise SluiceError("client_invalid_request", "x-sluice-timeout must be a duration such as 10s.") from None

@@ -30,6 +30,9 @@ class Dumper(yaml.SafeDumper):
 
 
 Dumper.add_representer(float, Dumper.represent_float)
+Dumper.add_implicit_resolver(  # a text that we would read as a number is put in quotes, `1e3` among them
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
 
 
 class BadInput(Exception):
@@ -80,8 +83,9 @@ def _read(text: str) -> Mapping[str, Any]:
 
 def _document(models: Models, sections: Sections) -> dict[str, Any]:
     """config.yaml as a mapping, in the order in which people read it."""
-    routes, default = sections.groups.routes()
-    if sections.kept and "exact" in sections.kept:
+    cached = bool(sections.kept and "exact" in sections.kept)
+    routes, default = sections.groups.routes(cached)
+    if cached and sections.kept:
         for route in routes:
             route["cache"] = dict(sections.kept)
     access = sections.access or {"keys": "open"}

@@ -8,7 +8,7 @@ from proxy.importing.findings import Findings
 from proxy.importing.litellm_places import PLACED
 from proxy.importing.reading import count, number, removable, seconds, writable
 from proxy.importing.variables import plain
-from proxy.settings.units import written_duration
+from proxy.units import written_duration
 
 DEFAULTS: Final = frozenset(
     "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed n user frequency_penalty "
@@ -70,12 +70,19 @@ class Parameters:
             self.found.defaults[key] = variables_in(value)
             self.findings.exact(at, "request.default: sent where the client says nothing")
         elif key == "additional_drop_params" and isinstance(value, list):
-            self.found.remove += [name for name in value if isinstance(name, str) and removable(name)]
-            self.findings.exact(at, "request.remove")
+            self._removed(value, at)
         elif key == "drop_params":
             self.findings.approximate(at, DROPPING)
         else:
             self.findings.unsupported(at)
+
+    def _removed(self, names: list[Any], at: str) -> None:
+        for index, name in enumerate(names):
+            if path := removable(name):
+                self.found.remove.append(path)
+                self.findings.exact(at, "request.remove")
+            else:
+                self.findings.unsupported(f"{at}[{index}]", "cannot be removed; [*] has no counterpart in Sluice")
 
     def _timeout(self, key: str, wait: float, at: str) -> None:
         said = written_duration(wait)

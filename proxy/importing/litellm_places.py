@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.importing.findings import Findings
-from proxy.importing.reading import address, count, header_name
+from proxy.importing.reading import address, count, credential, header_name
 from proxy.importing.variables import Variables, literal, named, plain
 
 PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -108,12 +108,14 @@ class Place:
             self.findings.exact(path, "base_url")
 
     def _key(self, params: Mapping[str, Any], found: dict[str, Any]) -> None:
-        key, path = params.get("api_key"), f"{self.path}.api_key"
-        if isinstance(key, str) and key.lower() in NO_KEYS:
+        given, path = params.get("api_key"), f"{self.path}.api_key"
+        if isinstance(given, str) and given.lower() in NO_KEYS:
             found["api_key"] = ""
             self.findings.exact(path, "no key")
-        elif isinstance(key, str):
-            found["api_key"] = self.variables.secret(key, path, f"{self.name}_API_KEY")
+        elif said := credential(given):
+            found["api_key"] = self.variables.secret(said, path, f"{self.name}_API_KEY")
+        elif given is not None:
+            self.findings.unsupported(path, "is no key")
         elif usual := KEY_VARIABLES.get(self.provider):
             found["api_key"] = f"${{{usual}}}"
             self.findings.exact(path, f"not given, read from the variable {usual}")

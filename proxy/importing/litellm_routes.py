@@ -1,6 +1,6 @@
 """LiteLLM's model groups, with their fallbacks and aliases, as our routes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from math import gcd
@@ -19,19 +19,21 @@ class Groups:
     deployments: list[Deployment]
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
     larger: dict[str, list[str]] = field(default_factory=dict)  # context_window_fallbacks
-    usual: list[str] = field(default_factory=list)  # default_fallbacks
+    usual: list[str] = field(
+        default_factory=list
+    )  # of every group that has none of its own: default_fallbacks, or those of `*`
     aliases: dict[str, str] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Deployment]:
         """The deployments of one group."""
         return [each for each in self.deployments if each.group == group and not each.prefix]
 
-    def routes(self) -> tuple[list[dict[str, Any]], str | None]:
-        """The routes, and the default upstream where the file has one for every name."""
+    def routes(self, cached: bool) -> tuple[list[dict[str, Any]], str | None]:
+        """The routes, and the default upstream where the file has one for every name; that one keeps no answers."""
         routes, default = [], None
         for key in dict.fromkeys((each.group, each.prefix) for each in self.deployments):
             members = [each for each in self.deployments if (each.group, each.prefix) == key]
-            if key == ("", True) and self._is_plain(members):
+            if key == ("", True) and self._is_plain(members) and not cached:
                 default = members[0].upstream
                 self.findings.exact(members[0].path, f"default_upstream: {default}")
             else:
@@ -43,7 +45,8 @@ class Groups:
 
     def _is_plain(self, members: list[Deployment]) -> bool:
         only = members[0]
-        return len(members) == 1 and only.model == "{rest}" and not (only.defaults or only.remove or only.timeouts)
+        said = only.defaults or only.remove or only.timeouts or only.attempts is not None
+        return len(members) == 1 and only.model == "{rest}" and not said and not any(self._following(only))
 
     def _route(self, members: list[Deployment]) -> dict[str, Any]:
         first = members[0]
@@ -73,7 +76,7 @@ class Groups:
     def _following(self, first: Deployment) -> Iterator[str]:
         """The targets that fallbacks name, each once."""
         group = first.group + ("*" if first.prefix else "")
-        named = [*self.fallbacks.get(group, ()), *self.larger.get(group, ()), *self.usual]
+        named = [*self.fallbacks.get(group, self.usual), *self.larger.get(group, ())]
         for name in dict.fromkeys(named):
             for deployment in self.of(self.aliases.get(name, name)) if name != group else ():
                 yield deployment.target
@@ -142,7 +145,7 @@ def routing_tests(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return tests
 
 
-def names_of(value: Any) -> Mapping[str, list[str]]:
+def names_of(value: Any) -> dict[str, list[str]]:
     """LiteLLM's `[{"group": ["other", …]}, …]`; what has another shape is passed over."""
     found: dict[str, list[str]] = {}
     for entry in value if isinstance(value, list) else [value]:

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import DROPPING
 from proxy.importing.litellm_routes import Groups, names_of
-from proxy.importing.reading import address, count, number, seconds
+from proxy.importing.reading import address, count, credential, number, seconds
 from proxy.importing.variables import Variables, named, plain
-from proxy.settings.units import written_duration
+from proxy.units import written_duration
 
 Rule = Callable[["Sections", str, Any], None]
 
@@ -97,6 +97,8 @@ def _strategy(sections: Sections, at: str, value: Any) -> None:
 
 def _fallbacks(sections: Sections, at: str, value: Any) -> None:
     named_groups = names_of(value)
+    if "*" in named_groups:
+        _usual_fallbacks(sections, f"{at}.*", named_groups.pop("*"))
     sections.groups.fallbacks.update(named_groups)
     if any(name in named_groups for names in named_groups.values() for name in names):
         sections.findings.approximate(at, "further targets of the route; fallbacks of a fallback are not followed")
@@ -115,14 +117,16 @@ def _larger(sections: Sections, at: str, value: Any) -> None:
 
 def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
     sections.groups.usual = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
-    sections.findings.approximate(at, "last targets of every route")
+    sections.findings.exact(at, "further targets of every route that has no fallbacks of its own")
+    _unknown(sections, at, {"": sections.groups.usual})
 
 
 def _unknown(sections: Sections, at: str, named_groups: Mapping[str, list[str]]) -> None:
     for group, names in named_groups.items():
-        for name in (group, *names):
+        for name in (group, *names) if group else names:
             if not any(each.group in (name, name.removesuffix("*")) for each in sections.groups.deployments):
-                sections.findings.unsupported(f"{at}.{group}", f"the model group {name} is not in this file")
+                path = f"{at}.{group}" if group else at
+                sections.findings.unsupported(path, f"the model group {name} is not in this file")
 
 
 def _aliases(sections: Sections, at: str, value: Any) -> None:
@@ -179,20 +183,20 @@ def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
     if not (named(host) or address(f"http://{host}")) or not (named(port) or port.isdecimal()):
         sections.findings.unsupported(f"{at}.host", "is no host and port; memory is taken")
         return "memory"
-    user, password = str(params.get("username") or ""), params.get("password")
+    user, password = str(params.get("username") or ""), credential(params.get("password"))
     sections.findings.exact(f"{at}.host", "cache.store")
     who = ""
-    if isinstance(password, str) and password:
+    if password:
         who = f"{quote(user, safe='')}:{sections.variables.secret(password, f'{at}.password', 'REDIS_PASSWORD')}@"
     return f"redis://{who}{plain(host)}:{plain(port)}/0"
 
 
 def _master_key(sections: Sections, at: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
+    if not (given := credential(value)):
         sections.findings.unsupported(at, "is no key")
         return
-    key = sections.variables.secret(value, at, "LITELLM_MASTER_KEY")
-    sections.access = {"keys": "required", "client_keys": [key], "admin_token": key}
+    secret = sections.variables.secret(given, at, "LITELLM_MASTER_KEY")
+    sections.access = {"keys": "required", "client_keys": [secret], "admin_token": secret}
 
 
 def _callbacks(sections: Sections, at: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """Reads values of a foreign configuration with care: what is not usable is None."""
 
+import re
 from math import isfinite
 from typing import Any, Final, TypeGuard
 
@@ -58,6 +59,14 @@ def writable(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-def removable(parameter: str) -> bool:
-    """Whether rewriting may take this parameter out of a body."""
-    return parameter.isidentifier() and parameter.lower() != "model"
+def credential(value: Any) -> str:
+    """A key or password, also of digits alone, which YAML takes for a number; "": none."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def removable(parameter: object) -> str:
+    """LiteLLM's `parent.list[0].child` as a path that rewriting can take out of a body; "": it cannot."""
+    path = re.sub(r"\[([0-9]{1,3})\]", r".\1", parameter) if isinstance(parameter, str) else ""
+    names = re.split(r"(?<!\\)\.", path)
+    plain = names[0].isidentifier() and all(re.fullmatch(r"([\w-]|\\\.)+", name) for name in names)
+    return path if plain and names[0].lower() != "model" else ""

@@ -63,10 +63,13 @@ class Subject:
 
 
 def subject(made: Plan, wish: Wish) -> Subject:
-    """What a plan's configuration offers to be tested. Raises SluiceError where no route takes the wished name."""
+    """What a plan's configuration offers to be tested. Raises SluiceError where the wished name leads nowhere."""
     model = wish.model or _widest(made)
     settings = _with_safety(scaled(made.settings, wish.scale), wish.safety)
     choice = made.router.resolve(model)
+    refusals = [made.catalog.shelves[target.upstream].refusal(target.model) for target in choice.targets]
+    if refusals[0] and all(refusals):
+        raise refusals[0]
     chart = Chart(settings, made.chart.providers)
     routes = (*chart.routes(), chart.default(choice.targets[0].upstream))
     route = next(each for each in routes if (each.match, each.exact) == (choice.route.match, choice.route.exact))

@@ -1,10 +1,11 @@
-"""Addresses in settings: what is a usable one, how it is written, and which stay on this machine."""
+"""Addresses in settings: what is a usable one, and how it is written."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from proxy.hosts import is_loopback
 
 _STORES: Final = ("sqlite", "postgresql", "postgres")
 
@@ -38,13 +39,14 @@ def split_url(text: str) -> SplitResult:
 def upstream_address(text: str, facts: ProviderFacts) -> str:
     """A base_url without trailing slash and, if it has no path, with the provider's usual one. Raises ValueError.
 
-    Where the provider's own server is on this machine (Ollama), `OLLAMA_HOST`'s short forms work too: the scheme and
-    port of its usual address are filled in, and 0.0.0.0, which is an address to listen on, becomes 127.0.0.1.
+    Where the provider's own server is on this machine (Ollama), `OLLAMA_HOST`'s short forms work too: scheme, host
+    and port of its usual address are filled in, and 0.0.0.0, which is an address to listen on, becomes 127.0.0.1.
     """
     usual = urlsplit(facts.base_url)
     local = is_loopback(usual.hostname or "")
     bare = local and "://" not in text
-    parts = split_url(web_address(f"{usual.scheme}://{text}" if bare else text))
+    host = usual.hostname if text.startswith(":") else ""
+    parts = split_url(web_address(f"{usual.scheme}://{host}{text}" if bare else text))
     if parts.query or parts.fragment:
         raise ValueError("expected an address without ? and #")
     host, port = parts.hostname or "", parts.port or (usual.port if bare else None)
@@ -105,16 +107,6 @@ def origin(text: str) -> str:
     if text != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         raise ValueError(wanted)
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` is reached from this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def passwords(text: str) -> tuple[str, ...]:

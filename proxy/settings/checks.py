@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from proxy.settings.addresses import is_loopback
+from proxy.hosts import is_loopback
 from proxy.settings.policies import RequestRewriting, ResponseRewriting
 from proxy.settings.problems import Path, nearest
 from proxy.settings.routes import RouteSettings
@@ -24,6 +24,7 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
     yield from check_names(settings, names)
     for name, upstream in settings.upstreams.items():
         yield from _check_upstream(name, upstream)
+        yield from _check_models(name, upstream)
     yield from _check_apart(settings.routes)
     for number, route in enumerate(settings.routes):
         yield from _check_route(("routes", number), route, settings.upstreams)
@@ -33,13 +34,22 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
         yield from _check_catalogue(("personas", name, "model"), persona.upstream, persona.model, settings.upstreams)
         if any(_is_model(path) for path in persona.set):
             yield ("personas", name, "set"), "the model of a persona is set by its key `model`"
+    if settings.cache.similar:
+        yield from _check_embedder(settings.cache.similar.embedder, settings.upstreams)
 
 
 def check_access(settings: Settings) -> Iterator[Finding]:
     """Open doors only where nobody else can come; locked ones only where somebody has a key."""
     host = settings.server.host
     if settings.access.keys == "open" and not is_loopback(host):
-        yield ("access", "keys"), f"open is for a loopback host alone, and server.host is {host}: set it to required"
+        if "keys" in settings.access.model_fields_set:
+            message = f"open is for a loopback host alone, and server.host is {host}: set it to required"
+            yield ("access", "keys"), message
+        else:
+            yield (
+                ("server", "host"),
+                f"access.keys is open, which is for a loopback host alone, not for {host}: set it to required",
+            )
     if settings.access.keys == "required" and not settings.access.client_keys:
         yield ("access", "keys"), "required, but access.client_keys holds no key: nobody could call"
 
@@ -74,6 +84,27 @@ def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
         for key in keys:
             if key in upstream.model_fields_set and upstream.provider != provider:
                 yield ("upstreams", name, key), f"only the provider {provider} has this key"
+
+
+def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
+    """What is said of models that its own fixed catalogue does not have."""
+    path: Path = ("upstreams", name)
+    listed = () if isinstance(upstream.prefill, bool) else upstream.prefill
+    said = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
+    aliases = {model.removesuffix(":latest") for model in upstream.models or ()}  # Ollama has each under both names
+    for place, model in [*said, *(((*path, "prefill", at), model) for at, model in enumerate(listed))]:
+        if model.removesuffix(":latest") not in aliases:
+            yield from _check_catalogue(place, name, model, {name: upstream})
+
+
+def _check_embedder(embedder: str, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
+    """Whose texts are compared: nobody's elsewhere, or those of a model that its upstream has."""
+    upstream, _, model = embedder.partition("/")
+    at: Path = ("cache", "similar", "embedder")
+    if model:
+        yield from _check_catalogue(at, upstream, model, upstreams)
+    elif embedder != "local":
+        yield at, "expected local or UPSTREAM/MODEL"
 
 
 def _check_apart(routes: Iterable[RouteSettings]) -> Iterator[Finding]:

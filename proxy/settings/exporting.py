@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from proxy.settings import units
+from proxy import units
 from proxy.settings.schema import Settings
 
 _WRITTEN: Final[dict[str, Callable[[Any], str]]] = {

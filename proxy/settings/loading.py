@@ -1,11 +1,11 @@
 """config.yaml and the environment into frozen settings, or every problem at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from proxy.settings.addresses import ProviderFacts, store_beside
-from proxy.settings.checks import check
+from proxy.settings.checks import Finding, check
 from proxy.settings.environment import Environment, first_variable, read_environment
 from proxy.settings.problems import ConfigError, Findings, Mark, Problem, nearest, one_of
 from proxy.settings.problems import Path as Place
@@ -21,11 +21,12 @@ def load(
     environ: Mapping[str, str],
     providers: Mapping[str, ProviderFacts],
     server: Mapping[str, object] | None = None,
+    further: Callable[[Settings], Iterable[Finding]] = lambda settings: (),
 ) -> Settings:
     """The settings in the file at `path`, with a `.env` beside it below `environ`.
 
-    `server`: what the command line says instead of the file's `server`. Raises ConfigError with everything that is
-    wrong.
+    `server`: what the command line says instead of the file's `server`. `further`: what else can be wrong with settings
+    in which nothing else is. Raises ConfigError with everything that is wrong.
     """
     environment, problems = read_environment(path.parent / ".env", environ)
     try:
@@ -43,9 +44,12 @@ def load(
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     access_is_whole = not any(place[:1] in (("access",), ("server",)) for place in findings.found)
     for place, message in check(settings, names):
-        if place[:1] != ("access",) or access_is_whole:
+        if place[:1] not in (("access",), ("server",)) or access_is_whole:
             findings.add(original(place, data), message)
     settings = _resolved(settings, environment, providers, findings)
+    if not problems and not findings.found:
+        for place, message in further(settings):
+            findings.add(place, message)
     if problems or findings.found:
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     return settings.model_copy(update={"store": store_beside(settings.store, path.parent)})
@@ -105,7 +109,7 @@ def _resolved(
             findings.add(at, f"{one_of(sorted(providers))}, {got(at, findings.mark(at))}{hint}")
             continue
         try:
-            variables = _variables(place, facts, environment, findings)
+            variables = _variables(place, upstream, facts, environment, findings)
         except ValueError as error:
             findings.add((*place, "api_key"), str(error))
             continue
@@ -116,13 +120,20 @@ def _resolved(
     return settings.model_copy(update={"upstreams": upstreams})
 
 
-def _variables(place: Place, facts: ProviderFacts, environment: Environment, findings: Findings) -> Variables:
-    """What the upstream's values are written with. Raises ValueError where the usual key is in no readable file."""
+def _variables(
+    place: Place, upstream: UpstreamSettings, facts: ProviderFacts, environment: Environment, findings: Findings
+) -> Variables:
+    """What the upstream's values are written with. Raises ValueError where the usual key is asked for and is no key."""
     written = {
         key: findings.marks[(*place, key)].written
         for key in UpstreamSettings.model_fields
         if (*place, key) in findings.marks
     }
     named = {key: variable for key, text in written.items() if (variable := first_variable(text))}
-    usual = (environment.value(facts.key_variable) if facts.key_variable else None) or ""
-    return Variables(named, shown_key(usual))
+    if not facts.key_variable or "api_key" in upstream.model_fields_set:
+        return Variables(named)
+    usual = environment.value(facts.key_variable) or ""
+    try:
+        return Variables(named, shown_key(usual))
+    except ValueError as error:
+        raise ValueError(f"{error} in {facts.key_variable}") from None

@@ -37,9 +37,10 @@ class Problem:
     file: str = ""  # "": the configuration file itself
 
     def text(self, file: str) -> str:
-        """`config.yaml:12:5: upstreams.local.provider: expected …`."""
+        """`config.yaml:12:5: upstreams.local.provider: expected …`, in one line whatever stands in the file."""
         place = f"{self.file or file}:{self.line}:{self.column}" if self.line else self.file or file
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        return one_line(text)
 
 
 class ConfigError(Exception):
@@ -78,6 +79,11 @@ class Findings:
 def holds_secret(path: Path) -> bool:
     """Whether what is written there may be a secret, or lead to one: it is never repeated."""
     return not _NEVER_SHOWN.isdisjoint(path)
+
+
+def one_line(text: str) -> str:
+    """The text with what cannot be printed escaped: it neither breaks a line nor steers a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def dotted(path: Path) -> str:

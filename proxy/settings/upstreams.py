@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
-from proxy.settings.addresses import ProviderFacts, is_loopback, passwords, proxy_address, split_url, upstream_address
+from proxy.hosts import is_loopback
+from proxy.settings.addresses import ProviderFacts, passwords, proxy_address, split_url, upstream_address
 from proxy.settings.policies import Breaker
 from proxy.settings.values import Duration, Flag, Headers, Many, Name, Number, Part, ShownKey, Wait, Whole, flag
 

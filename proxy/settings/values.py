@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from proxy.settings import units
+from proxy import units
 
 T = TypeVar("T")
 
@@ -35,13 +35,6 @@ def _number(value: object) -> object:
 def flag(value: object) -> object:
     """Variables give text, so its two words count as what they say."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-def _wait(value: object) -> float:
-    seconds = units.duration(value)
-    if not seconds:
-        raise ValueError("expected a duration of more than 0s")
-    return seconds
 
 
 def _segments(path: str) -> str:
@@ -97,7 +90,7 @@ Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float 
 Flag = Annotated[bool, BeforeValidator(flag, json_schema_input_type=bool | _OrVariable)]
 Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=_pattern(units.DURATION))]
 """Seconds."""
-Wait = Annotated[float, BeforeValidator(_wait, json_schema_input_type=_pattern(units.DURATION))]
+Wait = Annotated[float, BeforeValidator(units.wait, json_schema_input_type=_pattern(units.DURATION))]
 """Seconds, more than none."""
 Size = Annotated[int, BeforeValidator(units.size, json_schema_input_type=_pattern(units.SIZE))]
 """Bytes."""

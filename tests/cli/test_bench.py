@@ -32,7 +32,7 @@ def test_nothing_is_measured_in_no_time(seconds: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--seconds", seconds])
     assert ended.value.code == 2
-    assert "--seconds" in capsys.readouterr().err
+    assert f"--seconds: expected a number above 0, got '{seconds}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("load", [Load(stream=False, connections=3), Load(stream=True, connections=3)])

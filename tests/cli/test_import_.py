@@ -1,6 +1,8 @@
 """The command `sluice import litellm`, as a shell sees it."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from proxy.cli import import_
 from tests.importing.running import CONFIGS
 
+ROOT = Path(__file__).parents[2]
 SIMPLE, ODD = CONFIGS[0], CONFIGS[9]
 Captured = pytest.CaptureFixture[str]
 
@@ -44,6 +47,14 @@ def test_bad_input_is_exit_code_2(tmp_path: Path, content: bytes, capsys: Captur
     assert command("litellm", str(path)) == 2
     said = capsys.readouterr()
     assert said.out == "" and str(path) in said.err
+
+
+def test_yaml_is_utf_8_both_ways_whatever_the_terminal_has() -> None:
+    given = "\ufeffmodel_list: [{model_name: 家, litellm_params: {model: openai/m, api_base: http://x}}]"
+    command = [sys.executable, "-m", "proxy", "import", "litellm", "-"]
+    environ = {"PYTHONIOENCODING": "iso-8859-1"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, input=given.encode(), capture_output=True, timeout=30)
+    assert done.returncode == 0 and "- model: 家\n" in done.stdout.decode()
 
 
 def test_no_file_is_exit_code_2(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def test_an_upstreams_list_is_printed_with_limits_and_prices(config: Path, capsy
     assert re.fullmatch(r"  east/gpt-4o +context +\? +output +\?  input \$2.5/M  output \$10/M", lines[0])
 
 
+def test_a_list_of_models_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OpenAIDouble(models=["\x1b]0;title\x07\nforged"]) as east:
+        config = tmp_path / "config.yaml"
+        config.write_text(f"upstreams: {{east: {{provider: openai, base_url: {east.url}, api_key: {east.key}}}}}")
+        assert run(config) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.startswith(r"  east/\x1b]0;title\x07\nforged ") and line.isprintable()
+
+
 def test_one_that_is_off_is_no_failure_and_one_that_does_not_answer_is(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

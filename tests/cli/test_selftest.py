@@ -62,9 +62,17 @@ def test_bad_input(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(config, "--route", "nobody") == 2
     assert "No route takes the model" in capsys.readouterr().err
     assert run(config, "--only", "99") == 2
+    capsys.readouterr()
+    assert run(config, "--only", "4", "--json", tmp_path) == 2
+    assert capsys.readouterr() == ("", f"{tmp_path}: cannot be written: Is a directory\n"), "and nothing was run"
+    config.write_text(CONFIG.replace('com/v1"}', 'com/v1", models: [gpt-4o]}'))
+    assert run(config, "--route", "gpt-4") == 2
+    assert "has no model 'gpt-4'. Did you mean gpt-4o?" in capsys.readouterr().err
     with pytest.raises(ConfigError):  # exit code 2, by the command's own main
         run(tmp_path / "missing.yaml")
-    for wrong in ("0", "2", "fast"):
+    for option, wrong in (("clock-scale", "0"), ("clock-scale", "2"), ("clock-scale", "fast"), ("only", "few")):
         with pytest.raises(SystemExit) as ended:
-            run(config, "--clock-scale", wrong)
+            run(config, f"--{option}", wrong)
         assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert f"--{option}: expected" in said and f"got '{wrong}'" in said

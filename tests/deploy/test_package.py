@@ -139,10 +139,11 @@ def test_the_api_is_described(lean: httpx.Client, replay: Replay) -> None:
     assert "/v1/chat/completions" in described["paths"]
 
 
+@pytest.mark.parametrize("word", ["check", "serve"])
 @pytest.mark.parametrize("extra", REFUSED)
-def test_a_start_without_a_needed_extra_says_which(replay: Replay, extra: str, tmp_path: Path) -> None:
+def test_a_start_without_a_needed_extra_says_which(replay: Replay, extra: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(REFUSED[extra])
-    said = asked(replay, tmp_path, "python", "-m", "proxy", "serve")
+    said = asked(replay, tmp_path, "python", "-m", "proxy", word)
     assert said.returncode == 2
     assert f'pip install "sluice[{extra}]"' in said.stderr and "Traceback" not in said.stderr
 
@@ -157,6 +158,22 @@ def test_where_calls_can_do_without_an_extra_it_is_said_and_they_do(replay: Repl
         assert not standings["embedded"]["healthy"] and standings["embedded"]["reason"]
         refused = client.post("/v1/chat/completions", json={"model": "proxied/m", "messages": []})
         assert refused.status_code == 503 and "extra `h2`" in refused.json()["error"]["message"]
+
+
+def test_check_tells_of_extras_that_a_start_can_do_without(replay: Replay, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(WITHOUT_EXTRAS)
+    said = asked(replay, tmp_path, "python", "-m", "proxy", "check")
+    assert "off: the extra `local` is not installed" in said.stdout
+    assert (said.returncode, said.stderr.splitlines()) == (
+        0,
+        [
+            f"config.yaml: warning: {what} needs the extra `{extra}`, which is not installed"
+            for what, extra in (
+                ("store: postgresql://…", "postgres"),
+                ("upstreams.proxied", "h2"),
+            )
+        ],
+    )
 
 
 def test_every_extra_that_is_named_can_be_had(replay: Replay) -> None:

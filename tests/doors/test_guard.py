@@ -3,7 +3,7 @@
 import pytest
 from starlette.types import Scope
 
-from proxy.doors.guard import Guard, hostname, is_loopback
+from proxy.doors.guard import Guard, hostname
 from proxy.doors.sessions import Sessions
 from proxy.errors import SluiceError
 
@@ -109,12 +109,3 @@ def test_metrics_are_open_or_the_operators() -> None:
 )
 def test_hosts_without_their_ports(host: str, name: str) -> None:
     assert hostname(host) == name
-
-
-@pytest.mark.parametrize(
-    ("host", "near"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("LOCALHOST", True), ("0.0.0.0", False), ("::", False), ("", False),
-     ("2130706433", False), ("0x7f.1", False)],
-)  # fmt: skip
-def test_what_is_this_machine(host: str, near: bool) -> None:
-    assert is_loopback(host) is near

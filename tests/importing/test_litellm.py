@@ -52,6 +52,32 @@ def test_a_wildcard_for_everything_is_the_default_upstream(tmp_path: Path) -> No
     assert targets(made, "fast-3.1") == ["groq/llama-3.1"]
 
 
+ALL = """
+model_list:
+- {model_name: own, litellm_params: {model: groq/own}}
+- {model_name: last, litellm_params: {model: gemini/last}}
+- {model_name: "*", litellm_params: {model: "openrouter/*"}}
+litellm_settings: {SETTINGS}
+"""
+
+
+@pytest.mark.parametrize("settings", ['fallbacks: [{own: [own]}, {"*": [last]}]', "default_fallbacks: [last]"])
+def test_fallbacks_of_all_are_those_of_the_wildcard_too(tmp_path: Path, settings: str) -> None:
+    found = convert(ALL.replace("SETTINGS", settings))
+    made = planned(tmp_path, found.text)
+    assert targets(made, "anything") == ["openrouter/anything", "gemini/last"]
+    assert targets(made, "own") == (["groq/own"] if "own" in settings else ["groq/own", "gemini/last"])
+    assert targets(made, "last") == ["gemini/last"] and not found.findings.count("unsupported")
+
+
+def test_a_wildcard_for_everything_is_cached_and_retried_as_the_file_says(tmp_path: Path) -> None:
+    made = planned(tmp_path, convert(ALL.replace("SETTINGS", "cache: true")).text)
+    assert made.router.resolve("anything").route.policies.cache is not None
+    retried = ALL.replace('"openrouter/*"', '"openrouter/*", max_retries: 6')
+    made = planned(tmp_path, convert(retried.replace("SETTINGS", "")).text)
+    assert made.router.resolve("anything").route.policies.retry.attempts == 7
+
+
 def test_without_a_master_key_it_stays_on_this_machine_and_with_one_it_is_locked(tmp_path: Path) -> None:
     opened = planned(tmp_path, imported("01").text).settings
     assert (opened.server.host, opened.access.keys) == ("127.0.0.1", "open")
@@ -63,6 +89,37 @@ def test_without_a_master_key_it_stays_on_this_machine_and_with_one_it_is_locked
 def test_literal_dollars_stay_what_they_are(tmp_path: Path) -> None:
     made = planned(tmp_path, imported("12").text)
     assert targets(made, "100% ${not a variable} $$") == ["openai/house"]
+
+
+@pytest.mark.parametrize("name", ["1e3", "-1.5E-7", "1.", ".5", "017", "1_000", "12:30", "0x10", "~", "yes", "=", "<<"])
+def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name: str) -> None:
+    entry = {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": "os.environ/KEY"}}
+    assert targets(planned(tmp_path, convert(yaml.safe_dump({"model_list": [entry]})).text), name) == [f"openai/{name}"]
+
+
+def test_a_key_of_digits_is_a_key_and_what_is_none_is_told(tmp_path: Path) -> None:
+    text = """
+    model_list:
+    - {model_name: a, litellm_params: {model: openai/a, api_base: "http://127.0.0.1:1", api_key: 1701}}
+    - {model_name: b, litellm_params: {model: groq/b, api_key: true}}
+    litellm_settings: {cache: true, cache_params: {type: redis, host: r, password: 1702}}
+    """
+    found = convert(text)
+    made = planned(tmp_path, found.text).settings
+    assert made.upstreams["openai"].api_key == "value-of-OPENAI_API_KEY"
+    assert made.cache.store == "redis://:value-of-REDIS_PASSWORD@r:6379/0"
+    assert "170" not in found.text + "".join(map(str, found.findings))
+    assert "unsupported  model_list[1].litellm_params.api_key: is no key" in map(str, found.findings)
+
+
+def test_parts_of_parameters_are_removed_and_what_cannot_be_is_told(tmp_path: Path) -> None:
+    dropped = ["user", "metadata.user", "tools[0].strict", r"extra.a\.b", "tools[*].strict", "model", "a..b", 7]
+    entry = {"model_name": "a", "litellm_params": {"model": "groq/a", "additional_drop_params": dropped}}
+    found = convert(yaml.safe_dump({"model_list": [entry]}))
+    (route,) = planned(tmp_path, found.text).settings.routes
+    assert route.request.remove == ("user", "metadata.user", "tools.0.strict", r"extra.a\.b")
+    left = [finding.path[-3:] for finding in found.findings if finding.verdict == "unsupported"]
+    assert left == ["[4]", "[5]", "[6]", "[7]"]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_check_takes_config_yaml_where_it_stands(config: Path) -> None:
     [
         ("prefix: gpt-", "prefiks: gpt-", ":11:6", 'unknown key; did you mean "prefix"'),
         ("drain: 10s", "drain: soon", ":2:19", 'a duration such as 250ms, 5s, 10m or 1h, got "soon"'),
-        ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", "", "house"),
+        ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", ":13:5", "tests.0: house should lead to east/gpt-4,"),
     ],
 )
 def test_a_bad_file_is_told_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
@@ -148,8 +148,12 @@ def test_explain_of_a_name_that_leads_nowhere(config: Path) -> None:
 
 def test_explain_of_a_body_that_is_none(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
-    body.write_text("{")
-    assert run("explain", "house", "--config", config, "--body", body).returncode == 2
+    for text in ("{", "[]"):
+        body.write_text(text)
+        assert run("explain", "house", "--config", config, "--body", body).returncode == 2
+    for name, says in (("", "`model` must be a string"), ("caf\udce9", r"'caf\udce9': ")):
+        done = run("explain", name, "--config", config)
+        assert done.returncode == 2 and done.stderr.startswith(says)
 
 
 # models
@@ -312,7 +316,7 @@ def test_healthcheck_of_nothing() -> None:
 def test_healthcheck_of_no_port(port: str) -> None:
     done = run("healthcheck", "--port", port)
     assert done.returncode == 2
-    assert "argument --port" in done.stderr
+    assert f"argument --port: expected a port from 1 to 65535, got '{port}'" in done.stderr
 
 
 # what any command may meet
@@ -347,6 +351,30 @@ def test_a_closed_stdout_is_no_matter(config: Path, words: tuple[str, ...]) -> N
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command(*words)]
     done = subprocess.run(shell, cwd=config.parent, env=environment(), stderr=subprocess.PIPE, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")
+    shell[2] = 'exec "$@" 2>&-'
+    assert subprocess.run(shell, cwd=config.parent, env=environment(), capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("serve", "--port", port, "--workers", workers)]
+    process = subprocess.Popen(shell, cwd=config.parent, env=environment())
+    try:
+        wait_for(lambda: run("healthcheck", "--port", port).returncode == 0 or process.poll() is not None, 20)
+        with client(f"http://127.0.0.1:{port}") as http:
+            assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("words", [("check",), ("explain", "家")])
+def test_a_terminal_without_letters_for_a_name_ends_no_command(config: Path, words: tuple[str, ...]) -> None:
+    config.write_text(config.read_text().replace("house", "家"))
+    done = run(*words, cwd=config.parent, PYTHONIOENCODING="iso-8859-1")
+    assert (done.returncode, done.stderr) == (0, "") and r"\u5bb6" in done.stdout
 
 
 def test_ctrl_c_ends_a_command_without_a_traceback(config: Path, east: OpenAIDouble) -> None:

@@ -176,6 +176,31 @@ def test_a_reload_opens_nothing_that_listens_for_all() -> None:
             assert proxy.chat(HELLO).status_code == 401
 
 
+def test_a_file_that_no_start_would_take_is_not_taken_over_either(place: Place) -> None:
+    """Where it runs all callers are on this machine; where the file would have it listen they are not."""
+    answer = place.reload(place.config("west", "server: {host: 0.0.0.0}\naccess: {keys: open}\n"))
+    assert answer.status_code == 400 and "open is for a loopback host" in answer.json()["error"]["message"]
+    assert place.answering() == "east"
+
+
+def test_what_takes_a_restart_is_told_once_and_not_of_the_way_back(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    for at, server in enumerate(("{host: localhost, drain: 9s}", "{host: localhost, drain: 9s}", "{drain: 9s}", "{}")):
+        assert place.reload(place.config("west", f"server: {server}\nlog: {{level: info}}\n")).status_code == 200, at
+    told = [record.message for record in caplog.records if "restart" in record.message]
+    assert told == [f"server.{key} is another now: that takes a restart" for key in ("host", "drain")]
+    assert place.proxy.app.settings.server.host == "127.0.0.1", "by which the doors judge who may come in"
+
+
+def test_what_was_reloaded_by_hand_is_no_news_to_the_watch(place: Place) -> None:
+    """Else everything would be built once more, and asked of the upstreams, two seconds later."""
+    assert place.reload(place.config("west")).status_code == 200
+    assert not place.proxy.app._watcher.changed()
+    assert place.reload(place.config("west", "routs: []\n")).status_code == 400
+    assert not place.proxy.app._watcher.changed()
+
+
 def test_a_change_of_the_file_is_seen_by_itself(place: Place) -> None:
     place.proxy.path.write_text(place.config("west"))
     wait_for(lambda: place.proxy.metric("sluice_config_reloads_total", result="ok"), 5)

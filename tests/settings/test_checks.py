@@ -31,6 +31,11 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("tests: [{model: m, expect: [ollama/m, x/m]}]", '4:39: tests.0.expect.1: no upstream is called "x"'),
         ("cache: {similar: {embedder: x/m}}", '4:19: cache.similar.embedder: no upstream is called "x"'),
         ("cache: {similar: {embedder: ollama/m}}", None),
+        ("cache: {similar: {embedder: ollama}}", "4:19: cache.similar.embedder: expected local or UPSTREAM/MODEL"),
+        (
+            "cache: {similar: {embedder: fixed/e}}",
+            '4:19: cache.similar.embedder: "e" is not among upstreams.fixed.models',
+        ),
         ("routes: [{prefix: p, to: fixed/gpt-4o}]", None),
         ("routes: [{prefix: p, to: fixed}]", None),
         ("routes: [{prefix: p, to: 'fixed/{rest}'}]", None),
@@ -114,7 +119,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("access: {keys: required, client_keys: [k]}\nserver: {host: 0.0.0.0}", None),
         (
             "server: {host: 0.0.0.0}",
-            "1:1: access.keys: open is for a loopback host alone, and server.host is 0.0.0.0: set it to required",
+            "4:10: server.host: access.keys is open, which is for a loopback host alone, not for 0.0.0.0: set it to required",
         ),
     ],
 )
@@ -157,6 +162,22 @@ def test_client_keys_are_kept_as_they_are_and_empty_ones_ignored(tmp_path: Path)
 def test_upstreams_that_cannot_be(tmp_path: Path, text: str, found: str) -> None:
     (problem,) = problems(tmp_path, f"upstreams:\n  {text}\n")
     assert problem.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "column"),
+    [("limits", "{gpt-4: {output: 9}}", 56), ("prices", "{gpt-4: {input: 9}}", 56), ("prefill", "[gpt-4o, gpt-4]", 65)],
+)
+def test_what_is_said_of_a_model_must_be_of_one_that_the_fixed_catalogue_has(
+    tmp_path: Path, key: str, value: str, column: int
+) -> None:
+    """A mistyped limit would be no limit at all."""
+    text = f"upstreams:\n  fixed: {{provider: openai, models: [gpt-4o], {key}: {value}}}"
+    place = f"upstreams.fixed.{key}.{'1' if key == 'prefill' else 'gpt-4'}"
+    says = f'{place}: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?'
+    assert problems(tmp_path, text) == [f"2:{column}: {says}"]
+    assert problems(tmp_path, text.replace("models: [gpt-4o], ", "")) == [], "nobody knows yet what it has"
+    assert problems(tmp_path, text.replace("gpt-4:", "gpt-4o:latest:").replace("gpt-4]", "gpt-4o:latest]")) == []
 
 
 def test_no_upstream_at_all(tmp_path: Path) -> None:

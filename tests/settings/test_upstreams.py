@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.facts import loaded
+from tests.settings.facts import loaded, problems
 
 OPENAI = "{provider: openai}"
 
@@ -66,6 +66,17 @@ def test_a_model_of_our_own_without_its_packages_is_off_and_says_why(
 def test_the_usual_key_goes_to_the_usual_address_alone(tmp_path: Path, upstream: str, key: str) -> None:
     settings = loaded(tmp_path, f"upstreams:\n  u: {upstream}\n", {"OPENAI_API_KEY": "usual"})
     assert settings.upstreams["u"].api_key == key
+
+
+def test_a_usual_key_that_is_none_is_named_and_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    for environ, says in (
+        ({"OPENAI_API_KEY": "sk\n"}, "expected a key of printable ASCII characters without spaces around it"),
+        ({"OPENAI_API_KEY_FILE": "none"}, "the file that OPENAI_API_KEY_FILE names cannot be read: No such file"),
+    ):
+        (problem,) = problems(tmp_path, f"upstreams:\n  u: {OPENAI}\n", environ)
+        assert problem.startswith("2:3: upstreams.u.api_key: ") and says in problem and "OPENAI_API_KEY" in problem
+        own = "{provider: openai, base_url: 'http://h', api_key: own}"
+        assert loaded(tmp_path, f"upstreams:\n  u: {own}\n", environ).upstreams["u"].api_key == "own"
 
 
 def test_a_usual_key_may_be_in_a_file(tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ def duration(text: object) -> float:
     return float(number) / 1000 if unit == "ms" else float(number) * SECONDS[unit]
 
 
+def wait(text: object) -> float:
+    """The same, and more than none."""
+    if seconds := duration(text):
+        return seconds
+    raise ValueError("expected a duration of more than 0s")
+
+
 def size(text: object) -> int:
     """Bytes of `512B`, `64KB`, `20MB` or `1GB`, in powers of 1024, cut to whole ones. Raises ValueError."""
     number, unit = _split(text, SIZE, "expected a size such as 64KB, 20MB or 1GB")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.settings import units
+from proxy import units
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""What a configuration asks for in vain and may have all the same: names that lead nowhere, extras that are missing."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Final
+
+from proxy.planning import Plan
+from proxy.settings import Settings
+from proxy.settings.upstreams import UpstreamSettings
+
+_PACKAGES: Final = {"h2": ("h2", "socksio"), "postgres": ("psycopg",)}
+"""By extra: what it brings that is looked for here."""
+
+
+def nowhere(made: Plan) -> Iterator[str]:
+    """Models that a key names and nobody answers for; no errors, since an operator may still make such a persona."""
+    settings = made.settings
+    if settings.vapi.secret and (usual := settings.vapi.model) and not _leads(made, usual):
+        yield f"vapi.model {usual} leads nowhere: where Vapi names no model, its calls end with 404"
+    for at, route in enumerate(settings.routes):
+        if (cache := route.cache) and cache.similar and cache.verify and not _leads(made, cache.verify):
+            yield f"routes.{at}.cache.verify {cache.verify} leads nowhere: no similar answer is ever served"
+
+
+def missing(settings: Settings) -> Iterator[str]:
+    """Extras without which it starts and something does not work, but for `local`: that upstream is off."""
+    asked = [("store: postgresql://…", "postgres")] if settings.store.startswith("postgres") else []
+    asked += [(f"upstreams.{name}", "h2") for name, each in settings.upstreams.items() if _other_ways(each)]
+    for what, extra in asked:
+        if not all(find_spec(package) for package in _PACKAGES[extra]):
+            yield f"{what} needs the extra `{extra}`, which is not installed"
+
+
+def _leads(made: Plan, model: str) -> bool:
+    """Whether any target of the name may be asked for it, as far as is known."""
+    return any(
+        made.catalog.shelves[target.upstream].refusal(target.model) is None for target in made.router.leads(model)
+    )
+
+
+def _other_ways(upstream: UpstreamSettings) -> bool:
+    """Whether it is asked by what our own client does not speak."""
+    return upstream.http == "h2" or upstream.proxy.startswith("socks")
