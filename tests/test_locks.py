@@ -316,14 +316,8 @@ routes:
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble) -> Iterator[Running]:
+    east.strict = False
     with RunPodDouble() as pods:
         with sluice(CONFIG.format(east=east.url, pods=pods.url.removesuffix("/ep-double"))) as running:
             yield running

@@ -49,21 +49,8 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
-def west() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-west") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble, west: OpenAIDouble) -> Iterator[Running]:
+    east.strict = west.strict = False
     with sluice(CONFIG.format(east=east.url, west=west.url)) as running:
         yield running
 

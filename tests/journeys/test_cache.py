@@ -61,14 +61,8 @@ ASKED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble) -> Iterator[Running]:
+    east.strict = False
     with sluice(CONFIG.format(east=east.url)) as running:
         running.headers = {"authorization": "Bearer one"}
         yield running

@@ -24,18 +24,6 @@ personas:
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
-@pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        yield double
-
-
-@pytest.fixture
-def west() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-west") as double:
-        yield double
-
-
 def config(east: OpenAIDouble, west: OpenAIDouble, keys: str = "open", default: str = "east") -> str:
     return CONFIG.format(east=east.url, west=west.url, keys=keys, default=default)
 

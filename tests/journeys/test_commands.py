@@ -38,12 +38,6 @@ HELLO = {"model": "house", "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        yield double
-
-
-@pytest.fixture
 def config(east: OpenAIDouble, tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(east=east.url, drain="10s"))

@@ -35,14 +35,8 @@ AGAIN = "What's the boiling point of water"
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble) -> Iterator[Running]:
+    east.strict = False
     with sluice(CONFIG.format(east=east.url, threshold=0.95, embedder="local")) as running:
         running.headers = {"authorization": "Bearer one"}
         yield running

@@ -29,21 +29,8 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
-def west() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-west") as double:
-        double.strict = False
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble, west: OpenAIDouble) -> Iterator[Running]:
+    east.strict = west.strict = False
     with sluice(CONFIG.format(east=east.url, west=west.url)) as running:
         yield running
 

@@ -70,18 +70,6 @@ TURN: dict[str, Any] = {
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        yield double
-
-
-@pytest.fixture
-def west() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-west") as double:
-        yield double
-
-
-@pytest.fixture
 def tools() -> Iterator[ToolsDouble]:
     with ToolsDouble() as double:
         yield double

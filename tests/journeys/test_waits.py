@@ -30,18 +30,6 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        yield double
-
-
-@pytest.fixture
-def west() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-west") as double:
-        yield double
-
-
-@pytest.fixture
 def proxy(east: OpenAIDouble, west: OpenAIDouble) -> Iterator[Running]:
     with sluice(CONFIG.format(east=east.url, west=west.url)) as running:
         yield running

@@ -195,12 +195,6 @@ def test_a_text_that_cannot_be_kept_is_refused(store: PostgresStore, text: str) 
     assert (store.read("kind"), store.version()) == ({}, 0)
 
 
-@pytest.fixture
-def east() -> Iterator[OpenAIDouble]:
-    with OpenAIDouble(key="sk-east") as double:
-        yield double
-
-
 def test_two_machines_follow_each_other(server: Cluster, east: OpenAIDouble) -> None:
     config = CONFIG.format(url=east.url, store=server.url())
     with sluice(config) as one, sluice(config) as other, one.client() as client:
