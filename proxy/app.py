@@ -296,9 +296,12 @@ class Sluice:
         seen = -1  # so that the first look takes over what came between the start's reading and this
         while True:
             try:
-                version = await asyncio.to_thread(self.store.version)
+                version, changes = await asyncio.to_thread(self.store.version), self.control.changes
                 if not self._recalled or version != seen:
-                    self._recalled = self._recall(await asyncio.to_thread(self._kept))
+                    kept = await asyncio.to_thread(self._kept)
+                    if self.control.changes != changes:
+                        continue  # decided here meanwhile, and perhaps not yet in what was read
+                    self._recalled = self._recall(kept)
                     self.personas.join(self.plant.plan)
                 seen = version
             except StoreError as error:

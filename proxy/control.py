@@ -29,6 +29,7 @@ class Control:
 
     sluice: "Sluice"
     started: float
+    changes: int = 0  # decided here: what was read of the store before the last one is out of date
 
     def provider_settings(self) -> dict[str, Any]:
         """`{default_upstream, upstreams: [{name, provider, live, reason, models}]}`."""
@@ -172,3 +173,4 @@ class Control:
             await asyncio.to_thread(self.sluice.store.write, kind, name, text)
         except StoreError as error:
             raise SluiceError("proxy_internal", str(error)) from None
+        self.changes += 1
