@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.building import Plant, built
 from proxy.caches.opening import MissingExtra
 from proxy.control import Control
+from proxy.decisions import Decisions
 from proxy.doors.documents import Documents
 from proxy.doors.operations import Standing
 from proxy.doors.pages.serving import Pages
@@ -34,14 +35,13 @@ from proxy.stages.caching import Cache
 from proxy.stages.catalog import Shelf
 from proxy.stages.history import History
 from proxy.stages.metering import Metrics
-from proxy.store.contract import Store, StoreError
 from proxy.store.opening import opened
 from proxy.tracing import Tracing, tracing_of
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
-_FOLLOW = 0.4  # seconds between two looks at what other processes decided
+_CATALOGS = 0.4  # seconds between two looks at what the leading worker fetched
 _FEEL = 0.5  # seconds between two looks at how the process stands
 _OF_THE_START = (
     *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
@@ -73,7 +73,7 @@ class Sluice:
     documents: Documents = field(default_factory=Documents)
     problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
-    store: Store = field(init=False)
+    decisions: Decisions = field(init=False)
     control: Control = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
@@ -88,7 +88,6 @@ class Sluice:
     _siblings: Siblings | None = field(default=None, init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _watcher: Watcher = field(init=False)
-    _recalled: bool = field(default=False, init=False)  # whether what operators decided is in force
 
     def __post_init__(self) -> None:
         self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
@@ -97,9 +96,9 @@ class Sluice:
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
         self.upstreams.sent = self.metrics.sent
-        self.store = opened(self.settings.store)
+        self.decisions = Decisions(opened(self.settings.store), self.choices, self.personas)
+        self.decisions.recall()
         self.control = Control(self, time.time())
-        self._recalled = self._recall(self._kept())
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings, self.cache)
 
@@ -111,23 +110,6 @@ class Sluice:
     def default_upstream(self) -> str | None:
         """Where names go that no route takes."""
         return default_upstream(self.settings, self.choices)
-
-    def _kept(self) -> tuple[dict[str, str], dict[str, str]] | None:
-        """What operators decided before: settings and personas; None where the store cannot be read."""
-        try:
-            return self.store.read("settings"), self.store.read("personas")
-        except StoreError as error:
-            log.error("%s Operators' earlier choices are not in force.", error)
-            return None
-
-    def _recall(self, kept: tuple[dict[str, str], dict[str, str]] | None) -> bool:
-        """Takes that over; whether there was anything. Never in a thread: requests would meet half of it."""
-        if kept is None:
-            return False
-        settings, personas = kept
-        self.choices.default_upstream = settings.get("default_upstream")
-        self.personas.take(personas)
-        return True
 
     def _count_cache(self, route: str, result: str) -> None:
         self.metrics.cache.labels(route, result).inc()
@@ -256,7 +238,7 @@ class Sluice:
             await self._siblings.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-        await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(self.decisions.store.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _begin(self) -> None:
@@ -275,7 +257,8 @@ class Sluice:
             if self.embedded:
                 await ahead(place.folder, _LOADING)
             self._tasks = [start(self._take_catalogs(place.folder))]
-        self._tasks += [start(self._watch()), start(self._feel()), start(self._follow())]
+        follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
+        self._tasks += [start(self._watch()), start(self._feel()), start(follow)]
         if place is not None:
             self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments)
             await self._siblings.open()
@@ -289,24 +272,7 @@ class Sluice:
                 if shelf := self.plant.plan.catalog.shelves.get(name):
                     shelf.take(models)
                     self.plant.gateway.stages.meter.learnt()
-            await asyncio.sleep(_FOLLOW)
-
-    async def _follow(self) -> None:
-        """Takes over what operators decide at other workers, or other machines with the same store."""
-        seen = -1  # so that the first look takes over what came between the start's reading and this
-        while True:
-            try:
-                version, changes = await asyncio.to_thread(self.store.version), self.control.changes
-                if not self._recalled or version != seen:
-                    kept = await asyncio.to_thread(self._kept)
-                    if self.control.changes != changes:
-                        continue  # decided here meanwhile, and perhaps not yet in what was read
-                    self._recalled = self._recall(kept)
-                    self.personas.join(self.plant.plan)
-                seen = version
-            except StoreError as error:
-                log.debug("%s", error)
-            await asyncio.sleep(_FOLLOW)
+            await asyncio.sleep(_CATALOGS)
 
     async def _feel(self) -> None:
         """Looks from time to time how late the event loop is, and how much memory is taken."""

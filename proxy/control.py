@@ -1,6 +1,5 @@
 """What operators read and change while Sluice runs: the part behind the admin door."""
 
-import asyncio
 import logging
 import os
 import signal
@@ -29,7 +28,6 @@ class Control:
 
     sluice: "Sluice"
     started: float
-    changes: int = 0  # decided here: what was read of the store before the last one is out of date
 
     def provider_settings(self) -> dict[str, Any]:
         """`{default_upstream, upstreams: [{name, provider, live, reason, models}]}`."""
@@ -170,7 +168,6 @@ class Control:
 
     async def _write(self, kind: str, name: str, text: str | None) -> None:
         try:
-            await asyncio.to_thread(self.sluice.store.write, kind, name, text)
+            await self.sluice.decisions.keep(kind, name, text)
         except StoreError as error:
             raise SluiceError("proxy_internal", str(error)) from None
-        self.changes += 1

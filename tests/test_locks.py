@@ -42,6 +42,7 @@ FLOORS = (
     ["proxy.gateway"],
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
     ["proxy.personas", "proxy.doubting"],
+    ["proxy.decisions"],
     ["proxy.building", "proxy.control"],
     ["proxy.app"],
     ["proxy.selftest"],

@@ -45,7 +45,7 @@ def test_probes_ask_for_paths_that_sluice_serves_openly(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(re.sub("store: .*", "store: sqlite:///sluice.db", CONFIG.read_text()))
     app = Sluice(file, environ, loaded(file, environ))
-    app.store.close()  # it is never started, so nothing else would
+    app.decisions.store.close()  # it is never started, so nothing else would
     table = app.plant.front.table
     served = {endpoint.path: endpoint.access for endpoint in table.endpoints if "GET" in endpoint.methods}
     probes = {name: CONTAINER[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}

@@ -273,5 +273,5 @@ def test_a_start_with_a_stuck_store_goes_on(
         assert app.default_upstream() == "east"
         assert "it does not answer. Operators' earlier choices are not in force." in caplog.text
         assert PASSWORD not in caplog.text
-        wait_for(lambda: app.store.version() == 0)
-        app.store.close()
+        wait_for(lambda: app.decisions.store.version() == 0)
+        app.decisions.store.close()

@@ -1,25 +1,21 @@
 """A store in trouble under a running proxy: calls go on, what operators change is refused by a clear error, and later works."""
 
-import asyncio
 import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic
 
 import httpx
 import pytest
-from starlette.types import Message
 
-from proxy.app import Sluice
-from proxy.planning import loaded
 from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
 from tests.running import free_port, sluice, wait_for
@@ -174,62 +170,3 @@ def test_a_file_that_another_process_holds(config: Path) -> None:
             (answer,) = answers
             assert answer.status_code == 500 and "database is locked" in answer.json()["error"]["message"]
         assert proxy.switch("east").status_code == 200 and proxy.goes_to() == "east"
-
-
-@asynccontextmanager
-async def living(app: Sluice) -> AsyncIterator[None]:
-    """The app between its startup and its shutdown, without a server."""
-    said = asyncio.Queue[Message]()
-    told = asyncio.Queue[Message]()
-    running = asyncio.ensure_future(app({"type": "lifespan"}, said.get, told.put))
-    said.put_nowait({"type": "lifespan.startup"})
-    async with asyncio.timeout(10):
-        yield
-        said.put_nowait({"type": "lifespan.shutdown"})
-        await running
-
-
-def test_what_is_decided_while_a_process_starts_is_taken_over(config: Path) -> None:
-    app = Sluice(config, {}, loaded(config, {}))  # has read the store
-    with closing(SqliteStore(config.parent / "kept.db")) as store:
-        store.write("settings", "default_upstream", "west")
-
-    async def live() -> None:
-        async with living(app):
-            while app.default_upstream() != "west":
-                await asyncio.sleep(0.005)
-
-    asyncio.run(live())
-
-
-class Lagging(SqliteStore):
-    """A store whose settings, once read, come no sooner than they are let go."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.reads, self.let_go = 0, Event()
-
-    def read(self, kind: str) -> dict[str, str]:
-        found = super().read(kind)
-        if kind == "settings":
-            self.reads += 1
-            self.let_go.wait(10)
-        return found
-
-
-def test_what_is_decided_while_the_store_is_read_stays_decided(config: Path) -> None:
-    app = Sluice(config, {}, loaded(config, {}))
-    app.store.close()
-    app.store = store = Lagging(config.parent / "kept.db")
-
-    async def live() -> None:
-        async with living(app):
-            while not store.reads:
-                await asyncio.sleep(0.005)
-            await app.control.switch_default("west")
-            store.let_go.set()
-            while store.reads < 2:
-                assert app.default_upstream() == "west"
-                await asyncio.sleep(0)
-
-    asyncio.run(live())
