@@ -28,8 +28,8 @@ def alerts_table() -> str:
 def filled(document: str) -> str:
     """The document with what stands between `<!-- NAME -->` and `<!-- /NAME -->` made anew."""
     for name, table in (("metrics", metrics_table()), ("alerts", alerts_table())):
-        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        document, found = between.subn(lambda match, table=table: f"{match[1]}{table}{match[2]}", document)  # type: ignore[misc]
+        between = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        document, found = between.subn(table.replace("\\", r"\\"), document)
         if found != 1:
             raise ValueError(f"expected one place for {name} in the document, found {found}")
     return document

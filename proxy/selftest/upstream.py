@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from proxy.selftest.dialects import Dialect
@@ -77,7 +78,7 @@ class FaultUpstreams:
     async def __aenter__(self) -> "FaultUpstreams":
         loop = asyncio.get_running_loop()
         for name in self.dialects:
-            server = await loop.create_server(lambda name=name: Connection(self, name), "127.0.0.1", 0)  # type: ignore[misc]
+            server = await loop.create_server(partial(Connection, self, name), "127.0.0.1", 0)
             self._servers.append(server)
             self.ports[name] = server.sockets[0].getsockname()[1]
         return self
