@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
+from proxy.clocks import LATE, TICK
+
 
 class Deadline:
     """Calls `expired` once `at` (loop time, seconds) has passed. A timer that fires too early arms itself anew."""
 
-    __slots__ = ("at", "_loop", "_expired", "_timer", "_fires")
+    __slots__ = ("at", "_loop", "_expired", "_timer", "_fires", "_spared")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
         self.at = inf
@@ -16,6 +18,7 @@ class Deadline:
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
         self._fires = inf
+        self._spared = False  # the timer came too late to judge anybody
 
     def set(self, seconds: float) -> None:
         """Moves the deadline to `seconds` from now."""
@@ -41,13 +44,18 @@ class Deadline:
         self._timer = self._loop.call_at(at, self._fire)
 
     def _fire(self) -> None:
+        now, due = self._loop.time(), self._fires
         self._timer = None
         self._fires = inf
         if self.at == inf:
             return
+        # If it was we who stood still, what came meanwhile may lie unread: one turn of the loop for that, but no more.
+        self._spared = not self._spared and now - due > LATE
         # Event loops round timers to milliseconds, in either direction.
-        if self._loop.time() + 0.001 < self.at:
+        if now + 0.001 < self.at:
             self._arm(self.at)
+        elif self._spared:
+            self._arm(now + TICK)
         else:
             self.at = inf
             self._expired()

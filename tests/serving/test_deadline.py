@@ -1,8 +1,12 @@
 """A deadline that moves calls once, when it has passed; its timer seldom moves."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 import uvloop
 
@@ -82,5 +86,36 @@ def test_what_is_cleared_or_stopped_does_not_pass() -> None:
         deadline.stop()
         await asyncio.sleep(0.03)
         assert not passed
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_process_that_stood_still_reads_what_came_meanwhile_before_it_judges(sent: bool) -> None:
+    async def scenario(deadline: Deadline, passed: list[float], counting: Counting) -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        stopper, stops = socket.socketpair()
+        read: list[bytes] = []
+
+        def stand_still() -> None:
+            stops.recv(1)
+            if sent:
+                theirs.send(b"x")
+            time.sleep(0.3)
+
+        def ready() -> None:
+            read.append(ours.recv(1))
+            deadline.clear()
+
+        with ours, theirs, stopper, stops:
+            loop.add_reader(ours, ready)
+            loop.add_reader(stops, stand_still)  # the loop's timers come behind what reads, and before it reads again
+            deadline.set(0.1)
+            stopper.send(b"x")
+            await until(lambda: read or passed)
+            loop.remove_reader(ours)
+            loop.remove_reader(stops)
+        assert bool(read) is sent and bool(passed) is not sent
 
     run(scenario)
