@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from proxy.caches.contract import Entry, Holding
 
@@ -33,7 +33,7 @@ log = logging.getLogger("sluice")
 class RedisStore:
     """Each step is over within its budget and fails quietly; a Redis that failed once is tried again beside the calls.
 
-    Until it answers, the first time too, it costs nothing.
+    Until it answers, the first time too, it costs nothing. One that refuses a step (it is full) has what it keeps.
     """
 
     url: str = field(repr=False)
@@ -46,6 +46,7 @@ class RedisStore:
     _next: float = field(default=0.0, init=False)  # when it may be tried again
     _pause: float = field(default=_FIRST_PAUSE, init=False)
     _closed: bool = field(default=False, init=False)
+    _refuses: bool = field(default=False, init=False)  # it was told of, and nothing was kept since
 
     async def get(self, key: bytes) -> Entry | None:
         """The entry, if it is there and Redis says so in time."""
@@ -55,8 +56,11 @@ class RedisStore:
     async def put(self, key: bytes, entry: Entry, ttl: float) -> None:
         """Keeps an entry for `ttl` seconds, if it is not too large and Redis takes it in time."""
         packed = _packed(key, entry)
-        if len(packed) <= _LARGEST:
-            await self._within(self.budget, lambda redis: redis.set(_name(key), packed, px=max(1, int(ttl * 1000))))
+        px = max(1, int(ttl * 1000))
+        if len(packed) <= _LARGEST and await self._within(
+            self.budget, lambda redis: redis.set(_name(key), packed, px=px)
+        ):
+            self._refuses = False
 
     async def clear(self, route: bytes | None, model: bytes | None) -> int | None:
         """Forgets the entries whose keys have these parts. None: Redis did not answer."""
@@ -97,6 +101,11 @@ class RedisStore:
             return None
         try:
             return await _at_most(seconds, self._taken(step))
+        except ResponseError as refusal:  # full, read-only, not allowed: other steps may still do
+            if not self._refuses:
+                log.warning("the cache's Redis refuses a command (%s)", type(refusal).__name__)
+                self._refuses = True
+            return None
         except (TimeoutError, OSError, RedisError) as failure:
             if self._answers:  # else it is one of several that were under way
                 log.warning("the cache's Redis fails (%s); calls go on without it", type(failure).__name__)

@@ -19,6 +19,8 @@ from tests.running import wait_for
 
 pytest.importorskip("redis", reason="needs the extra `redis`")
 
+from redis.asyncio import Redis  # noqa: E402
+
 from proxy.caches.redis import RedisStore  # noqa: E402
 
 BINARY = shutil.which("redis-server")
@@ -184,6 +186,26 @@ def test_a_redis_that_died_under_way(server: Server) -> None:
         await store.aclose()
 
     asyncio.run(told())
+
+
+def test_a_full_redis_keeps_no_more_and_still_has_what_it_kept(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def told() -> None:
+        store = await ready(server.url)
+        admin = Redis.from_url(server.url)
+        await admin.config_set("maxmemory", "1")  # bytes, with Redis' usual policy, which removes nothing
+        for _ in range(3):
+            await store.put(A + B + b"l" * 16, ENTRY, 60)
+            assert await store.get(KEY) == ENTRY
+        await admin.config_set("maxmemory", "0")
+        await store.put(A + B + b"m" * 16, ENTRY, 60)
+        assert await store.get(A + B + b"m" * 16) == ENTRY
+        await admin.aclose()
+        await store.aclose()
+
+    asyncio.run(told())
+    assert len([record for record in caplog.records if "Redis refuses" in record.message]) == 1
 
 
 def test_a_dead_redis_costs_nothing_and_is_tried_ever_less(caplog: pytest.LogCaptureFixture) -> None:
