@@ -39,6 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Serves; 2 where the configuration is bad, 1 where the address cannot be had."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which would end a process that cannot reload yet
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
     said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
     over = {key: value for key, value in said.items() if value is not None}
     settings = loaded(arguments.config, os.environ, over)

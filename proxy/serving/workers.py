@@ -122,9 +122,11 @@ class Supervisor:
         if now - worker.started < worker.pause:
             return
         worker.started = now
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end a worker that cannot reload yet
         worker.process = subprocess.Popen(
             self.command, env={**os.environ, ENVIRONMENT: worker.place.text()}, pass_fds=worker.place.sockets
         )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _tell(self, number: int) -> None:
         for worker in self._workers:

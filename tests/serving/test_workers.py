@@ -142,6 +142,14 @@ def listens(pid: int) -> bool:
     return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def begun(pid: int) -> bool:
+    """Whether a worker is a program of its own by now, with signals of its own."""
+    try:
+        return b"SLUICE_WORKER" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
 def test_their_numbers_add_up_whoever_is_asked(served: Served) -> None:
     before = served.counted()
     assert {served.call() for _ in range(40)} == {"east"}
@@ -179,6 +187,15 @@ def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
     before = reloads()  # the file stays as it is, so that nobody reloads by watching it
     assert served.ask("POST", "/admin/reload")[0] == 200
     wait_for(lambda: reloads() == before + 3)  # the one that was asked, then all
+
+
+def test_a_reload_does_not_end_a_worker_that_starts(served: Served) -> None:
+    before = served.workers()
+    os.kill(max(before), signal.SIGKILL)
+    (new,) = wait_for(lambda: {pid for pid in served.workers() - before if begun(pid)})
+    os.kill(new, signal.SIGHUP)
+    wait_for(lambda: listens(new) or not Path(f"/proc/{new}").exists(), 20)
+    assert new in served.workers()
 
 
 def test_sigterm_ends_all_with_exit_code_0(served: Served) -> None:  # the last one: nothing runs behind it
