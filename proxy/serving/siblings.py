@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -95,7 +96,8 @@ class Siblings:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.save()
         writer.write(orjson.dumps(self.instruments.snapshot()))
-        await writer.drain()
+        with suppress(OSError):  # who asked may be tired of waiting
+            await writer.drain()
         writer.close()
 
 

@@ -1,0 +1,29 @@
+"""Numbers that workers tell each other."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.instruments import Instruments
+from proxy.serving.siblings import Siblings
+
+
+def test_who_asks_and_does_not_wait_for_the_answer_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        instruments = Instruments()
+        family = instruments.counter("sluice_tried_total", "", "model")
+        for number in range(20_000):  # more than a socket's buffers hold
+            family.labels(f"model-{number}").inc()
+        one = Siblings(tmp_path, "0-1", instruments)
+        await one.open()
+        _, writer = await asyncio.open_unix_connection(tmp_path / "0-1.sock")
+        writer.transport.abort()
+        other = Siblings(tmp_path, "1-2", Instruments())
+        assert [len(told["sluice_tried_total"]) for told in await other.gather()] == [20_000]
+        await one.close()
+
+    asyncio.run(run())
+    assert not caplog.records
