@@ -29,6 +29,7 @@ from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.serving.siblings import Siblings, ahead, share_catalog, shared_catalogs, went_ahead
+from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
@@ -262,6 +263,7 @@ class Sluice:
         if place is not None:
             self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments)
             await self._siblings.open()
+            self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))
 
     async def _take_catalogs(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ prometheus-client's own children cost 2 to 4 us an operation; eight of them were
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from prometheus_client import Metric
@@ -106,7 +106,18 @@ class Family(Generic[C]):
 
     def series(self) -> int:
         """How many lines a scrape gets of it."""
-        return len(self._children) * (len(self.bounds) + 3 if self.kind == "histogram" else 1)
+        return len(self._children) * self.lines
+
+    @property
+    def lines(self) -> int:
+        """How many lines a scrape gets of one of its series."""
+        return len(self.bounds) + 3 if self.kind == "histogram" else 1
+
+    def other(self, values: Labels) -> Labels:
+        """The series in which one is counted that is not told of by itself; an upstream stays where it costs little."""
+        narrow = self.kind != "histogram" and "route" not in self.label_names
+        gone = ("model",) if narrow else ("route", "upstream", "model")
+        return tuple("other" if name in gone else value for name, value in zip(self.label_names, values, strict=True))
 
     def exposed(self, series: Iterable[tuple[Labels, list[float]]]) -> Metric:
         """Prometheus' family of these series."""
@@ -131,11 +142,16 @@ class Family(Generic[C]):
 
 
 class Instruments(Collector):
-    """Families in the order they were made. `others`: snapshots of other processes, added when scraped."""
+    """Families in the order they were made. `others`: snapshots of other processes, added when scraped.
+
+    `told`: of a family's name, its series and the lines that each takes: those told of by themselves (None: all). One
+    process has few enough, several together may have more.
+    """
 
     def __init__(self) -> None:
         self._families: dict[str, Family[Any]] = {}
         self.others: list[Snapshot] = []
+        self.told: Callable[[str, Iterable[Labels], int], Container[Labels]] | None = None
 
     def counter(self, name: str, says: str, *labels: str) -> Family[Number]:
         """A family that only grows; `name` ends in `_total`."""
@@ -163,7 +179,12 @@ class Instruments(Collector):
         """Prometheus' families, other processes' numbers added to ours."""
         for name, family in self._families.items():
             snapshots = [family.snapshot(), *(other.get(name, []) for other in self.others)]
-            yield family.exposed(_joined(snapshots, family.joined))
+            series = _joined(snapshots, family.joined)
+            if self.told is not None:
+                told = self.told(name, [values for values, _ in series], family.lines)
+                named = [(at if at in told else family.other(at), numbers) for at, numbers in series]
+                series = _joined([named], family.joined)
+            yield family.exposed(series)
 
     def _made(self, family: Family[C]) -> Family[C]:
         self._families[family.name] = family
@@ -173,8 +194,6 @@ class Instruments(Collector):
 def _joined(
     snapshots: Sequence[Iterable[tuple[Labels, list[float]]]], how: Join
 ) -> Iterable[tuple[Labels, list[float]]]:
-    if len(snapshots) == 1:
-        return snapshots[0]
     joins: Mapping[Join, Callable[[tuple[float, float]], float]] = {"sum": sum, "min": min, "max": max}
     join = joins[how]
     total: dict[Labels, list[float]] = {}

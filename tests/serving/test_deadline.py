@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 import uvloop
 
 from proxy.serving.deadline import Deadline

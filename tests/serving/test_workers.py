@@ -236,6 +236,18 @@ def test_the_embedded_model_lives_as_long_as_any_of_them_is_answered_by_it() -> 
         assert served.process.wait(10) == 0
 
 
+def test_together_they_tell_no_more_series_than_one_may() -> None:
+    models = [f"model-{number}" for number in range(400)]
+    catalogue = "key: sk-east, models: [" + ", ".join(models) + "]}}"
+    config = CONFIG.replace("key: sk-east}}", catalogue)
+    with serving(config) as served, ThreadPoolExecutor(8) as pool:
+        calls = [HELLO | {"model": f"east/{model}"} for model in models]
+        assert {*pool.map(lambda call: served.ask("POST", "/v1/chat/completions", call)[0], calls)} == {404}
+        told = [served.ask("GET", "/metrics")[2] for _ in range(6)]
+        assert [len(re.findall("^sluice", text, re.M)) < 10_000 for text in told] == [True] * 6
+        assert served.counted() == len(models)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
 def test_workers_end_with_a_parent_that_was_killed() -> None:
     with serving() as served:
