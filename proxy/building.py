@@ -61,7 +61,7 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     made.catalog.changed = sluice.note_standing
     sluice.personas.join(made)
     meter = Meter(sluice.metrics, made.catalog.known, made.catalog.prices, _told(sluice, settings))
-    blank = blanking(settings.secrets())
+    made.catalog.blank = blank = blanking(settings.secrets())
     helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.show_standing)
     sent = sluice.metrics.dispatched
     dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)

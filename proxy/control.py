@@ -125,7 +125,7 @@ class Control:
             "provider": shelf.provider,
             "live": not shelf.target.off,
             "healthy": not trouble,
-            "reason": trouble or None,
+            "reason": (shelf.said if trouble == shelf.trouble else "") or trouble or None,
             "catalog": shelf.state,
             "models": len(shelf.models),
             "in_flight": self.sluice.plant.gateway.stages.meter.under_way(name),

@@ -74,6 +74,7 @@ class SluiceError(Exception):
     should_retry: bool | None = None  # sent as x-should-retry where known
     kind: str = ""  # OpenAI's `type`; "": by code
     lines: list[tuple[bytes, bytes]] = field(default_factory=list)  # the upstream's headers that may pass
+    own: str = ""  # what of the message is in our words; "": all of it
 
     def __post_init__(self) -> None:
         self.status = self.status or STATUS.get(self.code, 400)

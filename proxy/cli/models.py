@@ -69,7 +69,8 @@ async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
 
 
 def _show(name: str, shelf: Shelf) -> None:
-    trouble = shelf.trouble and f": {one_line(shelf.trouble)}"
+    said = shelf.said or shelf.trouble
+    trouble = said and f": {one_line(said)}"
     print(f"{name} ({shelf.provider}): {len(shelf.models)} models, {shelf.state}{trouble}")
     for model in shelf.models.values():
         prices = model.prices or {}

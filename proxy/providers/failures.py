@@ -120,9 +120,12 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
         status = 401
     code, says = _UPSTREAMS.get(status, ("upstream_error", unnamed))
     again = "next" if beyond else _again(status, headers or [])
+    own = says
     if code != "upstream_auth_failed":  # a text about credentials can echo them
-        says += f": {report.message}" if report.message else "."
-    return SluiceError(code, says, again=again, retry_after=wait, should_retry=None if again == "same" else False)
+        own += "."
+        says = f"{says}: {report.message}" if report.message else own
+    should_retry = None if again == "same" else False
+    return SluiceError(code, says, again=again, retry_after=wait, should_retry=should_retry, own=own)
 
 
 def _clients_own(status: int, report: Report) -> SluiceError | None:
@@ -138,9 +141,8 @@ def _clients_own(status: int, report: Report) -> SluiceError | None:
         code = _CLIENTS[status] if not report.code or report.code.startswith(_OTHERS_FAULT) else report.code
     else:
         return None
-    return SluiceError(
-        code, said or "The upstream refused the request.", status=status, param=report.param, kind=report.kind
-    )
+    own = "The upstream refused the request."
+    return SluiceError(code, said or own, status=status, param=report.param, kind=report.kind, own=own)
 
 
 def _too_long(status: int, report: Report) -> bool:

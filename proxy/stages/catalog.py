@@ -41,7 +41,8 @@ class Shelf:
     models: dict[str, Model] = field(default_factory=dict)
     state: State = "unknown"
     fetched_at: float | None = None  # Unix seconds of the last good fetch
-    trouble: str = ""  # why the upstream is taken for unhealthy; "": it is not
+    trouble: str = ""  # why the upstream is taken for unhealthy, in our words alone; "": it is not
+    said: str = ""  # the same with its own words, which may name addresses: for operators
 
     def __post_init__(self) -> None:
         if self.fixed is not None:
@@ -57,7 +58,7 @@ class Shelf:
         None says that the upstream is well, and nothing of its models: what was known stays, or what config.yaml
         names.
         """
-        self.trouble = ""
+        self.trouble = self.said = ""
         if models is None:
             self.models = self.models or dict(self.configured)
             return
@@ -115,6 +116,7 @@ class Catalog:
     aliases: Callable[[], Iterable[Route]] = tuple  # exact routes and personas, callable as models
     targets: Callable[[str], Iterable[Target]] = lambda name: ()  # where a name leads
     changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
+    blank: Callable[[str], str] = lambda text: text  # takes every configured secret out of a text
 
     def look_up(self, target: Target) -> Model | None:
         """What is known of a target's model."""
@@ -198,10 +200,10 @@ class Catalog:
         try:
             shelf.take(await self._fetched(shelf.target))
         except SluiceError as failure:
-            shelf.trouble = failure.message
+            shelf.trouble, shelf.said = failure.own or failure.message, self.blank(failure.message)
         except _ODD:
             log.warning("the list of models of %s cannot be read", shelf.target.upstream)
-            shelf.trouble = "Its list of models cannot be read."
+            shelf.trouble = shelf.said = "Its list of models cannot be read."
         self.changed(shelf)
         return not shelf.trouble
 

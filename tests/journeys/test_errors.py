@@ -505,6 +505,23 @@ def test_secrets_and_prompts_are_in_no_error_metric_or_log(place: Place, caplog:
     assert [secret for secret in (*SECRETS, PROMPT, "Ada") if secret in shown] == []
 
 
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_open_pages_say_in_our_words_why_an_upstream_is_not_well(status: int) -> None:
+    words = f"model list: dial tcp 10.1.2.3:8000: connect: connection refused, x-access-token: {HEADER_SECRET}"
+    with OpenAIDouble(key=UPSTREAM_KEY) as east:
+        east.script(*[Status(status, words)] * 50, on="/models")
+        config = f"""
+upstreams: {{east: {{provider: openai, base_url: "{east.url}", api_key: x, headers: {{x-token: {HEADER_SECRET}}}}}}}
+"""
+        with sluice(config) as proxy, proxy.client() as client:
+            wait_for(lambda: not client.get("/health").json()["upstreams"][0]["healthy"])
+            told = [client.get(path).text for path in ("/health", "/readyz", "/livez")]
+            asked = client.post("/chat", json={"message": "Hi."}).text
+            overview = client.get("/admin/overview").json()["upstreams"][0]["reason"]
+    assert all("The upstream " in text and "dial" not in text and HEADER_SECRET not in text for text in (*told, asked))
+    assert "dial tcp" in overview and HEADER_SECRET not in overview
+
+
 def test_an_upstreams_code_is_a_word_of_ours_or_of_openai(deaf: int) -> None:
     """It is passed on where it is a word, but holds no secret, and labels of metrics come from the closed list."""
     with OpenAIDouble(key=UPSTREAM_KEY) as east:
