@@ -161,9 +161,12 @@ class Dispatch:
         return None
 
     def blank(self, failure: SluiceError) -> None:
-        """Takes secrets out of what the upstream said: its text, and its code, which is dropped then."""
-        failure.message = self.helpers.blank(failure.message)
-        if self.helpers.blank(failure.code) != failure.code:
+        """Takes secrets out of what the upstream said: its words, its headers, and its code, which is dropped then."""
+        blank = self.helpers.blank
+        failure.message, failure.kind = blank(failure.message), blank(failure.kind)
+        failure.param = failure.param and blank(failure.param)
+        failure.lines = [(name, blank(value.decode("latin-1")).encode("latin-1")) for name, value in failure.lines]
+        if blank(failure.code) != failure.code:
             failure.code = "client_invalid_request"
 
 

@@ -467,6 +467,8 @@ LEAKS: dict[str, Fault] = {
     "page": Status(502, body=f"<pre>authorization: Bearer {UPSTREAM_KEY}</pre>".encode()),
     "200": ErrorIn200(orjson.dumps({"error": {"message": f"bad {UPSTREAM_KEY} {HEADER_SECRET}", "code": 500}})),
     "mid-stream": ErrorEvent(5, message=f"lost {UPSTREAM_KEY} {HEADER_SECRET}"),
+    "type": Status(400, body=orjson.dumps({"error": {"message": "no", "type": UPSTREAM_KEY, "param": HEADER_SECRET}})),
+    "header": Status(429, headers=(("x-seen", f"Bearer {UPSTREAM_KEY}"),)),
     "redirect": Redirect(f"http://127.0.0.1:1/?key={UPSTREAM_KEY}"),
 }
 
