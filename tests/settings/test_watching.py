@@ -1,6 +1,7 @@
 """A changed configuration is noticed."""
 
 import asyncio
+import resource
 from contextlib import aclosing
 from pathlib import Path
 
@@ -19,6 +20,21 @@ def test_only_other_contents_are_a_change(tmp_path: Path) -> None:
     extra.write_text("")
     assert watcher.changed()
     extra.unlink()
+    assert watcher.changed()
+
+
+def test_a_process_that_can_open_no_more_files_sees_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("a: 1")
+    watcher = Watcher(file)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
+    try:
+        full = watcher.changed()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    assert not full and not watcher.changed()
+    file.write_text("a: 2")
     assert watcher.changed()
 
 
