@@ -1,4 +1,4 @@
-"""Opens one TCP or TLS connection: name resolution, addresses tried side by side (RFC 8305), certificate checks."""
+"""Opens one TCP or TLS connection: addresses tried side by side (RFC 8305), certificate checks."""
 
 import asyncio
 import socket
@@ -6,15 +6,14 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Final
+from typing import Final
 
 import certifi
 
 from proxy.upstream.connection import Connection
+from proxy.upstream.looking import Address, Names
 
 HEAD_START: Final = 0.25  # seconds that an address has before the next is tried beside it
-
-Address = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
 
 
 def trust() -> ssl.SSLContext:
@@ -26,14 +25,11 @@ def trust() -> ssl.SSLContext:
     return context
 
 
-async def dial(host: str, port: int, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
-    """A connection to `host`. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
+async def dial(names: Names, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
+    """A connection to a host. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if not addresses:
-        raise OSError("the name has no address")
-    sock = await first_connected(families_in_turn(addresses))
-    name = host if tls is not None else None
+    sock = await first_connected(families_in_turn(await names.addresses()))
+    name = names.host if tls is not None else None
     _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
     return connection
 
