@@ -28,7 +28,7 @@ from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
-from proxy.serving.siblings import Siblings, ahead, share_catalog, shared_catalogs, went_ahead
+from proxy.serving.siblings import Siblings, Stand, ahead, share_stand, shared_stands, went_ahead
 from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher
@@ -42,7 +42,7 @@ from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
-_CATALOGS = 0.4  # seconds between two looks at what the leading worker fetched
+_CATALOGS = 0.4  # seconds between two looks at what the leading worker learnt of upstreams
 _FEEL = 0.5  # seconds between two looks at how the process stands
 _OF_THE_START = (
     *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
@@ -199,8 +199,8 @@ class Sluice:
         ]
 
     def trouble(self, name: str, shelf: Shelf) -> str:
-        """Why an upstream does not answer ("": it does); an embedded model knows that better than its catalogue."""
-        model = self.embedded.get(name)
+        """Why an upstream does not answer ("": it does); an embedded model of ours knows better than its catalogue."""
+        model = self.embedded.get(name) if self.place is None or self.place.leads else None
         trouble = shelf.trouble if model is None or model.state == "ready" else model.state
         return trouble or ("It refuses our key." if name in self.plant.gateway.stages.dispatch.refused else "")
 
@@ -212,8 +212,9 @@ class Sluice:
     def note_standing(self, shelf: Shelf) -> None:
         self.show_standing(shelf.target.upstream)
         self.plant.gateway.stages.meter.learnt()
-        if self.place is not None and shelf.state == "fetched":
-            share_catalog(self.place.folder, shelf.target.upstream, list(shelf.models.values()))
+        if self.place is not None:
+            models = list(shelf.models.values()) if shelf.fetched_at is not None else None
+            share_stand(self.place.folder, shelf.target.upstream, Stand(models, shelf.trouble, shelf.said))
 
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:
@@ -257,7 +258,7 @@ class Sluice:
         else:
             if self.embedded:
                 await ahead(place.folder, _LOADING)
-            self._tasks = [start(self._take_catalogs(place.folder))]
+            self._tasks = [start(self._take_stands(place.folder))]
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._feel()), start(follow)]
         if place is not None:
@@ -266,13 +267,16 @@ class Sluice:
             self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))
 
-    async def _take_catalogs(self, folder: Path) -> None:
-        """Takes over the catalogues that the leading worker fetches."""
+    async def _take_stands(self, folder: Path) -> None:
+        """Takes over what the leading worker learns of the upstreams."""
         seen: dict[str, float] = {}
         while True:
-            for name, models in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
+            for name, stand in (await asyncio.to_thread(shared_stands, folder, seen)).items():
                 if shelf := self.plant.plan.catalog.shelves.get(name):
-                    shelf.take(models)
+                    if stand.models is not None or not stand.trouble:
+                        shelf.take(stand.models)
+                    shelf.trouble, shelf.said = stand.trouble, stand.said
+                    self.show_standing(name)
                     self.plant.gateway.stages.meter.learnt()
             await asyncio.sleep(_CATALOGS)
 

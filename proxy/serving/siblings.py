@@ -127,22 +127,32 @@ async def ahead(folder: Path, seconds: float) -> None:
         await asyncio.sleep(_LOOK)
 
 
-def share_catalog(folder: Path, upstream: str, models: Sequence[Model]) -> None:
-    """Leaves a catalogue that was fetched for the others."""
-    _write(folder / f"catalog-{upstream}.json", [asdict(model) for model in models])
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How an upstream stands, as the worker that asks it knows."""
+
+    models: Sequence[Model] | None  # None: it has told of none
+    trouble: str = ""  # why it is not well
+    said: str = ""  # the same in its own words
 
 
-def shared_catalogs(folder: Path, seen: dict[str, float]) -> dict[str, list[Model]]:
-    """The catalogues that were left since `seen` (times by upstream, brought up to date here)."""
+def share_stand(folder: Path, upstream: str, stand: Stand) -> None:
+    """Leaves it for the others."""
+    _write(folder / f"catalog-{upstream}.json", asdict(stand))
+
+
+def shared_stands(folder: Path, seen: dict[str, float]) -> dict[str, Stand]:
+    """What was left since `seen` (times by upstream, brought up to date here)."""
     found = {}
     for saved in folder.glob("catalog-*.json"):
         upstream = saved.stem.removeprefix("catalog-")
         changed = saved.stat().st_mtime
         if changed != seen.get(upstream):
             seen[upstream] = changed
-            entries = _read(saved)
-            if isinstance(entries, list):
-                found[upstream] = [Model(**_model_fields(entry)) for entry in entries]
+            if stand := _read(saved):
+                models = stand["models"]
+                listed = None if models is None else [Model(**_model_fields(entry)) for entry in models]
+                found[upstream] = Stand(listed, stand["trouble"], stand["said"])
     return found
 
 

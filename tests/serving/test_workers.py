@@ -142,6 +142,12 @@ def listens(pid: int) -> bool:
     return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def health(made: Served) -> list[dict[str, Any]]:
+    """What the worker that happens to answer says of each upstream."""
+    upstreams: list[dict[str, Any]] = orjson.loads(made.ask("GET", "/health")[2])["upstreams"]
+    return upstreams
+
+
 def begun(pid: int) -> bool:
     """Whether a worker is a program of its own by now, with signals of its own."""
     try:
@@ -178,6 +184,18 @@ def test_a_switched_default_is_followed_by_all_within_a_second(served: Served) -
         assert status == 200, body
         time.sleep(1.0)
         assert {served.call() for _ in range(40)} == {name}
+
+
+def test_all_say_how_upstreams_stand() -> None:
+    config = CONFIG.replace(
+        "default_up", """  gone: {{provider: openai, base_url: "http://127.0.0.1:9/v1"}}\ndefault_up"""
+    )
+    with serving(config) as served:
+        expected = {"east": True, "west": True, "gone": False}
+        wait_for(lambda: all({each["name"]: each["healthy"] for each in health(served)} == expected for _ in range(10)))
+        assert {each["reason"] for _ in range(10) for each in health(served) if each["name"] == "gone"} == {
+            'No connection to the upstream "gone" could be made.'
+        }
 
 
 def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
@@ -225,6 +243,8 @@ def test_the_embedded_model_lives_as_long_as_any_of_them_is_answered_by_it() -> 
     )
     with serving(config) as served, ThreadPoolExecutor(8) as pool:
         served.call()
+        wait_for(lambda: {all(each["healthy"] for each in health(served)) for _ in range(40)} == {True}, 20)
+        wait_for(lambda: served.gauge("sluice_upstream_up") == 3)
         said = {"model": "local/smollm2-135m-instruct", "stream": True, "max_tokens": 100, "ignore_eos": True}
         said["messages"] = [{"role": "user", "content": "Tell a long story."}]
         running = [pool.submit(served.ask, "POST", "/v1/chat/completions", said) for _ in range(6)]
