@@ -240,7 +240,7 @@ def test_calls_go_on_while_the_server_is_frozen_or_gone(server: Cluster, east: O
                 while not change.done():
                     asked = time.monotonic()
                     assert running.chat(hello).headers["x-sluice-upstream"] == "west" or change.done()
-                    assert time.monotonic() - asked < 1
+                    assert time.monotonic() - asked < BOUND - 1  # it does not wait for the store
                 assert time.monotonic() - began < BOUND + 1
             error = change.result().json()["error"]
             assert (change.result().status_code, error["code"]) == (500, "proxy_internal")
