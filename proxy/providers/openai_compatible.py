@@ -49,7 +49,7 @@ class OpenAICompatible(Provider):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
-        if not _tells_trouble(body) and body[:1] == b"{" and body[-1:] == b"}":
+        if b'"error"' not in body and body[:1] == b"{" and body[-1:] == b"}":
             return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body
@@ -104,11 +104,6 @@ class OpenAICompatible(Provider):
             created=count(entry.get("created")),
             owner=entry["owned_by"] if isinstance(entry.get("owned_by"), str) else None,
         )
-
-
-def _tells_trouble(body: bytes) -> bool:
-    """Whether it may hold an error object, or a finish reason of reports.BROKEN_OFF."""
-    return b'"error"' in body or b'"abort"' in body or b'"insufficient_system_resource"' in body
 
 
 def parsed(body: bytes) -> Any:

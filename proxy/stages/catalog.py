@@ -73,7 +73,7 @@ class Shelf:
 
     def look_up(self, model: str) -> Model | None:
         """What is known of a model: by its name, or by its name without a `:free`-like ending."""
-        known = self.models.get(model) or self.models.get(self.listed(model))
+        known = self.models.get(model) or self.models.get(self.target.provider.listed_as(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
         if known is not None:

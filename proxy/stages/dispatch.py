@@ -51,8 +51,7 @@ class Dispatch:
         """The answer of the first target that gives one, to be closed by whoever asked."""
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
-        left = call.left
-        clock = self._clocks().clock(total if left is None else min(total, left))
+        clock = self._clocks().clock(total if call.timeout is None else min(total, call.left or 0.0))
         try:
             prepared = self.helpers.prepare(call, choice.route)
             call.trace.changes = prepared.changes  # those of the rules hold for errors too

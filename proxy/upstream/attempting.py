@@ -15,6 +15,7 @@ from proxy.headers import to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
+from proxy.providers.reports import BROKEN_OFF
 from proxy.sse import EventCutter
 from proxy.upstream.bodies import (
     MAX_WHOLE,
@@ -111,8 +112,8 @@ class Attempt:
         return self._wire(headers, body)
 
     def _look_at(self, body: bytes) -> None:
-        """Keeps what a whole answer says it took. Raises upstream_malformed for a chat's without any choice."""
-        if b'"usage"' not in body and not self.call.chat:
+        """Keeps what a whole answer says it took. Raises what broke it off, and upstream_malformed without choices."""
+        if b'"usage"' not in body and self.call.endpoint not in _CHAT_LIKE:
             return
         try:
             answer = lenient(body)
@@ -122,7 +123,11 @@ class Attempt:
             return
         if isinstance(usage := answer.get("usage"), dict):
             self.call.trace.usage = usage_of(usage)
-        if self.call.chat and "choices" in answer and not answer["choices"]:
+        if choices := answer.get("choices"):
+            for choice in choices if isinstance(choices, list) else ():
+                if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
+                    raise self.order.target.provider.failure_in(answer) or _holds_nothing()
+        elif self.call.chat and "choices" in answer:
             raise _holds_nothing()
 
     async def _assembled(self) -> Wire:

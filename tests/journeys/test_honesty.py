@@ -315,6 +315,22 @@ def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, ki
     assert code(ask(proxy, stream=False)) == "upstream_malformed"
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"), [("abort", "upstream_error"), ("insufficient_system_resource", "upstream_overloaded")]
+)
+def test_an_answer_that_its_upstream_broke_off_is_none(place: Place, reason: str, kind: str) -> None:
+    proxy, east, _ = place
+    said = '{"id":"c","choices":[{"index":0,"message":{"content":"abort"},"finish_reason":"%s"}]}'
+    east.script(Events((said % "stop").encode(), kind="application/json"))
+    assert ask(proxy, stream=False).text == said % "stop"
+    east.always = Events((said % reason).encode(), kind="application/json")
+    try:
+        assert ask(proxy, "both/m", stream=False).headers["x-sluice-upstream"] == "west"
+        assert code(ask(proxy, stream=False)) == kind
+    finally:
+        east.always = None
+
+
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", ""])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("streamed", [False, True])
