@@ -274,16 +274,22 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     made = get("completion_tokens_details") or get("output_tokens_details")
     cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
     reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
-    said = (
-        get("prompt_tokens", get("input_tokens")),
-        get("completion_tokens", get("output_tokens")),
-        get("total_tokens"),
-    )
-    counted = [n if type(n) is int and 0 <= n < _MOST_TOKENS else None for n in (*said, cached, reasoning)]
-    read, written, total, cached, reasoning = counted
-    if read is not None and written is not None and total is not None and total > read + written:
+    read = _count(get("prompt_tokens", get("input_tokens")))
+    written = _count(get("completion_tokens", get("output_tokens")))
+    total = get("total_tokens")
+    if type(total) is int and read is not None and written is not None and read + written < total < _MOST_TOKENS:
         written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
-    return Usage(read, written, cached, reasoning, _dollars(usage["cost"]) if "cost" in usage else None)
+    return Usage(
+        read,
+        written,
+        None if cached is None else _count(cached),
+        None if reasoning is None else _count(reasoning),
+        _dollars(usage["cost"]) if "cost" in usage else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def _dollars(value: Any) -> float | None:
