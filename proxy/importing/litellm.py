@@ -35,6 +35,9 @@ Dumper.add_implicit_resolver(  # a text that we would read as a number is put in
 )
 
 
+_MOST_ALIASED = 20_000  # values beyond one per sign of the text
+
+
 class BadInput(Exception):
     """What was given is no configuration of LiteLLM's. The text never repeats what stands in it."""
 
@@ -76,9 +79,21 @@ def _read(text: str) -> Mapping[str, Any]:
         raise BadInput("is not valid YAML") from None
     if not isinstance(given, dict):
         raise BadInput("is not a mapping")
+    _bound(given, len(text) + _MOST_ALIASED)
     if not isinstance(given.get("model_list"), list):
         raise BadInput("has no model_list, so it is no LiteLLM configuration that holds its models")
     return given
+
+
+def _bound(given: Any, most: int) -> None:
+    """Refuses what a few lines of aliases, or one that refers to itself, blow up to more values than text can hold."""
+    left, seen = [given], 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > most:
+            raise BadInput("has too many aliases")
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _document(models: Models, sections: Sections) -> dict[str, Any]:

@@ -40,7 +40,16 @@ def test_strict_fails_where_something_was_left_out(capsys: Captured) -> None:
     assert "upstreams:" in said.out and "unsupported" in said.err
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe", b"[]", b"{}"], ids=["yaml", "utf-8", "list", "models"])
+BOMB = b"a0: &a0 [1]\n" + b"".join(
+    b"a%d: &a%d [%b]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a: [", b"\xff\xfe", b"[]", b"{}", BOMB + b"model_list: []", b"a: &a [*a]\nmodel_list: []"],
+    ids=["yaml", "utf-8", "list", "models", "bomb", "itself"],
+)
 def test_bad_input_is_exit_code_2(tmp_path: Path, content: bytes, capsys: Captured) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
