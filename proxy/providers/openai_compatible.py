@@ -75,7 +75,8 @@ class OpenAICompatible(Provider):
         headers = [(b"accept", _JSON), *self.headers(target).items()]
         answer = yield Request(self.models_path(target), method="GET", headers=headers)
         listed = self.listed(answer)
-        return [self.model(entry) for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+        named = (entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str))
+        return [self.model(entry) for entry in named if entry["id"]]
 
     def models_path(self, target: Target) -> str:
         """Where its models are listed."""

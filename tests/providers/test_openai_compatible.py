@@ -124,7 +124,7 @@ def test_a_failure_carries_the_wait() -> None:
         ([{"id": "a"}, {"id": "b", "context_length": 8}], [Model("a"), Model("b", context=8)]),
         ({"data": [{"id": "models/gemini-x"}]}, [Model("gemini-x")]),
         ({"object": "list", "data": None}, []),
-        ({"data": [None, {"id": None}, {"id": "a", "created": "x", "context_length": None}]}, [Model("a")]),
+        ({"data": [None, {"id": None}, {"id": ""}, {"id": "a", "created": "x", "context_length": None}]}, [Model("a")]),
     ],
 )
 def test_a_catalogue_is_read(answer: object, models: list[Model]) -> None:
