@@ -15,6 +15,7 @@
 #include "bytes.h"
 #include "response.h"
 #include "samples.h"
+#include "waiting.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -211,7 +212,7 @@ static void run(void)
     struct epoll_event got[1024];
     for (int64_t now; (now = now_ns()) < end || (count.running && now < end + DRAIN);) {
         int wait = now >= end ? 20 : options.rate ? keep_pace(now) : keep_busy(now);
-        int n = epoll_wait(epoll, got, 1024, wait);
+        int n = wait_for(epoll, got, 1024, wait);
         for (int i = 0; i < n; i++) {
             struct conn *c = got[i].data.ptr;
             if (got[i].events & EPOLLOUT && c->busy)

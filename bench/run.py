@@ -54,6 +54,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes")
     parser.add_argument("--out", type=Path, help="where the JSON goes (a full run: bench/results/DATE.json)")
     parser.add_argument("--realtime", action="store_true", help="go before all other processes (root only)")
+    parser.add_argument("--awake", action="store_true", help="load and upstream look for work and never sleep")
     asked = parser.parse_args()
     if asked.quick:
         asked.rounds, asked.seconds = 1, 2.0
@@ -140,6 +141,7 @@ def record(asked: argparse.Namespace, outcomes: list[Outcome], skipped: dict[str
         "rounds": asked.rounds,
         "seconds": asked.seconds,
         "realtime": asked.realtime,
+        "awake": asked.awake,
         "skipped": skipped,
         "rows": {outcome.row.name: row_record(outcome) for outcome in outcomes},
     }
@@ -169,6 +171,8 @@ def main() -> int:
     try:
         rows = chosen([name for name in asked.rows.split(",") if name])
         prepare(asked.realtime)
+        if asked.awake:
+            os.environ["BENCH_AWAKE"] = "1"  # for load and upstream, see waiting.h
         folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
         try:
             rows, skipped = skip_unknown(rows, folder)

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "bytes.h"
 #include "dialects.h"
+#include "waiting.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -409,7 +410,7 @@ int main(int argc, char **argv)
     struct epoll_event want = {.events = EPOLLIN, .data.ptr = NULL}, got[512];
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &want);
     for (;;) {
-        int n = epoll_wait(epoll, got, 512, milliseconds_to_wait());
+        int n = wait_for(epoll, got, 512, milliseconds_to_wait());
         for (int i = 0; i < n; i++) {
             if (got[i].data.ptr)
                 serve(got[i].data.ptr, got[i].events);
