@@ -1,7 +1,9 @@
 """The scripts that set up a new machine, on machines that are made up."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ ROOT = Path(__file__).parents[2]
         ({"python3": "60", "python3.12": "55"}, "python3"),  # not worth a surprise
         ({"python3": "60", "python3.12": ""}, "python3"),  # one that cannot make virtual environments, or is too new
         ({"python3": "", "python3.12": "55"}, "python3.12"),
+        ({"python3": "Welcome", "python3.12": "55"}, "python3.12"),
+        ({"python3": "60", "python3.12": "Welcome 5"}, "python3"),
     ],
 )
 def test_the_quickest_python_is_taken(tmp_path: Path, pythons: dict[str, str], best: str) -> None:
@@ -28,3 +32,34 @@ def test_the_quickest_python_is_taken(tmp_path: Path, pythons: dict[str, str], b
     said = subprocess.run([ROOT / "scripts/quickest-python"], env=environ, capture_output=True, text=True, check=True)
     assert Path(said.stdout.strip()).name == best
     assert said.stdout.strip() in (best, str(tmp_path / best))
+
+
+def test_a_python_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    for name, does in {
+        "python3": "cat >/dev/null; echo 60",
+        "python3.12": "sleep 60",
+        "timeout": 'shift; exec /usr/bin/timeout 1 "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(
+        [ROOT / "scripts/quickest-python"], env=environ, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert said.stdout == "python3\n"
+
+
+def test_a_virtual_environment_that_another_python_left_half_made_is_made_anew(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/base.lock").touch()
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    for link in (venv / "bin").glob("python*"):
+        link.unlink()
+        link.symlink_to("/bin/false")
+    environ = {**os.environ, "PYTHON": sys.executable, "VENV": str(venv)}
+    subprocess.run(
+        [tmp_path / "scripts/install", "base"], env=environ, capture_output=True
+    )  # there is nothing to install
+    subprocess.run([venv / "bin/python", "-m", "pip", "--version"], check=True, capture_output=True)
