@@ -10,7 +10,9 @@ ANSWERS: Final = frozenset({"refusal", "annotations", "audio", "function_call"})
 ECHOED: Final = THOUGHTS | ANSWERS | {"name", "reasoning", "cache_control"}
 """Members of messages, most of them of answers that clients send back."""
 
-_OF_CALLS: Final = frozenset({"id", "type", "function"})
+CALLS: Final = frozenset({"id", "type", "function"})
+"""Members of OpenAI's calls."""
+
 _OF_FUNCTIONS: Final = frozenset({"name", "arguments"})
 _OF_RESULTS: Final = frozenset({"name"})  # stays with a tool's result
 _TELLING: Final = frozenset({"function_call", "audio"})  # where they hold something, no answer may be without them
@@ -21,7 +23,7 @@ class Fitting:
     """What one server refuses, each with a 4xx."""
 
     drop: frozenset[str] = frozenset()  # members, null as well
-    calls: bool = False  # members of calls that OpenAI's have not
+    calls: frozenset[str] | None = None  # the members of calls that it knows; None: it takes any
     developer: bool = True  # whether it knows this role beside system
     ids: re.Pattern[str] | None = None  # of tool calls; others are exchanged for nine letters and digits
 
@@ -54,8 +56,8 @@ class Fitting:
         if not isinstance(call, dict):
             return call
         found = call | {"id": self._id(call["id"], changes)} if "id" in call else call
-        if self.calls:
-            found = _only(found, _OF_CALLS, "tool_calls.", changes)
+        if self.calls is not None:
+            found = _only(found, self.calls, "tool_calls.", changes)
             if isinstance(function := found.get("function"), dict):
                 found = found | {"function": _only(function, _OF_FUNCTIONS, "tool_calls.function.", changes)}
         return found

@@ -11,7 +11,7 @@ from proxy.errors import SluiceError
 from proxy.jsonedit import compile_remove, compile_rename, put
 from proxy.jsonspans import Path
 from proxy.providers.contract import Order, Reader, Request
-from proxy.providers.fitting import ANSWERS, ECHOED, THOUGHTS, Fitting
+from proxy.providers.fitting import ANSWERS, CALLS, ECHOED, THOUGHTS, Fitting
 from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
@@ -57,7 +57,7 @@ ROWS: Final = (
         "/openai/v1",
         usage="made",
         usage_in="x_groq",  # first and last chunk: {"id", "usage"?, "error"?}
-        fit=Fitting(THOUGHTS, calls=True),
+        fit=Fitting(THOUGHTS, calls=CALLS),
     ),
     Row(
         "mistral",
@@ -66,7 +66,7 @@ ROWS: Final = (
         usage="unasked",
         rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         drop=("user", "logit_bias", "stream_options", "store"),  # each a 422
-        fit=Fitting(ECHOED, calls=True, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
+        fit=Fitting(ECHOED, calls=CALLS | {"index"}, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
         pieces=True,
     ),

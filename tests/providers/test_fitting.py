@@ -107,7 +107,7 @@ def test_what_other_vendors_answer_with_is_left_out_where_it_is_refused(name: st
 def test_messages_that_need_no_fitting_pass_byte_for_byte(name: str) -> None:
     body = (
         b'{"model":"m","messages":[ {"role":"assistant","prefix":true,"invented_tomorrow":1,"content":[],'
-        b'"audio":{"id":"a"},"tool_calls":[{"id":"D681PevKs"},{"id":7},8,{}]},9,{"role":"tool","tool_call_id":null}]}'
+        b'"audio":{"id":"a"},"tool_calls":[{"id":"D681PevKs","index":0},{"id":7},8,{}]},9,{"role":"tool","tool_call_id":null}]}'
     )
     at = provider(name, {})
     assert at.request(order(at, body)).body is body
