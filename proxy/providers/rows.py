@@ -47,7 +47,7 @@ ROWS: Final = (
         "GEMINI_API_KEY",
         "/v1beta/openai",
         drop=("store", "metadata", "seed", "frequency_penalty", "presence_penalty"),  # each a 400
-        fit=Fitting(THOUGHTS | ANSWERS),
+        fit=Fitting(THOUGHTS | ANSWERS | {"reasoning"}),
         number=True,
     ),
     Row(

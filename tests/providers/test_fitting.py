@@ -89,7 +89,7 @@ def test_each_server_is_spared_what_it_refuses(name: str, left: list[Any] | None
 @pytest.mark.parametrize(
     ("name", "refused"),
     [
-        ("gemini", ["refusal", "annotations", "audio", "reasoning_content", "thinking_blocks"]),
+        ("gemini", ["refusal", "annotations", "audio", "reasoning", "reasoning_content", "thinking_blocks"]),
         ("fireworks", ["reasoning", "thinking_blocks"]),
     ],
 )
