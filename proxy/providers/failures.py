@@ -131,14 +131,15 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
 def _clients_own(status: int, report: Report) -> SluiceError | None:
     """The error where the client's request was at fault: with the upstream's status, words and code."""
     said = report.message
+    theirs = "" if report.code.startswith(_OTHERS_FAULT) else report.code
     if _too_long(status, report):
         code, status = "context_length_exceeded", status if status < 500 else 400
     elif status == 403 and (report.code in _FILTERED_CODES or _FILTERED.search(said)):
-        code = report.code or "content_filter"
+        code = theirs or "content_filter"
     elif status == 404 and (report.param or report.code == "model_not_found" or _NO_MODEL.search(said)):
-        code = report.code if report.param not in (None, "model") and report.code else "model_not_found"
+        code = theirs if theirs and report.param not in (None, "model") else "model_not_found"
     elif status in _CLIENTS and not (report.code in _BAD_KEY_CODES or _BAD_KEY.search(said)):
-        code = _CLIENTS[status] if not report.code or report.code.startswith(_OTHERS_FAULT) else report.code
+        code = theirs or _CLIENTS[status]
     else:
         return None
     own = "The upstream refused the request."
