@@ -167,7 +167,7 @@ class Translation:
         self._effort = value
 
     def _think(self, conversation: Conversation) -> None:
-        """Thinking goes neither with a forced tool nor with a prefill; by a budget not after calls without thoughts."""
+        """Thinking goes not with a prefill; by a budget neither with a forced tool nor after calls without thoughts."""
         adaptive = self._adaptive()
         if self._effort == "none":
             if adaptive:
@@ -175,8 +175,8 @@ class Translation:
             return
         forced = self.body.get("tool_choice", {}).get("type") in ("any", "tool")
         budget = 0 if adaptive else self._budget()
-        impossible = not adaptive and (conversation.unsigned or budget < LEAST_BUDGET)
-        if impossible or forced or conversation.prefilled:
+        impossible = not adaptive and (forced or conversation.unsigned or budget < LEAST_BUDGET)
+        if impossible or conversation.prefilled:
             self.changes.append("drop reasoning_effort")
             return
         if adaptive:

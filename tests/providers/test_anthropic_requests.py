@@ -211,7 +211,8 @@ def test_models_that_think_adaptively_get_an_effort() -> None:
             {"effort": "xhigh"},
             10,
         )
-    assert sent(CLAUDE, fields | {"messages": CALLED}, limits=known)["thinking"] == {"type": "adaptive"}
+    for more in ({"messages": CALLED}, {"tools": [WEATHER], "tool_choice": "required"}):
+        assert sent(CLAUDE, fields | more, limits=known)["thinking"] == {"type": "adaptive"}
     assert sent(CLAUDE, {"reasoning_effort": "none"}, limits=known)["thinking"] == {"type": "disabled"}
     assert "budget_tokens" in sent(CLAUDE, fields, limits=known, at=target(CLAUDE, thinking="enabled"))["thinking"]
 
