@@ -49,15 +49,21 @@ def test_a_python_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     assert said.stdout == "python3\n"
 
 
-def test_a_virtual_environment_that_another_python_left_half_made_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("python", "pip"), [("/bin/false", False), ("/gone", True)])
+def test_a_virtual_environment_that_is_of_no_use_is_made_anew(tmp_path: Path, python: str, pip: bool) -> None:
+    """Another Python left it half-way, or was removed since."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/base.lock").touch()
+    (tmp_path / "pyproject.toml").touch()
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     for link in (venv / "bin").glob("python*"):
         link.unlink()
-        link.symlink_to("/bin/false")
+        link.symlink_to(python)
+    if pip:
+        (venv / "bin/pip").touch(0o755)
+        (venv / ".installed-base").touch()
     environ = {**os.environ, "PYTHON": sys.executable, "VENV": str(venv)}
     subprocess.run(
         [tmp_path / "scripts/install", "base"], env=environ, capture_output=True
