@@ -214,7 +214,8 @@ class Sluice:
         self.plant.gateway.stages.meter.learnt()
         if self.place is not None:
             models = list(shelf.models.values()) if shelf.fetched_at is not None else None
-            share_stand(self.place.folder, shelf.target.upstream, Stand(models, shelf.trouble, shelf.said))
+            stand = Stand(shelf.target.base, models, shelf.trouble, shelf.said)
+            share_stand(self.place.folder, shelf.target.upstream, stand)
 
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:
@@ -269,10 +270,13 @@ class Sluice:
 
     async def _take_stands(self, folder: Path) -> None:
         """Takes over what the leading worker learns of the upstreams."""
-        seen: dict[str, float] = {}
+        plan, seen = self.plant.plan, dict[str, float]()
         while True:
+            if plan is not self.plant.plan:  # a reload: what was left before may be news to the new one
+                plan, seen = self.plant.plan, {}
             for name, stand in (await asyncio.to_thread(shared_stands, folder, seen)).items():
-                if shelf := self.plant.plan.catalog.shelves.get(name):
+                shelf = plan.catalog.shelves.get(name)
+                if shelf and not shelf.target.off and shelf.target.base == stand.base:
                     if stand.models is not None or not stand.trouble:
                         shelf.take(stand.models)
                     shelf.trouble, shelf.said = stand.trouble, stand.said

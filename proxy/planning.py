@@ -122,4 +122,4 @@ def keep_models(before: Shelf | None, now: Shelf) -> None:
     if before is not None and before.target.base == now.target.base and before.state == "fetched":
         if now.fixed is None and before.fetched_at is not None and not now.target.off:
             now.take(before.models.values())
-            now.fetched_at, now.trouble = before.fetched_at, before.trouble
+            now.fetched_at, now.trouble, now.said = before.fetched_at, before.trouble, before.said

@@ -131,6 +131,7 @@ async def ahead(folder: Path, seconds: float) -> None:
 class Stand:
     """How an upstream stands, as the worker that asks it knows."""
 
+    base: str  # its address: another one has a stand of its own
     models: Sequence[Model] | None  # None: it has told of none
     trouble: str = ""  # why it is not well
     said: str = ""  # the same in its own words
@@ -152,7 +153,7 @@ def shared_stands(folder: Path, seen: dict[str, float]) -> dict[str, Stand]:
             if stand := _read(saved):
                 models = stand["models"]
                 listed = None if models is None else [Model(**_model_fields(entry)) for entry in models]
-                found[upstream] = Stand(listed, stand["trouble"], stand["said"])
+                found[upstream] = Stand(stand["base"], listed, stand["trouble"], stand["said"])
     return found
 
 

@@ -225,6 +225,31 @@ default_up"""
                 wait_for(lambda: learnt() == (128_000, ["gone"]))
 
 
+def test_one_that_reloads_later_knows_what_the_first_learnt_by_its_own_reload() -> None:
+    with serving() as made:
+
+        def reloads() -> int:
+            return sum("config.yaml is reloaded" in line for line in list(made.lines))
+
+        def learnt() -> list[bool]:
+            try:
+                models = orjson.loads(made.ask("GET", "/v1/models?upstream=added", seconds=1)[2])["data"]
+                return [bool(models), *(each["healthy"] for each in health(made))]
+            except TimeoutError:  # the one that stands still has taken the connection
+                return []
+
+        first, config = min(made.workers()), Path(f"/proc/{made.process.pid}/cwd").resolve() / "config.yaml"
+        added = f"""\
+  added: {{provider: openai, base_url: {made.east.url}, api_key: sk-east}}
+  gone: {{provider: openai, base_url: "http://127.0.0.1:9/v1"}}
+default_up"""
+        config.write_text(config.read_text().replace("default_up", added))
+        os.kill(first, signal.SIGHUP)
+        wait_for(lambda: reloads() == 2)  # the other one by its watch
+        with without_the_first(made):
+            wait_for(lambda: learnt() == [True, True, True, True, False], 3)
+
+
 def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
     def reloads() -> int:
         return sum("config.yaml is reloaded" in line for line in list(served.lines))
