@@ -16,6 +16,7 @@ A client's own fault that an upstream reports keeps the upstream's status, messa
 list can reach a client only that way; in metrics it counts as `client_invalid_request`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -82,6 +83,14 @@ class SluiceError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+    def blank(self, blank: Callable[[str], str]) -> None:
+        """Takes secrets out of what the upstream said: its words, its headers, and its code, which is dropped then."""
+        self.message, self.kind = blank(self.message), blank(self.kind)
+        self.param = self.param and blank(self.param)
+        self.lines = [(name, blank(value.decode("latin-1")).encode("latin-1")) for name, value in self.lines]
+        if blank(self.code) != self.code:
+            self.code = "client_invalid_request"
 
     def body(self) -> bytes:
         """OpenAI's envelope as JSON bytes."""

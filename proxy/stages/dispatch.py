@@ -159,15 +159,6 @@ class Dispatch:
             call.trace.waited += perf_counter() - asked
         return None
 
-    def blank(self, failure: SluiceError) -> None:
-        """Takes secrets out of what the upstream said: its words, its headers, and its code, which is dropped then."""
-        blank = self.helpers.blank
-        failure.message, failure.kind = blank(failure.message), blank(failure.kind)
-        failure.param = failure.param and blank(failure.param)
-        failure.lines = [(name, blank(value.decode("latin-1")).encode("latin-1")) for name, value in failure.lines]
-        if blank(failure.code) != failure.code:
-            failure.code = "client_invalid_request"
-
 
 class Visit:
     """An attempt with its places at its upstream: the breaker's leave, the gate's, the counters'. It ends once."""
@@ -214,7 +205,7 @@ class Visit:
             trace.attempts.append(f"{self.target.upstream}:cancelled")
             self.ends(None, False, attempt.status)
             raise error
-        self.dispatch.blank(failure)
+        failure.blank(self.dispatch.helpers.blank)
         trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
         trace.changes = self.run.prepared.changes + attempt.changes
         self.ends(failure, True, attempt.status)

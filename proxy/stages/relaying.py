@@ -36,7 +36,7 @@ class Relay(Flowing):
                 if told := self._told(await self._batches.__anext__()):
                     return told
         except SluiceError as failure:
-            failure.message = self._blank(failure.message)
+            failure.blank(self._blank)
             self._call.trace.failure = failure
             raise
         raise StopAsyncIteration

@@ -116,6 +116,17 @@ def test_what_comes_together_with_a_failure_is_not_lost(place: Place, model: str
     assert (code(answer), answer.text.count('"error"')) == ("upstream_error", 1)
 
 
+@pytest.mark.parametrize(
+    "error", [{"type": "sk-east", "code": "invalid_prompt"}, {"type": "invalid_request_error", "code": "sk-east"}]
+)
+@pytest.mark.parametrize("model", ["east/m", "kept/m"])
+def test_no_secret_is_in_any_word_of_an_error_in_a_running_stream(place: Place, model: str, error: Any) -> None:
+    proxy, east, _ = place
+    east.script(Events(HELLO, Wait(0.05), chunk(content=" world"), sse({"error": {"message": "x"} | error})))
+    answer = ask(proxy, model)
+    assert answer.status_code == 200 and '"error"' in answer.text and "sk-east" not in answer.text
+
+
 def test_a_failure_behind_the_finish_is_told_and_nothing_is_said_twice(place: Place) -> None:
     proxy, east, west = place
     failed, before = sse({"error": {"message": "x", "code": "server_error"}}), len(west.calls)
