@@ -45,16 +45,17 @@ class Deadline:
 
     def _fire(self) -> None:
         now, due = self._loop.time(), self._fires
+        spared, self._spared = self._spared, False
         self._timer = None
         self._fires = inf
         if self.at == inf:
             return
-        # If it was we who stood still, what came meanwhile may lie unread: one turn of the loop for that, but no more.
-        self._spared = not self._spared and now - due > LATE
         # Event loops round timers to milliseconds, in either direction.
         if now + 0.001 < self.at:
             self._arm(self.at)
-        elif self._spared:
+        elif now - due > LATE and not spared:
+            # It was we who stood still, and what came meanwhile may lie unread: one turn of the loop for that.
+            self._spared = True
             self._arm(now + TICK)
         else:
             self.at = inf
