@@ -9,6 +9,7 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 
 MAX_WHOLE: Final = 64 * 1024 * 1024  # bytes that a whole answer may have
+_MOST_BLANKS: Final = 64 * 1024  # bytes that a body may begin with before it is taken for one answer
 _EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
 
 
@@ -43,11 +44,11 @@ class Peeked:
 
 
 async def peeked(source: Pieces) -> Peeked:
-    """The body, and what it begins with; blanks say nothing yet. Raises httpx's errors."""
+    """The body, and what it begins with; blanks say nothing yet, unless they are many. Raises httpx's errors."""
     found = Peeked(b"", source.__aiter__(), source)
     async for piece in found.rest:
         found.begins += piece
-        if not found.begins.isspace():
+        if piece.strip() or len(found.begins) > _MOST_BLANKS:
             break
     return found
 

@@ -368,6 +368,13 @@ def test_an_answer_without_a_type_of_its_own_is_what_it_begins_as(
             assert answer.json()["choices"][0]["message"]["content"] == "Hello"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_of_blanks_is_given_up_and_not_kept(place: Place, stream: bool) -> None:
+    proxy, east, _ = place
+    east.script(Events(*[b" " * 2**20] * 65, Hold(), kind="text/plain"))
+    assert code(ask(proxy, stream=stream)) == "upstream_malformed"
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
 def test_a_client_that_sends_slowly_does_not_make_the_proxy_slow(place: Place, path: str) -> None:
     proxy, _, _ = place
