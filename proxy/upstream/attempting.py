@@ -189,8 +189,8 @@ class Attempt:
         return body, [*_without_type(headers), _JSON if body.holds_one_answer else _EVENTS]
 
     async def _streamed(self, hold: Hold) -> Wire:
-        name: ClockName = "first_token" if self.call.stream else "whole"
-        source, headers = await self._opened(name, self._waits().first_token)
+        waits = self._waits()
+        source, headers = await self._opened(waits.name, waits.first_token)
         try:
             return await self._begun(source, headers, hold)
         except BaseException:
@@ -246,8 +246,9 @@ class Attempt:
         return ResponsesWatch(provider.failure_in) if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:
-        first = self.timeouts.first_token if self.call.stream else self.timeouts.whole
-        return Waits(first, self.timeouts.idle)
+        if self.call.stream:
+            return Waits(self.timeouts.first_token, self.timeouts.idle)
+        return Waits(self.timeouts.whole, self.timeouts.idle, "whole")
 
     def _sent(self, request: Request) -> Awaitable[Response]:
         """Sends the request; what is awaited is the head of the answer."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx
 
 from proxy.call import Headers
-from proxy.clocks import Clock, timeout
+from proxy.clocks import Clock, ClockName, timeout
 from proxy.errors import SluiceError
 from proxy.providers.contract import Reader, Target
 from proxy.reply import Flowing, Outlet
@@ -54,6 +54,7 @@ class Waits:
 
     first_token: float
     idle: float
+    name: ClockName = "first_token"  # what running out of the first is called
 
 
 def _no_outlet(batch: bytes) -> bool:
@@ -69,6 +70,7 @@ class EventStream(Flowing):
         "_clock",
         "_ended",
         "_first_by",
+        "_first_name",
         "_flows",
         "_idle",
         "_left",
@@ -91,7 +93,7 @@ class EventStream(Flowing):
         self._clock = clock
         self._idle = waits.idle
         self._loop = asyncio.get_running_loop()
-        self._first_by = self._loop.time() + waits.first_token
+        self._first_by, self._first_name = self._loop.time() + waits.first_token, waits.name
         self._began = perf_counter()
         self._ended = False
         self._broke: SluiceError | None = None  # that is still to be raised
@@ -188,7 +190,7 @@ class EventStream(Flowing):
         elif isinstance(self._source, Talk) and not self._source.running:
             self._source.set_clock()
         else:
-            clock.set("first_token", self._first_by - self._loop.time())
+            clock.set(self._first_name, self._first_by - self._loop.time())
 
     def _stop(self) -> None:
         """All events have come: what follows them is for nobody."""

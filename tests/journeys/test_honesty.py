@@ -426,6 +426,16 @@ def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place, stream: dic
         proxy.chat(asked, "/v1/audio/speech")
 
 
+def test_audio_that_never_comes_ran_out_of_the_time_it_had() -> None:
+    with OpenAIDouble() as east:
+        timeouts = "defaults: {timeouts: {first_token: 100ms, whole: 300ms}}"
+        with sluice(f"upstreams: {{east: {{provider: openai, base_url: {east.url}}}}}\n{timeouts}") as proxy:
+            east.always = Events(Hold(), kind="audio/mpeg")
+            asked = {"model": "east/tts-1", "input": "Hi.", "voice": "alloy"}
+            assert code(proxy.chat(asked, "/v1/audio/speech")) == "upstream_timeout_whole"
+            assert code(proxy.chat(asked | {"stream": True}, "/v1/audio/speech")) == "upstream_timeout_first_token"
+
+
 @pytest.mark.parametrize(
     ("usage", "cost"),
     [({"prompt_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 100_000}}, 0.00001),
