@@ -200,7 +200,8 @@ class Attempt:
     async def _begun(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
         provider = self.order.target.provider
         source, headers = await self._typed(source, headers)
-        if carries_events(headers):
+        # Speech is cut nowhere, whatever it is called: what is no event would be held, and end with lines of ours.
+        if carries_events(headers) and (self.call.endpoint != "audio/speech" or says_event_stream(headers)):
             reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
             if not says_event_stream(headers):  # another dialect's, and translated now

@@ -421,6 +421,9 @@ def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place, stream: dic
     east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
     answer = proxy.chat(asked, "/v1/audio/speech")
     assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
+    east.script(Events(b"AA\n\n", b"BB", kind="text/plain"))
+    answer = proxy.chat(asked, "/v1/audio/speech")
+    assert (answer.headers["content-type"], answer.content) == ("text/plain", b"AA\n\nBB")
     east.script(Events(b"AAAA", Wait(0.05), Cut("reset"), kind="audio/mpeg"))
     with pytest.raises(httpx.RemoteProtocolError):
         proxy.chat(asked, "/v1/audio/speech")
