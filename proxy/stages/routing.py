@@ -99,7 +99,7 @@ class Router:
         route = routes[0]
         rest = model if route.exact else model[len(route.match) :]
         targets = tuple(_filled(target, model, rest) for target in route.to)
-        if not all(target.model for target in targets):
+        if not rest and not all(target.model for target in targets):
             raise SluiceError("model_not_found", f"{model!r} names an upstream but no model.", param="model")
         return Choice(route, targets)
 
