@@ -66,19 +66,25 @@ class Shelf:
         if self.fixed is None:
             self.models, self.state = fetched, "fetched"
         else:
-            listed = self.target.provider.listed_as
-            told = {name: fetched.get(name) or fetched.get(listed(name)) or Model(name) for name in self.fixed}
+            told = {name: fetched.get(name) or fetched.get(self.listed(name)) or Model(name) for name in self.fixed}
             self.models = {name: self._known(replace(model, id=name)) for name, model in told.items()}
         self.fetched_at = time.time()
 
     def look_up(self, model: str) -> Model | None:
         """What is known of a model: by its name, or by its name without a `:free`-like ending."""
-        known = self.models.get(model) or self.models.get(self.target.provider.listed_as(model))
+        known = self.models.get(model) or self.models.get(self.listed(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
         if known is not None:
             return known
-        return self.configured.get(model)
+        return self.told_of(model)
+
+    def told_of(self, model: str) -> Model | None:
+        """What config.yaml says of a model, by whichever of its names."""
+        if (told := self.configured.get(model)) is not None:
+            return told
+        id = self.listed(model)
+        return next((told for name, told in self.configured.items() if self.listed(name) == id), None)
 
     def listed(self, model: str) -> str:
         """The name that the upstream's own list has for this model."""
@@ -97,10 +103,7 @@ class Shelf:
         )
 
     def _known(self, model: Model) -> Model:
-        id = self.listed(model.id)
-        said = self.configured.get(model.id) or next(
-            (said for name, said in self.configured.items() if self.listed(name) == id), None
-        )
+        said = self.told_of(model.id)
         if said is None:
             return model
         prices = {**(model.prices or {}), **(said.prices or {})} or None
@@ -127,7 +130,7 @@ class Catalog:
         shelf = self.shelves.get(upstream)
         if shelf is None:
             return False
-        return model in shelf.models or model in shelf.configured or shelf.listed(model) in shelf.models
+        return model in shelf.models or shelf.listed(model) in shelf.models or shelf.told_of(model) is not None
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
         """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""

@@ -230,12 +230,16 @@ def test_a_model_is_known_by_every_name_it_goes_by(fixed: tuple[str, ...] | None
 @pytest.mark.parametrize("asked", ["llama3.2", "llama3.2:latest"])
 @pytest.mark.parametrize("named", ["llama3.2", "llama3.2:latest"])
 @pytest.mark.parametrize("fixed", [False, True])
-def test_what_config_yaml_says_of_a_model_holds_by_every_name_it_goes_by(asked: str, named: str, fixed: bool) -> None:
+@pytest.mark.parametrize("listed", [[Model("llama3.2:latest", context=8192, output=10)], None])
+def test_what_config_yaml_says_of_a_model_holds_by_every_name_it_goes_by(
+    asked: str, named: str, fixed: bool, listed: list[Model] | None
+) -> None:
     said = {named: Model(named, context=4096, prices={"input": 1.0})}
     kept = Shelf(Target("up", "", Ollama(), "http://x", ""), "ollama", said, (asked,) if fixed else None)
-    kept.take([Model("llama3.2:latest", context=8192, output=10)])
+    if listed is not None:  # else nothing was fetched yet
+        kept.take(listed)
     catalog = Catalog({"up": kept}, fetch=lambda *_: asyncio.sleep(0, Answer(200, [], b"")))
     known = kept.look_up(asked)
-    assert known is not None and (known.context, known.output) == (4096, 10)
+    assert known is not None and (known.context, known.output) == (4096, listed and 10)
     assert catalog.prices("up", asked) == {"input": 1.0}
     assert catalog.known("up", asked) and not catalog.known("up", "llama3.2:1b")
