@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import orjson
@@ -173,10 +174,12 @@ class Cache:
         question = wanted.asked.question(self.similar.longest)
         if question is None:
             return None
+        began = perf_counter()
         try:
             async with asyncio.timeout(wanted.call.left):
                 found = await self.similar.find(question, wanted.keeping)
         except TimeoutError:
+            wanted.call.trace.waited += perf_counter() - began  # what takes so long is an upstream that it asks
             raise timeout("total") from None
         wanted.call.trace.waited += found.waited
         return found

@@ -108,12 +108,14 @@ def test_what_a_model_thinks_about_is_not_our_overhead(proxy: Running, east: Ope
 
 def test_the_time_that_a_client_gives_a_call_holds_for_the_search_too(proxy: Running, east: OpenAIDouble) -> None:
     asked(proxy, FRANCE, "checked/gpt-4o")
+    before = proxy.metric("sluice_overhead_seconds_sum")
     east.script(Silent())
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": AGAIN}]
     body = {"model": "checked/gpt-4o", "messages": messages}
     answer = proxy.chat(body, authorization="Bearer one", x_sluice_timeout="300ms")
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout_total")
     assert answer.elapsed.total_seconds() < 3 and len(east.calls) == 2
+    assert proxy.metric("sluice_overhead_seconds_sum") - before < 0.2, "the judge's time, not ours"
 
 
 def test_a_judge_that_fails_means_no(proxy: Running, east: OpenAIDouble) -> None:
