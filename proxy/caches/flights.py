@@ -70,8 +70,10 @@ class Flight:
         except BaseException:
             if not self._over:  # it left, or its own time is over
                 call.trace.waited += perf_counter() - asked
-            self._told(call)
             self._leave(call)
+            if self.task.cancelling():  # nobody else waits: who was asked is known once that has ended
+                await asyncio.wait([self.task])
+            self._told(call)
             raise
 
     def _ready(self, call: Call) -> bool:

@@ -285,6 +285,21 @@ def test_who_leaves_while_sending_is_counted(place: Place, path: str) -> None:
     wait_for(lambda: proxy.metric("sluice_client_disconnects_total", phase="admission") == before + 1)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["east/m", "kept/m", "joined/m"])
+def test_who_was_asked_is_told_where_the_client_left(place: Place, model: str, stream: bool) -> None:
+    proxy, east, _ = place
+    east.script(Events(Hold()))
+    ended = proxy.metric("sluice_requests_total", code="client_cancelled")
+    asked = {"model": model, "messages": [{"role": "user", "content": "Hi."}], "stream": stream}
+    with proxy.client() as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/chat/completions", json=asked, timeout=0.1)
+        wait_for(lambda: proxy.metric("sluice_requests_total", code="client_cancelled") > ended)
+        call = client.get("/admin/calls", headers={"authorization": "Bearer admin-token"}).json()["data"][0]
+    assert (call["upstream"], call["attempts"]) == ("east", ["east:cancelled"])
+
+
 def test_who_leaves_with_the_last_event_has_had_it_all(place: Place) -> None:
     proxy, east, _ = place
     left = proxy.metric("sluice_client_disconnects_total")
