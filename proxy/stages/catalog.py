@@ -81,7 +81,8 @@ class Shelf:
 
     def told_of(self, model: str) -> Model | None:
         """What config.yaml says of a model, by whichever of its names."""
-        if (told := self.configured.get(model)) is not None:
+        told = self.configured.get(model)
+        if told is not None or not self.configured:
             return told
         id = self.listed(model)
         return next((told for name, told in self.configured.items() if self.listed(name) == id), None)
