@@ -104,7 +104,8 @@ class AdminDoor:
 
     async def logout(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ends the session."""
-        lines = [(b"location", b"/admin/login"), (b"set-cookie", self.sessions.closed())]
+        ended = [(b"set-cookie", line) for line in self.sessions.closed(scope["headers"])]
+        lines = [(b"location", b"/admin/login"), *ended]
         await respond(scope, send, 303, b"", lines)
 
     async def provider_settings(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,21 +32,31 @@ class Sessions:
         if not same_secret(shown, self.admin_token):
             raise SluiceError("invalid_api_key", "The admin token is wrong.")
         ends = str(int(time.time()) + _LASTS)
-        attributes = f"Path=/admin; Max-Age={_LASTS}; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
-        return f"{self._name}={ends}.{self._signature(ends)}; {attributes}".encode()
+        plain, for_https = self._names()
+        name, more = (for_https, "; Secure") if secure else (plain, "")
+        attributes = f"Path=/admin; Max-Age={_LASTS}; HttpOnly; SameSite=Strict{more}"
+        return f"{name}={ends}.{self._signature(ends)}; {attributes}".encode()
 
-    def closed(self) -> bytes:
-        """The set-cookie value that ends a session."""
-        return f"{self._name}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode()
+    def closed(self, headers: Headers) -> list[bytes]:
+        """The set-cookie values that end a request's sessions; who has none learns nothing, not even their name."""
+        return [f"{name}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode() for name in self._held(headers)]
 
     def valid(self, headers: Headers) -> bool:
         """Whether a request carries a session that has not ended."""
+        return bool(self._held(headers))
+
+    def _held(self, headers: Headers) -> list[str]:
+        """The names of the cookies that are such sessions."""
         cookies = value(headers, b"cookie")
         if cookies is None or not self.admin_token:
-            return False
+            return []
         # By hand: SimpleCookie gives up all cookies for one that another program on this host made without a name.
         pairs = (pair.strip().partition("=") for pair in cookies.decode("latin-1").split(";"))
-        ends, _, signature = next((value for name, _, value in pairs if name == self._name), "").partition(".")
+        names = self._names()
+        return [name for name, _, value in pairs if name in names and self._is_session(value)]
+
+    def _is_session(self, text: str) -> bool:
+        ends, _, signature = text.partition(".")
         if (
             not ends.isascii()
             or not ends.isdecimal()
@@ -55,10 +65,13 @@ class Sessions:
             return False
         return int(ends) > time.time()
 
-    @property
-    def _name(self) -> str:
-        """Of this token alone: ports share their host's cookies, and one gateway's login must not end another's."""
-        return f"{_NAME}_{self._signature('')[:8]}"
+    def _names(self) -> tuple[str, str]:
+        """Of this token alone: ports share their host's cookies, and one gateway's login must not end another's.
+
+        The second is for https: a browser lets no page that came by http make a cookie named as a Secure one is.
+        """
+        name = f"{_NAME}_{self._signature('')[:8]}"
+        return name, f"{name}_https"
 
     def _signature(self, ends: str) -> str:
         return hmac.new(self.admin_token.encode(), f"{_NAME}.{ends}".encode(), hashlib.sha256).hexdigest()

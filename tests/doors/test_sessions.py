@@ -73,7 +73,13 @@ def test_gateways_on_one_host_do_not_end_each_others_sessions() -> None:
     assert name != other  # a browser keeps one of each name, whatever the port
     both = f"{cookie()}; {cookie(another)}"
     assert valid(both) and valid(both, another)
-    assert SESSIONS.closed().startswith(f"{name}=;".encode())
+    assert [line.partition(b"=")[0] for line in SESSIONS.closed([(b"cookie", both.encode())])] == [name.encode()]
+
+
+def test_a_login_by_http_has_another_name_than_one_by_https_which_browsers_would_not_let_it_replace() -> None:
+    by_https = SESSIONS.opened(TOKEN, secure=True).decode().partition(";")[0]
+    assert by_https.partition("=")[0] != cookie().partition("=")[0]
+    assert valid(by_https) and valid(f"{NAME}=old.one; {by_https}")
 
 
 FORGED = [
@@ -111,8 +117,17 @@ def test_no_cookie_whatever_breaks_it(text: bytes) -> None:
 
 
 def test_a_closed_session_is_taken_from_the_browser() -> None:
-    assert SESSIONS.closed().startswith(f"{NAME}=; Path=/admin; Max-Age=0".encode())
+    both = f"{cookie()}; {SESSIONS.opened(TOKEN, secure=True).decode().partition(';')[0]}"
+    lines = SESSIONS.closed([(b"cookie", both.encode())])
+    assert [line.partition(b"; Max-Age=0")[0] for line in lines] == [
+        f"{name}=; Path=/admin".encode() for name in (NAME, f"{NAME}_https")
+    ]
     assert not SESSIONS.valid([])
+
+
+@pytest.mark.parametrize("text", ["", f"{NAME}=", signed("0"), signed("9999999999", "another")])
+def test_who_has_no_session_learns_nothing_of_the_token_by_logging_out(text: str) -> None:
+    assert SESSIONS.closed([(b"cookie", text.encode())]) == []
 
 
 @pytest.mark.parametrize("others", ["nameless; ", "a=b; ; =; ", 'x="', "\\x; "])
