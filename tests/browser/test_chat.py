@@ -297,8 +297,9 @@ FORMULAS = (
     "Euler: $e^{i\\pi} + 1 = 0$, \\(a_1 \\* b_1\\), \\[x_{1,2} = \\frac{-b \\pm \\sqrt{d}}{2a}\\] and $$\\int\\,dx$$.",
     "\\[\na\n- b \\\\\n= c\n\n+ d\n\\]",
     "$$\n\\begin{aligned}\n* x &< y \\\\\n\\end{aligned}\n$$",
+    "$$\na_1 \\\\\n* b$$",
 )
-PRICES = "It is **$5** or $10, _not_ $7."
+PRICES = "It is **$5** or $10, _not_ $7; it is in `$PRICE`."
 
 
 def test_formulas_are_shown_as_they_were_said(chat: Chat, site: Site) -> None:
@@ -307,6 +308,7 @@ def test_formulas_are_shown_as_they_were_said(chat: Chat, site: Site) -> None:
     for formula in FORMULAS:
         expect(answer).to_contain_text(formula, use_inner_text=True)
     expect(answer.locator("ul, em, strong")).to_have_text(["$5", "not"])
+    expect(answer.locator("code")).to_have_text("$PRICE")
 
 
 def test_a_failure_that_is_not_the_gateways_own_tells_its_status(chat: Chat, site: Site, visitor: Visitor) -> None:

@@ -15,8 +15,8 @@ const RULES = {
 const escape = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 // Formulas in TeX: to Markdown their signs mean other things. They are shown as they were said.
-const DISPLAYED = /^ {0,3}(?:\$\$|\\\[)[ \t]*\n[\s\S]*?(?:\n[ \t]*(?:\$\$|\\\])[ \t]*(?:\n|$)|$)/; // a block of lines; while it grows, up to the end
-const WITHIN = /^(?:\$\$[^$]+\$\$|\$(?![\s$])[^$\n]*(?<!\s)\$(?!\d)|\\\([^]{1,3000}?\\\)|\\\[[^]{1,3000}?\\\])/; // "$5 or $10" is none
+const DISPLAYED = /^ {0,3}(?:\$\$|\\\[)[ \t]*\n[\s\S]*?(?:(?:\$\$|\\\])[ \t]*(?:\n|$)|$)/; // a block of lines; while it grows, up to the end
+const WITHIN = /^(?:\$\$[^$]+\$\$|\$(?![\s$])[^$`\n]*(?<!\s)\$(?!\d)|\\\([^]{1,3000}?\\\)|\\\[[^]{1,3000}?\\\])/; // "$5 or $10" is none, nor "$5 by `$x`"
 
 /**
  * @param {"block" | "inline"} level
