@@ -29,7 +29,7 @@ export function standing(upstream, overview) {
  * @returns {import("/static/admin/api.js").View}
  */
 export function upstreams(refresh) {
-  const line = h("p", {});
+  const line = h("p", { tabindex: -1 });
   const back = h("button", { type: "button", class: "button", hidden: true, onclick: () => choose(null), "data-testid": "default-back" });
   const list = h("div", { class: "cards" });
   /** @type {Map<string, {node: HTMLElement, update: (upstream: Upstream, overview: Overview) => void}>} */
@@ -37,6 +37,7 @@ export function upstreams(refresh) {
 
   /** @param {string | null} name */
   async function choose(name) {
+    const pressed = /** @type {HTMLElement} */ (document.activeElement);
     try {
       await change("PUT", "/admin/provider-settings", { default_upstream: name });
       const { default_upstream: now } = await get("/admin/provider-settings");
@@ -45,6 +46,7 @@ export function upstreams(refresh) {
       toast(said(error));
     }
     await refresh();
+    if (pressed.hidden && [pressed, document.body].includes(/** @type {HTMLElement} */ (document.activeElement))) line.focus(); // the keyboard was there
   }
 
   /** @param {Overview} overview */
