@@ -79,9 +79,13 @@ class Personas:
         for name in [name for name in plan.router.exact_names() if name.startswith("persona/")]:
             if name.removeprefix("persona/") not in taken:
                 plan.router.drop(name)
+        lost = {}
         for made in self.made.values():
-            if made.upstream in plan.settings.upstreams and made.name not in taken:
+            if made.upstream not in plan.settings.upstreams:
+                lost[f"persona/{made.name}"] = made.upstream
+            elif made.name not in taken:
                 plan.router.put(plan.chart.persona(made.name, made))
+        plan.router.lost = lost
 
     def listed(self, plan: "Plan", upstream: str | None) -> list[dict[str, Any]]:
         """`[{name, upstream, model, system, set, source}]`, the config's first."""

@@ -63,13 +63,17 @@ def test_they_join_the_table_but_for_names_and_upstreams_that_are_not_theirs() -
     assert plan.router.resolve("persona/poet").targets[0].model == "kept"
     assert plan.router.resolve("persona/pirate").targets[0].model == "m"  # the config's
     assert "persona/lost" not in plan.router.exact_names()
+    with pytest.raises(SluiceError, match="its upstream gone is gone from config.yaml"):
+        plan.router.resolve("persona/lost")
     assert [(each["name"], each["source"]) for each in kept.listed(plan, "east")] == [
         ("pirate", "config"),
         ("poet", "store"),
     ]
-    del kept.made["poet"]
+    del kept.made["poet"], kept.made["lost"]
     kept.join(plan)
     assert plan.router.exact_names() == ["persona/pirate"]
+    with pytest.raises(SluiceError, match="There is no persona 'lost'"):
+        plan.router.resolve("persona/lost")
 
 
 PATHS = ["a..b", ".", "a.", ".a", "0", "a.0.b", "messages.0.content", "a\\.b", "\\", "a\\", "Model", "mo\\del", "MODEL", " model",

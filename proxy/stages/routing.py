@@ -22,6 +22,7 @@ class Router:
     routes: Sequence[Route]
     default: Callable[[], Route | None]  # asked each time: an operator may switch it
     names: Callable[[], Iterable[str]]  # models to suggest where nothing matches
+    lost: Mapping[str, str] = field(default_factory=dict)  # personas that were made for an upstream that is gone
     _exact: Mapping[str, Route] = field(init=False)
     _prefixes: Mapping[str, Route] = field(init=False)
     _lengths: tuple[int, ...] = field(init=False)
@@ -86,6 +87,9 @@ class Router:
 
     def _resolve(self, model: str) -> Choice:
         routes = self.matching(model)
+        if not routes and (upstream := self.lost.get(model)):
+            message = f"The persona {model[8:]} cannot be called: its upstream {upstream} is gone from config.yaml."
+            raise SluiceError("model_not_found", message, param="model")
         if not routes and model.startswith("persona/"):
             personas = [name[8:] for name in self.names() if name.startswith("persona/")]
             hint = nearest(model[8:], personas)
