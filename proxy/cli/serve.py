@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.app import Sluice
 from proxy.cli.configured import add_config
+from proxy.doors.front import cross_origin
 from proxy.instruments import Instruments
 from proxy.logs import configure, dropped_lines
 from proxy.orphans import end_with
@@ -77,6 +78,7 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
         on_listening=announced if place is None else lambda host, port: None,
         on_drain=lambda: log.info("draining: running calls may finish"),
         on_reload=reload,
+        on_error=lambda headers: cross_origin(headers, app.plant.front.cors),
     )
     sockets = inherited(place.sockets) if place is not None else None
     notice = NOTICE if place is None else 0.0  # one worker's end is none of the readiness that its siblings share

@@ -112,8 +112,8 @@ _SCHEMES: Final = {
         "type": "apiKey",
         "in": "cookie",
         "name": "sluice_admin",
-        "description": "What the login form gives. The name goes on with eight digits that the admin token makes, and with "
-        "`_https` where the browser sees https.",
+        "description": "What the login form gives. The name goes on with eight digits that the admin token makes, "
+        "and with `_https` where the browser sees https.",
     },
     "vapiSecret": {"type": "http", "scheme": "bearer", "description": "vapi.secret."},
     "vapiSecretHeader": {"type": "apiKey", "in": "header", "name": "x-vapi-secret"},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from starlette.types import ASGIApp
@@ -37,10 +38,12 @@ class SluiceProtocol(asyncio.Protocol):
         app_state: object,  # of uvicorn's lifespan, in which our app puts nothing
         _loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        more_lines: Callable[[Headers], Headers] = lambda headers: [],  # for our own answer to who sends these headers
     ) -> None:
         self.app = cast(ASGIApp, config.loaded_app)
         self.server_state = server_state
         self.limits = limits
+        self.more_lines = more_lines
         self.loop = _loop or asyncio.get_running_loop()
         self.connections: set[Any] = server_state.connections
         self.deadline = Deadline(self.loop, self._expired)
@@ -174,8 +177,8 @@ class SluiceProtocol(asyncio.Protocol):
     def answer(self, error: SluiceError, headers: Headers) -> None:
         """Writes the error as the whole answer to the request with these headers, and ends the connection."""
         if not self.transport.is_closing():
-            default = self.server_state.default_headers
-            self.transport.write(error_response(error, request_id(headers), default))
+            lines = [*self.server_state.default_headers, *self.more_lines(headers)]
+            self.transport.write(error_response(error, request_id(headers), lines))
             self._linger()
 
     def resume_reading(self) -> None:

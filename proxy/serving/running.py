@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from proxy.call import Headers
 from proxy.serving.limits import Limits
 from proxy.serving.listening import BACKLOG, CannotListen, listen
 from proxy.serving.protocol import SluiceProtocol
@@ -50,6 +51,7 @@ class Hooks:
     on_listening: Callable[[str, int], None] = lambda host, port: None  # the bound address
     on_drain: Callable[[], None] = _nothing  # the first SIGTERM or SIGINT, before anything is closed
     on_reload: Callable[[], None] = _nothing  # SIGHUP
+    on_error: Callable[[Headers], Headers] = lambda headers: []  # of a request; what its answer without the app carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ class Server(uvicorn.Server):
     """uvicorn's server, with our protocol and our way to end."""
 
     def __init__(self, app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> None:
-        protocol = cast(type[asyncio.Protocol], partial(SluiceProtocol, limits=serving.limits))
+        protocol = cast(
+            type[asyncio.Protocol], partial(SluiceProtocol, limits=serving.limits, more_lines=hooks.on_error)
+        )
         super().__init__(
             uvicorn.Config(
                 cast(Any, app),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -204,6 +205,20 @@ def test_a_served_call_is_answered_and_sigterm_ends_it_all_well(config: Path) ->
         assert (health.returncode, health.stdout) == (0, "ready\n")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_a_page_of_an_allowed_origin_can_read_why_a_request_got_no_further_than_the_connection(config: Path) -> None:
+    config.write_text(
+        config.read_text().replace("drain: 10s", "drain: 10s, max_body: 1KB, cors: [http://page.example]")
+    )
+    asks: list[dict[str, Any]] = [{"content": "x" * 2000}, {"json": HELLO, "headers": {"x-long": "x" * 70_000}}]
+    with serving(config) as (_, url), client(url) as http:
+        for origin, shown in (("http://page.example", "http://page.example"), ("http://other.example", None)):
+            for ask, status in zip(asks, (413, 431), strict=True):
+                ask["headers"] = {**ask.get("headers", {}), "origin": origin}
+                answer = http.post("/v1/chat/completions", **ask)
+                assert answer.status_code == status
+                assert answer.headers.get("access-control-allow-origin") == shown
 
 
 def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDouble) -> None:
