@@ -249,6 +249,8 @@ def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:
         expect(page.locator("#trouble")).to_be_hidden()
         if view == "personas":
             expect(page.locator("[data-persona^=long]")).to_be_visible()
+            name, tool = (page.locator(f"[data-persona^=long] {part}").first.bounding_box() for part in ("h2", ".tool"))
+            assert name and tool and tool["y"] < name["y"] + name["height"]  # beside it, not on a line of its own
         assert fits(page), view
 
 
