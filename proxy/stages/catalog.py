@@ -75,14 +75,13 @@ class Shelf:
         known = self.models.get(model) or self.models.get(self.listed(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
-        if known is not None:
+        if known is not None or not self.configured:
             return known
         return self.told_of(model)
 
     def told_of(self, model: str) -> Model | None:
         """What config.yaml says of a model, by whichever of its names."""
-        told = self.configured.get(model)
-        if told is not None or not self.configured:
+        if (told := self.configured.get(model)) is not None:
             return told
         id = self.listed(model)
         return next((told for name, told in self.configured.items() if self.listed(name) == id), None)
