@@ -101,9 +101,9 @@ def test_a_model_may_have_the_last_word(proxy: Running, east: OpenAIDouble, verd
 def test_what_a_model_thinks_about_is_not_our_overhead(proxy: Running, east: OpenAIDouble) -> None:
     asked(proxy, FRANCE, "checked/gpt-4o")  # which loads the embedder
     before = proxy.metric("sluice_overhead_seconds_sum")
-    east.script(FirstTokenAfter(0.5))
+    east.script(FirstTokenAfter(1.5))
     asked(proxy, AGAIN, "checked/gpt-4o")
-    assert proxy.metric("sluice_overhead_seconds_sum") - before < 0.5
+    assert proxy.metric("sluice_overhead_seconds_sum") - before < 1.5  # the embedder's part is ours
 
 
 def test_the_time_that_a_client_gives_a_call_holds_for_the_search_too(proxy: Running, east: OpenAIDouble) -> None:
