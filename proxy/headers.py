@@ -1,6 +1,7 @@
 """Which header lines may pass, and in which direction."""
 
 import ipaddress
+import random
 import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -138,6 +139,17 @@ def _names_an_internal_address(value: bytes) -> bool:
         if not address.is_global:
             return True
     return False
+
+
+def request_id(headers: Headers) -> str:
+    """The client's own x-request-id where it is sane, else a new one."""
+    shown = value(headers, b"x-request-id")
+    return shown.decode() if shown and SANE_ID.fullmatch(shown) else new_id()
+
+
+def new_id() -> str:
+    """An id for a request that brought none."""
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def value(headers: Headers, name: bytes) -> bytes | None:

@@ -1,10 +1,12 @@
 """Credentials, framing and addresses cross in neither direction; all else does, in its order."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.headers import to_client, to_upstream, value
+from proxy.headers import request_id, to_client, to_upstream, value
 
 NEVER = (
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
@@ -91,3 +93,17 @@ def test_names_that_clients_make_up_are_not_remembered_for_ever() -> None:
 def test_the_first_line_of_a_name() -> None:
     assert value([(b"a", b"1"), (b"b", b"2"), (b"b", b"3")], b"b") == b"2"
     assert value([], b"b") is None
+
+
+@given(st.binary(max_size=150))
+def test_a_request_id_is_the_clients_if_sane_or_a_new_one(shown: bytes) -> None:
+    made = request_id([(b"x-request-id", shown)])
+    assert re.fullmatch(r"[A-Za-z0-9._:@=+/-]{1,128}", made)
+    assert made == shown.decode("latin-1") or re.fullmatch(r"req_[0-9a-f]{24}", made)
+
+
+def test_request_ids_are_kept_if_they_are_plain() -> None:
+    assert request_id([(b"x-request-id", b"Aa_1.-")]) == "Aa_1.-"
+    for strange in (b"", b"a b", b"a\n", b"a" * 129, b"\xff"):
+        assert re.fullmatch(r"req_[0-9a-f]{24}", request_id([(b"x-request-id", strange)]))
+    assert request_id([]) != request_id([])

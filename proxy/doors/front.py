@@ -9,11 +9,10 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Headers
-from proxy.doors.reading import request_id
 from proxy.doors.replying import send_whole
 from proxy.doors.table import Access, Found, Table
 from proxy.errors import SluiceError
-from proxy.headers import value
+from proxy.headers import request_id, value
 
 _REMEMBERED: Final = 1024
 _OURS_ALONE: Final = frozenset({"admin", "metrics", "page"})  # access that no page of another origin has
@@ -136,7 +135,7 @@ async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: H
     """A whole answer with its request id, and without a body to a HEAD request."""
     lines = [*headers]
     if not any(name == b"x-request-id" for name, _ in headers):
-        lines.append((b"x-request-id", request_id(value(scope["headers"], b"x-request-id")).encode()))
+        lines.append((b"x-request-id", request_id(scope["headers"]).encode()))
     if sending := send_whole(scope, send, status, lines, body):
         await sending
 

@@ -1,6 +1,5 @@
 """Reads an HTTP request into a call, or says what is wrong with it."""
 
-import random
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, cast
@@ -10,7 +9,7 @@ from starlette.types import Receive, Scope
 
 from proxy.call import CacheMode, Call, Door, Headers
 from proxy.errors import SluiceError
-from proxy.headers import SANE_ID, Lines
+from proxy.headers import SANE_ID, Lines, new_id
 from proxy.jsonspans import model_span
 from proxy.reply import DIRECT, Direct
 from proxy.units import wait
@@ -59,16 +58,6 @@ async def body_of(scope: Scope, receive: Receive, limit: int, call: Call | None 
 def too_large(limit: int) -> SluiceError:
     """The error of a body over the limit."""
     return SluiceError("client_too_large", f"The request body is larger than {limit} bytes.")
-
-
-def request_id(value: bytes | None) -> str:
-    """The client's own id where it is sane, else a new one."""
-    return value.decode() if value and SANE_ID.fullmatch(value) else new_id()
-
-
-def new_id() -> str:
-    """An id for a request that brought none."""
-    return f"req_{random.getrandbits(96):024x}"
 
 
 def json_object(body: bytes, headers: Headers) -> dict[str, Any]:

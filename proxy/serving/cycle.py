@@ -10,8 +10,9 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.headers import request_id
 from proxy.reply import DIRECT, BrokenOff
-from proxy.serving.heads import request_id, response_head
+from proxy.serving.heads import response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 COMMENT_CHUNK: Final = b"4\r\n: \n\n\r\n"
@@ -144,7 +145,7 @@ class Cycle:
             self.connection.server_state.tasks.discard(task)
             del self.scope[DIRECT]  # which is this cycle, and that holds the scope
         if cause:
-            logger.error("request %s failed: %s", request_id(self.scope["headers"]).decode(), cause)
+            logger.error("request %s failed: %s", request_id(self.scope["headers"]), cause)
         if not self.complete and self.end != "left":
             self._break_off()
 

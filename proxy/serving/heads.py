@@ -2,11 +2,9 @@
 
 from http import HTTPStatus
 from typing import Final
-from uuid import uuid4
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.headers import SANE_ID
 
 PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 STATUS_LINES: Final = {
@@ -27,21 +25,15 @@ def response_head(status: int, headers: Headers) -> bytes:
     return STATUS_LINES[status] + lines
 
 
-def error_response(error: SluiceError, request_id: bytes, default: Headers) -> bytes:
+def error_response(error: SluiceError, request_id: str, default: Headers) -> bytes:
     """A whole response that ends the connection: OpenAI's error JSON. `default`: what every response carries."""
     body = error.body()
     headers = [
         *default,
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id),
+        (b"x-request-id", request_id.encode()),
         *error.headers(),
         (b"connection", b"close"),
     ]
     return b"%b\r\n%b" % (response_head(error.status, headers), body)
-
-
-def request_id(headers: Headers) -> bytes:
-    """The client's own x-request-id if it is sane, else a new one."""
-    shown = next((value for name, value in headers if name == b"x-request-id"), b"")
-    return shown if SANE_ID.fullmatch(shown) else b"req_%b" % uuid4().hex[:24].encode()

@@ -11,10 +11,11 @@ from uvicorn.server import ServerState
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.headers import request_id
 from proxy.serving.cycle import Cycle
 from proxy.serving.deadline import Deadline
 from proxy.serving.framing import invalid
-from proxy.serving.heads import error_response, request_id
+from proxy.serving.heads import error_response
 from proxy.serving.kernel import unsent
 from proxy.serving.leaving import Leaving
 from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, Limits

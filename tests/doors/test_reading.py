@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import re
 from typing import Any
 
 import orjson
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.call import Call
-from proxy.doors.reading import bearer, begun, body_of, fill, json_object, request_id, require_json
+from proxy.doors.reading import bearer, begun, body_of, fill, json_object, require_json
 from proxy.errors import SluiceError
 
 CHAT = {"model": "gpt-4o", "messages": []}
@@ -159,13 +158,6 @@ def test_an_unknown_way_of_the_cache(text: str) -> None:
 )  # fmt: skip
 def test_a_session(headers: dict[str, str], session: str) -> None:
     assert read(CHAT | {"prompt_cache_key": "k"}, **headers).session == session
-
-
-@given(st.binary(max_size=150))
-def test_a_request_id_is_the_clients_if_sane_or_a_new_one(shown: bytes) -> None:
-    made = request_id(shown)
-    assert re.fullmatch(r"[A-Za-z0-9._:@=+/-]{1,128}", made)
-    assert made == shown.decode("latin-1") or re.fullmatch(r"req_[0-9a-f]{24}", made)
 
 
 @given(st.binary(max_size=40))
