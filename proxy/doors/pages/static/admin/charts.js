@@ -58,7 +58,7 @@ export class Chart {
         width: Math.max(120, Math.floor(this.place.clientWidth)),
         height: 132,
         legend: { show: false },
-        padding: [8, 4, 0, 0],
+        padding: [8, 18, 0, 0], // at the right, half a time of day: the last may stand at the very end
         cursor: { sync: { key: "traffic" }, y: false, points: { size: 6 } },
         scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ _low, /** @type {number | null} */ high) => [0, Math.max(1, (high ?? 0) * 1.12)] } },
         axes: [
