@@ -16,7 +16,9 @@ class Timeouts(Part):
     connect: Wait = Field(default=5.0, description="Until the connection to the upstream stands, TLS included.")
     first_token: Wait = Field(default=60.0, description="Streams: until the first event with content.")
     idle: Wait = Field(default=60.0, description="Streams: silence after the first event.")
-    whole: Wait = Field(default=600.0, description="Answers asked for in one piece: until the answer is there.")
+    whole: Wait = Field(
+        default=600.0, description="Answers asked for in one piece: until they are there (speech: until it begins)."
+    )
     total: Wait = Field(default=3600.0, description="The call with all its attempts.")
 
 
@@ -26,7 +28,9 @@ class RouteTimeouts(Part):
     connect: Wait | None = Field(default=None, description="Until the connection to the upstream stands, TLS included.")
     first_token: Wait | None = Field(default=None, description="Streams: until the first event with content.")
     idle: Wait | None = Field(default=None, description="Streams: silence after the first event.")
-    whole: Wait | None = Field(default=None, description="Answers asked for in one piece: until the answer is there.")
+    whole: Wait | None = Field(
+        default=None, description="Answers asked for in one piece: until they are there (speech: until it begins)."
+    )
     total: Wait | None = Field(default=None, description="The call with all its attempts.")
 
     def over(self, defaults: Timeouts) -> Timeouts:
