@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.jsonspans import OBJECT, SPACE, Path, Place, escapes, find, is_plain, named, places, root
+from proxy.jsongrammar import SPACE
+from proxy.jsonspans import OBJECT, Path, Place, escapes, find, is_plain, named, places, root
 
 Piece = tuple[int, int, bytes]
 Edit = Callable[[bytes], bytes]

@@ -15,36 +15,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.errors import SluiceError
+from proxy.jsongrammar import COLON, GAP, SPACE, grammar, possessives_hold
 
 Span = tuple[int, int]
 
-# Up to the next quote is the fastest that a regex goes. A quote behind one lone backslash goes on; where there are
-# several, each is looked at.
-_STRING: Final = rb'(?>"[^"]*+(?:(?<=[^\\]\\)"[^"]*+)*+(?<!\\)"|"(?:[^"\\]++|\\.)*+")'
-SPACE: Final = rb"[ \t\n\r]*+"
-_GAP: Final = rb"[, \t\n\r]*+"
-_SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
-_DEPTH: Final = 10  # levels of nesting that one match can skip; what is deeper is walked bracket by bracket
-
-
-def _nest(depth: int) -> bytes:
-    """A regex of one array or object with at most `depth` levels."""
-    between = rb'[^"\[\]{}]*+'
-    container = rb"[\[{]" + between + rb"(?:" + _STRING + between + rb")*+[\]}]"
-    for _ in range(depth - 1):
-        container = rb"[\[{]" + between + rb"(?:(?:" + _STRING + rb"|" + container + rb")" + between + rb")*+[\]}]"
-    return container
-
-
-_CONTAINER: Final = _nest(_DEPTH)
-_VALUE: Final = rb"(?>" + _STRING + rb"|" + _SCALAR + rb"|" + _CONTAINER + rb")"
-_COLON: Final = SPACE + rb":" + SPACE
-_MEMBER: Final = re.compile(_GAP + rb"(" + _STRING + rb")" + _COLON + rb"(?:(" + _VALUE + rb")|([\[{]))")
-_ITEM: Final = re.compile(_GAP + rb"()(?:(" + _VALUE + rb")|([\[{]))")
-_TOKEN: Final = re.compile(_STRING + rb"|" + _CONTAINER + rb"|([\[{])|([\]}])")
+_GRAMMAR: Final = grammar(careful=not possessives_hold())
 _BLANK: Final = re.compile(SPACE)
 _ASCII_ESCAPE: Final = re.compile(rb"\\u00[2-7]")
-_MODEL_VALUE: Final = re.compile(_COLON + rb"(" + _STRING + rb")")
+_MODEL_VALUE: Final = re.compile(COLON + rb"(" + _GRAMMAR.string + rb")")
 OBJECT, _LIST = b"{["
 _OTHER_LETTERS: Final = frozenset(map("".join, product(*zip("model", "MODEL", strict=True)))) - {"model"}
 
@@ -87,18 +65,18 @@ class Path:
 
 def _straight(names: tuple[str, ...], keys: tuple[bytes, ...]) -> bytes:
     """The regex that walks from the text's start to the path's end."""
-    steps = [SPACE]
+    string, value, steps = _GRAMMAR.string, _GRAMMAR.value, [SPACE]
     for name, key in zip(names, keys, strict=True):
         if _is_index(name):
-            way, key = rb"\[(?:" + _GAP + _VALUE + rb"){" + name.encode() + rb"}+", b""
+            way, key = rb"\[(?:" + GAP + value + rb"){" + name.encode() + rb"}+", b""
         else:
             key = re.escape(key)
-            way = rb"\{(?:" + _GAP + rb"(?!" + key + rb")" + _STRING + _COLON + _VALUE + rb")*+"
-        colon = _COLON if key else b""
+            way = rb"\{" + _GRAMMAR.repeat(GAP + rb"(?!" + key + rb")" + string + COLON + value)
+        colon = COLON if key else b""
         if len(steps) < len(names):
-            steps.append(way + _GAP + key + colon)
+            steps.append(way + GAP + key + colon)
         else:
-            steps.append(way + rb"(" + _GAP + rb")(" + key + rb")" + colon + rb"(" + _VALUE + rb")(" + SPACE + rb",")
+            steps.append(way + rb"(" + GAP + rb")(" + key + rb")" + colon + rb"(" + value + rb")(" + SPACE + rb",")
     return b"".join(steps) + SPACE + rb")?+"
 
 
@@ -136,7 +114,7 @@ class Place(NamedTuple):
 
 def children(raw: bytes, at: int, most: int = -1) -> list[Child]:
     """The members or items of the container that opens at `at`; at most so many (-1: all)."""
-    match = (_MEMBER if raw[at] == OBJECT else _ITEM).match
+    match = (_GRAMMAR.member if raw[at] == OBJECT else _GRAMMAR.item).match
     found: list[Child] = []
     at += 1
     while len(found) != most and (child := match(raw, at)):
@@ -152,7 +130,7 @@ def children(raw: bytes, at: int, most: int = -1) -> list[Child]:
 def _end(raw: bytes, at: int) -> int:
     """Where the container that opens at `at` ends, however deep it is."""
     depth = 0
-    for token in _TOKEN.finditer(raw, at):
+    for token in _GRAMMAR.token.finditer(raw, at):
         depth += {None: 0, 1: 1, 2: -1}[token.lastindex]
         if not depth:
             return token.end()

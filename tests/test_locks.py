@@ -31,7 +31,10 @@ from tests.doubles.runpod import RunPodDouble
 from tests.running import Running, sluice
 
 ROOT = Path(__file__).parent.parent
-WORDS = "errors reply call sse headers hosts naming units jsonedit jsonspans secrecy clocks watch assembling orphans".split()
+WORDS = (
+    "errors reply call sse headers hosts naming units jsonedit jsonspans jsongrammar secrecy clocks watch"
+    " assembling orphans"
+).split()
 FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.exposing", "proxy.instruments"],
     ["proxy.settings", "proxy.store"],
