@@ -91,10 +91,8 @@ def first_model(catalog: Catalog, upstream: str | None) -> str | None:
     if shelf.target.off:
         raise SluiceError("upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.")
     if shelf.trouble:
-        message = (
-            f"`model` is missing, and the models of the default upstream {upstream} are not known: {shelf.trouble}"
-        )
-        raise SluiceError("client_invalid_request", message, param="model")
+        message = f"The call names no model, and those of the default upstream {upstream} are not known: "
+        raise SluiceError("upstream_error", message + shelf.trouble)
     return None
 
 

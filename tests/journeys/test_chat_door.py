@@ -92,12 +92,12 @@ def test_without_a_choice_no_model_answers_that_is_for_other_work(west: OpenAIDo
             assert say(proxy, {"message": "hello"}).headers["x-sluice-model"] == "gpt-4o"
 
 
-def test_without_a_choice_or_a_known_model_one_must_be_named(east: OpenAIDouble, west: OpenAIDouble) -> None:
+def test_without_a_choice_a_default_upstream_that_does_not_answer_is_at_fault(east: OpenAIDouble, west: OpenAIDouble) -> None:
     east.script(*[Status(500)] * 50, on="/models")
     with sluice(config(east, west)) as proxy:
         wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].trouble)
         answer = say(proxy, {"message": "hello"})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
     assert "the default upstream east are not known: The upstream" in answer.json()["error"]["message"]
 
 
