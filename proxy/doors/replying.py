@@ -71,7 +71,7 @@ class Responder:
         if self.started:
             await self._body(self._told(), more=True)
         else:
-            if not (value(reply.headers, b"content-type") or b"").startswith(b"text/event-stream"):
+            if not (value(reply.headers, b"content-type") or b"").lower().startswith(b"text/event-stream"):
                 self._events = False
                 self.close()
             await self._head(reply.status, [*reply.headers, *_NO_BUFFERING, *receipt(self._call)])

@@ -254,7 +254,7 @@ class Cycle:
             self._owed = int(length)
         elif self.scope["http_version"] == "1.1":
             self._chunked = True
-            self.event_stream = fields.get(b"content-type", b"").startswith(b"text/event-stream")
+            self.event_stream = fields.get(b"content-type", b"").lower().startswith(b"text/event-stream")
             if b"transfer-encoding" not in fields:
                 framing = b"transfer-encoding: chunked\r\n\r\n"
         else:

@@ -103,7 +103,11 @@ async def stream(*parts: bytes | float | SluiceError) -> AsyncIterator[bytes]:
 
 
 def replied(
-    *parts: bytes | float | SluiceError, ping: float = 9, before: float = 0.0, wire: Wire | None = None
+    *parts: bytes | float | SluiceError,
+    ping: float = 9,
+    before: float = 0.0,
+    wire: Wire | None = None,
+    headers: Headers = EVENTS,
 ) -> Wire:
     sent = wire or Wire()
 
@@ -111,7 +115,7 @@ def replied(
         responder = Responder({"sluice.extra": [(b"x-extra", b"1")]}, sent, call(), ping)
         try:
             await asyncio.sleep(before)
-            await awaited(responder.reply(Reply(200, EVENTS, stream=stream(*parts))))
+            await awaited(responder.reply(Reply(200, headers, stream=stream(*parts))))
         finally:
             responder.close()
         await asyncio.sleep(ping * 2 if ping < 1 else 0)  # nothing comes behind the end
@@ -129,8 +133,9 @@ def test_a_stream_is_passed_on_event_by_event() -> None:
     assert b"content-length" not in head
 
 
-def test_a_break_is_an_error_event_and_the_end() -> None:
-    sent = replied(b"data: 1\n\n", BROKEN)
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream;charset=UTF-8"])
+def test_a_break_is_an_error_event_and_the_end(kind: bytes) -> None:
+    sent = replied(b"data: 1\n\n", BROKEN, headers=[(b"content-type", kind)])
     sent.check()
     assert orjson.loads(payload(list(events(sent.body))[-1]) or b"")["error"]["code"] == "upstream_truncated"
     assert b"[DONE]" not in sent.body

@@ -33,7 +33,7 @@ class Waiting:
                 self.entered.set()
                 await receive()
             if self.phase in ("streaming", "plain stream"):
-                kind = b"text/event-stream; charset=utf-8" if self.phase == "streaming" else b"text/plain"
+                kind = b"Text/event-stream; charset=utf-8" if self.phase == "streaming" else b"text/plain"
                 await send(start((b"content-type", kind)))
                 await send(piece(b"data: 1\n\n"))
             self.entered.set()
