@@ -32,8 +32,11 @@ class Relay(Flowing):
             head, self._head = self._head, b""
             return self._told(head)
         try:
-            while self._batches is not None:
-                if told := self._told(await self._batches.__anext__()):
+            while (stream := self._stream) is not None and self._batches is not None:
+                batch = await self._batches.__anext__()
+                if stream.watch.failure is not None:  # in the upstream's own words
+                    batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+                if told := self._told(batch):
                     return told
         except SluiceError as failure:
             failure.blank(self._blank)

@@ -139,7 +139,7 @@ class EventStream(Flowing):
         seen = watch.see(batch) if batch else b""
         if not seen:
             self._clock.again(self._idle)
-        elif not self._outlet(seen):
+        elif watch.failure is not None or not self._outlet(seen):  # the reader sees to an event that is a failure
             self._left = seen
             return False
         else:

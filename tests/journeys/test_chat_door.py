@@ -92,7 +92,9 @@ def test_without_a_choice_no_model_answers_that_is_for_other_work(west: OpenAIDo
             assert say(proxy, {"message": "hello"}).headers["x-sluice-model"] == "gpt-4o"
 
 
-def test_without_a_choice_a_default_upstream_that_does_not_answer_is_at_fault(east: OpenAIDouble, west: OpenAIDouble) -> None:
+def test_without_a_choice_a_default_upstream_that_does_not_answer_is_at_fault(
+    east: OpenAIDouble, west: OpenAIDouble
+) -> None:
     east.script(*[Status(500)] * 50, on="/models")
     with sluice(config(east, west)) as proxy:
         wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].trouble)

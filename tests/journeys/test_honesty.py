@@ -187,6 +187,16 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
     )
 
 
+@pytest.mark.parametrize("waits", [0.0, 0.05])
+@pytest.mark.parametrize("failed", FAILED)
+def test_no_secret_is_in_a_responses_streams_own_words_of_failure(place: Place, failed: bytes, waits: float) -> None:
+    proxy, east, _ = place
+    east.script(Events(CREATED, Wait(0.05), SPOKEN[0], Wait(waits), failed.replace(b"Too many", b"No sk-east here")))
+    answer = proxy.chat({"model": "east/m", "input": "Hi.", "stream": True}, "/v1/responses")
+    assert answer.content.startswith(CREATED + SPOKEN[0])
+    assert b"No [secret] here" in answer.content and b"sk-east" not in answer.content
+
+
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
     proxy, east, _ = place
     odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.08))]
