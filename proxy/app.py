@@ -12,6 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from proxy.accounts import Accounts
 from proxy.building import Plant, built
 from proxy.caches.opening import MissingExtra
 from proxy.control import Control
@@ -24,10 +25,12 @@ from proxy.doors.vapi_signing import Replays
 from proxy.exposing import exposed
 from proxy.instruments import Instruments
 from proxy.keeping import cache_of, compares
+from proxy.keys import Keys
 from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
+from proxy.policies.windows import Shared
 from proxy.serving.siblings import Siblings, Stand, ahead, share_stand, shared_stands, went_ahead
 from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
@@ -74,8 +77,10 @@ class Sluice:
     documents: Documents = field(default_factory=Documents)
     problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
+    keys: Keys = field(default_factory=Keys)
     decisions: Decisions = field(init=False)
     control: Control = field(init=False)
+    accounts: Accounts = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
     tracing: Tracing | None = field(init=False)
@@ -97,9 +102,11 @@ class Sluice:
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
         self.upstreams.sent = self.metrics.sent
-        self.decisions = Decisions(opened(self.settings.store), self.choices, self.personas)
+        self.decisions = Decisions(opened(self.settings.store), self.choices, self.personas, self.keys)
+        if self.place is not None:
+            self.keys.windows = Shared(self.place.folder / "minutes")
         self.decisions.recall()
-        self.control = Control(self, time.time())
+        self.control, self.accounts = Control(self, time.time()), Accounts(self)
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings, self.cache)
 

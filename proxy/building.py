@@ -11,6 +11,7 @@ from proxy.doors.admin import AdminDoor
 from proxy.doors.chat import ChatDoor
 from proxy.doors.front import Front
 from proxy.doors.guard import Guard
+from proxy.doors.keys import KeysDoor
 from proxy.doors.openai import Manners, OpenAIDoor
 from proxy.doors.operations import Operations
 from proxy.doors.sessions import Sessions
@@ -65,7 +66,7 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.show_standing)
     sent = sluice.metrics.dispatched
     dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)
-    keyring = Keyring(settings.access.keys == "required", settings.access.client_keys)
+    keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
     gateway = Gateway(
         Stages(
             meter,
@@ -114,7 +115,7 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     for doubt in nowhere(made):
         log.warning("%s", doubt)
     vapi = _vapi(sluice, settings.vapi, gateway, manners)
-    doors = (openai, chat, vapi, operations, admin, sluice.pages, sluice.documents)
+    doors = (openai, chat, vapi, operations, admin, KeysDoor(sluice.accounts), sluice.pages, sluice.documents)
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])
     access, host, cors = settings.access, settings.server.host, frozenset(settings.server.cors)
     closed_metrics, open_keys = access.metrics == "admin", access.keys == "open"

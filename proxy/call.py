@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from proxy.errors import SluiceError
 from proxy.reply import Usage
@@ -63,6 +63,7 @@ class Trace:
     usage: Usage = NO_USAGE  # exchanged whole, never changed in place
     span: Any = None  # OpenTelemetry's, where it is on
     tries: list[Try] | None = None  # the attempts, where somebody wants to know their times
+    quota: Sequence[tuple[bytes, bytes]] = ()  # what its key may still do, as header lines
 
     def __init__(self) -> None:
         self.attempts: list[str] = []  # "openrouter:429"
@@ -75,6 +76,20 @@ class Trace:
     @told.setter
     def told(self, told: Told) -> None:
         self.upstream, self.model, self.changes, self.usage = told
+
+
+class Allowance(Protocol):
+    """What a client key that operators made may do."""
+
+    key: str  # its name
+
+    def enter(self, call: "Call") -> None:
+        """Lets a call in, and notes what its client is told. Raises policy_rate_limited."""
+        ...
+
+    def used(self, tokens: int) -> None:
+        """A call took so many tokens."""
+        ...
 
 
 @dataclass(slots=True)
@@ -93,6 +108,7 @@ class Call:
     credential: str | None = field(default=None, repr=False)  # the client key it showed
     content_type: bytes | None = None
     tenant: str | None = None  # set by admission: whose call it is
+    allowance: Allowance | None = None  # and what that key may do, where operators made it
     stream: bool = False
     session: str | None = None  # keeps a session on one target of a weighted route
     cache: CacheMode = "on"

@@ -5,25 +5,27 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy.keys import Keys
 from proxy.personas import Personas
 from proxy.planning import Choices
 from proxy.store.contract import Store, StoreError
 
 _FOLLOW = 0.4  # seconds between two looks at what other processes decided
 
-Kept = tuple[dict[str, str], dict[str, str]]
-"""Settings and personas."""
+Kept = tuple[dict[str, str], dict[str, str], dict[str, str]]
+"""Settings, personas and client keys."""
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class Decisions:
-    """The default upstream and the personas that are in force, and the store that they are kept in."""
+    """The default upstream, personas and client keys that are in force, and the store that they are kept in."""
 
     store: Store
     choices: Choices
     personas: Personas
+    keys: Keys
     _recalled: bool = False  # whether what was decided before is in force
     _changes: int = 0  # decided here: what was read of the store before the last one is out of date
 
@@ -35,6 +37,19 @@ class Decisions:
         """Keeps what is decided here, or forgets it (None); whoever decides puts it in force. Raises StoreError."""
         await asyncio.to_thread(self.store.write, kind, name, text)
         self._changes += 1
+
+    async def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
+        """Keeps it where nobody has decided otherwise meanwhile; whether it did. Raises StoreError."""
+        done = await asyncio.to_thread(self.store.swap, kind, name, before, after)
+        self._changes += 1
+        return done
+
+    async def look(self) -> None:
+        """Takes over what became of the client keys elsewhere, before one is changed here. Raises StoreError."""
+        changes = self._changes
+        kept = await asyncio.to_thread(self.store.read, "keys")
+        if self._changes == changes:
+            self.keys.take(kept)
 
     async def follow(self, taken: Callable[[], None]) -> None:
         """Takes over what operators decide at other workers, or other machines with the same store."""
@@ -56,7 +71,7 @@ class Decisions:
     def _read(self) -> Kept | None:
         """What the store has; None where it cannot be read."""
         try:
-            return self.store.read("settings"), self.store.read("personas")
+            return self.store.read("settings"), self.store.read("personas"), self.store.read("keys")
         except StoreError as error:
             log.error("%s Operators' earlier choices are not in force.", error)
             return None
@@ -65,7 +80,8 @@ class Decisions:
         """Takes that over; whether there was anything. Never in a thread: requests would meet half of it."""
         if kept is None:
             return False
-        settings, personas = kept
+        settings, personas, keys = kept
         self.choices.default_upstream = settings.get("default_upstream")
         self.personas.take(personas)
+        self.keys.take(keys)
         return True

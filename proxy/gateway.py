@@ -80,6 +80,8 @@ class Answer:
                 raise SluiceError(
                     "proxy_loop", "The call has come through this proxy already: a route leads back to it."
                 )
+            if call.allowance is not None:
+                call.allowance.enter(call)
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
             if stages.content:

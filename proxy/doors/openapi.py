@@ -82,6 +82,16 @@ OPERATIONS: Final = (
     Operation("get", "/admin/personas", "Admin", "admin", "Personas.", answer="Personas", query="upstream"),
     Operation("post", "/admin/personas", "Admin", "admin", "Makes or changes one.", "Persona", "Persona", 201),
     Operation("delete", "/admin/personas/{name}", "Admin", "admin", "Forgets one.", answer="", status=204),
+    Operation("get", "/admin/keys", "Admin", "admin", "Client keys, with what they used this month.", answer="Keys"),
+    Operation(
+        *("post", "/admin/keys", "Admin", "admin", "Makes one; its answer alone has the key."),
+        *("NewKey", "MadeKey", 201),
+    ),
+    Operation(
+        *("patch", "/admin/keys/{name}", "Admin", "admin", "Changes limits and end; null takes one away."),
+        *("KeyLimits", "Key"),
+    ),
+    Operation("delete", "/admin/keys/{name}", "Admin", "admin", "Revokes one.", answer="", status=204),
     Operation(
         *("post", "/admin/explain", "Admin", "admin", "What would happen to a call; sends nothing."),
         *("ChatRequest", "Explanation"),
@@ -104,7 +114,7 @@ _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
 """Who may use an endpoint; `{}`: nobody has to show anything, where config.yaml says so."""
 
 _SCHEMES: Final = {
-    "clientKey": {"type": "http", "scheme": "bearer", "description": "A key of access.client_keys."},
+    "clientKey": {"type": "http", "scheme": "bearer", "description": "A key of access.client_keys, or of /admin/keys."},
     "clientKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "api-key"},
     "adminToken": {"type": "http", "scheme": "bearer", "description": "access.admin_token."},

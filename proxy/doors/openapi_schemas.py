@@ -39,6 +39,21 @@ MODEL_FIELD: Final = text("Decides the route.", examples=["small", "openrouter/o
 STREAM_FIELD: Final = {"type": "boolean", "default": False, "description": "Answer as server-sent events."}
 LOOSE: Final = {"additionalProperties": True}  # fields not named here pass as they are
 
+KEY_LIMITS: Final = {
+    "expires": maybe("string", "ISO 8601; null: never."),
+    "requests_per_minute": maybe("integer"),
+    "tokens_per_minute": maybe("integer", "Input and output together, as upstreams counted them."),
+    "monthly_budget": maybe("number", "USD in a calendar month, UTC."),
+}
+KEY: Final = {
+    "name": text(),
+    "hint": text("The end of the key."),
+    "created": maybe("string"),
+    "live": {"type": "boolean"},
+    "reason": maybe("string", "Why it lets no call in."),
+    "source": {"enum": ["config", "store"]},
+}
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": record(
         "error",
@@ -140,6 +155,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
         source={"enum": ["config", "store"], "readOnly": True},
     ),
     "Personas": record("data", data=listed(ref("Persona"))),
+    "KeyLimits": {"type": "object", "properties": KEY_LIMITS},
+    "NewKey": record("name") | {"properties": {"name": text()} | KEY_LIMITS},
+    "Key": record("name hint live source") | {"properties": KEY | KEY_LIMITS},
+    "MadeKey": record("key name hint live source")
+    | {"properties": {"key": text("The key itself; nothing tells it again.")} | KEY | KEY_LIMITS},
+    "Keys": record("data", data=listed(ref("Key"))),
     "Explanation": record(
         "route beaten targets cache",
         route=text(),

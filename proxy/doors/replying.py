@@ -65,7 +65,7 @@ class Responder:
         if self.started:  # comments have gone out already: the rest can only be an event
             return self._body(self._told() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False)
         self.started = True
-        return send_whole(self._scope, self._send, status, [*headers, *receipt(self._call)], body)
+        return send_whole(self._scope, self._send, status, with_receipt(headers, self._call), body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         if self.started:
@@ -74,7 +74,7 @@ class Responder:
             if not (value(reply.headers, b"content-type") or b"").lower().startswith(b"text/event-stream"):
                 self._events = False
                 self.close()
-            await self._head(reply.status, [*reply.headers, *_NO_BUFFERING, *receipt(self._call)])
+            await self._head(reply.status, with_receipt([*reply.headers, *_NO_BUFFERING], self._call))
         direct: Direct | None = self._scope.get(DIRECT)
         if direct is not None and isinstance(stream, Flowing):
             self._flows = stream
@@ -144,16 +144,27 @@ async def _in_two(send: Send, status: int, lines: Headers, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def with_receipt(headers: Headers, call: Call) -> Headers:
+    """An answer's lines, and what was chosen and done for its call; what its own key may still do goes before what the
+    upstream says of ours."""
+    quota = call.trace.quota
+    if quota:
+        ours = {name for name, _ in quota}
+        headers = [line for line in headers if line[0] not in ours]
+    return [*headers, *receipt(call)]
+
+
 def receipt(call: Call) -> Headers:
     """What was chosen and done for a call, as response headers."""
     trace = call.trace
     if not trace.route:
-        return [(b"x-request-id", call.id.encode())]
+        return [(b"x-request-id", call.id.encode()), *trace.quota]
     overhead = trace.overhead if trace.overhead is not None else perf_counter() - call.began - trace.waited
     return [
         (b"x-request-id", call.id.encode()),
         *chosen(trace.route, trace.upstream, trace.model, tuple(trace.attempts), trace.cache, trace.changes),
         (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3)),
+        *trace.quota,
     ]
 
 

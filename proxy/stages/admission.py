@@ -1,24 +1,33 @@
 """Decides whether a caller may come in at all, and whose call it is."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from proxy.call import Call
 from proxy.errors import SluiceError
 
 
+def tenant_of(digest: str) -> str:
+    """Whose calls a key's are, by its SHA-256: the key itself cannot be told from it."""
+    return f"key-{digest[:12]}"
+
+
 @dataclass(slots=True)
 class Keyring:
-    """The client keys that open the door; without `required` everybody is the one tenant "open"."""
+    """The client keys that open the door; without `required` everybody is the one tenant "open".
+
+    `made`: looks a key up among those that operators made, and sets the call's tenant and allowance; False: it is none.
+    """
 
     required: bool
     keys: Iterable[str] = field(default=(), repr=False)
+    made: Callable[[Call, str], bool] = lambda call, credential: False
     _tenants: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # A dict hashes with a secret of the process (SipHash), so how long a look-up takes says nothing about a key.
-        self._tenants = {key: f"key-{hashlib.sha256(key.encode()).hexdigest()[:12]}" for key in self.keys if key}
+        self._tenants = {key: tenant_of(hashlib.sha256(key.encode()).hexdigest()) for key in self.keys if key}
 
     def admit(self, call: Call) -> None:
         """Sets the call's tenant; a call admitted once stays so. Raises invalid_api_key."""
@@ -32,6 +41,7 @@ class Keyring:
                 "invalid_api_key", "No API key was sent. Use `Authorization: Bearer KEY`, `x-api-key` or `api-key`."
             )
         tenant = self._tenants.get(call.credential)
-        if tenant is None:
+        if tenant is not None:
+            call.tenant = tenant
+        elif not self.made(call, call.credential):
             raise SluiceError("invalid_api_key", "The API key is not known here.")
-        call.tenant = tenant

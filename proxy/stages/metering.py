@@ -205,6 +205,8 @@ class Meter:
         """Counts what the answer took, and puts its price to it where the upstream did not say one."""
         trace, usage, bound = call.trace, call.trace.usage, place.bound
         bound.spent(usage)
+        if call.allowance is not None:
+            call.allowance.used((usage.input or 0) + (usage.output or 0))
         if usage.output and usage.output > 1 and call.stream and trace.content_at and trace.last_at:
             bound.per_token.observe((trace.last_at - trace.content_at) / (usage.output - 1))
         if place.prices and usage.cost is None:

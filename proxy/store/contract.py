@@ -14,6 +14,13 @@ class Store(Protocol):
         """Keeps a text, or forgets it (None). Raises StoreError."""
         ...
 
+    def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
+        """Keeps a text where there is the one before (None: none), or the new one already; whether it did so.
+
+        What somebody else has changed or forgotten meanwhile stays as they left it. Raises StoreError.
+        """
+        ...
+
     def version(self) -> int:
         """A number that grows with every write, whoever wrote. Raises StoreError."""
         ...

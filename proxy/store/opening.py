@@ -29,6 +29,9 @@ class _Missing:
     def write(self, kind: str, name: str, text: str | None) -> None:
         self._refuse()
 
+    def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
+        self._refuse()
+
     def version(self) -> int:
         self._refuse()
 

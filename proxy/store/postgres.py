@@ -32,6 +32,20 @@ WITH kept AS (
 _FORGET: Final = """
 WITH forgotten AS (DELETE FROM sluice_kept WHERE kind = %s AND name = %s) UPDATE sluice_versions SET at = at + 1
 """
+# So are these; and what a first run has done already counts as done by a second.
+_NEW: Final = """
+WITH kept AS (
+    INSERT INTO sluice_kept VALUES (%s, %s, %s) ON CONFLICT (kind, name)
+    DO UPDATE SET text = excluded.text WHERE sluice_kept.text = excluded.text RETURNING 1
+), counted AS (UPDATE sluice_versions SET at = at + 1 WHERE EXISTS (SELECT 1 FROM kept))
+SELECT count(*) FROM kept
+"""
+_CHANGED: Final = """
+WITH kept AS (
+    UPDATE sluice_kept SET text = %s WHERE kind = %s AND name = %s AND text IN (%s, %s) RETURNING 1
+), counted AS (UPDATE sluice_versions SET at = at + 1 WHERE EXISTS (SELECT 1 FROM kept))
+SELECT count(*) FROM kept
+"""
 # libpq's own texts name hosts, addresses and users: these marks in them lead to what may be told.
 _REASONS: Final = (
     ("refused", "it refuses connections"),
@@ -75,6 +89,14 @@ class PostgresStore:
             self._run(_FORGET, (kind, name))
         else:
             self._run(_KEEP, (kind, name, text))
+
+    def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
+        """Keeps a text where there is the one before, and counts the change."""
+        if before is None:
+            rows = self._run(_NEW, (kind, name, after))
+        else:
+            rows = self._run(_CHANGED, (after, kind, name, before, after))
+        return bool(rows[0][0])
 
     def version(self) -> int:
         """The count of changes."""

@@ -2,6 +2,8 @@
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from proxy.store.contract import StoreError
@@ -15,6 +17,11 @@ CREATE TABLE IF NOT EXISTS versions (at INTEGER NOT NULL);
 INSERT INTO versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM versions);
 COMMIT;
 """
+_NEW = """
+INSERT INTO kept VALUES (:kind, :name, :after)
+ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text WHERE text = excluded.text
+"""
+_CHANGED = "UPDATE kept SET text = :after WHERE kind = :kind AND name = :name AND text IN (:before, :after)"
 _PATIENCE = 5.0  # seconds that another process may hold the file
 
 
@@ -37,17 +44,21 @@ class SqliteStore:
 
     def write(self, kind: str, name: str, text: str | None) -> None:
         """Keeps or forgets a text, and counts the change."""
-        with self._lock:
-            connection = self._open()
-            try:
-                with connection:
-                    if text is None:
-                        connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
-                    else:
-                        connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (kind, name, text))
-                    connection.execute("UPDATE versions SET at = at + 1")
-            except sqlite3.Error as error:
-                raise self._failed("written", error) from error
+        with self._writing() as connection:
+            if text is None:
+                connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
+            else:
+                connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (kind, name, text))
+            connection.execute("UPDATE versions SET at = at + 1")
+
+    def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
+        """Keeps a text where there is the one before, and counts the change."""
+        values = {"kind": kind, "name": name, "before": before, "after": after}
+        with self._writing() as connection:
+            if not connection.execute(_NEW if before is None else _CHANGED, values).rowcount:
+                return False
+            connection.execute("UPDATE versions SET at = at + 1")
+            return True
 
     def version(self) -> int:
         """The count of changes."""
@@ -58,6 +69,17 @@ class SqliteStore:
         """Closes the file."""
         with self._lock:
             self._let_go()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction."""
+        with self._lock:
+            connection = self._open()
+            try:
+                with connection:
+                    yield connection
+            except sqlite3.Error as error:
+                raise self._failed("written", error) from error
 
     def _run(self, statement: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._lock:

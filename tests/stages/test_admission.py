@@ -48,3 +48,21 @@ def test_who_was_admitted_stays_so() -> None:
 def test_required_keys_with_none_configured_let_nobody_in() -> None:
     with pytest.raises(SluiceError):
         tenant(Keyring(True, [""]), "")
+
+
+def test_keys_that_operators_made_are_asked_after_the_config_s_own() -> None:
+    asked: list[str] = []
+
+    def made(call: Call, credential: str) -> bool:
+        asked.append(credential)
+        if credential == "sk-made":
+            call.tenant = "key-made"
+        return credential == "sk-made"
+
+    keyring = Keyring(True, ["sk-a"], made)
+    assert tenant(keyring, "sk-a") != "key-made" and asked == []
+    assert tenant(keyring, "sk-made") == "key-made"
+    with pytest.raises(SluiceError) as raised:
+        tenant(keyring, "sk-b")
+    assert raised.value.code == "invalid_api_key"
+    assert tenant(Keyring(False, [], made), "sk-made") == "open"

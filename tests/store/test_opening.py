@@ -15,7 +15,8 @@ sys.modules["psycopg"] = None  # as Python itself marks what cannot be imported
 from proxy.store.contract import StoreError
 from proxy.store.opening import opened
 store = opened(sys.argv[1])
-for step in (store.version, lambda: store.read("kind"), lambda: store.write("kind", "name", None)):
+swap = lambda: store.swap("kind", "name", None, "text")
+for step in (store.version, lambda: store.read("kind"), lambda: store.write("kind", "name", None), swap):
     try:
         step()
     except StoreError as error:
@@ -46,4 +47,4 @@ def test_a_missing_extra_is_named_at_the_first_use() -> None:
     command = [sys.executable, "-c", WITHOUT, "postgresql://sluice:hunter2@127.0.0.1:1/sluice"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     told = 'store: postgresql://… needs the extra "postgres": pip install "sluice[postgres]".'
-    assert run.stdout.splitlines() == [told] * 3
+    assert run.stdout.splitlines() == [told] * 4

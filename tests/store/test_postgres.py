@@ -101,6 +101,18 @@ def test_what_one_machine_keeps_another_finds(server: Cluster, store: PostgresSt
     other.close()
 
 
+def test_a_text_is_swapped_only_where_it_is_what_it_was_thought_to_be(store: PostgresStore) -> None:
+    assert store.swap("a", "x", None, "1 %s") and store.version() == 1
+    assert store.swap("a", "x", None, "1 %s"), "it is done already: a statement may be run twice"
+    assert not store.swap("a", "x", None, "2") and not store.swap("a", "x", "0", "2")
+    assert not store.swap("a", "gone", "1 %s", "2") and store.read("a") == {"x": "1 %s"}
+    before = store.version()
+    assert store.swap("a", "x", "1 %s", "2") and store.swap("a", "x", "1 %s", "2") and store.read("a") == {"x": "2"}
+    assert store.version() == before + 2
+    store.write("a", "x", None)
+    assert not store.swap("a", "x", "2", "3") and store.read("a") == {}, "what was forgotten stays so"
+
+
 def test_machines_that_start_together_count_every_write(server: Cluster) -> None:
     stores = [PostgresStore(server.url()) for _ in range(8)]
     with ThreadPoolExecutor(16) as pool:

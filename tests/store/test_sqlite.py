@@ -46,6 +46,20 @@ def test_texts_are_kept_by_kind_and_name(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_text_is_swapped_only_where_it_is_what_it_was_thought_to_be(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    assert store.swap("a", "x", None, "1") and store.version() == 1
+    assert store.swap("a", "x", None, "1"), "it is done already"
+    assert not store.swap("a", "x", None, "2") and not store.swap("a", "x", "0", "2")
+    assert not store.swap("a", "gone", "1", "2") and store.read("a") == {"x": "1"}
+    before = store.version()
+    assert store.swap("a", "x", "1", "2") and store.swap("a", "x", "1", "2") and store.read("a") == {"x": "2"}
+    assert store.version() == before + 2
+    store.write("a", "x", None)
+    assert not store.swap("a", "x", "2", "3") and store.read("a") == {}, "what was forgotten stays so"
+    store.close()
+
+
 def test_the_version_grows_with_every_write_whoever_wrote(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = SqliteStore(path)

@@ -1,0 +1,66 @@
+"""The operators' door to client keys."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from starlette.types import Receive, Scope, Send
+
+from proxy.doors.admin import fields_of
+from proxy.doors.front import respond, respond_json
+from proxy.doors.table import Endpoint
+
+
+class Accounts(Protocol):
+    """Client keys as operators see them; every change may raise SluiceError, and is logged."""
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Every key, with its limits and what it used this month; never the key itself."""
+        ...
+
+    async def make_key(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Makes one; what is told of it has the key itself, this once."""
+        ...
+
+    async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Changes limits and end."""
+        ...
+
+    async def revoke_key(self, name: str) -> None:
+        """Forgets one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeysDoor:
+    """`/admin/keys`."""
+
+    accounts: Accounts
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door adds to the table."""
+        get, post, patch, delete = (frozenset({method}) for method in ("GET", "POST", "PATCH", "DELETE"))
+        return [
+            Endpoint("/admin/keys", get, "admin", self.keys),
+            Endpoint("/admin/keys", post, "admin", self.make),
+            Endpoint("/admin/keys/*", patch, "admin", self.change),
+            Endpoint("/admin/keys/*", delete, "admin", self.revoke),
+        ]
+
+    async def keys(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /admin/keys."""
+        await respond_json(scope, send, {"data": await self.accounts.keys()})
+
+    async def make(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /admin/keys `{name, expires?, requests_per_minute?, tokens_per_minute?, monthly_budget?}`."""
+        await respond_json(scope, send, await self.accounts.make_key(await fields_of(scope, receive)), 201)
+
+    async def change(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """PATCH /admin/keys/{name}."""
+        name, fields = unquote(scope["sluice.rest"]), await fields_of(scope, receive)
+        await respond_json(scope, send, await self.accounts.change_key(name, fields))
+
+    async def revoke(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """DELETE /admin/keys/{name}."""
+        await self.accounts.revoke_key(unquote(scope["sluice.rest"]))
+        await respond(scope, send, 204, b"", [])

@@ -1,0 +1,179 @@
+"""Client keys that operators made: kept in the store by their digests, never as themselves."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from math import isfinite
+from time import time
+from typing import Any, Final
+
+import orjson
+
+from proxy.call import Call
+from proxy.errors import SluiceError
+from proxy.policies.allowances import Allowance, Limits
+from proxy.policies.windows import Windows, alone
+from proxy.stages.admission import tenant_of
+
+PREFIX: Final = "sk-sluice-"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OURS: Final = re.compile(r"open|vapi|sluice|key-[0-9a-f]{12}")  # under which calls without a made key are booked
+_HINT: Final = 4  # last characters of a key that are shown: of 43, which leaves it 232 random bits
+_MOST: Final = 2**53  # what every JSON reader takes for the number that it is
+_CHANGED: Final = ("expires", "requests_per_minute", "tokens_per_minute", "monthly_budget")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. Its digest is a plain SHA-256: of 256 random bits nothing can be guessed, so nothing has to be slow."""
+
+    name: str
+    digest: str  # hexadecimal
+    hint: str
+    created: float  # seconds since 1970, as `expires`
+    expires: float | None = None
+    limits: Limits = Limits()
+    kept: str = ""  # as the store has it
+
+    def text(self) -> str:
+        """As it is to be kept in the store."""
+        limits = {name: getattr(self.limits, name) for name in _CHANGED[1:]}
+        fields = {"digest": self.digest, "hint": self.hint, "created": self.created, "expires": self.expires}
+        return orjson.dumps(fields | limits).decode()
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= time()
+
+
+def made(fields: dict[str, Any]) -> tuple[Key, str]:
+    """A new key of this description, and the secret itself. Raises client_invalid_request, naming the field."""
+    name = fields.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _invalid("name", "takes 1 to 64 letters, digits, dots, dashes and underscores")
+    if _OURS.fullmatch(name):
+        raise _invalid("name", f"cannot be {name}: calls of other kinds are booked under that name")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    key = Key(name, hashlib.sha256(secret.encode()).hexdigest(), f"{PREFIX}…{secret[-_HINT:]}", round(time(), 3))
+    return changed(key, {given: value for given, value in fields.items() if given != "name"}), secret
+
+
+def changed(key: Key, fields: dict[str, Any]) -> Key:
+    """The key with other limits or another end; null takes one away. Raises client_invalid_request."""
+    for given in fields:
+        if given not in _CHANGED:
+            raise _invalid(given, "is not known, or cannot be changed; what can: " + ", ".join(_CHANGED))
+    limits = {name: _limit(name, value) for name, value in fields.items() if name != "expires"}
+    expires = _expires(fields["expires"]) if "expires" in fields else key.expires
+    key = replace(key, expires=expires, limits=replace(key.limits, **limits))
+    return replace(key, kept=key.text())
+
+
+def _read(name: str, text: str) -> Key:
+    """A key as it was kept. Raises what such reading raises."""
+    fields = orjson.loads(text)
+    limits = {each: _limit(each, fields[each]) for each in _CHANGED[1:]}
+    created, expires = (None if fields[each] is None else float(fields[each]) for each in ("created", "expires"))
+    if created is None or len(bytes.fromhex(fields["digest"])) != hashlib.sha256().digest_size:
+        raise ValueError(name)
+    key = Key(name, fields["digest"], str(fields["hint"]), created, expires, kept=text)
+    return replace(key, limits=replace(key.limits, **limits))
+
+
+def _limit(name: str, value: object) -> Any:
+    if value is None:
+        return None
+    whole = name != "monthly_budget"
+    wanted = "must be a whole number above 0, or null" if whole else "must be US dollars, more than 0, or null"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise _invalid(name, wanted)
+    if not 0 < value <= _MOST or not isfinite(value):
+        raise _invalid(name, wanted)
+    return value
+
+
+def _expires(value: object) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time, or of a date's beginning (UTC)."""
+    if value is None:
+        return None
+    try:
+        read = datetime.fromisoformat(value if isinstance(value, str) else "")
+        at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise _invalid("expires", "must be a time such as 2027-01-31T12:00:00Z, a date, or null") from None
+    if at <= time():
+        raise _invalid("expires", "lies in the past; to end a key now, revoke it")
+    return at
+
+
+def _invalid(param: str, problem: str) -> SluiceError:
+    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
+
+
+@dataclass(slots=True)
+class Keys:
+    """The keys of the store. `spent`: USD of this month, by name."""
+
+    spent: Callable[[str], float] = lambda name: 0.0
+    windows: Windows = alone
+    made: dict[str, Key] = field(default_factory=dict)
+    known: bool = False  # whether the store could be read yet
+    _allowances: dict[str, Allowance] = field(default_factory=dict, repr=False)  # by digest
+
+    def take(self, kept: dict[str, str]) -> None:
+        """Reads what the store has; what cannot be read any more is passed over."""
+        self.known, self.made = True, {}
+        for name, text in kept.items():
+            try:
+                self.made[name] = _read(name, text)
+            except (SluiceError, ValueError, TypeError, LookupError):
+                continue
+        self._settle()
+
+    def put(self, key: Key) -> None:
+        """A key that was made or changed."""
+        self.made[key.name] = key
+        self._settle()
+
+    def drop(self, name: str) -> None:
+        """A key that was revoked."""
+        self.made.pop(name, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Allowances of the keys that there are; a key's minute goes on where only its limits are others."""
+        before, self._allowances = self._allowances, {}
+        for key in self.made.values():
+            had = before.get(key.digest)
+            self._allowances[key.digest] = allowance = Allowance(
+                key.name, tenant_of(key.digest), key.limits, key.expires, self.spent, had.window if had else None
+            )
+            if allowance.window is None and key.limits.by_minute:
+                allowance.window = self.windows(bytes.fromhex(key.digest))
+
+    def admit(self, call: Call, credential: str) -> bool:
+        """Whether it is one of these keys: then the call is its own. Raises SluiceError where it is none any more."""
+        if not credential.startswith(PREFIX):
+            return False
+        if not self.known:
+            said = "Keys made on /admin cannot be looked up now: the store cannot be read."
+            raise SluiceError("proxy_internal", said, status=503)
+        # A digest says nothing about other keys, so how long a look-up takes may be seen.
+        allowance = self._allowances.get(hashlib.sha256(credential.encode("utf-8", "replace")).hexdigest())
+        if allowance is None:
+            return False
+        if allowance.expires is not None and allowance.expires <= time():
+            raise SluiceError("invalid_api_key", f"The API key {allowance.key} has expired.")
+        call.tenant, call.allowance = allowance.tenant, allowance
+        return True
+
+
+def shown_time(at: float | None) -> str | None:
+    """A time as the admin API writes it."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,111 @@
+"""What one client key may do, and what it is told of that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import ceil
+from time import monotonic_ns
+from typing import Final
+
+from proxy.call import Call, Headers
+from proxy.errors import SluiceError
+from proxy.policies.windows import Minute, Window
+
+_SECOND: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a key; None: there is none."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None  # input and output
+    monthly_budget: float | None = None  # USD
+
+    @property
+    def by_minute(self) -> bool:
+        """Whether its minutes have to be counted."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A key's name, its limits, and how far it has come. `spent`: USD of this month, by name."""
+
+    key: str
+    tenant: str
+    limits: Limits
+    expires: float | None
+    spent: Callable[[str], float]
+    window: Window | None = None  # where it has limits by the minute
+    clock: Callable[[], int] = monotonic_ns
+
+    def enter(self, call: Call) -> None:
+        """Lets a call in, and notes what its client is told. Raises policy_rate_limited."""
+        limits = self.limits
+        if limits.monthly_budget is not None and self.spent(self.key) >= limits.monthly_budget:
+            raise self._spent(limits.monthly_budget)
+        if self.window is not None:
+            minute = self.window.enter(limits.requests_per_minute, limits.tokens_per_minute, self.clock())
+            call.trace.quota = told(limits, minute)
+            if minute.over:
+                raise self._over(minute)
+
+    def used(self, tokens: int) -> None:
+        """A call took so many tokens."""
+        if self.window is not None and self.limits.tokens_per_minute is not None:
+            self.window.used(tokens, self.clock())
+
+    def _over(self, minute: Minute) -> SluiceError:
+        seconds = ceil(minute.wait / _SECOND)
+        what = "requests" if minute.over == "requests_per_minute" else "tokens"
+        most = getattr(self.limits, minute.over)
+        return _refused(
+            f"The key {self.key} is over its {most} {what} per minute ({minute.over}). "
+            f"The next request is let in after {seconds} s.",
+            seconds,
+        )
+
+    def _spent(self, budget: float) -> SluiceError:
+        now = datetime.now(UTC)
+        ends = month_after(now)
+        error = _refused(
+            f"The key {self.key} has spent its {budget:g} USD of this month (monthly_budget). "
+            f"The next month begins at {ends:%Y-%m-%dT%H:%M:%SZ}.",
+            max(1, ceil((ends - now).total_seconds())),
+        )
+        error.should_retry = False
+        return error
+
+
+def _refused(message: str, seconds: int) -> SluiceError:
+    # As a line of its own: `retry_after` is cut to the minute that an upstream may be waited for.
+    return SluiceError("policy_rate_limited", message, lines=[(b"retry-after", b"%d" % seconds)])
+
+
+def month_after(now: datetime) -> datetime:
+    """When the next calendar month begins, UTC."""
+    year, month = (now.year, now.month + 1) if now.month < 12 else (now.year + 1, 1)
+    return datetime(year, month, 1, tzinfo=UTC)
+
+
+def told(limits: Limits, minute: Minute) -> Headers:
+    """OpenAI's lines about the limits that there are."""
+    lines: Headers = []
+    for what, most, count, ends in (
+        (b"requests", limits.requests_per_minute, minute.calls, minute.calls_end),
+        (b"tokens", limits.tokens_per_minute, minute.tokens, minute.tokens_end),
+    ):
+        if most is not None:
+            lines += [
+                (b"x-ratelimit-limit-" + what, b"%d" % most),
+                (b"x-ratelimit-remaining-" + what, b"%d" % max(0, most - count)),
+                (b"x-ratelimit-reset-" + what, _duration(ends)),
+            ]
+    return lines
+
+
+def _duration(nanoseconds: int) -> bytes:
+    """As OpenAI writes it: `1m0s`, `6.2s`, `0s`."""
+    minutes, rest = divmod(round(nanoseconds / _SECOND, 1), 60)
+    return b"%dm%gs" % (minutes, rest) if minutes else b"%gs" % rest
