@@ -15,6 +15,10 @@ from proxy.keys import PREFIX, Key, Keys, changed, made, shown_time
 from proxy.policies.allowances import Limits
 
 SOON = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+WRONG_NUMBERS: list[Any] = [0, -1, "1", True, [], 2**60, 1e300]
+WRONG_TIMES: list[Any] = [7, "", "soon", [], "2020-01-01", "9999-99-99", "0001-01-01T00:00:00+14:00"]
+SPOILT: list[dict[str, Any]] = [{"digest": 7}, {"digest": "xy" * 32}, {"digest": "ab" * 31}, {"created": None}, {"created": "x"},
+    {"expires": []}, {"requests_per_minute": "9"}, {"monthly_budget": -1}]  # fmt: skip
 LIMITS = {"requests_per_minute": 60, "tokens_per_minute": 1000, "monthly_budget": 12.5}
 
 
@@ -33,9 +37,9 @@ def kept(*keys: Key) -> Keys:
     ("fields", "param"),
     [({}, "name"), ({"name": ""}, "name"), ({"name": "a b"}, "name"), ({"name": "x" * 65}, "name"), ({"name": 7}, "name"), ({"name": "x\n"}, "name"),
      ({"name": "../x"}, "name"), ({"name": "open"}, "name"), ({"name": "vapi"}, "name"), ({"name": "sluice"}, "name"), ({"name": "key-0123456789ab"}, "name"),
-     *(({"name": "t", name: value}, name) for name in LIMITS for value in (0, -1, "1", True, [], 2**60, 1e300)),
+     *(({"name": "t", name: value}, name) for name in LIMITS for value in WRONG_NUMBERS),
      ({"name": "t", "requests_per_minute": 1.5}, "requests_per_minute"), ({"name": "t", "monthly_budget": float("nan")}, "monthly_budget"),
-     *(({"name": "t", "expires": value}, "expires") for value in (7, "", "soon", [], "2020-01-01", "9999-99-99", "0001-01-01T00:00:00+14:00")),
+     *(({"name": "t", "expires": value}, "expires") for value in WRONG_TIMES),
      ({"name": "t", "colour": 1}, "colour"), ({"name": "t", "key": "sk-own"}, "key"), ({"name": "t", "digest": "x"}, "digest")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
@@ -72,8 +76,9 @@ def test_nothing_else_opens_the_door(shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "7", "[]", "null", "{}", '{"digest":"ab"}', *(orjson.dumps(orjson.loads(made({"name": "t"})[0].kept) | each).decode() for each in (
-        {"digest": 7}, {"digest": "xy" * 32}, {"digest": "ab" * 31}, {"created": None}, {"created": "x"}, {"expires": []}, {"requests_per_minute": "9"}, {"monthly_budget": -1}))],
+    "text",
+    [*("", "{", "7", "[]", "null", "{}", '{"digest":"ab"}'),
+     *(orjson.dumps(orjson.loads(made({"name": "t"})[0].kept) | each).decode() for each in SPOILT)],
 )  # fmt: skip
 def test_what_cannot_be_read_any_more_is_passed_over(text: str) -> None:
     key, secret = made({"name": "team"})
