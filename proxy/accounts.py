@@ -1,20 +1,24 @@
-"""Client keys as operators make, change and revoke them: the part behind the door to them."""
+"""Client keys as operators make, change and revoke them, and what they used: the part behind the door to them."""
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import SluiceError
 from proxy.keys import Key, changed, made, shown_time
+from proxy.ledger import today
 from proxy.stages.admission import tenant_of
-from proxy.store.contract import StoreError
+from proxy.store.contract import COLUMNS, Column, Counts, StoreError
 
 if TYPE_CHECKING:
     from proxy.app import Sluice
 
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONG: Final = 20  # characters of a static key from which on its last four may be shown
 
 log = logging.getLogger("sluice")
@@ -28,8 +32,19 @@ class Accounts:
 
     async def keys(self) -> list[dict[str, Any]]:
         """Every client key, the config's first: `[{name, hint, created, expires, live, reason, …, used, source}]`."""
-        configured = [_configured(key) for key in self.sluice.settings.access.client_keys]
-        return configured + [_listed(key) for key in self.sluice.keys.made.values()]
+        used, sluice = await self._used(), self.sluice
+        found = [_configured(key) for key in sluice.settings.access.client_keys]
+        found += [self._listed(key) for key in sluice.keys.made.values()]
+        return [key | {"used": None if used is None else _numbers(used.get((key["name"],), Counts()))} for key in found]
+
+    async def _used(self) -> dict[tuple[str, ...], Counts] | None:
+        """What each key used this month; None: the store cannot say."""
+        first, last = month_of(today())
+        try:
+            return await self.sluice.ledger.sums(first, last, ("key",))
+        except StoreError as error:
+            log.debug("%s", error)
+            return None
 
     async def make_key(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Makes one; what is told of it has the key itself, this once. Raises 400, and 409 for a name that is taken."""
@@ -38,7 +53,7 @@ class Accounts:
             raise SluiceError("client_invalid_request", f"There is a key {key.name}.", status=409, param="name")
         self.sluice.keys.put(key)
         log.info("client key %s made", key.name)
-        return {"key": secret} | _listed(key)
+        return {"key": secret} | await self._shown(key)
 
     async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Changes limits and end. Raises 400, and 404 where there is none of that name (any more)."""
@@ -50,7 +65,7 @@ class Accounts:
         if name in self.sluice.keys.made:  # else it was revoked meanwhile, after this was kept
             self.sluice.keys.put(key)
         log.info("client key %s changed", name)
-        return _listed(key)
+        return await self._shown(key)
 
     async def revoke_key(self, name: str) -> None:
         """Forgets one: at once here, within half a second elsewhere. Raises 404."""
@@ -59,6 +74,45 @@ class Accounts:
             await self.sluice.decisions.keep("keys", name, None)
         self.sluice.keys.drop(name)
         log.info("client key %s revoked", name)
+
+    async def usage(self, first: str | None, last: str | None, by: str | None) -> dict[str, Any]:
+        """`{from, to, data: [{key?, day?, model?, upstream?, calls, failed, …}]}`. Raises 400 for what is no date."""
+        to = _day("to", last) if last is not None else today()
+        begin = _day("from", first) if first is not None else to.replace(day=1)
+        if begin > to:
+            raise SluiceError("client_invalid_request", "`from` is a day after `to`.", param="from")
+        columns = _columns(by if by is not None else "key")
+        with _told():
+            sums = await self.sluice.ledger.sums(str(begin), str(to), columns)
+        data = [
+            dict(zip(columns, (each or None for each in line), strict=True)) | _numbers(sums[line]) for line in sums
+        ]
+        return {"from": str(begin), "to": str(to), "data": data}
+
+    async def _shown(self, key: Key) -> dict[str, Any]:
+        """A key whose budget may be new: what it has spent before is looked up, that it holds from now on."""
+        with suppress(StoreError):
+            await self.sluice.ledger.look()
+        return self._listed(key)
+
+    def _listed(self, key: Key) -> dict[str, Any]:
+        """A key of the store, without itself."""
+        limits, reason = key.limits, "It has expired." if key.expired else None
+        if reason is None and limits.monthly_budget is not None:
+            if self.sluice.ledger.spent(key.name) >= limits.monthly_budget:
+                reason = "Its budget of this month is spent."
+        return {
+            "name": key.name,
+            "hint": key.hint,
+            "created": shown_time(key.created),
+            "expires": shown_time(key.expires),
+            "live": reason is None,
+            "reason": reason,
+            "requests_per_minute": limits.requests_per_minute,
+            "tokens_per_minute": limits.tokens_per_minute,
+            "monthly_budget": limits.monthly_budget,
+            "source": "store",
+        }
 
     async def _found(self, name: str) -> Key:
         with _told():
@@ -82,22 +136,6 @@ def _told() -> Iterator[None]:
         raise SluiceError("proxy_internal", str(error)) from None
 
 
-def _listed(key: Key) -> dict[str, Any]:
-    """A key of the store, without itself."""
-    return {
-        "name": key.name,
-        "hint": key.hint,
-        "created": shown_time(key.created),
-        "expires": shown_time(key.expires),
-        "live": not key.expired,
-        "reason": "It has expired." if key.expired else None,
-        "requests_per_minute": key.limits.requests_per_minute,
-        "tokens_per_minute": key.limits.tokens_per_minute,
-        "monthly_budget": key.limits.monthly_budget,
-        "source": "store",
-    }
-
-
 def _configured(key: str) -> dict[str, Any]:
     """A key of config.yaml, by its tenant: it has no other name."""
     name = tenant_of(hashlib.sha256(key.encode()).hexdigest())
@@ -106,3 +144,29 @@ def _configured(key: str) -> dict[str, Any]:
     )
     hint = f"…{key[-4:]}" if len(key) >= _LONG else "…"
     return {"name": name, "hint": hint, "live": True, "source": "config"} | unset
+
+
+def _numbers(counts: Counts) -> dict[str, Any]:
+    """The numbers; the cost without the dust of adding."""
+    return asdict(counts) | {"cost": round(counts.cost, 9)}
+
+
+def month_of(day: date) -> tuple[str, str]:
+    """The first day of its month, and one that no month goes beyond."""
+    return f"{day:%Y-%m}-01", f"{day:%Y-%m}-31"
+
+
+def _day(name: str, text: str) -> date:
+    if _DATE.fullmatch(text):
+        with suppress(ValueError):  # there is no such day
+            return date.fromisoformat(text)
+    raise SluiceError("client_invalid_request", f"`{name}` must be a day such as 2026-11-30.", param=name)
+
+
+def _columns(by: str) -> tuple[Column, ...]:
+    named = by.split(",")
+    columns = tuple(column for column in COLUMNS if column in named)
+    if len(columns) != len(named):
+        said = "`by` takes key, day, upstream and model: one of them, or several with commas between."
+        raise SluiceError("client_invalid_request", said, param="by")
+    return columns

@@ -26,6 +26,7 @@ from proxy.exposing import exposed
 from proxy.instruments import Instruments
 from proxy.keeping import cache_of, compares
 from proxy.keys import Keys
+from proxy.ledger import Ledger
 from proxy.logs import Writer
 from proxy.personas import Personas
 from proxy.planning import Choices, default_upstream, keep_models, loaded
@@ -78,6 +79,7 @@ class Sluice:
     problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
     keys: Keys = field(default_factory=Keys)
+    ledger: Ledger = field(init=False)
     decisions: Decisions = field(init=False)
     control: Control = field(init=False)
     accounts: Accounts = field(init=False)
@@ -102,10 +104,14 @@ class Sluice:
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
         self.upstreams.sent = self.metrics.sent
-        self.decisions = Decisions(opened(self.settings.store), self.choices, self.personas, self.keys)
+        store = opened(self.settings.store)
+        self.ledger = Ledger(store, self.keys)
+        self.keys.spent = self.ledger.spent
+        self.decisions = Decisions(store, self.choices, self.personas, self.keys)
         if self.place is not None:
             self.keys.windows = Shared(self.place.folder / "minutes")
         self.decisions.recall()
+        self.ledger.recall()
         self.control, self.accounts = Control(self, time.time()), Accounts(self)
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings, self.cache)
@@ -248,6 +254,7 @@ class Sluice:
             await self._siblings.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+        await self.ledger.close()
         await asyncio.to_thread(self.decisions.store.close)
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -268,7 +275,7 @@ class Sluice:
                 await ahead(place.folder, _LOADING)
             self._tasks = [start(self._take_stands(place.folder))]
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
-        self._tasks += [start(self._watch()), start(self._feel()), start(follow)]
+        self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
         if place is not None:
             self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments)
             await self._siblings.open()

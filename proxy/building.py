@@ -61,7 +61,8 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     )
     made.catalog.changed = sluice.note_standing
     sluice.personas.join(made)
-    meter = Meter(sluice.metrics, made.catalog.known, made.catalog.prices, _told(sluice, settings))
+    catalog, booked = made.catalog, sluice.ledger.books.note
+    meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), booked)
     made.catalog.blank = blank = blanking(settings.secrets())
     helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.show_standing)
     sent = sluice.metrics.dispatched

@@ -17,7 +17,8 @@ from tests.running import Running, sluice, wait_for
 STATIC = "sk-static-key-of-a-client"
 CONFIG = """
 access: {{keys: required, client_keys: [sk-short, {static}]}}
-upstreams: {{east: {{provider: openai, base_url: {url}, api_key: sk-east}}}}
+upstreams:
+  east: {{provider: openai, base_url: {url}, api_key: sk-east, prices: {{gpt-4o: {{input: 1000000, output: 1000000}}}}}}
 routes: [{{model: kept, to: east/gpt-4o, cache: {{exact: 1h, sampled: true}}}}]
 log: {{format: json}}
 """
@@ -183,3 +184,92 @@ def test_many_at_once_overrun_nothing(proxy: Running, admin: httpx.Client, east:
         answers = list(pool.map(lambda at: ask(proxy, key, stream=at % 2 == 1).status_code, range(16)))
     assert sorted(answers) == [200] * 10 + [429] * 6
     assert len(east.calls) == 10
+
+
+def test_what_keys_used_is_summed_up(proxy: Running, admin: httpx.Client, east: OpenAIDouble) -> None:
+    key = make(admin, requests_per_minute=4)
+    answers = [ask(proxy, key, model="kept"), ask(proxy, key, model="kept"), ask(proxy, key, model="gpt-4o-mini")]
+    assert [each.status_code for each in (*answers, ask(proxy, key, model="nowhere/x"), ask(proxy, key))] == [
+        *(200, 200, 200, 404, 429)
+    ]
+    ask(proxy, STATIC)
+    paid, unpriced = answers[0].json()["usage"], answers[2].json()["usage"]
+    used = listed(admin)["used"]
+    assert used == {
+        "calls": 5,
+        "failed": 2,
+        "input": paid["prompt_tokens"] + unpriced["prompt_tokens"],
+        "output": paid["completion_tokens"] + unpriced["completion_tokens"],
+        "cached": 0,
+        "reasoning": 0,
+        "cost": float(paid["total_tokens"]),
+        "unpriced": 1,
+    }
+    today = datetime.now(UTC).date()
+    usage = admin.get("/admin/usage").json()
+    assert (usage["from"], usage["to"]) == (str(today.replace(day=1)), str(today))
+    assert [(each["key"][:4], each["calls"]) for each in usage["data"]] == [("key-", 1), ("team", 5)]
+    by_model = admin.get("/admin/usage", params={"by": "model"}).json()["data"]
+    assert [(each["model"], each["calls"]) for each in by_model] == [
+        (None, 1),
+        ("gpt-4o", 3),
+        ("gpt-4o-mini", 1),
+        ("other", 1),
+    ]
+    both = admin.get("/admin/usage", params={"by": "day,upstream", "from": str(today), "to": str(today)}).json()["data"]
+    assert [(each["day"], each["upstream"], each["calls"]) for each in both] == [
+        (str(today), None, 1),
+        (str(today), "east", 5),
+    ]
+    assert admin.get("/admin/usage", params={"from": "2001-01-01", "to": "2001-12-31"}).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["from=yesterday", "to=2026-02-30", "from=20261101", "from=2026-11-30&to=2026-11-01", "by=colour", "by=key,key", "by=key,", "from=9999-01-01"],
+)  # fmt: skip
+def test_what_cannot_be_read_of_a_question_is_named(admin: httpx.Client, query: str) -> None:
+    answer = admin.get(f"/admin/usage?{query}")
+    assert error(answer) == (400, "client_invalid_request")
+    assert answer.json()["error"]["param"] == query.partition("=")[0]
+
+
+def test_a_budget_that_is_spent_ends_a_key_s_month(proxy: Running, admin: httpx.Client) -> None:
+    key = make(admin, monthly_budget=1)
+    first, second = ask(proxy, key), ask(proxy, key)
+    assert (first.status_code, error(second)) == (200, (429, "policy_rate_limited"))
+    assert second.headers["x-should-retry"] == "false" and int(second.headers["retry-after"]) >= 1
+    assert "monthly_budget" in second.json()["error"]["message"]
+    assert "x-ratelimit-limit-tokens" not in second.headers, "nobody was asked"
+    shown = listed(admin)
+    assert (shown["live"], shown["reason"]) == (False, "Its budget of this month is spent.")
+    admin.patch("/admin/keys/team", json={"monthly_budget": 1_000_000})
+    assert ask(proxy, key).status_code == 200 and listed(admin)["live"]
+    admin.delete("/admin/keys/team")
+    again = make(admin, monthly_budget=1)
+    assert error(ask(proxy, again)) == (429, "policy_rate_limited"), "a name's month goes on"
+
+
+def test_a_call_of_an_unknown_price_counts_nothing_towards_a_budget_and_is_told(
+    proxy: Running, admin: httpx.Client
+) -> None:
+    key = make(admin, monthly_budget=1)
+    assert [ask(proxy, key, model="gpt-4o-mini").status_code for _ in range(2)] == [200, 200]
+    used = listed(admin)["used"]
+    assert (used["cost"], used["unpriced"]) == (0, 2)
+
+
+def test_a_store_that_fails_keeps_no_call_waiting_and_hides_what_is_not_known(
+    proxy: Running, admin: httpx.Client
+) -> None:
+    key = make(admin, monthly_budget=1_000_000)
+    place = proxy.path.parent / "sluice.db"
+    proxy.app.decisions.store.close()
+    kept = place.read_bytes()
+    place.write_bytes(b"this is no database" * 100)
+    assert ask(proxy, key).status_code == 200
+    assert listed(admin)["used"] is None
+    assert error(admin.get("/admin/usage")) == (500, "proxy_internal")
+    assert error(admin.post("/admin/keys", json={"name": "other"})) == (500, "proxy_internal")
+    place.write_bytes(kept)
+    assert wait_for(lambda: listed(admin)["used"])["calls"] == 1

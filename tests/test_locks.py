@@ -45,7 +45,7 @@ FLOORS = (
     ["proxy.gateway"],
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
     ["proxy.personas", "proxy.keys", "proxy.doubting"],
-    ["proxy.decisions"],
+    ["proxy.decisions", "proxy.ledger"],
     ["proxy.building", "proxy.control", "proxy.accounts"],
     ["proxy.app"],
     ["proxy.selftest"],

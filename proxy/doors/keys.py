@@ -1,4 +1,4 @@
-"""The operators' door to client keys."""
+"""The operators' door to client keys, and to what calls took."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from starlette.types import Receive, Scope, Send
 
-from proxy.doors.admin import fields_of
+from proxy.doors.admin import asked, fields_of
 from proxy.doors.front import respond, respond_json
 from proxy.doors.table import Endpoint
 
@@ -30,10 +30,14 @@ class Accounts(Protocol):
         """Forgets one."""
         ...
 
+    async def usage(self, first: str | None, last: str | None, by: str | None) -> dict[str, Any]:
+        """What calls took between two days, summed by one or several columns."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class KeysDoor:
-    """`/admin/keys`."""
+    """`/admin/keys` and `/admin/usage`."""
 
     accounts: Accounts
 
@@ -45,6 +49,7 @@ class KeysDoor:
             Endpoint("/admin/keys", post, "admin", self.make),
             Endpoint("/admin/keys/*", patch, "admin", self.change),
             Endpoint("/admin/keys/*", delete, "admin", self.revoke),
+            Endpoint("/admin/usage", get, "admin", self.usage),
         ]
 
     async def keys(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,3 +69,8 @@ class KeysDoor:
         """DELETE /admin/keys/{name}."""
         await self.accounts.revoke_key(unquote(scope["sluice.rest"]))
         await respond(scope, send, 204, b"", [])
+
+    async def usage(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /admin/usage, `?from=`, `?to=` and `?by=`."""
+        first, last, by = (asked(scope, name) for name in ("from", "to", "by"))
+        await respond_json(scope, send, await self.accounts.usage(first, last, by))

@@ -22,7 +22,7 @@ class Operation:
     body: str = ""
     answer: str = "AnyObject"
     status: int = 200
-    query: str = ""  # parameters of the query, divided by blanks; each leaves less of what there is
+    query: str = ""  # parameters of the query, divided by blanks
     routed: bool = False  # goes through the routing table: takes and gives Sluice's own headers
 
 
@@ -93,6 +93,11 @@ OPERATIONS: Final = (
     ),
     Operation("delete", "/admin/keys/{name}", "Admin", "admin", "Revokes one.", answer="", status=204),
     Operation(
+        *("get", "/admin/usage", "Admin", "admin", "What calls took: by key, day, upstream or model, or several."),
+        answer="UsageSums",
+        query="from to by",
+    ),
+    Operation(
         *("post", "/admin/explain", "Admin", "admin", "What would happen to a call; sends nothing."),
         *("ChatRequest", "Explanation"),
     ),
@@ -112,6 +117,13 @@ _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
     "vapi": [{"vapiSecret": []}, {"vapiSecretHeader": []}],
 }
 """Who may use an endpoint; `{}`: nobody has to show anything, where config.yaml says so."""
+
+_QUERIES: Final = {
+    "from": "First day, UTC: 2026-11-01. Left out: the first of that month.",
+    "to": "Last day, UTC. Left out: today.",
+    "by": "key (left out), day, upstream, model, or several with commas between.",
+}
+"""What parameters of the query say that do not merely leave less of what there is."""
 
 _SCHEMES: Final = {
     "clientKey": {"type": "http", "scheme": "bearer", "description": "A key of access.client_keys, or of /admin/keys."},
@@ -203,7 +215,7 @@ def _parameters(operation: Operation) -> list[Schema]:
         if part.startswith("{")
     ]
     found += [
-        {"name": name, "in": "query", "description": f"Only what is of this {name}.", **said}
+        {"name": name, "in": "query", "description": _QUERIES.get(name, f"Only what is of this {name}."), **said}
         for name in operation.query.split()
     ]
     if operation.routed:

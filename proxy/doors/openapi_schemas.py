@@ -45,6 +45,16 @@ KEY_LIMITS: Final = {
     "tokens_per_minute": maybe("integer", "Input and output together, as upstreams counted them."),
     "monthly_budget": maybe("number", "USD in a calendar month, UTC."),
 }
+USED: Final = {
+    "calls": {"type": "integer", "description": "All that ended, failed ones and those from the cache included."},
+    "failed": {"type": "integer"},
+    "input": {"type": "integer", "description": "Tokens, as `output`, `cached` and `reasoning`."},
+    "output": {"type": "integer"},
+    "cached": {"type": "integer"},
+    "reasoning": {"type": "integer"},
+    "cost": {"type": "number", "description": "USD, as far as it is known."},
+    "unpriced": {"type": "integer", "description": "Calls of which it is not known."},
+}
 KEY: Final = {
     "name": text(),
     "hint": text("The end of the key."),
@@ -157,10 +167,19 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Personas": record("data", data=listed(ref("Persona"))),
     "KeyLimits": {"type": "object", "properties": KEY_LIMITS},
     "NewKey": record("name") | {"properties": {"name": text()} | KEY_LIMITS},
-    "Key": record("name hint live source") | {"properties": KEY | KEY_LIMITS},
+    "Used": {"type": "object", "properties": USED},
+    "Key": record("name hint live source")
+    | {"properties": KEY | KEY_LIMITS | {"used": {"anyOf": [ref("Used"), {"type": "null"}]}}},
     "MadeKey": record("key name hint live source")
     | {"properties": {"key": text("The key itself; nothing tells it again.")} | KEY | KEY_LIMITS},
     "Keys": record("data", data=listed(ref("Key"))),
+    "UsageSum": {
+        "type": "object",
+        "description": "With the columns of `by`; null: no upstream was asked.",
+        "properties": {name: maybe("string") for name in ("key", "day", "upstream", "model")} | USED,
+    },
+    "UsageSums": record("from to data")
+    | {"properties": {"from": text(), "to": text(), "data": listed(ref("UsageSum"))}},
     "Explanation": record(
         "route beaten targets cache",
         route=text(),

@@ -128,6 +128,7 @@ class Place:
 
     bound: Bound
     prices: Mapping[str, float] | None
+    model: str  # as labels may name it
 
 
 @dataclass(slots=True)
@@ -138,6 +139,7 @@ class Meter:
     known: Callable[[str, str], bool]
     prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
+    booked: Callable[[Call, str], None] = lambda call, model: None  # the same, with its model as labels may name it
     _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
     _recent: dict[tuple[str, str, str, str], Place] = field(default_factory=dict)  # by the model's own name
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
@@ -199,6 +201,7 @@ class Meter:
             self._spent(call, place)
         if trace.malformed:
             self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
+        self.booked(call, place.model)
         self.told(call, seconds)
 
     def _spent(self, call: Call, place: Place) -> None:
@@ -225,14 +228,15 @@ class Meter:
     def _placed(self, call: Call) -> Place:
         """Where the call is counted, kept by the model's own name."""
         trace = call.trace
-        labels = (call.door, trace.route, trace.upstream, self.model_label(trace.upstream, trace.model))
+        model = self.model_label(trace.upstream, trace.model)
+        labels = (call.door, trace.route, trace.upstream, model)
         if labels not in self._bound and self.metrics.full:
             labels = (call.door, "other", "other", "other")
         bound = self._bound.get(labels) or Bound(labels, self.metrics)
         self._bound[labels] = bound
         if len(self._recent) >= _MOST_NAMES:
             self._recent.clear()
-        place = Place(bound, self.prices(trace.upstream, trace.model))
+        place = Place(bound, self.prices(trace.upstream, trace.model), model)
         self._recent[call.door, trace.route, trace.upstream, trace.model] = place
         return place
 

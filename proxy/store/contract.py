@@ -1,6 +1,46 @@
 """The small interface behind which everything lives that must outlast a restart."""
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Final, Literal, Protocol
+
+Line = tuple[str, str, str, str]
+"""What is counted apart in the ledger: key, day ("2026-11-28", UTC), upstream and model."""
+Column = Literal["key", "day", "upstream", "model"]
+COLUMNS: Final[tuple[Column, ...]] = ("key", "day", "upstream", "model")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What calls took. Of what is not known nothing is counted, but for how many calls that is so (`unpriced`)."""
+
+    calls: int = 0
+    failed: int = 0
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+    cost: float = 0.0  # USD
+    unpriced: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+
+
+COUNTED: Final = tuple(field.name for field in fields(Counts))
+SUMS: Final = ", ".join(f"sum({name})" for name in COUNTED)
+FORGOTTEN: Final = 30 * 86400
+"""Seconds after which a writer that added nothing has long given up what it could not add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines of the ledger that are to be added once, however often they are handed over."""
+
+    writer: str  # a process
+    number: int  # of its batches: a later one has a higher number
+    at: int  # seconds since 1970
+    lines: Mapping[Line, Counts]
 
 
 class Store(Protocol):
@@ -23,6 +63,19 @@ class Store(Protocol):
 
     def version(self) -> int:
         """A number that grows with every write, whoever wrote. Raises StoreError."""
+        ...
+
+    def add(self, batch: Batch) -> None:
+        """Adds to the ledger, which `version` does not count. Raises StoreError; what was added then is not known."""
+        ...
+
+    def sums(
+        self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, ...], Counts]:
+        """The ledger from one day to another, both included, summed by these columns. Raises StoreError.
+
+        `keys`: of these alone.
+        """
         ...
 
     def close(self) -> None:

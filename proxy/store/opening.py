@@ -1,9 +1,10 @@
 """The store that config.yaml names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from proxy.store.contract import Store, StoreError
+from proxy.store.contract import Batch, Column, Counts, Store, StoreError
 from proxy.store.sqlite import SqliteStore
 
 _MISSING: Final = 'store: postgresql://… needs the extra "postgres": pip install "sluice[postgres]".'
@@ -33,6 +34,14 @@ class _Missing:
         self._refuse()
 
     def version(self) -> int:
+        self._refuse()
+
+    def add(self, batch: Batch) -> None:
+        self._refuse()
+
+    def sums(
+        self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, ...], Counts]:
         self._refuse()
 
     def close(self) -> None:

@@ -2,13 +2,15 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, wait
-from typing import Final, LiteralString
+from dataclasses import astuple
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
 
-from proxy.store.contract import StoreError
+from proxy.store.contract import FORGOTTEN, Batch, Column, Counts, StoreError
 
 _CONNECT: Final = 2  # seconds for each address of the host, so that a second one still has its turn
 _PATIENCE: Final = 3.5  # seconds for all of a step: its turn, the connection, the answer
@@ -32,6 +34,44 @@ WITH kept AS (
 _FORGET: Final = """
 WITH forgotten AS (DELETE FROM sluice_kept WHERE kind = %s AND name = %s) UPDATE sluice_versions SET at = at + 1
 """
+# Not with the others: who may not create tables can have none of these, and all else.
+_LEDGER_IS_THERE: Final = (
+    "SELECT to_regclass('sluice_ledger') IS NOT NULL AND to_regclass('sluice_writers') IS NOT NULL"
+)
+_LEDGER: Final = """
+SELECT pg_advisory_xact_lock(7813562930129);
+CREATE TABLE IF NOT EXISTS sluice_ledger (
+    key text NOT NULL, day text NOT NULL, upstream text NOT NULL, model text NOT NULL,
+    calls bigint NOT NULL, failed bigint NOT NULL, input bigint NOT NULL, output bigint NOT NULL,
+    cached bigint NOT NULL, reasoning bigint NOT NULL, cost double precision NOT NULL, unpriced bigint NOT NULL,
+    PRIMARY KEY (key, day, upstream, model)
+);
+CREATE TABLE IF NOT EXISTS sluice_writers (writer text PRIMARY KEY, number bigint NOT NULL, at bigint NOT NULL);
+"""
+# Of a batch that was added already, or whose successor was, nothing is added. In order: writers that add to the same
+# lines would wait for each other in a ring.
+_ADD: Final = """
+WITH turn AS (
+    INSERT INTO sluice_writers VALUES (%s, %s, %s) ON CONFLICT (writer)
+    DO UPDATE SET number = excluded.number, at = excluded.at WHERE sluice_writers.number < excluded.number
+    RETURNING writer
+), forgotten AS (DELETE FROM sluice_writers WHERE at < %s)
+INSERT INTO sluice_ledger AS had
+SELECT new.* FROM unnest(
+    %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::float8[], %s::bigint[]
+) AS new (key, day, upstream, model, calls, failed, input, output, cached, reasoning, cost, unpriced)
+WHERE EXISTS (SELECT 1 FROM turn) ORDER BY 1, 2, 3, 4
+ON CONFLICT (key, day, upstream, model) DO UPDATE SET
+    calls = had.calls + excluded.calls, failed = had.failed + excluded.failed,
+    input = had.input + excluded.input, output = had.output + excluded.output,
+    cached = had.cached + excluded.cached, reasoning = had.reasoning + excluded.reasoning,
+    cost = had.cost + excluded.cost, unpriced = had.unpriced + excluded.unpriced
+"""
+_SUMS: Final = (  # whole numbers of any size come as Decimal from sum()
+    "sum(calls)::bigint, sum(failed)::bigint, sum(input)::bigint, sum(output)::bigint, "
+    "sum(cached)::bigint, sum(reasoning)::bigint, sum(cost), sum(unpriced)::bigint"
+)
 # So are these; and what a first run has done already counts as done by a second.
 _NEW: Final = """
 WITH kept AS (
@@ -62,6 +102,7 @@ _REASONS: Final = (
     ("certificate", "its TLS certificate is not trusted"),
 )
 
+_Values = tuple[Any, ...]
 _Connection = psycopg.Connection[TupleRow]
 _Rows = list[TupleRow]
 _Answer = Future[tuple[_Connection, _Rows]]
@@ -78,6 +119,7 @@ class PostgresStore:
         self._address = address
         self._turn = threading.Lock()
         self._connection: _Connection | None = None
+        self._ledger = False  # whether it is known to be there
 
     def read(self, kind: str) -> dict[str, str]:
         """Everything of one kind."""
@@ -103,6 +145,38 @@ class PostgresStore:
         rows = self._run("SELECT at FROM sluice_versions", ())
         return int(rows[0][0]) if rows else 0
 
+    def add(self, batch: Batch) -> None:
+        """Adds to the ledger."""
+        if not self._has_ledger():
+            self._run(_LEDGER, ())
+            self._ledger = True
+        columns = zip(*((*line, *astuple(counts)) for line, counts in batch.lines.items()), strict=True)
+        turn = (batch.writer, batch.number, batch.at, batch.at - FORGOTTEN)
+        try:
+            self._run(_ADD, (*turn, *map(list, columns)))
+        except StoreError:
+            self._ledger = False  # a backup from before the ledger may have been put back
+            raise
+
+    def sums(
+        self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, ...], Counts]:
+        """Sums up the ledger; there may be none yet."""
+        if not self._has_ledger():
+            return {}
+        columns: LiteralString = ", ".join(by)
+        statement = f"SELECT {columns}, {_SUMS} FROM sluice_ledger WHERE day BETWEEN %s AND %s"
+        values: _Values = (first, last)
+        if keys is not None:
+            statement, values = statement + " AND key = ANY(%s)", (*values, list(keys))
+        rows = self._run(f"{statement} GROUP BY {columns} ORDER BY {columns}", values)
+        return {row[: len(by)]: Counts(*row[len(by) :]) for row in rows}
+
+    def _has_ledger(self) -> bool:
+        """Once it has, that is not asked again."""
+        self._ledger = self._ledger or self._run(_LEDGER_IS_THERE, ()) == [(True,)]
+        return self._ledger
+
     def close(self) -> None:
         """Closes the connection."""
         with self._turn:
@@ -110,7 +184,7 @@ class PostgresStore:
                 self._connection.close()
                 self._connection = None
 
-    def _run(self, statement: LiteralString, values: tuple[str, ...]) -> _Rows:
+    def _run(self, statement: LiteralString, values: _Values) -> _Rows:
         ends = time.monotonic() + _PATIENCE
         if not self._turn.acquire(timeout=_PATIENCE):
             raise _failed("it does not answer")
@@ -128,9 +202,7 @@ class PostgresStore:
             self._turn.release()
 
 
-def _ask(
-    answer: _Answer, address: str, held: _Connection | None, statement: LiteralString, values: tuple[str, ...]
-) -> None:
+def _ask(answer: _Answer, address: str, held: _Connection | None, statement: LiteralString, values: _Values) -> None:
     """Takes a step; its answer is the connection, to be kept for the next one, and the rows."""
     try:
         connection, rows = _asked(address, held, statement, values)
@@ -154,7 +226,7 @@ def _give(answer: _Answer, given: tuple[_Connection, _Rows] | StoreError) -> boo
 
 
 def _asked(
-    address: str, held: _Connection | None, statement: LiteralString, values: tuple[str, ...]
+    address: str, held: _Connection | None, statement: LiteralString, values: _Values
 ) -> tuple[_Connection, _Rows]:
     """By the connection at hand; by a new one where that was dropped, for every statement may well be run twice."""
     if held is not None:
@@ -186,7 +258,7 @@ def _connected(address: str) -> _Connection:
     return connection
 
 
-def _rows(connection: _Connection, statement: LiteralString, values: tuple[str, ...]) -> _Rows:
+def _rows(connection: _Connection, statement: LiteralString, values: _Values) -> _Rows:
     """What a statement gives. A connection on which one fails is closed."""
     try:
         cursor = connection.execute(statement, values or None)

@@ -1,12 +1,15 @@
 """The store in one SQLite file, shared by every process on the machine."""
 
+import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
-from proxy.store.contract import StoreError
+from proxy.store.contract import COUNTED, FORGOTTEN, SUMS, Batch, Column, Counts, StoreError
 
 _IS_THERE = "SELECT count(*) = 2 FROM sqlite_master WHERE name IN ('kept', 'versions')"
 # One transaction: of processes that start together one creates, the others wait for it.
@@ -22,6 +25,29 @@ INSERT INTO kept VALUES (:kind, :name, :after)
 ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text WHERE text = excluded.text
 """
 _CHANGED = "UPDATE kept SET text = :after WHERE kind = :kind AND name = :name AND text IN (:before, :after)"
+# Not with the others: those of an older Sluice's file can be read where nothing may be written.
+_LEDGER_IS_THERE = "SELECT count(*) = 2 FROM sqlite_master WHERE name IN ('ledger', 'writers')"
+_LEDGER = (
+    """
+    CREATE TABLE IF NOT EXISTS ledger (
+        key TEXT NOT NULL, day TEXT NOT NULL, upstream TEXT NOT NULL, model TEXT NOT NULL,
+        calls INTEGER NOT NULL, failed INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cached INTEGER NOT NULL, reasoning INTEGER NOT NULL, cost REAL NOT NULL, unpriced INTEGER NOT NULL,
+        PRIMARY KEY (key, day, upstream, model)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE IF NOT EXISTS writers (writer TEXT PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL)",
+)
+_TURN = """
+INSERT INTO writers VALUES (?, ?, ?)
+ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at = excluded.at WHERE number < excluded.number
+"""
+_ADD = (
+    "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (key, day, upstream, model) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTED)
+)
+_OF_KEYS = " AND key IN (SELECT value FROM json_each(?))"
 _PATIENCE = 5.0  # seconds that another process may hold the file
 
 
@@ -65,6 +91,27 @@ class SqliteStore:
         rows = self._run("SELECT at FROM versions", ())
         return int(rows[0][0]) if rows else 0
 
+    def add(self, batch: Batch) -> None:
+        """Adds to the ledger."""
+        rows = [(*line, *astuple(counts)) for line, counts in batch.lines.items()]
+        with self._writing() as connection:
+            for table in _LEDGER:
+                connection.execute(table)
+            if connection.execute(_TURN, (batch.writer, batch.number, batch.at)).rowcount:
+                connection.execute("DELETE FROM writers WHERE at < ?", (batch.at - FORGOTTEN,))
+                connection.executemany(_ADD, rows)
+
+    def sums(
+        self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, ...], Counts]:
+        """Sums up the ledger; there may be none yet."""
+        if self._run(_LEDGER_IS_THERE, ()) != [(1,)]:
+            return {}
+        columns, values = ", ".join(by), (first, last) if keys is None else (first, last, json.dumps(keys))
+        statement = f"SELECT {columns}, {SUMS} FROM ledger WHERE day BETWEEN ? AND ?"
+        statement += f"{'' if keys is None else _OF_KEYS} GROUP BY {columns} ORDER BY {columns}"
+        return {row[: len(by)]: Counts(*row[len(by) :]) for row in self._run(statement, values)}
+
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
@@ -81,7 +128,7 @@ class SqliteStore:
             except sqlite3.Error as error:
                 raise self._failed("written", error) from error
 
-    def _run(self, statement: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def _run(self, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return self._open().execute(statement, values).fetchall()

@@ -52,6 +52,7 @@ FOR_OPERATORS = [
     ("POST", "/admin/keys"),
     ("PATCH", "/admin/keys/nobody"),
     ("DELETE", "/admin/keys/nobody"),
+    ("GET", "/admin/usage?by=day"),
     ("POST", "/admin/explain"),
     ("POST", "/admin/reload"),
     ("GET", "/admin/calls"),

@@ -14,10 +14,11 @@ import pytest
 from proxy.app import Sluice
 from proxy.planning import loaded
 from proxy.serving.listening import listen
-from proxy.store.contract import StoreError
+from proxy.store.contract import Counts, StoreError
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, free_port, sluice, wait_for
 from tests.store.cluster import PASSWORD, Cluster, binaries, cluster
+from tests.store.lines import ONE, adds_once, adds_up, batch
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `postgres`")
 BIN = binaries()
@@ -49,7 +50,7 @@ def server(running: Cluster) -> Cluster:
     """Without the tables of the test before."""
     if running.process is None:
         running.start()
-    ask(running, "DROP TABLE IF EXISTS sluice_kept, sluice_versions")
+    ask(running, "DROP TABLE IF EXISTS sluice_kept, sluice_versions, sluice_ledger, sluice_writers")
     return running
 
 
@@ -111,6 +112,39 @@ def test_a_text_is_swapped_only_where_it_is_what_it_was_thought_to_be(store: Pos
     assert store.version() == before + 2
     store.write("a", "x", None)
     assert not store.swap("a", "x", "2", "3") and store.read("a") == {}, "what was forgotten stays so"
+
+
+def test_the_ledger_adds_up_what_machines_write(server: Cluster, store: PostgresStore) -> None:
+    with closing(PostgresStore(server.url())) as other:
+        adds_up(store, other)
+
+
+def test_a_batch_counts_once(store: PostgresStore) -> None:
+    adds_once(store)
+
+
+def test_a_ledger_that_is_gone_is_made_anew(server: Cluster, store: PostgresStore) -> None:
+    store.add(batch(1))
+    ask(server, "DROP TABLE sluice_ledger, sluice_writers")
+    with pytest.raises(StoreError):
+        store.add(batch(2))
+    store.add(batch(2))
+    assert store.sums("2026-12-01", "2026-12-01", ("key",)) == {("team",): ONE}
+
+
+def test_machines_that_add_to_the_same_lines_wait_for_each_other_and_lose_nothing(server: Cluster) -> None:
+    stores = [PostgresStore(server.url()) for _ in range(6)]
+
+    def add(at: int) -> None:
+        lines = {("k", "2026-11-28", "u", f"m{(at * 7 + each) % 40}"): Counts(1, cost=0.5) for each in range(40)}
+        for number in range(1, 11):
+            stores[at].add(batch(number, lines, f"w{at}"))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(add, range(6)))
+    assert stores[0].sums("2026-11-28", "2026-11-28", ("key",)) == {("k",): Counts(2400, cost=1200.0)}
+    for store in stores:
+        store.close()
 
 
 def test_machines_that_start_together_count_every_write(server: Cluster) -> None:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from proxy.store.contract import StoreError
+from proxy.store.contract import Counts, StoreError
 from proxy.store.sqlite import SqliteStore
+from tests.store.lines import adds_once, adds_up
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -58,6 +60,32 @@ def test_a_text_is_swapped_only_where_it_is_what_it_was_thought_to_be(tmp_path: 
     store.write("a", "x", None)
     assert not store.swap("a", "x", "2", "3") and store.read("a") == {}, "what was forgotten stays so"
     store.close()
+
+
+def test_the_ledger_adds_up_what_processes_write(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "s.db")) as store, closing(SqliteStore(tmp_path / "s.db")) as other:
+        adds_up(store, other)
+
+
+def test_a_batch_counts_once(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "s.db")) as store:
+        adds_once(store)
+
+
+def test_the_ledger_of_many_processes_at_once_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    code = (
+        "from proxy.store.contract import Batch, Counts\nstore = SqliteStore(Path(sys.argv[1]))\n"
+        "for at in range(1, 21): store.add(Batch(sys.argv[2], at, 1, {('k', '2026-11-28', 'u', 'm'): Counts(1, cost=0.5)}))\n"
+        "store.close()"
+    )
+    others = [threading.Thread(target=run, args=(code, path, name)) for name in "pqr"]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join(60)
+    with closing(SqliteStore(path)) as store:
+        assert store.sums("2026-11-28", "2026-11-28", ("key",)) == {("k",): Counts(60, cost=30.0)}
 
 
 def test_the_version_grows_with_every_write_whoever_wrote(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Writes down what calls took, and knows what keys have spent of their budgets; no call ever waits for it."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from time import time
+
+from proxy.keys import Keys
+from proxy.stages.booking import Books
+from proxy.store.contract import Batch, Column, Counts, Line, Store, StoreError
+
+_EACH = 2.0  # seconds; what a process that is killed has booked since is lost
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(slots=True)
+class Ledger:
+    """This process's books, and the store that all write theirs into."""
+
+    store: Store
+    keys: Keys
+    books: Books = field(default_factory=Books)
+    _writer: str = field(default_factory=lambda: secrets.token_hex(8))  # a name that no other process has
+    _batch: Batch | None = None  # that is on its way, and will be until it is known to have been added
+    _number: int = 0
+    _month: str = ""  # that these are of:
+    _on_its_way: dict[str, float] = field(default_factory=dict)  # costs by key, of the batch
+    _written: dict[str, float] = field(default_factory=dict)  # by whomever, as far as is known
+    _failing: bool = False
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def spent(self, key: str) -> float:
+        """USD of this month."""
+        self._turned()
+        booked = self.books.costs.get(key, 0.0) + self._on_its_way.get(key, 0.0)
+        return booked + self._written.get(key, 0.0)
+
+    def recall(self) -> None:
+        """Reads what was spent before this start, as far as the store can be read. It blocks."""
+        try:
+            self._written = self._costs(*self._asked())
+        except StoreError as error:
+            log.error("%s What keys have spent of this month's budgets is not known yet.", error)
+        self._month = month()
+
+    async def keep(self) -> None:
+        """Writes down every two seconds what was booked since."""
+        while True:
+            await asyncio.sleep(_EACH)
+            await self.save()
+
+    async def save(self) -> None:
+        """Writes down what was booked, and looks what others have; what cannot be written is kept for later."""
+        async with self._turn:
+            try:
+                await self._save()
+                await self._look()
+            except StoreError as error:
+                if not self._failing:
+                    log.error("%s What calls take is counted on, and written once that is possible.", error)
+                self._failing = True
+            else:
+                if self._failing:
+                    log.info("the store takes what calls took again")
+                self._failing = False
+
+    async def look(self) -> None:
+        """Looks what a key has spent whose budget is new. Raises StoreError."""
+        async with self._turn:
+            await self._look()
+
+    async def close(self) -> None:
+        """Writes down the rest: in two goes where a batch is on its way from before."""
+        await self.save()
+        if not self._failing:
+            await self.save()
+        taken, _ = self.books.take()
+        lost = [*taken.values(), *(self._batch.lines.values() if self._batch else ())]
+        if lost:
+            log.error("what %d calls took could not be written down", sum(counts.calls for counts in lost))
+
+    async def sums(self, first: str, last: str, by: Sequence[Column]) -> dict[tuple[str, ...], Counts]:
+        """What calls took from one day to another, this process's last ones included. Raises StoreError."""
+        await self.save()
+        return await asyncio.to_thread(self.store.sums, first, last, by)
+
+    def _turned(self) -> None:
+        """Begins the month that it is now, if it is another."""
+        now = time()
+        if now >= self.books.day_ends:
+            self.books.turn(now)
+        if self._month != self.books.day[:7]:
+            self._month, self._on_its_way, self._written = self.books.day[:7], {}, {}
+
+    async def _save(self) -> None:
+        if self._batch is None:
+            self._turned()
+            lines, costs = self.books.take()
+            if not lines:
+                return
+            self._number += 1
+            self._batch, self._on_its_way = self._made(lines), costs
+        await asyncio.to_thread(self.store.add, self._batch)
+        self._batch = None
+        for key, cost in self._on_its_way.items():
+            self._written[key] = self._written.get(key, 0.0) + cost
+        self._on_its_way = {}
+
+    def _made(self, lines: dict[Line, Counts]) -> Batch:
+        return Batch(self._writer, self._number, int(time()), lines)
+
+    async def _look(self) -> None:
+        asked = self._asked()
+        found = await asyncio.to_thread(self._costs, *asked)
+        if asked[0] == month():
+            self._month, self._written = asked[0], found
+
+    def _asked(self) -> tuple[str, list[str]]:
+        """The month, and the keys that have a budget for it."""
+        return month(), [key.name for key in self.keys.made.values() if key.limits.monthly_budget is not None]
+
+    def _costs(self, month: str, keys: list[str]) -> dict[str, float]:
+        if not keys:
+            return {}
+        sums = self.store.sums(f"{month}-01", f"{month}-31", ("key",), keys)
+        return {key: counts.cost for (key,), counts in sums.items()}
+
+
+def month() -> str:
+    """That of now, UTC: "2026-11"."""
+    return f"{today():%Y-%m}"
+
+
+def today() -> date:
+    """The day, UTC."""
+    return datetime.now(UTC).date()

@@ -1,0 +1,168 @@
+"""What calls took is written down by whoever answered them, once, however the store fares, and budgets know of it."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.call import Call
+from proxy.keys import Key, Keys, made
+from proxy.ledger import Ledger, month, today
+from proxy.reply import Usage
+from proxy.store.contract import Batch, Counts, StoreError
+from proxy.store.sqlite import SqliteStore
+
+ALL = ("0000-00-00", "9999-99-99")
+
+
+class Failing(SqliteStore):
+    """A store that can be told to fail before, or after, it has added."""
+
+    fails: str = ""
+
+    def add(self, batch: Batch) -> None:
+        if self.fails == "before":
+            raise StoreError("The store could not be written.")
+        super().add(batch)
+        if self.fails == "after":
+            raise StoreError("The store does not answer.")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Failing]:
+    with closing(Failing(tmp_path / "s.db")) as made:
+        yield made
+
+
+def keys(*budgets: float | None) -> Keys:
+    found = Keys()
+    found.take({key.name: key.kept for key in map(key_of, budgets)})
+    return found
+
+
+def key_of(budget: float | None) -> Key:
+    return made({"name": "free" if budget is None else "team", "monthly_budget": budget})[0]
+
+
+def book(ledger: Ledger, cost: float = 0.25, key: str = "team", calls: int = 1) -> None:
+    for _ in range(calls):
+        ended = Call("1", "openai", "chat/completions", "m", b"", {}, tenant=key)
+        ended.trace.upstream, ended.trace.usage = "east", Usage(10, 5, cost=cost)
+        ledger.books.note(ended, "gpt-4o")
+
+
+def written(store: SqliteStore) -> dict[tuple[str, ...], Counts]:
+    return store.sums(*ALL, ("key",))
+
+
+def test_it_is_written_once_and_known_at_every_moment(store: Failing) -> None:
+    ledger = Ledger(store, keys(10))
+    ledger.recall()
+    book(ledger, calls=4)
+    assert ledger.spent("team") == 1.0 and written(store) == {}
+
+    async def save() -> None:
+        for _ in range(3):
+            await ledger.save()
+            assert ledger.spent("team") == 1.0
+
+    asyncio.run(save())
+    assert written(store) == {("team",): Counts(4, 0, 40, 20, cost=1.0)}
+    assert store.sums(*ALL, ("day", "upstream", "model")).keys() == {(str(today()), "east", "gpt-4o")}
+    again = Ledger(store, keys(10))
+    assert again.spent("team") == 0.0
+    again.recall()
+    assert again.spent("team") == 1.0, "a restart knows it before the first call"
+
+
+def test_what_others_write_is_heard_of(store: Failing) -> None:
+    one, other = Ledger(store, keys(10)), Ledger(store, keys(10))
+    book(one)
+    book(other, 2.0)
+
+    async def save() -> None:
+        for ledger in (one, other, one):
+            await ledger.save()
+
+    asyncio.run(save())
+    assert one.spent("team") == other.spent("team") == 2.25
+    assert one.spent("nobody") == 0.0
+
+
+@pytest.mark.parametrize("fails", ["before", "after"])
+def test_a_store_that_fails_is_told_once_and_nothing_is_lost_or_counted_twice(
+    store: Failing, fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sluice")
+    ledger = Ledger(store, keys(10))
+
+    async def save() -> None:
+        book(ledger)
+        store.fails = fails
+        for _ in range(3):
+            await ledger.save()
+            book(ledger)
+        assert ledger.spent("team") == 1.0
+        store.fails = ""
+        await ledger.save()
+        await ledger.save()
+
+    asyncio.run(save())
+    assert ledger.spent("team") == 1.0
+    assert written(store)["team",].calls == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_the_end_writes_down_the_rest(store: Failing) -> None:
+    ledger = Ledger(store, keys())
+
+    async def end() -> None:
+        book(ledger)
+        store.fails = "after"
+        await ledger.save()
+        book(ledger)
+        store.fails = ""
+        await ledger.close()
+
+    asyncio.run(end())
+    assert written(store)["team",].calls == 2
+
+
+def test_an_end_without_a_store_says_what_is_lost(store: Failing, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(store, keys())
+    store.fails = "before"
+    book(ledger, calls=3)
+    asyncio.run(ledger.close())
+    assert "what 3 calls took could not be written down" in caplog.text
+
+
+def test_only_keys_with_a_budget_are_looked_up(store: Failing) -> None:
+    ledger = Ledger(store, keys(None))
+    book(ledger, key="free")
+    asyncio.run(ledger.save())
+    assert Ledger(store, keys(None)).spent("free") == 0.0
+
+    async def look() -> None:
+        ledger.keys.put(key_of(1.0))
+        book(ledger, key="team")
+        await ledger.save()
+        await ledger.look()
+
+    asyncio.run(look())
+    assert ledger.spent("team") == 0.25
+
+
+def test_a_month_that_is_over_is_not_this_one_s(store: Failing) -> None:
+    store.add(Batch("w", 1, 1, {("team", "2001-01-31", "east", "m"): Counts(1, cost=5.0)}))
+    ledger = Ledger(store, keys(10))
+    ledger.recall()
+    assert ledger.spent("team") == 0.0
+    book(ledger)
+    ledger.books.day = "2001-01-31"  # as if the night were to come between this and the next
+    ledger._month, ledger._written = "2001-01", {"team": 7.0}
+    ledger.books.day_ends = 0.0
+    assert ledger.spent("team") == 0.0
+    assert ledger.books.day == str(today()) and ledger.books.day[:7] == month()
