@@ -4,7 +4,7 @@ import fcntl
 import logging
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
@@ -49,48 +49,53 @@ class Window:
     def enter(self, calls: int | None, tokens: int | None, now: int) -> Minute:
         """Lets a call in, and counts it, while both limits hold (None: there is none); what is refused counts not."""
         with self.lock:
-            live = self._live(now)
-            called, used = sum(cell[1] for cell in live), sum(cell[2] for cell in live)
+            called = used = calls_at = tokens_at = 0
+            since = now - MINUTE
+            for at, came, took in self._cells():
+                if at > since:
+                    called, used = called + came, used + took
+                    if came and at > calls_at:
+                        calls_at = at
+                    if took and at > tokens_at:
+                        tokens_at = at
             wait, over = 0, ""
             if calls is not None and called >= calls:
-                wait, over = _freed(live, 1, called - calls, now), "requests_per_minute"
-            if tokens is not None and used >= tokens and (freed := _freed(live, 2, used - tokens, now)) > wait:
+                wait, over = self._freed(1, called - calls, now), "requests_per_minute"
+            if tokens is not None and used >= tokens and (freed := self._freed(2, used - tokens, now)) > wait:
                 wait, over = freed, "tokens_per_minute"
             if not over:
                 self._add(1, 1, now)
-                live, called = self._live(now), called + 1
-        return Minute(called, used, _end(live, 1, now), _end(live, 2, now), wait, over)
+                called, calls_at = called + 1, now
+        return Minute(called, used, _end(calls_at, now), _end(tokens_at, now), wait, over)
 
     def used(self, tokens: int, now: int) -> None:
         """A call that was let in took so many tokens, as is known now."""
         with self.lock:
             self._add(2, tokens, now)
 
-    def _live(self, now: int) -> list[tuple[int, int, int]]:
-        """The cells of the last minute: when, calls, tokens."""
-        numbers, since = self.numbers.tolist(), now - MINUTE
-        cells = zip(numbers[:_CELLS], numbers[_CELLS : 2 * _CELLS], numbers[2 * _CELLS :], strict=True)
-        return [cell for cell in cells if cell[0] > since and (cell[1] or cell[2])]
+    def _cells(self) -> Iterable[tuple[int, int, int]]:
+        """When each was last written, its calls and its tokens."""
+        numbers = self.numbers.tolist()
+        return zip(numbers[:_CELLS], numbers[_CELLS : 2 * _CELLS], numbers[2 * _CELLS :], strict=True)
+
+    def _freed(self, row: int, too_many: int, now: int) -> int:
+        """Until so many calls or tokens, and one more, count no longer."""
+        for cell in sorted(cell for cell in self._cells() if cell[0] > now - MINUTE):
+            too_many -= cell[row]
+            if too_many < 0:
+                return min(MINUTE, cell[0] + MINUTE - now)
+        return MINUTE
 
     def _add(self, row: int, amount: int, now: int) -> None:
         numbers, at = self.numbers, now // _CELL % _CELLS
         if numbers[at] // _CELL != now // _CELL:  # it is of more than a minute ago
             numbers[_CELLS + at] = numbers[2 * _CELLS + at] = 0
-        numbers[at] = now
+        numbers[at] = max(now, numbers[at])  # of a process that had the lock before, and looked at the clock later
         numbers[row * _CELLS + at] += amount
 
 
-def _freed(live: list[tuple[int, int, int]], row: int, too_many: int, now: int) -> int:
-    """Until so many, and one more, count no longer."""
-    for cell in sorted(live):
-        too_many -= cell[row]
-        if too_many < 0:
-            return max(1, cell[0] + MINUTE - now)
-    return MINUTE
-
-
-def _end(live: list[tuple[int, int, int]], row: int, now: int) -> int:
-    return max((cell[0] + MINUTE - now for cell in live if cell[row]), default=0)
+def _end(newest: int, now: int) -> int:
+    return newest + MINUTE - now if newest else 0
 
 
 Windows = Callable[[bytes], Window]
