@@ -115,6 +115,7 @@ class Control:
             "traffic": sluice.history.traffic(),
             "cache": await sluice.cache.stats(),
             "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
+            "keys": plan.settings.access.keys,
             "login": bool(plan.settings.access.admin_token),
         }
 

@@ -12,7 +12,7 @@ from tests.doubles.faults import HoldAfter, Status
 from tests.running import wait_for
 
 HELLO = {"model": "east/gpt-4o", "messages": [{"role": "user", "content": "Hello?"}]}
-VIEWS = ("overview", "upstreams", "models", "personas", "routes", "calls", "cache", "vapi", "configuration")
+VIEWS = ("overview", "upstreams", "models", "personas", "keys", "routes", "calls", "cache", "vapi", "configuration")
 
 
 def admin(visitor: Visitor, site: Site, view: str) -> Page:

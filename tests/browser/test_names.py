@@ -75,6 +75,7 @@ def test_admin(site: Site, visitor: Visitor) -> None:
         "upstreams": "[data-upstream=west]",
         "models": "[data-model]",
         "personas": "[data-persona]",
+        "keys": "[data-model]",
         "routes": "[data-route]",
         "calls": "[data-call]",
         "cache": ".card",

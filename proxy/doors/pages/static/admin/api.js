@@ -22,6 +22,7 @@
  * @property {{step: number, points: Point[]}} traffic
  * @property {Cache | null} cache
  * @property {Vapi | null} vapi null: the door is closed
+ * @property {"open" | "required"} keys whether calls need a client key
  * @property {boolean} login whether an admin token is asked for
  */
 /** @typedef {{draw: (root: HTMLElement) => void, update: (overview: Overview) => void}} View */
@@ -39,7 +40,7 @@ export const get = (path) => call("GET", path);
 
 /**
  * Changes something; throws an Error in the gateway's words.
- * @param {"POST" | "PUT" | "DELETE"} method
+ * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path
  * @param {unknown} [body]
  */

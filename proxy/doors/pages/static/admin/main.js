@@ -7,6 +7,7 @@ import { cache } from "/static/admin/cache.js";
 import { calls } from "/static/admin/calls.js";
 import { catalogue } from "/static/admin/catalogue.js";
 import { configuration } from "/static/admin/configuration.js";
+import { keys } from "/static/admin/keys.js";
 import { overview } from "/static/admin/overview.js";
 import { personas } from "/static/admin/personas.js";
 import { routes } from "/static/admin/routes.js";
@@ -21,6 +22,7 @@ const views = {
   upstreams: upstreams(refresh),
   models: catalogue(),
   personas: personas(),
+  keys: keys(),
   routes: routes(),
   calls: calls(),
   cache: cache(refresh),
