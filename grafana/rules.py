@@ -220,11 +220,11 @@ ALERTS: Final = (
     ),
     Alert(
         "SluiceCallsRefused",
-        f'sum by (job, route) (rate({REQUESTS}{{code=~"policy_concurrency|policy_rate_limited"}}[5m]))',
+        f'sum by (job, route) (rate({REQUESTS}{{code="policy_concurrency"}}[5m]))',
         "> 0.1",
         "10m",
         "warning",
-        "Calls on {{ $labels.route }} are refused by a limit of this configuration",
+        "Calls on {{ $labels.route }} are refused by max_in_flight",
         "The limit is too low, or one client asks too much.",
     ),
     Alert(

@@ -48,7 +48,9 @@ class Access(Part):
     )
     metrics: Literal["open", "admin"] = Field(default="open", description="/metrics. admin: needs the admin token.")
     client_keys: Annotated[Many[ShownKey], AfterValidator(_without_empty)] = Field(
-        default=(), repr=False, description="Static client keys, in ASCII; empty ones are ignored."
+        default=(),
+        repr=False,
+        description="Static client keys, in ASCII; empty ones are ignored. Others are made on /admin.",
     )
     admin_token: ShownKey = Field(
         default="", repr=False, description="Opens /admin. Empty: /admin answers only on loopback, to loopback."
