@@ -195,12 +195,16 @@ def ended_call(call: Call, seconds: float, ended: float | None = None, words: Ma
     }
     failure = metric_code(trace.failure) if trace.failure else ""
     way = (call.door, call.endpoint, trace.route, trace.upstream, trace.model or call.model, tuple(trace.attempts))
-    return Ended(own, _alike(way, trace.status, failure, call.stream, trace.cache, call.tenant))
+    whose = (call.tenant, call.allowance.key if call.allowance is not None else None)
+    return Ended(own, _alike(way, trace.status, failure, call.stream, trace.cache, whose))
 
 
 @lru_cache(maxsize=1024)
-def _alike(way: tuple[Any, ...], status: int, failure: str, stream: bool, cache: str, tenant: str | None) -> Alike:
+def _alike(
+    way: tuple[Any, ...], status: int, failure: str, stream: bool, cache: str, whose: tuple[str | None, str | None]
+) -> Alike:
     door, endpoint, route, upstream, model, attempts = way
+    tenant, key = whose
     fields = {
         "level": "warning" if failure else "info",
         "message": "call",
@@ -216,6 +220,8 @@ def _alike(way: tuple[Any, ...], status: int, failure: str, stream: bool, cache:
         "cache": cache,
         "tenant": tenant,
     }
+    if key is not None:
+        fields["key"] = key
     return Alike(fields, one_line(fields))
 
 

@@ -151,7 +151,8 @@ def test_over_its_requests_a_key_is_refused_and_told_when_to_come_again(proxy: R
     assert "requests_per_minute" in third.json()["error"]["message"] and "x-should-retry" not in third.headers
     assert ask(proxy, other).headers["x-ratelimit-limit-requests"] == "10000", "the upstream's own"
     assert proxy.metric("sluice_requests_total", code="policy_rate_limited", status="429") == 1
-    assert [call["code"] for call in admin.get("/admin/calls").json()["data"]][1] == "policy_rate_limited"
+    told = admin.get("/admin/calls").json()["data"][1]
+    assert (told["code"], told["key"]) == ("policy_rate_limited", "team")
     with proxy.client() as client:
         assert client.get("/v1/models", headers={"api-key": key}).status_code == 200, "that is no call"
     admin.patch("/admin/keys/team", json={"requests_per_minute": 3})

@@ -19,6 +19,7 @@ from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.instruments import Instruments
 from proxy.logs import JsonLines, Readable, Writer, dropped_lines, ended_call, keep, words_of
+from proxy.policies.allowances import Allowance, Limits
 from proxy.reply import Usage
 from tests.running import wait_for
 
@@ -51,6 +52,13 @@ def test_what_a_client_names_stays_inside_the_line_of_its_call(form: JsonLines |
     assert not dangerous(line)
     assert "\n" not in line
     line.encode()
+
+
+def test_a_call_of_a_made_key_names_it_and_others_are_without() -> None:
+    made = call(status=200)
+    assert "key" not in orjson.loads(JsonLines().call(ended_call(made, 0.1)))
+    made.allowance = Allowance("team", "key-0", Limits(), None, lambda name: 0.0)
+    assert orjson.loads(JsonLines().call(ended_call(made, 0.1)))["key"] == "team"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -118,4 +118,5 @@ def _line(call: Call, seconds: float, ended: float) -> dict[str, Any]:
         "changes": list(trace.changes),
         "stream": call.stream,
         "tenant": call.tenant,
+        "key": call.allowance.key if call.allowance is not None else None,
     }

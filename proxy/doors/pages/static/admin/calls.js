@@ -3,7 +3,7 @@ import { h, icon } from "/static/shared/dom.js";
 import { clock, count, dollars, duration } from "/static/shared/format.js";
 import { get } from "/static/admin/api.js";
 
-/** @typedef {{id: string, time: string, door: string, route: string | null, upstream: string | null, model: string | null, status: number | null, code: string, attempts: string[], tokens: {input: number | null, output: number | null, cached: number | null}, cost: number | null, ms: number, first_token_ms?: number | null, overhead_ms?: number | null, cache?: string, changes?: string[]}} Call */
+/** @typedef {{id: string, time: string, door: string, key: string | null, route: string | null, upstream: string | null, model: string | null, status: number | null, code: string, attempts: string[], tokens: {input: number | null, output: number | null, cached: number | null}, cost: number | null, ms: number, first_token_ms?: number | null, overhead_ms?: number | null, cache?: string, changes?: string[]}} Call */
 
 const SHOWN = 200;
 
@@ -81,6 +81,7 @@ function more(call) {
     ["Request", call.id],
     ["Ended", new Date(call.time).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" })],
     ["Door", call.door],
+    ["Key", call.key],
     ["Route", call.route],
     ["Attempts", call.attempts.join(" → ")],
     ["Status", `${call.status ?? "none"}, ${call.code}`],
