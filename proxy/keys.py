@@ -126,10 +126,11 @@ class Keys:
 
     def take(self, kept: dict[str, str]) -> None:
         """Reads what the store has; what cannot be read any more is passed over."""
-        self.known, self.made = True, {}
+        before, self.known, self.made = self.made, True, {}
         for name, text in kept.items():
+            had = before.get(name)
             try:
-                self.made[name] = _read(name, text)
+                self.made[name] = had if had is not None and had.kept == text else _read(name, text)
             except (SluiceError, ValueError, TypeError, LookupError):
                 continue
         self._settle()
@@ -149,11 +150,12 @@ class Keys:
         before, self._allowances = self._allowances, {}
         for key in self.made.values():
             had = before.get(key.digest)
-            self._allowances[key.digest] = allowance = Allowance(
-                key.name, tenant_of(key.digest), key.limits, key.expires, self.spent, had.window if had else None
-            )
-            if allowance.window is None and key.limits.by_minute:
-                allowance.window = self.windows(bytes.fromhex(key.digest))
+            if had is None or (had.key, had.limits, had.expires) != (key.name, key.limits, key.expires):
+                window = had.window if had is not None else None
+                if window is None and key.limits.by_minute:
+                    window = self.windows(bytes.fromhex(key.digest))
+                had = Allowance(key.name, tenant_of(key.digest), key.limits, key.expires, self.spent, window)
+            self._allowances[key.digest] = had
 
     def admit(self, call: Call, credential: str) -> bool:
         """Whether it is one of these keys: then the call is its own. Raises SluiceError where it is none any more."""
