@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -116,19 +115,20 @@ class Shared:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._chunks: list[memoryview] = []
+        self._places: dict[bytes, int] = {}  # of the records that were looked at, which are the first
         self._lock = _Lock(self._file)
 
     def __call__(self, digest: bytes) -> Window:
         """Raises nothing: where the file cannot grow, the key is counted by each worker for itself."""
         try:
             with self._lock:
-                for at in count():
-                    record = self._record(at)
+                while digest not in self._places:
+                    record = self._record(len(self._places))
                     if record[:_OWNER] == bytes(_OWNER):
                         record[:_OWNER] = digest
-                    if record[:_OWNER] == digest:
-                        numbers = record[_OWNER : _OWNER + 8 * _NUMBERS].cast("q")
-                        return Window(numbers, self._lock)
+                    self._places[bytes(record[:_OWNER])] = len(self._places)
+                record = self._record(self._places[digest])
+            return Window(record[_OWNER : _OWNER + 8 * _NUMBERS].cast("q"), self._lock)
         except OSError as error:
             log.error("a client key's limits hold for each worker alone: the folder they share is %s", error.strerror)
         return alone(digest)
