@@ -84,7 +84,10 @@ def test_the_page_is_whole_and_every_anchor_is_there(read: Reader) -> None:
 
 def test_the_page_says_which_credentials_an_operation_takes() -> None:
     chat = PAGE.partition('id="post_chat_completions"')[2].partition("</p>")[0]
-    assert "<code>Authorization: Bearer</code> (A key of access.client_keys) or header <code>x-api-key</code>" in chat
+    assert (
+        "<code>Authorization: Bearer</code> (A key of access.client_keys, or of /admin/keys) or header <code>x-api-key</code>"
+        in chat
+    )
     assert chat.endswith("none where config.yaml asks for none.")
     assert "<p>None." in PAGE.partition('id="get_livez"')[2][:60]
 
