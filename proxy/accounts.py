@@ -33,6 +33,9 @@ class Accounts:
     async def keys(self) -> list[dict[str, Any]]:
         """Every client key, the config's first: `[{name, hint, created, expires, live, reason, …, used, source}]`."""
         used, sluice = await self._used(), self.sluice
+        if used is not None:  # the page asks right after a change, and another worker may answer
+            with suppress(StoreError):
+                await sluice.decisions.look()
         found = [_configured(key) for key in sluice.settings.access.client_keys]
         found += [self._listed(key) for key in sluice.keys.made.values()]
         return [key | {"used": None if used is None else _numbers(used.get((key["name"],), Counts()))} for key in found]

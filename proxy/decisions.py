@@ -45,7 +45,7 @@ class Decisions:
         return done
 
     async def look(self) -> None:
-        """Takes over what became of the client keys elsewhere, before one is changed here. Raises StoreError."""
+        """Takes over at once what became of the client keys elsewhere. Raises StoreError."""
         changes = self._changes
         kept = await asyncio.to_thread(self.store.read, "keys")
         if self._changes == changes:

@@ -106,6 +106,7 @@ def test_what_another_process_decides_is_followed_and_never_undone(proxy: Runnin
             "keys", "other", store.read("keys")["team"].replace('"requests_per_minute":null', '"requests_per_minute":9')
         )
         store.write("keys", "team", None)
+        assert [each["name"] for each in admin.get("/admin/keys").json()["data"]][2:] == ["other"]
         assert error(admin.patch("/admin/keys/team", json={"requests_per_minute": 3})) == (
             404,
             "client_invalid_request",
