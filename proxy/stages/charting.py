@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from proxy.policies import routes as rules
 from proxy.policies.rewriting import (
@@ -31,6 +31,9 @@ class Preset(Protocol):
     def system(self) -> str | None: ...
     @property
     def set(self) -> Mapping[str, Any]: ...
+
+
+_EVERYTHING: Final = "*"  # how the route with the empty prefix is called: "" is a call that no route was chosen for
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Chart:
             cache=_keeping(route),
         )
         return Route(
-            name=match,
+            name=match or _EVERYTHING,
             match=match,
             exact=route.model is not None,
             to=tuple(self._to(target) for target in route.to),

@@ -52,7 +52,7 @@ class Router:
         choice = self._chosen.get(model)
         if choice is None:
             choice = self._resolve(model)
-            if choice.route.match:  # not the default's: an operator may switch it
+            if choice.route.match or choice.route.written:  # not the default's: an operator may switch it
                 if len(self._chosen) >= _REMEMBERED:
                     self._chosen.clear()
                 self._chosen[model] = choice

@@ -54,6 +54,17 @@ def test_a_whole_answer_comes_back_byte_for_byte(proxy: Running, east: OpenAIDou
     assert answer.headers["x-upstream-request-id"]
 
 
+def test_a_route_for_every_name_is_told_too(east: OpenAIDouble) -> None:
+    east.strict = False
+    config = f"upstreams: {{east: {{provider: openai, base_url: '{east.url}', api_key: sk-east}}}}\n"
+    with sluice(config + "routes: [{prefix: '', to: east}]") as proxy:
+        for _ in range(2):
+            answer = proxy.chat(HELLO | {"model": "gpt-4o"})
+            assert (answer.headers["x-sluice-route"], answer.headers["x-sluice-upstream"]) == ("*", "east")
+            assert (answer.headers["x-sluice-model"], answer.headers["x-sluice-attempts"]) == ("gpt-4o", "east:200")
+        wait_for(lambda: proxy.metric("sluice_requests_total", route="*", upstream="east") == 2)
+
+
 def test_the_body_goes_out_with_only_the_model_exchanged(proxy: Running, west: OpenAIDouble) -> None:
     body = b'{ "messages" : [ {"role":"user","content":"caf\\u00e9"} ],"temperature":0.70,\n"model" :\t"house", "later": 1e2 }'
     with proxy.client() as client:
