@@ -2,9 +2,16 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+_FEW: Final = 20  # names that are compared however far they are
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names up to three known names close to this one, or nothing."""
-    close = difflib.get_close_matches(name, list(known)[:5000], n=3, cutoff=0.5)
-    return f" Did you mean {', '.join(close)}?" if close else ""
+    """A sentence with up to three known names close to this one; else with the nearest, if few are known; or nothing."""
+    names = list(known)[:5000]
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        return f" Did you mean {', '.join(close)}?"
+    if not names or len(names) > _FEW:
+        return ""
+    return f" The nearest here: {', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0.0))}."

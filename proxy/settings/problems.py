@@ -14,6 +14,7 @@ Kind = Literal["text", "a number", "true or false", "nothing", "a list", "a mapp
 _NEVER_SHOWN: Final = frozenset(
     {"api_key", "admin_token", "client_keys", "secret", "headers", "base_url", "proxy", "store", "url"}
 )
+_ROOM: Final = 30  # names in one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the known name that comes closest, "" where none is near."""
     close = get_close_matches(name, sorted(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """The same, and where none is near `; known here: a, b`, as many as a line has room for."""
+    names = sorted(known)
+    shown = names if len(names) <= _ROOM else [*names[:_ROOM], f"{len(names) - _ROOM} more"]
+    return nearest(name, names) or (f"; known here: {', '.join(shown)}" if names else "")
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
     [
         ("default_upstream: olama", '4:1: default_upstream: no upstream is called "olama"; did you mean "ollama"?'),
         ("default_upstream: ''", None),
-        ("routes: [{prefix: p, to: x/y}]", '4:22: routes.0.to: no upstream is called "x"'),
+        ("routes: [{prefix: p, to: x/y}]", '4:22: routes.0.to: no upstream is called "x"; known here: fixed, ollama'),
         (
             "routes: [{prefix: p, to: [ollama, olama/y]}]",
             '4:35: routes.0.to.1: no upstream is called "olama"; did you mean "ollama"?',
@@ -27,14 +27,23 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
             "personas: {p: {upstream: fix, model: m}}",
             '4:16: personas.p.upstream: no upstream is called "fix"; did you mean "fixed"?',
         ),
-        ("tests: [{model: m, expect: x/m}]", '4:20: tests.0.expect: no upstream is called "x"'),
-        ("tests: [{model: m, expect: [ollama/m, x/m]}]", '4:39: tests.0.expect.1: no upstream is called "x"'),
-        ("cache: {similar: {embedder: x/m}}", '4:19: cache.similar.embedder: no upstream is called "x"'),
+        (
+            "tests: [{model: m, expect: x/m}]",
+            '4:20: tests.0.expect: no upstream is called "x"; known here: fixed, ollama',
+        ),
+        (
+            "tests: [{model: m, expect: [ollama/m, x/m]}]",
+            '4:39: tests.0.expect.1: no upstream is called "x"; known here: fixed, ollama',
+        ),
+        (
+            "cache: {similar: {embedder: x/m}}",
+            '4:19: cache.similar.embedder: no upstream is called "x"; known here: fixed, ollama',
+        ),
         ("cache: {similar: {embedder: ollama/m}}", None),
         ("cache: {similar: {embedder: ollama}}", "4:19: cache.similar.embedder: expected local or UPSTREAM/MODEL"),
         (
             "cache: {similar: {embedder: fixed/e}}",
-            '4:19: cache.similar.embedder: "e" is not among upstreams.fixed.models',
+            '4:19: cache.similar.embedder: "e" is not among upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
         ),
         ("routes: [{prefix: p, to: fixed/gpt-4o}]", None),
         ("routes: [{prefix: p, to: fixed}]", None),
@@ -50,7 +59,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ),
         (
             "personas: {p: {upstream: fixed, model: m}}",
-            '4:33: personas.p.model: "m" is not among upstreams.fixed.models',
+            '4:33: personas.p.model: "m" is not among upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
         ),
         (
             "routes: [{model: m, to: 'ollama/{rest}'}]",
