@@ -8,7 +8,7 @@ _FEW: Final = 20  # names that are compared however far they are
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with up to three known names close to this one; else with the nearest, if few are known; or nothing."""
+    """A sentence with up to three known names close to this one, else with the nearest of a few known, or nothing."""
     names = list(known)[:5000]
     if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         return f" Did you mean {', '.join(close)}?"

@@ -120,14 +120,14 @@ class Attempt:
         except ValueError:
             return  # a client may still be able to read it: it passes as it came
         if not isinstance(answer, dict):
-            return
+            answer = {}
         if isinstance(usage := answer.get("usage"), dict):
             self.call.trace.usage = usage_of(usage)
         if choices := answer.get("choices"):
             for choice in choices if isinstance(choices, list) else ():
                 if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
                     raise self.order.target.provider.failure_in(answer) or _holds_nothing()
-        elif self.call.chat and "choices" in answer:
+        elif self.call.chat:
             raise _holds_nothing()
 
     async def _assembled(self) -> Wire:

@@ -340,7 +340,9 @@ def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-@pytest.mark.parametrize("said", [b'{"id":"c","choices":[]}', b'{"id":"c","choices":null,"usage":{}}'])
+@pytest.mark.parametrize(
+    "said", [b'{"id":"c","choices":[]}', b'{"id":"c","choices":null,"usage":{}}', b'{"id":"c"}', b"{}", b"[]", b"null"]
+)
 def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, kind: str) -> None:
     proxy, east, _ = place
     said = b"data: %b\n\n%b" % (said, DONE) if kind == "text/event-stream" else said
