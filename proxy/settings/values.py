@@ -47,15 +47,12 @@ def _segments(path: str) -> str:
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers as HTTP can carry them, names in lower case."""
-    for value in headers.values():
-        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
-            raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
+    """Headers with their names in lower case."""
     found: dict[str, str] = {}
     for name, value in headers.items():
-        if _header(name) in found:
-            raise ValueError(f"the header {_header(name)} is there twice, in other letters")
-        found[_header(name)] = value
+        if name.lower() in found:
+            raise ValueError(f"the header {name.lower()} is there twice, in other letters")
+        found[name.lower()] = value
     return found
 
 
@@ -64,7 +61,14 @@ def _header(name: str) -> str:
         raise ValueError("expected header names of letters, digits and dashes")
     if name.lower() in FRAMING:
         raise ValueError(f"the header {name.lower()} belongs to the connection and cannot be set")
-    return name.lower()
+    return name
+
+
+def _header_value(value: str) -> str:
+    """What HTTP can carry."""
+    if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+        raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
+    return value
 
 
 def shown_key(key: str) -> str:
@@ -98,7 +102,10 @@ Share = Annotated[float, BeforeValidator(units.share, json_schema_input_type=_pa
 """0 to 1."""
 Dotted = Annotated[str, AfterValidator(_segments)]
 """A path into a JSON body: `provider.sort`."""
-HeaderName = Annotated[str, AfterValidator(_header)]
+HeaderName = Annotated[str, AfterValidator(_header), AfterValidator(str.lower)]
 ShownKey = Annotated[str, AfterValidator(shown_key)]
-Headers = Annotated[Mapping[str, str], AfterValidator(_headers)]
+Headers = Annotated[
+    Mapping[Annotated[str, AfterValidator(_header)], Annotated[str, AfterValidator(_header_value)]],
+    AfterValidator(_headers),
+]
 Name = Annotated[str, Field(min_length=1)]

@@ -94,6 +94,11 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
             "3:10: access.admin_token: TOKEN is not set, in the environment or in .env (${TOKEN:-} would allow that)",
         ),
         (
+            'routes:\n  - prefix: p\n    to: o\n    request:\n      headers:\n        set:\n          x: a\n          y: "canary\\n"',
+            "10:11: routes.0.request.headers.set.y: a header value may hold neither line breaks nor characters"
+            " outside Latin-1, got text",
+        ),
+        (
             "vapi: {hmac: {timestamp_header: ''}}",
             '3:15: vapi.hmac.timestamp_header: expected header names of letters, digits and dashes, got ""',
         ),
