@@ -151,7 +151,7 @@ class Settings(Part):
         description="What outlasts a restart: sqlite:///file, or postgresql://….",
     )
     upstreams: Mapping[str, UpstreamSettings] = Field(description="By name: places where calls can be sent.")
-    default_upstream: str | None = Field(
+    default_upstream: Annotated[str | None, AfterValidator(lambda name: name or None)] = Field(  # empty: left out
         default=None,
         description="Where a model name goes that no route matches. Left out: the only upstream, or nowhere.",
     )

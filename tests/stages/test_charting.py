@@ -73,6 +73,11 @@ def test_where_a_name_goes_that_nothing_takes() -> None:
     )
 
 
+def test_a_default_left_empty_by_a_variable_is_left_out() -> None:
+    only = planned("upstreams: {east: {provider: ollama}}\ndefault_upstream: ${DEFAULT:-}")
+    assert only.router.resolve("anything").targets[0].upstream == "east"
+
+
 def test_an_upstream_without_its_key_is_off() -> None:
     assert "OPENROUTER_API_KEY" in planned(CONFIG).router.resolve("off/x").targets[0].off
     assert planned(CONFIG, OPENROUTER_API_KEY="sk-or").router.resolve("off/x").targets[0].off == ""
