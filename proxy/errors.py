@@ -56,6 +56,7 @@ STATUS: Final[dict[str, int]] = {
     "endpoint_not_supported": 404,
     "cache_miss": 504,
 }
+_IN_VAIN: Final = ("proxy_loop", "cache_miss")  # a second call would be told the same; SDKs repeat every 5xx
 TYPES: Final[dict[str, str]] = {"upstream": "upstream_error", "proxy": "proxy_error", "policy": "policy_error"}
 
 Again = Literal["same", "next", "never"]
@@ -79,6 +80,8 @@ class SluiceError(Exception):
 
     def __post_init__(self) -> None:
         self.status = self.status or STATUS.get(self.code, 400)
+        if self.code in _IN_VAIN:
+            self.should_retry = False
         self.kind = self.kind or TYPES.get(self.code.partition("_")[0], "invalid_request_error")
 
     def __str__(self) -> str:

@@ -155,6 +155,7 @@ def test_the_client_may_refuse_refresh_or_insist(proxy: Running, east: OpenAIDou
     body = HELLO | {"model": "kept/gpt-4o"}
     missed = proxy.chat(body, x_sluice_cache="only")
     assert (missed.status_code, missed.json()["error"]["code"]) == (504, "cache_miss")
+    assert missed.headers["x-should-retry"] == "false"
     assert missed.headers["x-sluice-cache"] == "miss" and not east.calls
     proxy.chat(body)
     assert proxy.chat(body, x_sluice_cache="off").headers["x-sluice-cache"] == "off"

@@ -265,6 +265,7 @@ upstreams:
     with sluice(config, port=port) as proxy:
         answer = proxy.chat(BODY | {"stream": False, "model": "round"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (508, "proxy_loop")
+        assert answer.headers["x-should-retry"] == "false"
 
 
 def test_what_goes_on_after_a_won_race_has_its_clocks_and_leaves_none_behind() -> None:
