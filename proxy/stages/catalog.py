@@ -178,8 +178,9 @@ class Catalog:
         return [route for route in self.aliases() if not all(target.off for target in route.to)]
 
     def _alias(self, route: Route) -> dict[str, Any]:
-        """A name that a route gives to something else, with what is known of the model asked first."""
-        model = self.look_up(route.to[0]) if "{" not in route.to[0].model else None
+        """A name that a route gives to something else, with the upstream asked first and what is known of its model."""
+        first = next(target for target in route.to if not target.off)
+        model = self.look_up(first) if "{" not in first.model else None
         return {
             "id": route.match,
             "object": "model",
@@ -187,7 +188,7 @@ class Catalog:
             "owned_by": "sluice",
             "context_length": model.context if model else None,
             "max_output_tokens": model.output if model else None,
-            "upstream": _belongs(route),
+            "upstream": first.upstream,
             "chat": model is None or chats(model),
         }
 

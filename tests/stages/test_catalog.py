@@ -135,6 +135,7 @@ personas: {pirate: {upstream: east, model: b}}
         entry = catalog.entry(name)
         assert entry is not None
         assert (entry["id"], entry["object"]) == (name, "model")
+        assert entry["upstream"] == "east"
     b = catalog.entry("east/b")
     assert b is not None
     assert (b["context_length"], b["max_output_tokens"], b["upstream"]) == (9, 3, "east")
@@ -180,6 +181,7 @@ routes: [{model: house, to: [asleep/a, east/b]}, {model: gone, to: asleep/a}]
 personas: {pirate: {upstream: asleep, model: a}}
 """).catalog
     assert [entry["id"] for entry in catalog.entries()] == catalog.names() == ["house", "east/b"]
+    assert catalog.entries()[0]["upstream"] == "east"
     assert catalog.entry("gone") is catalog.entry("persona/pirate") is None
     assert catalog.entries("asleep") == []
 

@@ -66,7 +66,7 @@ export function picker(place, { label, load, chosen }) {
     upstream = wanted;
     const all = await load();
     models = wanted ? (await load(wanted)).map((model) => ({ ...model, upstream: wanted })) : all;
-    const first = all.filter((model) => !model.id.startsWith("persona/")); // so that upstreams stand in their own order
+    const first = all.filter((model) => model.id.startsWith(`${model.upstream}/`)); // so that upstreams stand in their own order
     loading = false;
     drawTabs([...new Set([...first, ...all].map((model) => model.upstream).filter((each) => each !== null))]);
     draw();
