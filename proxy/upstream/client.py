@@ -41,7 +41,7 @@ class Response:
 
 
 class Whole(httpx.AsyncByteStream):
-    """A body that came with the head."""
+    """A body that is all there."""
 
     __slots__ = ("_body",)
 

@@ -1,7 +1,7 @@
 """The way to every upstream: one request of a target out, its answer's head back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 import httpx
@@ -11,9 +11,8 @@ from proxy.errors import SluiceError
 from proxy.instruments import Counts
 from proxy.providers.contract import Answer, Request, Target
 from proxy.upstream.border import redirected, translated
-from proxy.upstream.client import Client, Response
+from proxy.upstream.client import Client, Response, Whole
 from proxy.upstream.dialing import trust
-from proxy.upstream.transport import BytesBody
 
 MAX_ANSWER: Final = 32 * 1024 * 1024  # bytes that an answer of the control plane may have
 _LIMITS: Final = httpx.Limits(max_connections=4096, max_keepalive_connections=256, keepalive_expiry=4.0)  # as our own
@@ -21,16 +20,12 @@ _FAREWELL: Final = 5.0  # seconds that work nobody waits for has left when all e
 
 
 class Upstreams:
-    """Sends what a Target says where it says: one provider's key cannot meet another's address.
+    """Sends what a Target says where it says: one provider's key cannot meet another's address."""
 
-    `transports` makes httpx's transport for a target's `via`, in place of ours.
-    """
-
-    def __init__(self, transports: Callable[[str], httpx.AsyncBaseTransport] | None = None) -> None:
+    def __init__(self) -> None:
         self.sent = Counts()  # attempts by upstream
-        self._client = Client() if transports is None else None
-        self._transport_for = transports or transport_for
-        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._client = Client()
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}  # httpx's, by a target's `via`
         self._later: set[asyncio.Task[Any]] = set()
 
     def send(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
@@ -72,13 +67,12 @@ class Upstreams:
                 task.cancel()
         for transport in self._transports.values():
             await transport.aclose()
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.aclose()
 
     def ask(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
         """The same for a further request of an attempt that was counted when it began."""
         headers = _headers(target, request) if target.headers else request.headers
-        if self._client is None or target.via:
+        if target.via:
             return self._by_httpx(target, request, headers, connect)
         url = target.base + request.path
         return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
@@ -86,7 +80,7 @@ class Upstreams:
     async def _by_httpx(self, target: Target, request: Request, headers: Headers, connect: float) -> Response:
         transport = self._transports.get(target.via)
         if transport is None:
-            transport = self._transports[target.via] = self._transport_for(target.via)
+            transport = self._transports[target.via] = transport_for(target.via)
         try:
             response = await self._through(transport, target, request, headers, connect)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -108,7 +102,7 @@ class Upstreams:
                 request.method,
                 url,
                 headers=[*own, *headers],
-                stream=BytesBody(request.body),
+                stream=Whole(request.body),
                 extensions={"timeout": {"connect": connect, "pool": connect}},
             )
         )

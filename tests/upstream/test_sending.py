@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -85,7 +84,7 @@ def test_attempts_that_fail_are_counted_and_named(run: Run) -> None:
         (OK + b"content-encoding: br\r\ncontent-length: 0\r\n\r\n", "upstream_malformed"),
     ],
 )
-@pytest.mark.parametrize("via", ["own", "httpx"])
+@pytest.mark.parametrize("via", ["", "h2"], ids=["own", "httpx"])
 def test_answers_that_are_none(run: Run, answer: bytes, code: str, via: str) -> None:
     async def once(peer: Peer) -> None:
         await peer.request()
@@ -93,9 +92,9 @@ def test_answers_that_are_none(run: Run, answer: bytes, code: str, via: str) -> 
 
     async def main() -> None:
         async with serving(once) as server:
-            upstreams = Upstreams() if via == "own" else Upstreams(lambda _: httpx.AsyncHTTPTransport(trust_env=False))
+            upstreams = Upstreams()
             with pytest.raises(SluiceError) as caught:
-                await upstreams.send(target(server.url), Request("/x", b"{}"), 5)
+                await upstreams.send(target(server.url, via=via), Request("/x", b"{}"), 5)
             assert caught.value.code == code
             assert server.connections == 1
             await upstreams.aclose()
