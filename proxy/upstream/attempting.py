@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal
 
-import httpx
-
 from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, ClockName
@@ -26,8 +24,8 @@ from proxy.upstream.bodies import (
     read_whole,
     says_event_stream,
     to_be_read,
+    too_large,
 )
-from proxy.upstream.border import translated
 from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
@@ -181,10 +179,7 @@ class Attempt:
         if self.call.endpoint not in _CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
             return source, headers
         self.asked = perf_counter()
-        try:
-            body = await peeked(source)
-        except httpx.HTTPError as error:
-            raise translated(error, self.order.target.upstream) from None
+        body = await peeked(source, self.order.target.upstream)
         self.waited()
         return body, [*_without_type(headers), _JSON if body.holds_one_answer else _EVENTS]
 
@@ -234,7 +229,7 @@ class Attempt:
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break
             if size > MAX_WHOLE:
-                raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
+                raise too_large()
         self.waited()
         return b"".join(head)
 
@@ -294,22 +289,17 @@ class Attempt:
         response = await send(target, request, self.timeouts.connect)
         self.status = response.status_code
         try:
-            return Answer(response.status_code, response.headers, await self._body(response.stream))
+            body = await read_whole(response.stream, target.upstream)
+            return Answer(response.status_code, response.headers, body)
         finally:
             await response.stream.aclose()
 
     async def _read(self, source: Pieces) -> bytes:
         asked = perf_counter()
         try:
-            return await self._body(source)
+            return await read_whole(source, self.order.target.upstream)
         finally:
             self.call.trace.waited += perf_counter() - asked
-
-    async def _body(self, source: Pieces) -> bytes:
-        try:
-            return await read_whole(source)
-        except httpx.HTTPError as error:
-            raise translated(error, self.order.target.upstream) from None
 
 
 def _holds_nothing() -> SluiceError:

@@ -1,12 +1,15 @@
-"""An upstream's body: what its head says that it is, and all of it in one piece."""
+"""An upstream's body: what its head says that it is, what it begins with, and all of it in one piece."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import httpx
+
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.headers import value
+from proxy.upstream.border import translated
 
 MAX_WHOLE: Final = 64 * 1024 * 1024  # bytes that a whole answer may have
 _MOST_BLANKS: Final = 64 * 1024  # bytes that a body may begin with before it is taken for one answer
@@ -43,25 +46,36 @@ class Peeked:
         await self.source.aclose()
 
 
-async def peeked(source: Pieces) -> Peeked:
-    """The body, and what it begins with; blanks say nothing yet, unless they are many. Raises httpx's errors."""
+async def peeked(source: Pieces, upstream: str) -> Peeked:
+    """The body, and what it begins with; blanks say nothing yet, unless they are many. Raises where it breaks off."""
     found = Peeked(b"", source.__aiter__(), source)
-    async for piece in found.rest:
-        found.begins += piece
-        if piece.strip() or len(found.begins) > _MOST_BLANKS:
-            break
+    try:
+        async for piece in found.rest:
+            found.begins += piece
+            if piece.strip() or len(found.begins) > _MOST_BLANKS:
+                break
+    except httpx.HTTPError as error:
+        raise translated(error, upstream) from None
     return found
 
 
-async def read_whole(source: Pieces) -> bytes:
-    """A body in one piece. Raises upstream_malformed past the limit, and httpx's errors."""
+async def read_whole(source: Pieces, upstream: str, most: int = MAX_WHOLE) -> bytes:
+    """A body in one piece. Raises upstream_malformed past `most` bytes, and where it breaks off."""
     pieces, size = [], 0
-    async for piece in source:
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_WHOLE:
-            raise SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
+    try:
+        async for piece in source:
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                raise too_large()
+    except httpx.HTTPError as error:
+        raise translated(error, upstream) from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def too_large() -> SluiceError:
+    """The error of an answer past the limit."""
+    return SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
 
 
 def carries_events(headers: Headers) -> bool:

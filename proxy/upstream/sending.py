@@ -10,6 +10,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.instruments import Counts
 from proxy.providers.contract import Answer, Request, Target
+from proxy.upstream.bodies import read_whole
 from proxy.upstream.border import redirected, translated
 from proxy.upstream.client import Client, Response, Whole
 from proxy.upstream.dialing import trust
@@ -45,7 +46,7 @@ class Upstreams:
             async with asyncio.timeout(timeout):
                 response = await self.ask(target, request, timeout)
                 try:
-                    body = await _whole(response, target.upstream)
+                    body = await read_whole(response.stream, target.upstream, MAX_ANSWER)
                 finally:
                     await response.stream.aclose()
         except TimeoutError:
@@ -129,17 +130,3 @@ def _headers(target: Target, request: Request) -> Headers:
     """The config's headers, where the request does not say otherwise, and the request's."""
     said = {name for name, _ in request.headers}
     return [line for line in target.headers if line[0] not in said] + request.headers
-
-
-async def _whole(response: Response, upstream: str) -> bytes:
-    pieces, size = [], 0
-    try:
-        async for piece in response.stream:
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_ANSWER:
-                text = f'The upstream "{upstream}" sent an answer of unreasonable size.'
-                raise SluiceError("upstream_malformed", text, again="next")
-    except httpx.HTTPError as error:
-        raise translated(error, upstream) from None
-    return b"".join(pieces)

@@ -26,7 +26,7 @@ class Body:
 def test_neither_blanks_nor_empty_pieces_say_what_comes(run: Run, before: tuple[bytes, ...]) -> None:
     async def main() -> None:
         for piece, is_one in ((b"data: {}\n\n", False), (b'{"id":1}', True)):
-            body = await peeked(Body(*before, piece, b"rest"))
+            body = await peeked(Body(*before, piece, b"rest"), "east")
             assert body.holds_one_answer is is_one
             assert b"".join([each async for each in body]) == b"".join((*before, piece, b"rest"))
 
