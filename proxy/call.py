@@ -3,23 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from proxy.errors import SluiceError
-from proxy.reply import Usage
+from proxy.usage import NO_USAGE, Usage
 
 Headers = list[tuple[bytes, bytes]]
 """Header lines as they travel: lower-case names, raw values, order kept."""
 
 Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
-
-
 Told = tuple[str, str, tuple[str, ...], Usage]
 """What a trace tells of one target: upstream, model, changes, usage."""
-
-NO_USAGE: Final = Usage()
-"""Of a call whose answer has not said what it took."""
 
 
 @dataclass(slots=True)

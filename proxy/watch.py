@@ -10,12 +10,11 @@ import orjson
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.reply import Usage
 from proxy.sse import events, payload
+from proxy.usage import Usage, usage_of
 
 _TEXT = b'"content":"'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
-_MOST_TOKENS = 2**53  # more is rubbish, of which the sums would not fit into JSON
 
 FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
 """Finds the failure that an event reports, if it does."""
@@ -265,33 +264,3 @@ def lenient(data: bytes) -> Any:
 def _content_in(delta: Any) -> bool:
     """Whether a delta holds anything that a reader would miss: all but the role and empty values."""
     return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")
-
-
-def usage_of(usage: Mapping[str, Any]) -> Usage:
-    """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
-    get = usage.get
-    inside = get("prompt_tokens_details") or get("input_tokens_details")
-    made = get("completion_tokens_details") or get("output_tokens_details")
-    cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
-    reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
-    read = _count(get("prompt_tokens", get("input_tokens")))
-    written = _count(get("completion_tokens", get("output_tokens")))
-    total = get("total_tokens")
-    if type(total) is int and read is not None and written is not None and read + written < total < _MOST_TOKENS:
-        written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
-    return Usage(
-        read,
-        written,
-        None if cached is None else _count(cached),
-        None if reasoning is None else _count(reasoning),
-        _dollars(usage["cost"]) if "cost" in usage else None,
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
-
-
-def _dollars(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
-    return float(value) if known else None

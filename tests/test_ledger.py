@@ -11,9 +11,9 @@ import pytest
 from proxy.call import Call
 from proxy.keys import Key, Keys, made
 from proxy.ledger import Ledger, month, today
-from proxy.reply import Usage
 from proxy.store.contract import Batch, Counts, StoreError
 from proxy.store.sqlite import SqliteStore
+from proxy.usage import Usage
 
 ALL = ("0000-00-00", "9999-99-99")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import SluiceError
 from proxy.providers.failures import error_in_event
-from proxy.reply import Usage
-from proxy.watch import ChatWatch, ResponsesWatch, usage_of
+from proxy.usage import Usage
+from proxy.watch import ChatWatch, ResponsesWatch
 
 
 def chunk(delta: Any = None, finish: str | None = None, **more: Any) -> bytes:
@@ -171,28 +171,6 @@ def test_a_terminal_word_in_a_text_of_the_responses_api_ends_nothing() -> None:
     assert not seen.complete
 
 
-@pytest.mark.parametrize(
-    ("said", "usage"),
-    [
-        ({}, Usage()),
-        ({"prompt_tokens": 3, "completion_tokens": 0}, Usage(3, 0)),
-        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}, Usage(3, 2)),
-        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 9}, Usage(3, 6)),  # thoughts counted apart
-        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 0}, Usage(3, 2)),
-        ({"prompt_tokens": 3, "total_tokens": 9}, Usage(3)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
-        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}}, Usage(9, cached=4)),
-        ({"completion_tokens_details": {"reasoning_tokens": 4}, "cost": 0.5}, Usage(reasoning=4, cost=0.5)),
-        ({"prompt_tokens": -1, "completion_tokens": "7", "cost": -0.5}, Usage()),
-        ({"prompt_tokens": True, "completion_tokens": 1.5, "cost": True}, Usage()),
-        ({"prompt_tokens_details": 7, "completion_tokens_details": None}, Usage()),
-        ({"prompt_tokens": 2**63}, Usage()),  # a number of tokens that nobody can have, and that no sum could hold
-    ],
-)
-def test_usage_is_what_is_plainly_said(said: dict[str, Any], usage: Usage) -> None:
-    assert usage_of(said) == usage
-
-
 @pytest.mark.parametrize("said", [b'"\\ud83d"', b'"x","logprobs":-Infinity'])
 def test_what_orjson_refuses_and_clients_may_read_is_kept(said: bytes) -> None:
     seen = watch()
@@ -276,11 +254,6 @@ def test_events_that_are_no_JSON_teach_nothing() -> None:
     seen = watch()
     assert [seen.see(broken), seen.see(broken), seen.see(broken)] == [b"", b"", b""]
     assert (seen.malformed, seen.content_at) == (3, None)
-
-
-def test_cached_tokens_are_counted_where_deepseek_says_them() -> None:
-    said = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_cache_hit_tokens": 90, "prompt_cache_miss_tokens": 10}
-    assert usage_of(said).cached == 90
 
 
 def test_an_error_in_an_array_is_one() -> None:

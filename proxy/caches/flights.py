@@ -12,7 +12,7 @@ from proxy.caches.serving import Answered, Copy, Events, typed
 from proxy.call import Call
 from proxy.clocks import timeout
 from proxy.errors import SluiceError
-from proxy.reply import Usage
+from proxy.usage import Usage
 from proxy.watch import ChatWatch
 
 WINDOW: Final = 256 * 1024  # bytes that are read ahead of the fastest reader

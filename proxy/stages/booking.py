@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Final
 
-from proxy.call import NO_USAGE, Call, Trace
+from proxy.call import Call, Trace
 from proxy.store.contract import Counts, Line
+from proxy.usage import NO_USAGE
 
 _MOST: Final = 5_000  # lines that are kept while they cannot be written down; what is new then counts as `other`
 _KEPT: Final = ("hit", "shared", "simi")  # how x-sluice-cache begins where no upstream worked for this very call

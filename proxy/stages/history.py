@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
 
-from proxy.call import NO_USAGE, Call, Headers, Trace
+from proxy.call import Call, Headers, Trace
 from proxy.errors import SluiceError, metric_code
+from proxy.usage import NO_USAGE
 
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _NO_HEADERS: Final[Headers] = []

@@ -8,11 +8,11 @@ from time import perf_counter
 from typing import Final
 
 from proxy import __version__
-from proxy.call import NO_USAGE, Call
+from proxy.call import Call
 from proxy.errors import SluiceError, metric_code
 from proxy.instruments import Counts, Instruments, Number
 from proxy.providers.contract import Target
-from proxy.reply import Usage
+from proxy.usage import NO_USAGE, Usage, cost_of
 
 OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 FIRST_TOKEN: Final = (
@@ -244,15 +244,6 @@ class Meter:
         """The catalogues know more than before: other models may stand as labels, and prices may have changed."""
         self._recent.clear()
         self._outcomes.clear()
-
-
-def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
-    """USD of an answer; None where a price that it takes is not known. Cached tokens cost as input if not said."""
-    if usage.input is None or "input" not in prices or (usage.output and "output" not in prices):
-        return None
-    cached = min(usage.cached or 0, usage.input)  # some count them apart
-    dollars = (usage.input - cached) * prices["input"] + cached * prices.get("cached", prices["input"])
-    return (dollars + (usage.output or 0) * prices.get("output", 0.0)) / 1e6
 
 
 def phase(call: Call) -> str:

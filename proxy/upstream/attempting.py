@@ -30,7 +30,8 @@ from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
-from proxy.watch import ChatWatch, ResponsesWatch, lenient, note, usage_of
+from proxy.usage import usage_of
+from proxy.watch import ChatWatch, ResponsesWatch, lenient, note
 
 Hold = Literal["nothing", "content", "all"]
 Outcome = Wire | SluiceError

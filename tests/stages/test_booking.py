@@ -8,9 +8,9 @@ import pytest
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.policies.allowances import Allowance, Limits
-from proxy.reply import Usage
 from proxy.stages.booking import Books
 from proxy.store.contract import Counts
+from proxy.usage import Usage
 
 
 def call(tenant: str | None = "key-0", upstream: str = "east", usage: Usage | None = None, **trace: Any) -> Call:

@@ -15,8 +15,8 @@ from proxy.call import Call, Headers
 from proxy.errors import SluiceError
 from proxy.policies.routes import Choice, Keeping
 from proxy.providers.contract import Target
-from proxy.reply import Usage
 from proxy.stages.caching import Cache, is_finished, own
+from proxy.usage import Usage
 from tests.caches.calls import HELLO, KEEPING, call, choice, target
 
 STREAM = HELLO | {"stream": True}

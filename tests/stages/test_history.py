@@ -6,8 +6,8 @@ from typing import Any
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.reply import Usage
 from proxy.stages.history import History
+from proxy.usage import Usage
 
 
 class Body(dict[str, Any]):

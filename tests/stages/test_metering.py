@@ -12,8 +12,8 @@ from proxy.errors import STATUS, SluiceError
 from proxy.exposing import exposed
 from proxy.instruments import Instruments
 from proxy.providers.contract import Provider, Target
-from proxy.reply import Usage
-from proxy.stages.metering import Meter, Metrics, cost_of, phase
+from proxy.stages.metering import Meter, Metrics, phase
+from proxy.usage import Usage
 
 
 class Counted:
@@ -150,19 +150,3 @@ def test_a_model_that_becomes_known_gets_its_name() -> None:
     known.add("m")
     meter.learnt()
     assert meter._placed(call("m")).bound.labels[3] == "m"
-
-
-@pytest.mark.parametrize(
-    ("usage", "prices", "dollars"),
-    [
-        (Usage(1_000_000, 1_000_000), {"input": 2.0, "output": 10.0}, 12.0),
-        (Usage(1_000_000, 0, cached=500_000), {"input": 2.0, "output": 10.0, "cached": 1.0}, 1.5),
-        (Usage(1_000_000, 0, cached=500_000), {"input": 2.0, "output": 10.0}, 2.0),
-        (Usage(1, 1), {"input": 2.0}, None),
-        (Usage(1, 1), {}, None),
-    ],
-)
-def test_cost_is_by_the_price_and_unknown_is_not_nothing(
-    usage: Usage, prices: dict[str, float], dollars: float | None
-) -> None:
-    assert cost_of(usage, prices) == dollars

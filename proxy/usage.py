@@ -1,0 +1,75 @@
+"""What an answer took: tokens and cost, as upstreams tell them, added up and priced."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+_MOST_TOKENS: Final = 2**53  # more is rubbish, of which the sums would not fit into JSON
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens and cost of one answer; None: not known (never 0 for unknown)."""
+
+    input: int | None = None
+    output: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+    cost: float | None = None  # USD
+
+    def and_also(self, other: "Usage") -> "Usage":
+        """Both together; what only one of them knows counts as it is."""
+        return Usage(
+            _sum(self.input, other.input),
+            _sum(self.output, other.output),
+            _sum(self.cached, other.cached),
+            _sum(self.reasoning, other.reasoning),
+            self.cost if other.cost is None else other.cost + (self.cost or 0.0),
+        )
+
+
+NO_USAGE: Final = Usage()
+"""Of a call whose answer has not said what it took."""
+
+
+def usage_of(usage: Mapping[str, Any]) -> Usage:
+    """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
+    get = usage.get
+    inside = get("prompt_tokens_details") or get("input_tokens_details")
+    made = get("completion_tokens_details") or get("output_tokens_details")
+    cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
+    reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
+    read = _count(get("prompt_tokens", get("input_tokens")))
+    written = _count(get("completion_tokens", get("output_tokens")))
+    total = get("total_tokens")
+    if type(total) is int and read is not None and written is not None and read + written < total < _MOST_TOKENS:
+        written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
+    return Usage(
+        read,
+        written,
+        None if cached is None else _count(cached),
+        None if reasoning is None else _count(reasoning),
+        _dollars(usage["cost"]) if "cost" in usage else None,
+    )
+
+
+def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
+    """USD of an answer; None where a price that it takes is not known. Cached tokens cost as input if not said."""
+    if usage.input is None or "input" not in prices or (usage.output and "output" not in prices):
+        return None
+    cached = min(usage.cached or 0, usage.input)  # some count them apart
+    dollars = (usage.input - cached) * prices["input"] + cached * prices.get("cached", prices["input"])
+    return (dollars + (usage.output or 0) * prices.get("output", 0.0)) / 1e6
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+
+
+def _dollars(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
+    return float(value) if known else None
