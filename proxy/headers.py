@@ -121,6 +121,11 @@ def to_client(headers: Headers) -> Headers:
     return kept
 
 
+def of_type(headers: Headers, kind: bytes) -> Headers:
+    """The lines with this content type in place of another."""
+    return [line for line in headers if line[0] != b"content-type"] + [(b"content-type", kind)]
+
+
 def _named_by_connection(headers: Headers) -> AbstractSet[bytes]:
     return {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
 

@@ -198,6 +198,30 @@ class ResponsesWatch:
                 self.usage = usage_of(usage)
 
 
+class RawWatch:
+    """Watches a body that is no event stream: nothing in it is looked at."""
+
+    __slots__ = ("content_at", "last_at")
+    complete = done = True
+    lingers = False
+    malformed = 0
+    sound = b""
+    usage = failure = None
+
+    def __init__(self) -> None:
+        self.content_at: float | None = None
+        self.last_at: float | None = None
+
+    def see(self, batch: bytes) -> bytes:
+        """The batch itself."""
+        self.last_at = perf_counter()
+        self.content_at = self.content_at or self.last_at
+        return batch
+
+
+Watch = ChatWatch | ResponsesWatch | RawWatch
+
+
 class Noted(Protocol):
     """What a watch has seen of a stream."""
 

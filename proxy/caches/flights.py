@@ -8,10 +8,11 @@ from time import perf_counter
 from typing import Final
 
 from proxy.assembling import Assembler, as_stream
-from proxy.caches.serving import Answered, Copy, Events, typed
+from proxy.caches.serving import Answered, Copy, Events
 from proxy.call import Call
 from proxy.clocks import timeout
 from proxy.errors import SluiceError
+from proxy.headers import of_type
 from proxy.usage import Usage
 from proxy.watch import ChatWatch
 
@@ -88,7 +89,7 @@ class Flight:
 
     def _copy(self, call: Call, answer: Answered) -> Copy:
         kind = b"text/event-stream" if call.stream else b"application/json"
-        headers = answer.headers if call.stream is self.call.stream else typed(answer.headers, kind)
+        headers = answer.headers if call.stream is self.call.stream else of_type(answer.headers, kind)
         if not call.stream:
             if self.pays():
                 call.trace.usage = self.call.trace.usage

@@ -45,14 +45,6 @@ class Answered(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Followed(Protocol):
-    """A stream of a copy: its watch says what the metrics want to know."""
-
-    @property
-    def watch(self) -> ChatWatch: ...
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-
 @dataclass(slots=True)
 class Copy:
     """An answer out of the cache, to be closed after use like the upstream's own."""
@@ -61,7 +53,7 @@ class Copy:
     headers: Headers
     body: bytes | None = None
     head: bytes = b""
-    stream: Followed | None = None
+    stream: Events | None = None
     leave: Callable[[], None] | None = None  # told when it is let go of
 
     async def aclose(self) -> None:
@@ -80,8 +72,3 @@ def replayed(data: bytes, age: float, call: Call) -> Copy:
     if not call.wants_usage:
         events = ChatWatch(lambda fields: None, own_usage=True).see(events)
     return Copy(200, [(b"content-type", b"text/event-stream"), *lines], head=events)
-
-
-def typed(headers: Headers, kind: bytes) -> Headers:
-    """The headers with another content type."""
-    return [*(line for line in headers if line[0] != b"content-type"), (b"content-type", kind)]

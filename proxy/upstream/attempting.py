@@ -9,54 +9,44 @@ from proxy.assembling import Assembler, as_stream
 from proxy.call import Call, Headers
 from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
-from proxy.headers import to_client
+from proxy.headers import of_type, to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
-from proxy.providers.reports import BROKEN_OFF
 from proxy.sse import EventCutter
 from proxy.upstream.bodies import (
+    CHAT_LIKE,
     MAX_WHOLE,
     Pieces,
+    RawReader,
     carries_events,
     is_vague,
+    note_whole,
     peeked,
     read_whole,
     says_event_stream,
     to_be_read,
     too_large,
+    without_choices,
 )
 from proxy.upstream.client import Response
 from proxy.upstream.sending import Upstreams
+from proxy.upstream.streaming import EventStream, Waits
 from proxy.upstream.talking import Patience, Talk
-from proxy.upstream.wire import EventStream, RawWatch, Waits, Watch, Wire
-from proxy.usage import usage_of
-from proxy.watch import ChatWatch, ResponsesWatch, lenient, note
+from proxy.upstream.wire import Wire
+from proxy.watch import ChatWatch, RawWatch, ResponsesWatch, Watch, note
 
 Hold = Literal["nothing", "content", "all"]
 Outcome = Wire | SluiceError
 Tries = Callable[[Order, Clock, Hold], Awaitable[Outcome]]
 """Asks one target, with the route's retries."""
 
-_JSON = (b"content-type", b"application/json")
-_EVENTS = (b"content-type", b"text/event-stream")
-_CHAT_LIKE = ("chat/completions", "completions")
+_JSON = b"application/json"
+_EVENTS = b"text/event-stream"
 _SAID_BY_US = frozenset(
     (b"content-type", b"content-encoding", b"content-language", b"cache-control", b"etag", b"www-authenticate")
     + (b"retry-after", b"retry-after-ms", b"x-should-retry")
 )  # headers of a refusal that are about its own body, or that our error says itself
-
-
-class RawReader:
-    """Passes a body on as it comes."""
-
-    def feed(self, data: bytes) -> bytes:
-        """The data."""
-        return data
-
-    def finish(self) -> bytes:
-        """Nothing was held."""
-        return b""
 
 
 @dataclass  # no slots: what has a default costs nothing then
@@ -97,37 +87,18 @@ class Attempt:
             if not (is_read := to_be_read(headers)):
                 source, headers = await self._typed(response.stream, headers)
                 is_read = to_be_read(headers)
-                if not is_read and carries_events(headers) and call.endpoint in _CHAT_LIKE:
-                    return self._wire([*_without_type(headers), _JSON], await self._gathered(source))
+                if not is_read and carries_events(headers) and call.endpoint in CHAT_LIKE:
+                    return self._wire(of_type(headers, _JSON), await self._gathered(source))
                 body = await self._read(source)
             elif body is None:
                 body = await self._read(response.stream)
             if is_read or call.chat:
                 body = provider.whole(self.order, body)
-                self._look_at(body)
+                note_whole(call, provider, body)
         finally:
             if response.coming is not None:
                 await response.coming.aclose()
         return self._wire(headers, body)
-
-    def _look_at(self, body: bytes) -> None:
-        """Keeps what a whole answer says it took. Raises what broke it off, and upstream_malformed without choices."""
-        if b'"usage"' not in body and self.call.endpoint not in _CHAT_LIKE:
-            return
-        try:
-            answer = lenient(body)
-        except ValueError:
-            return  # a client may still be able to read it: it passes as it came
-        if not isinstance(answer, dict):
-            answer = {}
-        if isinstance(usage := answer.get("usage"), dict):
-            self.call.trace.usage = usage_of(usage)
-        if choices := answer.get("choices"):
-            for choice in choices if isinstance(choices, list) else ():
-                if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
-                    raise self.order.target.provider.failure_in(answer) or _holds_nothing()
-        elif self.call.chat:
-            raise _holds_nothing()
 
     async def _assembled(self) -> Wire:
         """A whole answer from an upstream that is always asked by stream."""
@@ -137,11 +108,12 @@ class Attempt:
             if carries_events(headers):
                 body = await self._gathered(source)
             else:  # an error with status 200, or a middlebox's page
-                body = self.order.target.provider.whole(self.order, await self._read(source))
-                self._look_at(body)
+                provider = self.order.target.provider
+                body = provider.whole(self.order, await self._read(source))
+                note_whole(self.call, provider, body)
         finally:
             await source.aclose()
-        return self._wire([*_without_type(headers), _JSON], body)
+        return self._wire(of_type(headers, _JSON), body)
 
     async def _gathered(self, source: Pieces) -> bytes:
         """The events of a stream as one whole answer, within the time for whole answers."""
@@ -157,7 +129,7 @@ class Attempt:
             self.call.trace.waited += perf_counter() - asked
         note(self.call, stream.watch)
         if gathered.empty:
-            raise _holds_nothing()
+            raise without_choices()
         return gathered.whole()
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
@@ -167,7 +139,7 @@ class Attempt:
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
             wait = float(self.order.target.options.get("job_wait", self.timeouts.total))
             talk.timed(self.clock, Patience(wait, name, seconds))
-            return talk, [_EVENTS]
+            return talk, of_type([], _EVENTS)
         self.clock.set(name, seconds)
         response = await self._sent(provider.request(self.order))
         headers = self._head_of(response)
@@ -177,12 +149,12 @@ class Attempt:
 
     async def _typed(self, source: Pieces, headers: Headers) -> tuple[Pieces, Headers]:
         """The body, and headers with a content type that can be believed."""
-        if self.call.endpoint not in _CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
+        if self.call.endpoint not in CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
             return source, headers
         self.asked = perf_counter()
         body = await peeked(source, self.order.target.upstream)
         self.waited()
-        return body, [*_without_type(headers), _JSON if body.holds_one_answer else _EVENTS]
+        return body, of_type(headers, _JSON if body.holds_one_answer else _EVENTS)
 
     async def _streamed(self, hold: Hold) -> Wire:
         waits = self._waits()
@@ -198,19 +170,19 @@ class Attempt:
         source, headers = await self._typed(source, headers)
         # Speech is cut nowhere, whatever it is called: what is no event would be held, and end with lines of ours.
         if carries_events(headers) and (self.call.endpoint != "audio/speech" or says_event_stream(headers)):
-            reader = provider.reader(self.order) if self.call.endpoint in _CHAT_LIKE else EventCutter()
+            reader = provider.reader(self.order) if self.call.endpoint in CHAT_LIKE else EventCutter()
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
             if not says_event_stream(headers):  # another dialect's, and translated now
-                headers = [*_without_type(headers), _EVENTS]
+                headers = of_type(headers, _EVENTS)
         elif self.call.chat or to_be_read(headers):
             self.clock.set("whole", self.timeouts.whole)
             body = provider.whole(self.order, await self._read(source))
             await source.aclose()
-            self._look_at(body)
-            if self.call.endpoint not in _CHAT_LIKE:
+            note_whole(self.call, provider, body)
+            if self.call.endpoint not in CHAT_LIKE:
                 return self._wire(headers, body)
             events = self._watch(True).see(as_stream(body))  # without the usage that nobody asked for
-            return self._wire([*_without_type(headers), _EVENTS], None, events)
+            return self._wire(of_type(headers, _EVENTS), None, events)
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
         return self._wire(headers, None, await self._head(stream, hold), stream)
@@ -236,7 +208,7 @@ class Attempt:
 
     def _watch(self, streamed: bool) -> Watch:
         provider = self.order.target.provider
-        if self.call.endpoint in _CHAT_LIKE:
+        if self.call.endpoint in CHAT_LIKE:
             own = provider.usage != "unasked" and not self.call.wants_usage
             asked = (self.order.fields or {}).get("n")
             return ChatWatch(provider.failure_in, own and streamed, asked if type(asked) is int else 1)
@@ -301,11 +273,3 @@ class Attempt:
             return await read_whole(source, self.order.target.upstream)
         finally:
             self.call.trace.waited += perf_counter() - asked
-
-
-def _holds_nothing() -> SluiceError:
-    return SluiceError("upstream_malformed", "The upstream's answer has no choices.", again="next")
-
-
-def _without_type(headers: Headers) -> Headers:
-    return [(name, content) for name, content in headers if name != b"content-type"]

@@ -1,4 +1,4 @@
-"""An upstream's body: what its head says that it is, what it begins with, and all of it in one piece."""
+"""An upstream's body: what kind it is by its head and its beginning, all of it in one piece, and what that says."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -6,13 +6,18 @@ from typing import Final, Protocol
 
 import httpx
 
-from proxy.call import Headers
+from proxy.call import Call, Headers
 from proxy.errors import SluiceError
 from proxy.headers import value
+from proxy.providers.contract import Provider
+from proxy.providers.reports import BROKEN_OFF
 from proxy.upstream.border import translated
+from proxy.usage import usage_of
+from proxy.watch import lenient
 
 MAX_WHOLE: Final = 64 * 1024 * 1024  # bytes that a whole answer may have
 _MOST_BLANKS: Final = 64 * 1024  # bytes that a body may begin with before it is taken for one answer
+CHAT_LIKE: Final = ("chat/completions", "completions")  # endpoints whose answers have choices
 _EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
 
 
@@ -21,6 +26,18 @@ class Pieces(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None: ...
+
+
+class RawReader:
+    """Passes a body on as it comes."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The data."""
+        return data
+
+    def finish(self) -> bytes:
+        """Nothing was held."""
+        return b""
 
 
 @dataclass(slots=True)
@@ -100,3 +117,28 @@ def to_be_read(headers: Headers) -> bool:
         return True
     kind = kind.lower()
     return kind.startswith(b"text/html") or (b"json" in kind and not kind.startswith(_EVENT_TYPES))
+
+
+def note_whole(call: Call, provider: Provider, body: bytes) -> None:
+    """Keeps with the call what its whole answer says it took. Raises what broke it off, or that it has no choices."""
+    if b'"usage"' not in body and call.endpoint not in CHAT_LIKE:
+        return
+    try:
+        answer = lenient(body)
+    except ValueError:
+        return  # a client may still be able to read it: it passes as it came
+    if not isinstance(answer, dict):
+        answer = {}
+    if isinstance(usage := answer.get("usage"), dict):
+        call.trace.usage = usage_of(usage)
+    if choices := answer.get("choices"):
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
+                raise provider.failure_in(answer) or without_choices()
+    elif call.chat:
+        raise without_choices()
+
+
+def without_choices() -> SluiceError:
+    """The error of a completion in which nothing is said."""
+    return SluiceError("upstream_malformed", "The upstream's answer has no choices.", again="next")

@@ -8,8 +8,8 @@ from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
 from proxy.providers.contract import Order, Target
 from proxy.reply import Flowing, Outlet
 from proxy.upstream.attempting import Tries
-from proxy.upstream.wire import Stream, Watch, Wire
-from proxy.watch import note
+from proxy.upstream.wire import Stream, Wire
+from proxy.watch import Watch, note
 
 
 class Resumption(Flowing):

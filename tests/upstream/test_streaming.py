@@ -13,8 +13,8 @@ from proxy.errors import SluiceError
 from proxy.providers.failures import error_in_event
 from proxy.sse import DONE, EventCutter
 from proxy.upstream.client import Client
-from proxy.upstream.wire import EventStream, Waits, Watch
-from proxy.watch import ChatWatch, ResponsesWatch
+from proxy.upstream.streaming import EventStream, Waits
+from proxy.watch import ChatWatch, ResponsesWatch, Watch
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import OK, Peer, RawServer, Script, serving, until
 
