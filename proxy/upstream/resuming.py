@@ -18,7 +18,7 @@ class Resumption(Flowing):
     def __init__(self, run: Run, wire: Wire, tries: Tries) -> None:
         assert wire.stream is not None
         self._run, self._tries = run, tries
-        self._wire = wire  # the first one, which whoever uses this closes
+        self._first_failure: SluiceError | None = None  # since which another goes on, or nobody can
         self._second: Wire | None = None  # the one that goes on
         self._stream: Stream = wire.stream
         self._splice: Splice | None = None
@@ -36,14 +36,12 @@ class Resumption(Flowing):
     @property
     def failure(self) -> SluiceError | None:
         """Of the first stream: what its own upstream did."""
-        return self._wire_failure if self._second is not None else self._stream.failure
+        return self._first_failure or self._stream.failure
 
     @property
     def complete(self) -> bool:
         """Whether the answer has come to its end."""
         return self._stream.complete
-
-    _wire_failure: SluiceError | None = None
 
     def __aiter__(self) -> "Resumption":
         return self
@@ -76,7 +74,8 @@ class Resumption(Flowing):
                 await self._go_on(failure)
                 continue
             except Disagreement:
-                await self._go_on(self._wire_failure or broken())
+                assert self._first_failure is not None, "only a second stream can disagree"
+                await self._go_on(self._first_failure)
                 continue
             if batch:
                 self._transcript.add(batch)
@@ -94,8 +93,7 @@ class Resumption(Flowing):
     async def _go_on(self, failure: SluiceError) -> None:
         """Finds a target that goes on. Raises `failure` where there is none, or where nothing can be joined."""
         run = self._run
-        if self._second is None:
-            self._wire_failure = failure
+        self._first_failure = self._first_failure or failure
         note(run.call, self._stream.watch)
         await self._stream.aclose()
         await self._drop_second()
@@ -147,8 +145,3 @@ class Resumption(Flowing):
         second, self._second = self._second, None
         if second is not None:
             await second.aclose()
-
-
-def broken() -> SluiceError:
-    """The failure of a stream of which nothing else is known."""
-    return SluiceError("upstream_truncated", "The upstream's stream ended before the answer was complete.")

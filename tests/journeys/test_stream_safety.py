@@ -27,6 +27,7 @@ from tests.doubles.faults import (
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received
+from tests.doubles.words import Said
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
@@ -102,12 +103,20 @@ def test_resume_asks_afresh_where_a_prefill_is_refused() -> None:
 
 def test_resume_does_not_join_answers_that_disagree() -> None:
     with running("resume") as (proxy, east, west):
-        from tests.doubles.words import Said
-
         west.said = Said("something else entirely")
         east.script(CutAfter(40), CutAfter(40), CutAfter(40))
         answer = proxy.chat(BODY).text
         assert "upstream_truncated" in answer and "[DONE]" not in answer and "something else" not in answer
+
+
+def test_of_two_that_break_each_is_counted_by_what_it_did_itself() -> None:
+    with running("resume") as (proxy, east, west):
+        east.script(StallAfter(20, 30))  # a silent one is not asked again
+        west.script(CutAfter(40, "reset"), CutAfter(40, "reset"))
+        assert "upstream_timeout_idle" not in proxy.chat(BODY).text
+        wait_for(lambda: proxy.metric("sluice_in_flight") == 0)
+        assert proxy.metric("sluice_attempts_total", upstream="east", outcome="upstream_timeout_idle") == 1
+        assert proxy.metric("sluice_attempts_total", upstream="west", outcome="upstream_truncated") == 2
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=str)
