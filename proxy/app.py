@@ -29,7 +29,7 @@ from proxy.keys import Keys
 from proxy.ledger import Ledger
 from proxy.logs import Writer
 from proxy.personas import Personas
-from proxy.planning import Choices, default_upstream, keep_models, loaded
+from proxy.planning import Lasting, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.windows import Shared
 from proxy.serving.siblings import Siblings, Stand, ahead, share_stand, shared_stands, went_ahead
@@ -69,7 +69,7 @@ class Sluice:
     place: Place | None = None  # among several workers; None: it is alone
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
-    choices: Choices = field(default_factory=Choices)
+    lasting: Lasting = field(default_factory=Lasting)
     pressure: Pressure = field(default_factory=lambda: Pressure(memory_limit()))
     history: History = field(default_factory=History)
     vapi_events: VapiEvents = field(default_factory=VapiEvents)
@@ -107,7 +107,7 @@ class Sluice:
         store = opened(self.settings.store)
         self.ledger = Ledger(store, self.keys)
         self.keys.spent = self.ledger.spent
-        self.decisions = Decisions(store, self.choices, self.personas, self.keys)
+        self.decisions = Decisions(store, self.lasting, self.personas, self.keys)
         if self.place is not None:
             self.keys.windows = Shared(self.place.folder / "minutes")
         self.decisions.recall()
@@ -123,7 +123,7 @@ class Sluice:
 
     def default_upstream(self) -> str | None:
         """Where names go that no route takes."""
-        return default_upstream(self.settings, self.choices)
+        return default_upstream(self.settings, self.lasting.default_upstream)
 
     def _count_cache(self, route: str, result: str) -> None:
         self.metrics.cache.labels(route, result).inc()
@@ -261,7 +261,7 @@ class Sluice:
     async def _begin(self) -> None:
         """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
         place, start = self.place, asyncio.create_task
-        self.choices.counters.load(self.plant.plan.named())
+        self.lasting.counters.load(self.plant.plan.named())
         if place is None or place.leads:
             for model in self.embedded.values():
                 await model.start()
@@ -306,7 +306,7 @@ class Sluice:
             await asyncio.sleep(_FEEL)
             self.pressure.note(loop.time() - due, resident())
             if not any(number.value for number in self.metrics.in_flight.values()):
-                self.choices.counters.catch_up()
+                self.lasting.counters.catch_up()
 
     async def _watch(self) -> None:
         async for _ in self._watcher.changes():

@@ -57,7 +57,7 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
             port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
             sluice.embedded[name] = packaged(port)
     made = plan(
-        settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.choices
+        settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.lasting
     )
     made.catalog.changed = sluice.note_standing
     sluice.personas.join(made)
@@ -77,7 +77,7 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
             dispatch,
             blank,
             sluice.pressure,
-            sluice.choices.instance,
+            sluice.lasting.instance,
             settings.log.content,
             sluice.tracing,
         )
@@ -112,7 +112,11 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     openai = OpenAIDoor(gateway, made.catalog, manners)
     sessions = Sessions(settings.access.admin_token)
     admin = AdminDoor(sluice.control, sessions)
-    chat = ChatDoor(gateway, manners, lambda: first_model(made.catalog, default_upstream(settings, sluice.choices)))
+
+    def usual_model() -> str | None:
+        return first_model(made.catalog, default_upstream(settings, sluice.lasting.default_upstream))
+
+    chat = ChatDoor(gateway, manners, usual_model)
     for doubt in nowhere(made):
         log.warning("%s", doubt)
     vapi = _vapi(sluice, settings.vapi, gateway, manners)

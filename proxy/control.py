@@ -59,7 +59,7 @@ class Control:
                     "upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.", status=409
                 )
         await self._write("settings", "default_upstream", upstream)
-        self.sluice.choices.default_upstream = upstream
+        self.sluice.lasting.default_upstream = upstream
         log.info("default upstream switched to %s", upstream or f"config.yaml's ({self.sluice.default_upstream()})")
 
     def models(self, upstream: str | None) -> list[dict[str, Any]]:

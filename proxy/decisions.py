@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from proxy.keys import Keys
 from proxy.personas import Personas
-from proxy.planning import Choices
+from proxy.planning import Lasting
 from proxy.store.contract import Store, StoreError
 
 _FOLLOW = 0.4  # seconds between two looks at what other processes decided
@@ -23,7 +23,7 @@ class Decisions:
     """The default upstream, personas and client keys that are in force, and the store that they are kept in."""
 
     store: Store
-    choices: Choices
+    lasting: Lasting
     personas: Personas
     keys: Keys
     _recalled: bool = False  # whether what was decided before is in force
@@ -81,7 +81,7 @@ class Decisions:
         if kept is None:
             return False
         settings, personas, keys = kept
-        self.choices.default_upstream = settings.get("default_upstream")
+        self.lasting.default_upstream = settings.get("default_upstream")
         self.personas.take(personas)
         self.keys.take(keys)
         return True

@@ -37,16 +37,22 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Choices:
-    """What operators decided while it runs, over what config.yaml says."""
+class Lasting:
+    """What the plans of one process share, whatever reloads bring."""
 
-    default_upstream: str | None = None
+    default_upstream: str | None = None  # that operators chose over config.yaml's
     counters: Counters = field(default_factory=Counters)
     instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # of this process
 
 
-def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], choices: Choices) -> Plan:
-    """The routing table and catalogue of a configuration."""
+def plan(
+    settings: Settings,
+    upstreams: Upstreams | None = None,
+    bases: Mapping[str, str] = {},  # noqa: B006 - a Mapping
+    lasting: Lasting | None = None,
+) -> Plan:
+    """The routing table and catalogue of a configuration, beside what runs already. `bases`: see Chart."""
+    upstreams, lasting = upstreams or Upstreams(), lasting or Lasting()
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
     chart = Chart(settings, providers, bases)
     shelves = {name: _shelf(chart, name) for name in settings.upstreams}
@@ -54,22 +60,18 @@ def plan(settings: Settings, upstreams: Upstreams, bases: Mapping[str, str], cho
     defaults = {name: chart.default(name) for name in settings.upstreams}
 
     def default() -> Route | None:
-        return defaults.get(default_upstream(settings, choices) or "")
+        return defaults.get(default_upstream(settings, lasting.default_upstream) or "")
 
     router = Router(chart.routes(), default, catalog.names)
     catalog.aliases, catalog.targets = router.exact_routes, router.leads
-    screen = Screen(
-        shelves,
-        instance=choices.instance,
-        counter=choices.counters.counter_for,
-    )
+    screen = Screen(shelves, lasting.instance, lasting.counters.counter_for)
     return Plan(settings, chart, catalog, router, screen)
 
 
-def default_upstream(settings: Settings, choices: Choices) -> str | None:
+def default_upstream(settings: Settings, chosen: str | None = None) -> str | None:
     """Where names go that no route takes: the operators' choice, the config's, or the only upstream."""
-    if choices.default_upstream in settings.upstreams:
-        return choices.default_upstream
+    if chosen in settings.upstreams:
+        return chosen
     if settings.default_upstream is not None:
         return settings.default_upstream
     return next(iter(settings.upstreams)) if len(settings.upstreams) == 1 else None
@@ -109,7 +111,7 @@ def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] 
 
 def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """The routing tests that fail, and how."""
-    router = plan(settings, Upstreams(), {}, Choices()).router
+    router = plan(settings).router
     for at, test in enumerate(settings.tests):
         if wrong := explained_test(router, test.model, test.expect):
             yield ("tests", at), wrong

@@ -7,7 +7,7 @@ from typing import NoReturn
 from proxy.cli.configured import add_config, planned
 from proxy.doubting import missing, nowhere
 from proxy.keeping import cache_of
-from proxy.planning import Choices, default_upstream
+from proxy.planning import default_upstream
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             for target in route.to
         ]
         print(f"  {kind} {route.match:<24} -> {', '.join(targets)}{'' if route.written else '  (unwritten)'}")
-    default = default_upstream(settings, Choices())
+    default = default_upstream(settings)
     print(f"  default                         -> {default + '/{model}' if default else 'none: 404'}")
     print(f"tests: {len(settings.tests)} passed")
     return 0

@@ -4,8 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from proxy.planning import Choices, Plan, loaded, plan
-from proxy.upstream.sending import Upstreams
+from proxy.planning import Plan, loaded, plan
 
 
 def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
@@ -20,4 +19,4 @@ def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
 
 def planned(config: Path) -> Plan:
     """The plan of a file, by which nothing is started. Raises ConfigError."""
-    return plan(loaded(config, os.environ), Upstreams(), {}, Choices())
+    return plan(loaded(config, os.environ))

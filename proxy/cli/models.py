@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.cli.configured import add_config
-from proxy.planning import Choices, Plan, loaded, plan
+from proxy.planning import Plan, loaded, plan
 from proxy.settings import Settings
 from proxy.settings.problems import one_line
 from proxy.stages.catalog import Shelf
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(settings: Settings, names: list[str]) -> int:
     embedded = {name: packaged() for name in names if settings.upstreams[name].embedded}
     upstreams = Upstreams()
-    made = plan(settings, upstreams, {name: model.base for name, model in embedded.items()}, Choices())
+    made = plan(settings, upstreams, {name: model.base for name, model in embedded.items()})
     try:
         for model in embedded.values():
             await model.start()

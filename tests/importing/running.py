@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 from proxy.importing.litellm import Imported, convert
-from proxy.planning import Choices, Plan, plan
+from proxy.planning import Plan, plan
 from proxy.providers.registry import FACTS
 from proxy.settings import load
 from proxy.stages.routing import explained_test
-from proxy.upstream.sending import Upstreams
 
 CONFIGS = sorted((Path(__file__).parent / "configs").glob("*.yaml"))
 
@@ -32,7 +31,7 @@ def written(folder: Path, text: str) -> Path:
 def planned(folder: Path, text: str) -> Plan:
     """The plan of a configuration, its routing tests passed. Raises ConfigError, and AssertionError for a test."""
     settings = load(written(folder, text), {}, FACTS)
-    made = plan(settings, Upstreams(), {}, Choices())
+    made = plan(settings)
     for test in settings.tests:
         assert explained_test(made.router, test.model, test.expect) == ""
     return made

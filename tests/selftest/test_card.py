@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.planning import Choices, loaded, plan
+from proxy.planning import loaded, plan
 from proxy.selftest.card import WIDTH, as_json, caller, entry, heading, totals, upstreams
 from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.hearing import Heard
@@ -13,7 +13,6 @@ from proxy.selftest.judging import Judgement, Seen
 from proxy.selftest.running import Row
 from proxy.selftest.wall import SIXTEEN, WALL
 from proxy.selftest.words import tokens_for
-from proxy.upstream.sending import Upstreams
 
 ANSWER = Heard(0.25, status=200, whole=True, text="".join(tokens_for("q")), finishes=("stop",), done=True)
 BROKEN = replace(ANSWER, text="".join(tokens_for("q")[:40]), finishes=(), done=False, code="upstream_truncated")
@@ -28,7 +27,7 @@ def chosen(tmp_path: Path) -> Subject:
     path = tmp_path / "config.yaml"
     path.write_text("upstreams:\n  east: {provider: openai, base_url: http://h/v1}\n  west: {provider: ollama}\n"
                     "routes:\n  - {prefix: gpt-, to: [east, west]}\n")  # fmt: skip
-    return subject(plan(loaded(path, {}), Upstreams(), {}, Choices()), Wish(scale=0.5))
+    return subject(plan(loaded(path, {})), Wish(scale=0.5))
 
 
 def test_the_heading_says_what_is_tested(chosen: Subject) -> None:

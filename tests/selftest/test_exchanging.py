@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import SluiceError
-from proxy.planning import Choices, Plan, loaded, plan
+from proxy.planning import Plan, loaded, plan
 from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
-from proxy.upstream.sending import Upstreams
 
 CONFIG = """
 access: {keys: required, client_keys: [sk-mine]}
@@ -45,7 +44,7 @@ def planned(tmp_path: Path) -> Planned:
     def made(text: str) -> Plan:
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return plan(loaded(path, {}), Upstreams(), {}, Choices())
+        return plan(loaded(path, {}))
 
     return made
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.planning import Choices, loaded, plan
+from proxy.planning import loaded, plan
 from proxy.selftest import faults
 from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.judging import RANK, SLACK
 from proxy.selftest.running import Row, run_fault, run_wall
 from proxy.selftest.wall import SIXTEEN, WALL, Fault
-from proxy.upstream.sending import Upstreams
 
 CONFIG = """
 access: {keys: required, client_keys: [sk-mine]}
@@ -33,7 +32,7 @@ routes:
 def chosen(folder: Path, wish: Wish) -> Subject:
     path = folder / "config.yaml"
     path.write_text(CONFIG)
-    return subject(plan(loaded(path, {}), Upstreams(), {}, Choices()), wish)
+    return subject(plan(loaded(path, {})), wish)
 
 
 def rows(of: Subject, wall: Sequence[Fault]) -> list[Row]:
