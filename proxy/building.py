@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from proxy.call import Call
 from proxy.doors.admin import AdminDoor
+from proxy.doors.answering import Manners
 from proxy.doors.chat import ChatDoor
 from proxy.doors.front import Front
 from proxy.doors.guard import Guard
 from proxy.doors.keys import KeysDoor
-from proxy.doors.openai import Manners, OpenAIDoor
+from proxy.doors.openai import OpenAIDoor
 from proxy.doors.operations import Operations
 from proxy.doors.sessions import Sessions
 from proxy.doors.table import Table

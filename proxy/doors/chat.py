@@ -8,7 +8,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
-from proxy.doors.openai import Manners, answer, was_read
+from proxy.doors.answering import Manners, answer, was_read
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, list_of, members, object_of

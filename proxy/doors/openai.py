@@ -1,6 +1,5 @@
 """OpenAI's API as a door: chat completions and what else is routed by `model`, and the list of models."""
 
-import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -9,6 +8,7 @@ from urllib.parse import parse_qs, unquote
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
+from proxy.doors.answering import Manners, answer, turn_away, was_read
 from proxy.doors.front import respond_json
 from proxy.doors.reading import begun, body_of, fill, taken
 from proxy.doors.replying import Responder
@@ -38,14 +38,6 @@ class Listing(Protocol):
     def entry(self, name: str) -> dict[str, Any] | None:
         """The one of this id."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How the doors treat clients: the largest body in bytes, and the silence in seconds that a comment breaks."""
-
-    max_body: int
-    ping: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +95,3 @@ class OpenAIDoor:
         if entry is None:
             raise SluiceError("model_not_found", f"There is no model {name!r} here.", param="model")
         await respond_json(scope, send, entry)
-
-
-async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
-    """Answers a call that was read: the same few lines for every door."""
-    try:
-        async with gateway.answer(call) as reply:
-            if sending := responder.reply(reply):
-                await sending
-    except SluiceError as failure:
-        if sending := responder.fail(failure):
-            await sending
-    finally:
-        responder.close()
-
-
-async def was_read(reading: Awaitable[None], gateway: Gateway, call: Call, scope: Scope, send: Send) -> bool:
-    """Whether a call was read; one that was not is counted, and told why."""
-    try:
-        await reading
-    except SluiceError as failure:
-        await turn_away(gateway, call, failure, scope, send)
-        return False
-    except asyncio.CancelledError as left:
-        gateway.refused(call, left)
-        raise
-    return True
-
-
-async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, scope: Scope, send: Send) -> None:
-    """Counts and answers a call that got no further than its door."""
-    gateway.refused(call, failure)
-    call.stream = False
-    if sending := Responder(scope, send, call, 0.0).fail(failure):
-        await sending

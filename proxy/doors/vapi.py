@@ -7,8 +7,8 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call, Headers
+from proxy.doors.answering import Manners, answer, was_read
 from proxy.doors.front import respond_json
-from proxy.doors.openai import Manners, answer, was_read
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.table import Endpoint
 from proxy.doors.vapi_calls import chat_body, session_of, without_vapis
