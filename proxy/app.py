@@ -18,7 +18,6 @@ from proxy.caches.opening import MissingExtra
 from proxy.control import Control
 from proxy.decisions import Decisions
 from proxy.doors.documents import Documents
-from proxy.doors.operations import Standing
 from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
@@ -32,21 +31,20 @@ from proxy.personas import Personas
 from proxy.planning import Lasting, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.windows import Shared
-from proxy.serving.siblings import Siblings, Stand, ahead, share_stand, shared_stands, went_ahead
+from proxy.serving.siblings import Siblings, ahead, went_ahead
 from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
-from proxy.stages.catalog import Shelf
 from proxy.stages.history import History
 from proxy.stages.metering import Metrics
+from proxy.standing import Standings
 from proxy.store.opening import opened
 from proxy.tracing import Tracing, tracing_of
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
-_CATALOGS = 0.4  # seconds between two looks at what the leading worker learnt of upstreams
 _FEEL = 0.5  # seconds between two looks at how the process stands
 _OF_THE_START = (
     *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
@@ -82,16 +80,16 @@ class Sluice:
     ledger: Ledger = field(init=False)
     decisions: Decisions = field(init=False)
     control: Control = field(init=False)
+    standings: Standings = field(init=False)
     accounts: Accounts = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
     tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
+    embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
     _said: Settings = field(init=False)  # by the file, of which some keys are not in force before a restart
-    _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
-    embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
     _siblings: Siblings | None = field(default=None, init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -112,7 +110,7 @@ class Sluice:
             self.keys.windows = Shared(self.place.folder / "minutes")
         self.decisions.recall()
         self.ledger.recall()
-        self.control, self.accounts = Control(self, time.time()), Accounts(self)
+        self.control, self.standings, self.accounts = Control(self, time.time()), Standings(self), Accounts(self)
         self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
         self.plant = built(self, self.settings, self.cache)
 
@@ -195,41 +193,6 @@ class Sluice:
             problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
             raise ConfigError(str(self.path), [problem]) from error
 
-    def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
-        # The catalogue may come to know the model while the breaker is open: the label stays what it was.
-        known = self.plant.plan.catalog.known(upstream, model)
-        label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
-        self.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
-        if not is_open:
-            self._breaker_labels.pop((upstream, model), None)
-        log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
-
-    def standings(self) -> list[Standing]:
-        return [
-            Standing(name, shelf.provider, not shelf.target.off, not trouble, trouble)
-            for name, shelf in self.plant.plan.catalog.shelves.items()
-            for trouble in [self.trouble(name, shelf)]
-        ]
-
-    def trouble(self, name: str, shelf: Shelf) -> str:
-        """Why an upstream does not answer ("": it does); an embedded model of ours knows better than its catalogue."""
-        model = self.embedded.get(name) if self.place is None or self.place.leads else None
-        trouble = shelf.trouble if model is None or model.state == "ready" else model.state
-        return trouble or ("It refuses our key." if name in self.plant.gateway.stages.dispatch.refused else "")
-
-    def show_standing(self, name: str) -> None:
-        """Tells Prometheus whether an upstream answers, unless it is one that only calls of before a reload know."""
-        if shelf := self.plant.plan.catalog.shelves.get(name):
-            self.metrics.up.labels(name).set(0 if self.trouble(name, shelf) else 1)
-
-    def note_standing(self, shelf: Shelf) -> None:
-        self.show_standing(shelf.target.upstream)
-        self.plant.gateway.stages.meter.learnt()
-        if self.place is not None:
-            models = list(shelf.models.values()) if shelf.fetched_at is not None else None
-            stand = Stand(shelf.target.base, models, shelf.trouble, shelf.said)
-            share_stand(self.place.folder, shelf.target.upstream, stand)
-
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:
             self.instruments.others = await self._siblings.gather()
@@ -273,7 +236,7 @@ class Sluice:
         else:
             if self.embedded:
                 await ahead(place.folder, _LOADING)
-            self._tasks = [start(self._take_stands(place.folder))]
+            self._tasks = [start(self.standings.follow(place.folder))]
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
         if place is not None:
@@ -281,22 +244,6 @@ class Sluice:
             await self._siblings.open()
             self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))
-
-    async def _take_stands(self, folder: Path) -> None:
-        """Takes over what the leading worker learns of the upstreams."""
-        plan, seen = self.plant.plan, dict[str, float]()
-        while True:
-            if plan is not self.plant.plan:  # a reload: what was left before may be news to the new one
-                plan, seen = self.plant.plan, {}
-            for name, stand in (await asyncio.to_thread(shared_stands, folder, seen)).items():
-                shelf = plan.catalog.shelves.get(name)
-                if shelf and not shelf.target.off and shelf.target.base == stand.base:
-                    if stand.models is not None or not stand.trouble:
-                        shelf.take(stand.models)
-                    shelf.trouble, shelf.said = stand.trouble, stand.said
-                    self.show_standing(name)
-                    self.plant.gateway.stages.meter.learnt()
-            await asyncio.sleep(_CATALOGS)
 
     async def _feel(self) -> None:
         """Looks from time to time how late the event loop is, and how much memory is taken."""

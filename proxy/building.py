@@ -60,12 +60,12 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     made = plan(
         settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.lasting
     )
-    made.catalog.changed = sluice.note_standing
+    made.catalog.changed = sluice.standings.note
     sluice.personas.join(made)
     catalog, booked = made.catalog, sluice.ledger.books.note
     meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), booked)
     made.catalog.blank = blank = blanking(settings.secrets())
-    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.show_standing)
+    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.standings.show)
     sent = sluice.metrics.dispatched
     dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
@@ -104,12 +104,12 @@ def _breakers(sluice: "Sluice", settings: Settings) -> Breakers:
     usual = settings.defaults.breaker
     of = {name: upstream.breaker or usual for name, upstream in settings.upstreams.items()}
     trippings = {name: Tripping(breaker.failures, breaker.open_for) for name, breaker in of.items()}
-    return Breakers(trippings, sluice.note_breaker)
+    return Breakers(trippings, sluice.standings.note_breaker)
 
 
 def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -> Front:
     manners = Manners(settings.server.max_body, settings.server.ping)
-    operations = Operations(sluice.standings, sluice.draining, sluice.exposition)
+    operations = Operations(sluice.standings.all, sluice.draining, sluice.exposition)
     openai = OpenAIDoor(gateway, made.catalog, manners)
     sessions = Sessions(settings.access.admin_token)
     admin = AdminDoor(sluice.control, sessions)

@@ -120,7 +120,7 @@ class Control:
         }
 
     def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:
-        trouble = self.sluice.trouble(name, shelf)
+        trouble = self.sluice.standings.trouble(name, shelf)
         return {
             "name": name,
             "provider": shelf.provider,

@@ -44,9 +44,9 @@ class Gateway:
 
     stages: Stages
 
-    def answer(self, call: Call) -> "Answer":
+    def answer(self, call: Call) -> "Answering":
         """The reply to a call, as `async with`: what it holds open upstream is closed at the end of the block."""
-        return Answer(self.stages, call)
+        return Answering(self.stages, call)
 
     def admit(self, call: Call) -> None:
         """Lets a caller in before more is read of it. Raises invalid_api_key."""
@@ -57,7 +57,7 @@ class Gateway:
         self.stages.meter.ended(call, failure)
 
 
-class Answer:
+class Answering:
     """The whole way of a call. (A class and not a generator: that would cost a twentieth of a call.)"""
 
     __slots__ = ("_call", "_stages", "_wire")

@@ -12,7 +12,7 @@ from proxy.providers.registry import FACTS, provider
 from proxy.settings import Settings, load
 from proxy.stages.catalog import Catalog, Shelf, chats
 from proxy.stages.charting import Chart, configured
-from proxy.stages.routing import Router, explained_test
+from proxy.stages.routing import Router, misrouted
 from proxy.stages.screening import Screen
 from proxy.upstream.sending import Upstreams
 
@@ -113,7 +113,7 @@ def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """The routing tests that fail, and how."""
     router = plan(settings).router
     for at, test in enumerate(settings.tests):
-        if wrong := explained_test(router, test.model, test.expect):
+        if wrong := misrouted(router, test.model, test.expect):
             yield ("tests", at), wrong
 
 

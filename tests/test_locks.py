@@ -46,7 +46,7 @@ FLOORS = (
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
     ["proxy.personas", "proxy.keys", "proxy.doubting"],
     ["proxy.decisions", "proxy.ledger"],
-    ["proxy.building", "proxy.control", "proxy.accounts"],
+    ["proxy.building", "proxy.control", "proxy.standing", "proxy.accounts"],
     ["proxy.app"],
     ["proxy.selftest"],
     ["proxy.cli"],

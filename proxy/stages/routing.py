@@ -130,8 +130,8 @@ def drawn(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
     return tuple(sorted(targets, key=score))
 
 
-def explained_test(router: Router, model: str, expect: Sequence[str]) -> str:
-    """What is wrong with a routing test: "" where the name leads to the targets that are expected.
+def misrouted(router: Router, model: str, expect: Sequence[str]) -> str:
+    """How a routing test fails: "" where the name leads to the targets that are expected.
 
     One target is the one that is asked first; several are all there are, in order.
     """

@@ -11,7 +11,7 @@ from proxy.errors import SluiceError
 from proxy.policies.rewriting import RequestRules, ResponseRules
 from proxy.policies.routes import Policies, Retry, Route, Timeouts
 from proxy.providers.contract import Provider, Target
-from proxy.stages.routing import Router, drawn, explained_test
+from proxy.stages.routing import Router, drawn, misrouted
 
 POLICIES = Policies(Timeouts(1, 1, 1, 1, 1), Retry(1, 0, 0, 0))
 
@@ -147,11 +147,11 @@ def test_only_weighted_routes_are_drawn() -> None:
 
 def test_a_routing_test_says_what_is_wrong() -> None:
     table = router(route("gpt-", place("east"), place("west", "b-{rest}")))
-    assert explained_test(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
-    assert explained_test(table, "gpt-4", ["east/gpt-4"]) == ""
-    assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["west/b-4"])
-    assert "leads to east/gpt-4, west/b-4" in explained_test(table, "gpt-4", ["east/gpt-4", "west/c"])
-    assert "No route takes" in explained_test(table, "claude", ["east/claude"])
+    assert misrouted(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
+    assert misrouted(table, "gpt-4", ["east/gpt-4"]) == ""
+    assert "leads to east/gpt-4, west/b-4" in misrouted(table, "gpt-4", ["west/b-4"])
+    assert "leads to east/gpt-4, west/b-4" in misrouted(table, "gpt-4", ["east/gpt-4", "west/c"])
+    assert "No route takes" in misrouted(table, "claude", ["east/claude"])
 
 
 def test_a_persona_that_is_not_there_is_told_as_such() -> None:

@@ -1,0 +1,83 @@
+"""How each upstream stands, and who is told of it: operators, Prometheus, the other workers."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.doors.operations import Standing
+from proxy.serving.siblings import Stand, share_stand, shared_stands
+from proxy.stages.catalog import Shelf
+
+if TYPE_CHECKING:
+    from proxy.app import Sluice
+
+_LOOK = 0.4  # seconds between two looks at what the leading worker learnt of upstreams
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(slots=True)
+class Standings:
+    """Of the upstreams of the plant that runs."""
+
+    sluice: "Sluice"
+    _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def all(self) -> list[Standing]:
+        """A line per upstream, for /health."""
+        return [
+            Standing(name, shelf.provider, not shelf.target.off, not trouble, trouble)
+            for name, shelf in self.sluice.plant.plan.catalog.shelves.items()
+            for trouble in [self.trouble(name, shelf)]
+        ]
+
+    def trouble(self, name: str, shelf: Shelf) -> str:
+        """Why an upstream does not answer ("": it does); an embedded model of ours knows better than its catalogue."""
+        sluice = self.sluice
+        model = sluice.embedded.get(name) if sluice.place is None or sluice.place.leads else None
+        trouble = shelf.trouble if model is None or model.state == "ready" else model.state
+        return trouble or ("It refuses our key." if name in sluice.plant.gateway.stages.dispatch.refused else "")
+
+    def show(self, name: str) -> None:
+        """Tells Prometheus whether an upstream answers, unless it is one that only calls of before a reload know."""
+        if shelf := self.sluice.plant.plan.catalog.shelves.get(name):
+            self.sluice.metrics.up.labels(name).set(0 if self.trouble(name, shelf) else 1)
+
+    def note(self, shelf: Shelf) -> None:
+        """A catalogue was fetched, or could not be: tells Prometheus and the other workers."""
+        self._learnt(shelf.target.upstream)
+        if self.sluice.place is not None:
+            models = list(shelf.models.values()) if shelf.fetched_at is not None else None
+            stand = Stand(shelf.target.base, models, shelf.trouble, shelf.said)
+            share_stand(self.sluice.place.folder, shelf.target.upstream, stand)
+
+    def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
+        """A breaker opened or closed."""
+        # The catalogue may come to know the model while the breaker is open: the label stays what it was.
+        known = self.sluice.plant.plan.catalog.known(upstream, model)
+        label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
+        self.sluice.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
+        if not is_open:
+            self._breaker_labels.pop((upstream, model), None)
+        log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
+
+    async def follow(self, folder: Path) -> None:
+        """Takes over what the leading worker learns of the upstreams."""
+        plan, seen = self.sluice.plant.plan, dict[str, float]()
+        while True:
+            if plan is not self.sluice.plant.plan:  # a reload: what was left before may be news to the new one
+                plan, seen = self.sluice.plant.plan, {}
+            for name, stand in (await asyncio.to_thread(shared_stands, folder, seen)).items():
+                shelf = plan.catalog.shelves.get(name)
+                if shelf and not shelf.target.off and shelf.target.base == stand.base:
+                    if stand.models is not None or not stand.trouble:
+                        shelf.take(stand.models)
+                    shelf.trouble, shelf.said = stand.trouble, stand.said
+                    self._learnt(name)
+            await asyncio.sleep(_LOOK)
+
+    def _learnt(self, name: str) -> None:
+        self.show(name)
+        self.sluice.plant.gateway.stages.meter.learnt()
