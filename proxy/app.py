@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
 from proxy.accounts import Accounts
@@ -21,7 +21,6 @@ from proxy.doors.documents import Documents
 from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
-from proxy.exposing import exposed
 from proxy.instruments import Instruments
 from proxy.keeping import cache_of, compares
 from proxy.keys import Keys
@@ -196,7 +195,7 @@ class Sluice:
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:
             self.instruments.others = await self._siblings.gather()
-        return exposed(self.registry)
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan: what runs beside the calls."""

@@ -6,9 +6,8 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from proxy.exposing import exposed
 from proxy.instruments import Instruments, Snapshot
 from proxy.stages.metering import DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, Metrics
 
@@ -18,7 +17,7 @@ NUMBER = st.floats(0, 1e6) | st.integers(0, 2**53)
 
 def text(registry: CollectorRegistry) -> list[str]:
     """The lines that count: without the times of creation, which ours do not have."""
-    lines = exposed(registry)[0].decode().split("\n")
+    lines = generate_latest(registry).decode().split("\n")
     return sorted(line for line in lines if "_created" not in line)
 
 
@@ -76,9 +75,9 @@ def test_histograms_of_anything(values: list[float]) -> None:
 def test_a_series_is_there_from_when_it_is_asked_for_and_only_once() -> None:
     made, registry = ours()
     family = made.counter("sluice_x_total", "Says.", "a")
-    assert "sluice_x_total{" not in exposed(registry)[0].decode()
+    assert "sluice_x_total{" not in generate_latest(registry).decode()
     assert family.labels("1") is family.labels("1")
-    assert 'sluice_x_total{a="1"} 0.0' in exposed(registry)[0].decode()
+    assert 'sluice_x_total{a="1"} 0.0' in generate_latest(registry).decode()
 
 
 def test_the_numbers_of_other_processes_are_added_also_after_a_way_through_json() -> None:
@@ -91,7 +90,7 @@ def test_the_numbers_of_other_processes_are_added_also_after_a_way_through_json(
     other: Snapshot = {name: [(tuple(values), numbers) for values, numbers in series] for name, series in read.items()}
     counter.labels("here").inc()
     made.others = [other, {"sluice_x_total": [(("there",), [7.0])]}, {}]
-    said = exposed(registry)[0].decode()
+    said = generate_latest(registry).decode()
     for line in ('x_total{a="both"} 4.0', 'x_total{a="here"} 1.0', 'x_total{a="there"} 7.0',
                  'y_seconds_bucket{le="1.0"} 0.0', 'y_seconds_bucket{le="2.0"} 2.0', "y_seconds_sum 3.0"):  # fmt: skip
         assert f"sluice_{line}\n" in said

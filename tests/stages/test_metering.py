@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.call import Call, Door
 from proxy.errors import STATUS, SluiceError
-from proxy.exposing import exposed
 from proxy.instruments import Instruments
 from proxy.providers.contract import Provider, Target
 from proxy.stages.metering import Meter, Metrics, phase
@@ -26,7 +25,7 @@ class Counted:
         self.meter = Meter(Metrics(made), lambda upstream, model: model in known or model.startswith("listed-"))
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        for family in text_string_to_metric_families(exposed(self.registry)[0].decode()):
+        for family in text_string_to_metric_families(generate_latest(self.registry).decode()):
             for sample in family.samples:
                 yield sample.name, sample.labels, sample.value
 
