@@ -247,12 +247,12 @@ def one_line(said: dict[str, Any]) -> str:
         line = orjson.dumps(said, default=str).decode()
     except orjson.JSONEncodeError:  # a number or a text that JSON does not have
         return json.dumps(said, default=str)
-    return line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line)
+    return line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def harmless(text: str) -> str:
     """A text without control characters, which are shown as escapes."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 def _utc(at: float | None) -> str:

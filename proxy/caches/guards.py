@@ -98,11 +98,11 @@ def canonical(text: str) -> tuple[str, ...]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Words in small letters, punctuation at their edges gone; what looks like code stays as it is."""
+    """Words in lower case, punctuation at their edges gone; what looks like code stays as it is."""
     for raw in text.split():
         word = raw.strip(_EDGES)
         if not word:
-            if any(not sign.isalnum() and sign not in _EDGES for sign in raw):
+            if any(not each.isalnum() and each not in _EDGES for each in raw):
                 yield raw
         elif _CODE.search(word):
             yield word
@@ -111,7 +111,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Words with a capital that no sentence begins with, in small letters."""
+    """Words with a capital that no sentence begins with, in lower case."""
     begins = True
     for raw in text.split():
         word = raw.strip(_EDGES)

@@ -49,7 +49,7 @@ class Asked:
         return self._hashed(self.fields)
 
     def question(self, longest: int) -> "Question | None":
-        """Its last user message apart from all the rest; None where that is not one text of at most `longest` signs."""
+        """Its last user message apart from the rest; None where that is not one text, or longer than `longest`."""
         messages = self.fields.get("messages")
         last = messages[-1] if isinstance(messages, list) and messages else None
         if not isinstance(last, dict) or last.get("role") != "user":

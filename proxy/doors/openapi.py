@@ -22,7 +22,7 @@ class Operation:
     body: str = ""
     answer: str = "AnyObject"
     status: int = 200
-    query: str = ""  # parameters of the query, divided by blanks
+    query: str = ""  # parameters of the query, separated by blanks
     routed: bool = False  # goes through the routing table: takes and gives Sluice's own headers
 
 

@@ -28,7 +28,7 @@ def listed(item: Schema) -> Schema:
 
 
 def record(required: str = "", says: str = "", **properties: Schema) -> Schema:
-    """An object; `required` names fields, divided by blanks."""
+    """An object; `required` names fields, separated by blanks."""
     found: Schema = {"type": "object", "properties": properties}
     if required:
         found["required"] = required.split()

@@ -192,4 +192,4 @@ def _plain(text: str) -> str:
     """A text as it may stand in a header or a comment: printable ASCII, bounded."""
     if text.isascii() and text.isprintable() and len(text) <= 500:
         return text
-    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in text[:500])
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in text[:500])

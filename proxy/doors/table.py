@@ -15,7 +15,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SLASHES: Final = re.compile(r"//+")
 _VERSION: Final = re.compile(r"\A(?:/v1)+(?=/|\Z)")
 _DOUBLED: Final = re.compile(r"(/.{1,40}?)\1+\Z")
-_LONGEST: Final = 200  # signs of a path in which a doubled suffix is looked for
+_LONGEST: Final = 200  # characters of a path in which a doubled suffix is looked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> byte
 
 
 def _passes(name: str, fields: Mapping[str, Any]) -> bool:
-    if name.lower() == "model":  # in other letters too: that is refused where the model is read
+    if name.lower() == "model":  # in capitals too: that is refused where the model is read
         return bool(fields.get(name))
     if name == "stream":
         return fields[name] is not None

@@ -16,8 +16,6 @@ from proxy.sse import DONE
 
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _JSON: Final = (b"content-type", b"application/json")
-
-
 _TOOL_CALLS: Final = re.compile(rb'"tool_calls"\s*:\s*\[')
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
-_LONGEST_WORD: Final = 100  # signs; a longer word is unknown
+_LONGEST_WORD: Final = 100  # characters; a longer word is unknown
 
 
 class WordPiece:
@@ -49,40 +49,40 @@ class WordPiece:
 
 
 def words(text: str) -> Iterator[str]:
-    """Lower-case words without accents; punctuation and Chinese signs are words by themselves."""
-    for word in "".join(_signs(text)).lower().split():
-        plain = "".join(sign for sign in unicodedata.normalize("NFD", word) if unicodedata.category(sign) != "Mn")
+    """Lower-case words without accents; punctuation and Chinese characters are words by themselves."""
+    for word in "".join(_cleaned(text)).lower().split():
+        plain = "".join(char for char in unicodedata.normalize("NFD", word) if unicodedata.category(char) != "Mn")
         start = 0
-        for at, sign in enumerate(plain):
-            if _is_punctuation(sign):
+        for at, char in enumerate(plain):
+            if _is_punctuation(char):
                 if at > start:
                     yield plain[start:at]
-                yield sign
+                yield char
                 start = at + 1
         if start < len(plain):
             yield plain[start:]
 
 
-def _signs(text: str) -> Iterator[str]:
-    for sign in text:
-        if sign.isascii():
-            if sign >= " " and sign != "\x7f":
-                yield sign
-            elif sign in "\t\n\r":
+def _cleaned(text: str) -> Iterator[str]:
+    for char in text:
+        if char.isascii():
+            if char >= " " and char != "\x7f":
+                yield char
+            elif char in "\t\n\r":
                 yield " "
-        elif _is_chinese(ord(sign)):
-            yield f" {sign} "
-        elif unicodedata.category(sign) == "Zs":
+        elif _is_chinese(ord(char)):
+            yield f" {char} "
+        elif unicodedata.category(char) == "Zs":
             yield " "
-        elif sign != "\ufffd" and unicodedata.category(sign) not in ("Cc", "Cf", "Co"):
-            yield sign
+        elif char != "\ufffd" and unicodedata.category(char) not in ("Cc", "Cf", "Co"):
+            yield char
 
 
-def _is_punctuation(sign: str) -> bool:
-    """ASCII's signs that are neither letters nor digits count, also those that Unicode calls symbols."""
-    if sign.isascii():
-        return not sign.isalnum()
-    return unicodedata.category(sign).startswith("P")
+def _is_punctuation(char: str) -> bool:
+    """ASCII's characters that are neither letters nor digits count, also those that Unicode calls symbols."""
+    if char.isascii():
+        return not char.isalnum()
+    return unicodedata.category(char).startswith("P")
 
 
 def _is_chinese(code: int) -> bool:

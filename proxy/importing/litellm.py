@@ -35,7 +35,7 @@ Dumper.add_implicit_resolver(  # a text that we would read as a number is put in
 )
 
 
-_MOST_ALIASED = 20_000  # values beyond one per sign of the text
+_MOST_ALIASED = 20_000  # values beyond one per character of the text
 
 
 class BadInput(Exception):

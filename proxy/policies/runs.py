@@ -50,11 +50,6 @@ class Run:
         self.left = deque(self.choice.targets)
 
     @property
-    def changes(self) -> tuple[str, ...]:
-        """What the route's rules did."""
-        return self.prepared.changes
-
-    @property
     def hold(self) -> Literal["nothing", "content", "all"]:
         """How much of a stream is kept back, since another target could still answer instead."""
         if self.policies.stream_safety == "whole":

@@ -16,7 +16,6 @@ from proxy.serving.limits import MAX_HEAD
 UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 """Headers that a declined upgrade is served without."""
 
-
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,15})(?=\r\n)", re.IGNORECASE)
 _LONGEST_REPEATED: Final = 8 * 1024  # bytes of a head that a connection remembers
 
@@ -79,7 +78,7 @@ class RequestReader:
         self.phase: Literal["idle", "head", "body"] = "idle"
         self.headers: Headers = []  # of the head that is being read
         self.common: dict[str, Any] = {}  # of every scope of this connection
-        self._fields: dict[bytes, bytes] = {}  # the same by name
+        self._fields: dict[bytes, bytes] = {}  # those headers by name
         self._host: bytes | None = None  # one that has passed: a connection seldom names two
         self._taker = taker
         self._parser: Any = self._new_parser()

@@ -103,7 +103,6 @@ class UpstreamSettings(Part):
     keep_alive: Annotated[str | int | None, BeforeValidator(_keep_alive, json_schema_input_type=str | int | None)] = (
         Field(default=None, description="ollama: how long the model stays loaded, 5m, or -1 for ever.")
     )
-
     num_ctx: Whole | None = Field(default=None, ge=1, description="ollama: the usual window in tokens, always sent.")
     thinking: Literal["enabled", "adaptive"] | None = Field(
         default=None, description="anthropic: how its models take `reasoning_effort`. Left out: as the catalogue says."

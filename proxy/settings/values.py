@@ -51,7 +51,7 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
         if name.lower() in found:
-            raise ValueError(f"the header {name.lower()} is there twice, in other letters")
+            raise ValueError(f"the header {name.lower()} is there twice, differing only in capitals")
         found[name.lower()] = value
     return found
 

@@ -15,7 +15,7 @@ _BRACED: Final = re.compile(r"\$\{[^{}\n]*\}|\{(model|rest)\}")
 _HIDE: Final = str.maketrans("{},[]", "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe")
 _SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
 _TRUE: Final = frozenset({"true", "yes", "on"})
-_MOST_ALIASED: Final = 20_000  # values beyond one per sign: a few lines of aliases of aliases make billions
+_MOST_ALIASED: Final = 20_000  # values beyond one per character: a few lines of aliases of aliases make billions
 _DEEPEST: Final = 64
 _HALF: Final = re.compile("[\ud800-\udfff]")
 

@@ -34,7 +34,7 @@ class Similar(Protocol):
 
     @property
     def longest(self) -> int:
-        """Signs that a question may have."""
+        """Characters that a question may have."""
         ...
 
     async def find(self, question: Question, keeping: Keeping) -> Found:

@@ -47,7 +47,7 @@ class Similarity:
     index: Index
     worker: Worker
     verify: Verify
-    longest: int = 2000  # signs of a question; more than the local model sees would be compared blindly
+    longest: int = 2000  # characters of a question; more than the local model sees would be compared blindly
 
     async def find(self, question: Question, keeping: Keeping) -> Found:
         """The most alike question that no guard objects to, and that the route's `verify` agrees on. Never raises."""

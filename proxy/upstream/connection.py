@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             try:
                 if self._taker(parser.joined()):
                     return
-            except BaseException as error:  # it is for whoever waits, as if the taker were his own
+            except BaseException as error:  # it is for whoever waits, as if that had called the taker
                 waiter.set_exception(error)
             else:
                 waiter.set_result(True)

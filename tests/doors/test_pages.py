@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from proxy.doors.front import Front
-from proxy.doors.pages import Pages
 from proxy.doors.pages import serving as serving_module
 from proxy.doors.pages.assets import Asset, publish, sources
+from proxy.doors.pages.serving import Pages
 from proxy.doors.table import Table
 
 HOME = Path(serving_module.__file__).parent
