@@ -92,7 +92,7 @@ class Flight:
         headers = answer.headers if call.stream is self.call.stream else of_type(answer.headers, kind)
         if not call.stream:
             if self.pays():
-                call.trace.usage = self.call.trace.usage
+                call.trace.usage, call.trace.malformed = self.call.trace.usage, self.call.trace.malformed
             return Copy(answer.status, headers, self.whole, leave=lambda: self._leave(call))
         if not self.call.stream:
             assert self.whole is not None
@@ -225,7 +225,8 @@ class Flight:
         self._tell()
         if self.joinable:
             stream = self.answer.stream if self.answer else None
-            if not self._assembler.dropped and not (stream and stream.watch.malformed):
+            malformed = stream.watch.malformed if stream else self.call.trace.malformed
+            if not (malformed or self._assembler.dropped):
                 await landed(self)
             self.joinable = False
 

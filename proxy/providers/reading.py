@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from proxy.errors import SluiceError
 from proxy.sse import MAX_EVENT
+
+NO_JSON: Final = b"data: ?\n\n"
+"""Stands for a piece that cannot be read: whoever watches the stream drops it, and counts it."""
 
 
 def malformed(who: str) -> SluiceError:
@@ -86,12 +89,11 @@ class TranslatingReader:
     """A Reader by three steps of a subclass: cut, take the rest, translate one piece.
 
     A failure in the stream is raised only after the events before it were handed on, in the next `feed` or `finish`,
-    so what a caller sees does not depend on how the network cut the bytes. A piece that is no JSON is dropped and
-    counted in `dropped`; as the very first piece it means that this is no stream of ours at all.
+    so what a caller sees does not depend on how the network cut the bytes. A piece that is no JSON goes on as NO_JSON;
+    as the very first piece it means that this is no stream of ours at all.
     """
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._failed: SluiceError | None = None
         self._began = False
 
@@ -141,7 +143,6 @@ class TranslatingReader:
         except ValueError:
             if not self._began:
                 raise malformed("The upstream") from None
-            self.dropped += 1
-            return b""
+            return NO_JSON
         self._began = True
         return events

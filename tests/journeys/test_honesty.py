@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.doubles.anthropic import AnthropicDouble
 from tests.doubles.faults import HtmlIn200, Say
-from tests.doubles.oddities import WholeForStream
+from tests.doubles.oddities import MalformedEvent, WholeForStream
+from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
@@ -236,6 +238,31 @@ def test_an_answer_with_a_hole_is_not_kept_and_half_signs_are_no_hole(place: Pla
     ask(proxy, "kept/m", user="hole")
     assert ask(proxy, "kept/m", user="hole").headers["x-sluice-cache"] == "miss"
     wait_for(lambda: proxy.metric("sluice_malformed_events_total", upstream="east") == dropped + 1)
+
+
+@pytest.mark.parametrize(
+    ("provider", "make", "model", "stream"),
+    [
+        ("ollama", OllamaDouble, "llama3.2:latest", True),
+        ("anthropic", AnthropicDouble, "claude-sonnet-4-5-20250929", True),
+        ("llamacpp", OpenAIDouble, "m", True),
+        ("llamacpp", OpenAIDouble, "m", False),  # which is gathered from a stream
+    ],
+)
+def test_a_hole_in_what_is_not_passed_as_it_came_is_counted_and_not_kept(
+    provider: str, make: Any, model: str, stream: bool
+) -> None:
+    with make() as east:
+        east.strict = False
+        upstream = f"{{provider: {provider}, base_url: {east.url}, api_key: '{east.key}'}}"
+        route = "{prefix: kept/, to: 'east/{rest}', cache: {exact: 1h, sampled: true}}"
+        with sluice(f"upstreams: {{east: {upstream}}}\nroutes: [{route}]") as proxy:
+            asked: dict[str, Any] = {"model": f"kept/{model}", "stream": stream, "max_tokens": 50}
+            east.script(MalformedEvent(4))
+            assert ask(proxy, **asked).headers["x-sluice-cache"] == "miss"
+            wait_for(lambda: proxy.metric("sluice_malformed_events_total", upstream="east") == 1)
+            assert ask(proxy, **asked).headers["x-sluice-cache"] == "miss"
+            assert ask(proxy, **asked).headers["x-sluice-cache"] == "hit"
 
 
 def test_rules_hold_for_what_is_only_nearly_json(place: Place) -> None:

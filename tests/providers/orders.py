@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.call import Headers
 from proxy.providers.contract import Model, Order, Provider, Reader, Target
+from proxy.providers.reading import NO_JSON
 from proxy.sse import DONE, events, payload
 
 Json = dict[str, Any]
@@ -54,10 +55,10 @@ def read(reader: Reader, pieces: Iterable[bytes]) -> bytes:
 
 
 def chunks(stream: bytes) -> list[Json]:
-    """The JSON events of a stream; that [DONE] is its end is checked."""
+    """The JSON events of a stream, as whoever watches it lets them pass; that [DONE] is its end is checked."""
     found = list(events(stream))
     assert all(event != DONE for event in found[:-1])
-    return [orjson.loads(payload(event) or b"") for event in found if event != DONE]
+    return [orjson.loads(payload(event) or b"") for event in found if event not in (DONE, NO_JSON)]
 
 
 def steady(stream: bytes) -> list[Json]:
