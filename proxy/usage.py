@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-_MOST_TOKENS: Final = 2**53  # more is rubbish, of which the sums would not fit into JSON
+_MOST_TOKENS: Final = 2**53
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     read = _count(get("prompt_tokens", get("input_tokens")))
     written = _count(get("completion_tokens", get("output_tokens")))
     total = get("total_tokens")
-    if type(total) is int and read is not None and written is not None and read + written < total < _MOST_TOKENS:
+    if is_count(total) and read is not None and written is not None and read + written < total:
         written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
     return Usage(
         read,
@@ -66,8 +66,13 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
 
 
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether an upstream's number can be one of tokens: not below zero, nor too large for sums in JSON."""
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
+
+
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+    return value if is_count(value) else None
 
 
 def _dollars(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Req
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
 from proxy.providers.messages import written
-from proxy.providers.reading import malformed, object_of, parsed, unix_seconds
+from proxy.providers.reading import count, malformed, object_of, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
 API_VERSION: Final = "2023-06-01"
@@ -101,8 +101,8 @@ def _model(entry: Mapping[str, Any]) -> Model:
     fixed = {"sampling": False} if styles == ["adaptive"] else {}  # from Claude Opus 4.7 on
     return Model(
         id=entry["id"],
-        context=_count(entry.get("max_input_tokens")),
-        output=_count(entry.get("max_tokens")),
+        context=count(entry.get("max_input_tokens")),
+        output=count(entry.get("max_tokens")),
         inputs=("text", *attached) if able else None,
         created=unix_seconds(entry.get("created_at")),
         owner="anthropic",
@@ -118,7 +118,3 @@ def _of(fields: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 def _supported(able: Mapping[str, Any], name: str) -> bool:
     return _of(able, name).get("supported") is True
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None

@@ -6,7 +6,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from proxy.providers.contract import Answer, Model, Order, Request, Target
-from proxy.providers.openai_compatible import OpenAICompatible, count
+from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.providers.reading import count
 
 _DEPLOYED: Final = frozenset(
     {"chat/completions", "completions", "embeddings", "images/generations", "audio/speech"}

@@ -2,25 +2,19 @@
 
 from collections.abc import Sequence
 from time import time
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
 
 Json = dict[str, Any]
 
-_MOST_TOKENS: Final = 2**53
 _EMPTY_CHOICES: Final = b'"choices":[],"usage":'
 
 
 def new_id(prefix: str) -> str:
     """An id that no other answer has: "chatcmpl-…"."""
     return f"{prefix}{uuid4().hex}"
-
-
-def is_count(value: Any) -> TypeGuard[int]:
-    """Whether an upstream's number can be one of tokens: below zero, or beyond what JSON can hold, it is rubbish."""
-    return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
 def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> Json:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Request, Target
-from proxy.providers.openai_compatible import OpenAICompatible, count, parsed
-from proxy.providers.reading import object_of
+from proxy.providers.openai_compatible import OpenAICompatible, parsed
+from proxy.providers.reading import count, object_of
 from proxy.providers.reports import Report
 
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")

@@ -23,7 +23,7 @@ from proxy.providers.ollama_answers import (
     without_addresses,
 )
 from proxy.providers.ollama_requests import Translation
-from proxy.providers.reading import malformed, parsed, unix_seconds
+from proxy.providers.reading import count, malformed, object_of, parsed, unix_seconds
 from proxy.providers.reports import report_in
 
 MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
@@ -131,11 +131,8 @@ def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Mod
 
 def _context(shown: Mapping[str, Any]) -> int | None:
     """`<architecture>.context_length` of /api/show."""
-    info = shown.get("model_info")
-    if not isinstance(info, dict):
-        return None
-    length = info.get(f"{info.get('general.architecture')}.context_length")
-    return length if isinstance(length, int) and length > 0 else None
+    info = object_of(shown.get("model_info"))
+    return count(info.get(f"{info.get('general.architecture')}.context_length"))
 
 
 def _shown(answer: Answer) -> Mapping[str, Any]:

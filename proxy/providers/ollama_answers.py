@@ -14,7 +14,6 @@ from proxy.providers.completions import (
     Chunks,
     Json,
     chat_completion,
-    is_count,
     new_id,
     text_completion,
     tool_call,
@@ -23,6 +22,7 @@ from proxy.providers.completions import (
 from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed, string_of
 from proxy.providers.reports import report_of
 from proxy.sse import DONE
+from proxy.usage import is_count
 
 _ADDRESS: Final = re.compile(r"https?://[^\s\"']+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?")
 FINISH: Final = {"length": "length"}

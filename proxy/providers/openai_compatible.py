@@ -11,6 +11,7 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import error_in_event, judge
 from proxy.providers.forwarding import once
+from proxy.providers.reading import count
 from proxy.providers.reports import Report, report_in, report_of
 from proxy.sse import EventCutter
 
@@ -116,11 +117,6 @@ def parsed(body: bytes) -> Any:
     if isinstance(fields, dict | list):
         return fields
     raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next")
-
-
-def count(value: Any) -> int | None:
-    """A number of tokens or seconds above 0, or None."""
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
 def first_count(entry: Mapping[str, Any], names: Sequence[str]) -> int | None:

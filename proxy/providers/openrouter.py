@@ -12,8 +12,8 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.providers.contract import Model, Order, Request
 from proxy.providers.failures import judge
-from proxy.providers.openai_compatible import OpenAICompatible, count
-from proxy.providers.reading import object_of
+from proxy.providers.openai_compatible import OpenAICompatible
+from proxy.providers.reading import count, object_of
 from proxy.providers.reports import Report, clean, report_in
 
 _TITLES: Final = (b"x-openrouter-title", b"x-title")

@@ -52,6 +52,11 @@ def string_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def count(value: Any) -> int | None:
+    """A number of tokens or seconds above 0, or None."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
 def unix_seconds(date: Any) -> int | None:
     """Unix seconds of an RFC 3339 date. Go writes up to nine digits of a second's fraction; the rest is left out."""
     try:

@@ -14,10 +14,11 @@ import orjson
 
 from proxy.assembling import as_stream
 from proxy.errors import SluiceError
-from proxy.providers.completions import Chunks, is_count, usage
+from proxy.providers.completions import Chunks, usage
 from proxy.providers.failures import judge
 from proxy.providers.reports import Report, clean, report_in, report_of
 from proxy.sse import DONE, EventCutter
+from proxy.usage import is_count
 
 _TEXTS: Final = ("text", "response", "generated_text", "content", "answer", "output", "result")
 _LONGEST_REPR: Final = 20_000  # characters of a Python repr that are read

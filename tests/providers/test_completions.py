@@ -7,11 +7,11 @@ from proxy.providers.completions import (
     Chunks,
     TextChunks,
     chat_completion,
-    is_count,
     text_completion,
     tool_call,
     usage,
 )
+from proxy.usage import is_count
 from tests.providers.orders import chunks, words
 
 
