@@ -31,7 +31,7 @@ from proxy.settings import Settings
 from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
-from proxy.stages.dispatch import Dispatch, Helpers
+from proxy.stages.dispatch import Dispatch, Hooks
 from proxy.stages.metering import Meter
 from proxy.upstream.embedded import packaged, unused_port
 from proxy.upstream.tools import Tools
@@ -65,9 +65,9 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     catalog, booked = made.catalog, sluice.ledger.books.note
     meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), booked)
     made.catalog.blank = blank = blanking(settings.secrets())
-    helpers = Helpers(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.standings.show)
+    hooks = Hooks(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.standings.show)
     sent = sluice.metrics.dispatched
-    dispatch = Dispatch(sluice.upstreams, helpers, _breakers(sluice, settings), gates(settings), sent=sent)
+    dispatch = Dispatch(sluice.upstreams, hooks, _breakers(sluice, settings), gates(settings), sent=sent)
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
     gateway = Gateway(
         Stages(

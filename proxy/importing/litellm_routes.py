@@ -19,9 +19,7 @@ class Groups:
     deployments: list[Deployment]
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
     larger: dict[str, list[str]] = field(default_factory=dict)  # context_window_fallbacks
-    usual: list[str] = field(
-        default_factory=list
-    )  # of every group that has none of its own: default_fallbacks, or those of `*`
+    usual: list[str] = field(default_factory=list)  # of groups without their own: default_fallbacks, or those of `*`
     aliases: dict[str, str] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Deployment]:

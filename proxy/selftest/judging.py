@@ -92,7 +92,7 @@ def best(expects: Expectation, terms: Terms) -> Verdict:
 
 
 def patience(expects: Expectation, terms: Terms) -> float:
-    """Seconds within which the caller must have his answer or error."""
+    """Seconds within which the caller must have an answer or an error."""
     clocks, retry = terms.policies.timeouts, terms.policies.retry
     held = expects.lasts * terms.scale
     if expects.clock:

@@ -24,8 +24,8 @@ from proxy.upstream.wire import Stream, Wire
 
 
 @dataclass(frozen=True, slots=True)
-class Helpers:
-    """What other stages do for dispatch."""
+class Hooks:
+    """What dispatch asks of other stages, and tells them."""
 
     prepare: Callable[[Call, Route], Prepared]
     began: Callable[[str], None]  # an attempt at this upstream begins
@@ -39,7 +39,7 @@ class Dispatch:
     """The loop over targets and tries."""
 
     upstreams: Upstreams
-    helpers: Helpers
+    hooks: Hooks
     breakers: Breakers
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
@@ -53,7 +53,7 @@ class Dispatch:
         hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(total if call.timeout is None else min(total, call.left or 0.0))
         try:
-            prepared = self.helpers.prepare(call, choice.route)
+            prepared = self.hooks.prepare(call, choice.route)
             call.trace.changes = prepared.changes  # those of the rules hold for errors too
             run = Run(call, choice, prepared, clock, self._budget(choice.route))
             while True:
@@ -94,7 +94,7 @@ class Dispatch:
             self.refused.add(upstream)
         elif outcome == "ok":
             self.refused.discard(upstream)
-        self.helpers.standing(upstream)
+        self.hooks.standing(upstream)
 
     def _clocks(self) -> Watchdog:
         if self._watchdog is None:
@@ -178,7 +178,7 @@ class Visit:
         if trace.tries is not None:
             self.tried = Try(target.upstream, target.model, target.provider.name)
             trace.tries.append(self.tried)
-        dispatch.helpers.began(target.upstream)
+        dispatch.hooks.began(target.upstream)
 
     def answered(self, wire: Wire) -> Wire:
         """There is an answer; a stream ends when it is let go of."""
@@ -205,7 +205,7 @@ class Visit:
             trace.attempts.append(f"{self.target.upstream}:cancelled")
             self.ends(None, False, attempt.status)
             raise error
-        failure.blank(self.dispatch.helpers.blank)
+        failure.blank(self.dispatch.hooks.blank)
         trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
         trace.changes = self.run.prepared.changes + attempt.changes
         self.ends(failure, True, attempt.status)
@@ -229,7 +229,7 @@ class Visit:
         if self.tried is not None:
             self.tried.status = self.tried.status if status is None else status
             self.tried.end(outcome)
-        dispatch.helpers.ended(target, outcome)
+        dispatch.hooks.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":
             dispatch.note_key(target.upstream, outcome)
 
