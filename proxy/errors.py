@@ -16,11 +16,12 @@ A client's own fault that an upstream reports keeps the upstream's status, messa
 list can reach a client only that way; in metrics it counts as `client_invalid_request`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import orjson
+
+from proxy.secrecy import Blank
 
 STATUS: Final[dict[str, int]] = {
     "client_invalid_json": 400,
@@ -87,7 +88,7 @@ class SluiceError(Exception):
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 
-    def blank(self, blank: Callable[[str], str]) -> None:
+    def blank(self, blank: Blank) -> None:
         """Takes secrets out of what the upstream said: its words, its headers, and its code, which is dropped then."""
         self.message, self.kind = blank(self.message), blank(self.kind)
         self.param = self.param and blank(self.param)

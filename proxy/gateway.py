@@ -1,6 +1,5 @@
 """The one door: whatever page or API a call came in by, it is answered here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,6 +11,7 @@ from proxy.logs import keep
 from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
 from proxy.reply import Reply
+from proxy.secrecy import Blank
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
 from proxy.stages.dispatch import Dispatch
@@ -31,7 +31,7 @@ class Stages:
     router: Router
     cache: Cache
     dispatch: Dispatch
-    blank: Callable[[str], str]  # takes every configured secret out of a text
+    blank: Blank
     pressure: Pressure
     instance: bytes  # names this process in cdn-loop
     content: bool = False  # prompts and answers are kept for the log

@@ -3,6 +3,9 @@
 import hmac
 from collections.abc import Callable, Iterable
 
+Blank = Callable[[str], str]
+"""Takes every configured secret out of a text."""
+
 _SHORTEST = 4  # characters; anything shorter would blank ordinary words
 
 
@@ -11,7 +14,7 @@ def same_secret(shown: str, secret: str) -> bool:
     return bool(secret) and hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret.encode())
 
 
-def blanking(secrets: Iterable[str]) -> Callable[[str], str]:
+def blanking(secrets: Iterable[str]) -> Blank:
     """A function that takes these secrets out of a text."""
     # The longest first, so that one which begins like another leaves no piece.
     hidden = sorted((secret for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)

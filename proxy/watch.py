@@ -228,6 +228,11 @@ class Noted(Protocol):
     @property
     def content_at(self) -> float | None: ...
     @property
+    def done(self) -> bool:
+        """Whether its last event has come."""
+        ...
+
+    @property
     def last_at(self) -> float | None: ...
     @property
     def malformed(self) -> int:

@@ -10,20 +10,11 @@ from proxy.providers.contract import Target
 from proxy.watch import ChatWatch, Noted
 
 
-class Watching(Noted, Protocol):
-    """What has been seen of a stream."""
-
-    @property
-    def done(self) -> bool:
-        """Whether its last event has come."""
-        ...
-
-
 class Events(Protocol):
     """A stream that raises where it breaks."""
 
     @property
-    def watch(self) -> Watching: ...
+    def watch(self) -> Noted: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 

@@ -27,17 +27,11 @@ TICK: Final = 0.02
 """Seconds between two looks at whether all calls have ended."""
 
 
+@dataclass(slots=True)
 class Drain:
-    """What the app can know of the process's ending. `draining`: readiness is over."""
+    """What the app can know of the process's ending."""
 
-    __slots__ = ("draining",)
-
-    def __init__(self) -> None:
-        self.draining = False
-
-    def begin(self) -> None:
-        """Readiness ends."""
-        self.draining = True
+    draining: bool = False  # readiness is over
 
 
 def _nothing() -> None:
@@ -176,7 +170,7 @@ class Server(uvicorn.Server):
     def _begin_to_end(self) -> None:
         if not self.should_exit:
             self.should_exit = True
-            self.drain.begin()
+            self.drain.draining = True
             self.hooks.on_drain()
 
     def _connections(self) -> list[SluiceProtocol]:

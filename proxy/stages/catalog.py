@@ -12,6 +12,7 @@ from proxy.errors import SluiceError
 from proxy.naming import nearest
 from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
+from proxy.secrecy import Blank
 
 log = logging.getLogger("sluice.catalog")
 
@@ -119,7 +120,7 @@ class Catalog:
     aliases: Callable[[], Iterable[Route]] = tuple  # exact routes and personas, callable as models
     targets: Callable[[str], Iterable[Target]] = lambda name: ()  # where a name leads
     changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
-    blank: Callable[[str], str] = lambda text: text  # takes every configured secret out of a text
+    blank: Blank = lambda text: text
 
     def look_up(self, target: Target) -> Model | None:
         """What is known of a target's model."""

@@ -16,6 +16,7 @@ from proxy.policies.retries import Backoff, Budget
 from proxy.policies.routes import Choice, Route
 from proxy.policies.runs import Prepared, Run
 from proxy.providers.contract import Order, Target
+from proxy.secrecy import Blank
 from proxy.upstream.attempting import Attempt, Hold, Outcome
 from proxy.upstream.racing import raced
 from proxy.upstream.resuming import Resumption
@@ -30,7 +31,7 @@ class Hooks:
     prepare: Callable[[Call, Route], Prepared]
     began: Callable[[str], None]  # an attempt at this upstream begins
     ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
-    blank: Callable[[str], str]  # takes every configured secret out of a text
+    blank: Blank
     standing: Callable[[str], None] = lambda upstream: None  # how this upstream stands may have changed
 
 

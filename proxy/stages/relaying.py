@@ -1,6 +1,5 @@
 """Brings a stream back to its client: rewritten by the route's rules, and kept where the log wants it."""
 
-from collections.abc import Callable
 from functools import partial
 
 from proxy.caches.serving import Answered, Copy
@@ -9,9 +8,7 @@ from proxy.errors import SluiceError
 from proxy.logs import keep
 from proxy.policies.rewriting import ResponseRules
 from proxy.reply import Flowing, Outlet
-
-Blank = Callable[[str], str]
-"""Takes every configured secret out of a text."""
+from proxy.secrecy import Blank
 
 
 class Relay(Flowing):
