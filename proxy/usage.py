@@ -42,7 +42,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     read = _count(get("prompt_tokens", get("input_tokens")))
     written = _count(get("completion_tokens", get("output_tokens")))
     total = get("total_tokens")
-    if is_count(total) and read is not None and written is not None and read + written < total:
+    if type(total) is int and read is not None and written is not None and read + written < total <= _MOST_TOKENS:
         written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
     return Usage(
         read,
@@ -72,7 +72,7 @@ def is_count(value: Any) -> TypeGuard[int]:
 
 
 def _count(value: Any) -> int | None:
-    return value if is_count(value) else None
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None  # is_count, for every call
 
 
 def _dollars(value: Any) -> float | None:
