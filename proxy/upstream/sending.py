@@ -37,6 +37,14 @@ class Upstreams:
         self.sent[target.upstream].value += 1
         return self.ask(target, request, connect)
 
+    def ask(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
+        """The same for a further request of an attempt that was counted when it began."""
+        headers = _headers(target, request) if target.headers else request.headers
+        if target.via:
+            return self._by_httpx(target, request, headers, connect)
+        url = target.base + request.path
+        return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
+
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
         """A whole answer for the control plane (catalogues, health), all of it within `timeout` seconds.
 
@@ -69,14 +77,6 @@ class Upstreams:
         for transport in self._transports.values():
             await transport.aclose()
         await self._client.aclose()
-
-    def ask(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
-        """The same for a further request of an attempt that was counted when it began."""
-        headers = _headers(target, request) if target.headers else request.headers
-        if target.via:
-            return self._by_httpx(target, request, headers, connect)
-        url = target.base + request.path
-        return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
 
     async def _by_httpx(self, target: Target, request: Request, headers: Headers, connect: float) -> Response:
         transport = self._transports.get(target.via)
