@@ -128,7 +128,7 @@ class Sluice:
     async def reload(self) -> None:
         """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed.
 
-        One after the other: who has read the file first must not put it in force last.
+        One after the other: whoever has read the file first must not put it in force last.
         """
         async with self._reloading:
             await self._reload()
@@ -166,7 +166,7 @@ class Sluice:
         """Warns of what the file says otherwise than at the start, and than before."""
         for key in _OF_THE_START:
             if attrgetter(key)(said) not in (attrgetter(key)(self._started), attrgetter(key)(self._said)):
-                log.warning("%s is another now: that takes a restart", key)
+                log.warning("%s has changed: that takes a restart", key)
         if self._started.server.max_body < said.server.max_body != self._said.server.max_body:
             log.warning("server.max_body is larger than it was at the start: that takes a restart")
         self._said = said

@@ -98,7 +98,7 @@ class Writer(logging.Handler):
         self._put(lambda: line)
 
     def note(self, call: Call, seconds: float) -> None:
-        """Takes a call that ended. What was kept of its words is cut now, since who has the call next lets go of it."""
+        """Takes a call that ended. What was kept of its words is cut now: whoever has the call next lets go of it."""
         kept, ended = call.trace.kept, time()
         words = words_of(kept) if kept is not None and len(self._lines) < _WORDY else {}
         self._put(lambda: self.form.call(ended_call(call, seconds, ended, words)))

@@ -125,7 +125,7 @@ class AdminDoor:
         await respond_json(scope, send, self.control.provider_settings())
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /admin/models, `?upstream=NAME`: what /v1/models says, for who has no client key."""
+        """GET /admin/models, `?upstream=NAME`: what /v1/models says, without a client key."""
         await respond_json(scope, send, {"object": "list", "data": self.control.models(asked(scope, "upstream"))})
 
     async def personas(self, scope: Scope, receive: Receive, send: Send) -> None:

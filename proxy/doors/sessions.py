@@ -38,7 +38,7 @@ class Sessions:
         return f"{name}={ends}.{self._signature(ends)}; {attributes}".encode()
 
     def closed(self, headers: Headers) -> list[bytes]:
-        """The set-cookie values that end a request's sessions; who has none learns nothing, not even their name."""
+        """The set-cookie values that end a request's sessions; whoever has none learns nothing, not even their name."""
         return [f"{name}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode() for name in self._held(headers)]
 
     def valid(self, headers: Headers) -> bool:

@@ -82,7 +82,7 @@ class VapiDoor:
         await respond_json(scope, send, reply)
 
     async def _message(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        """Reads it. Raises SluiceError for who may not speak as Vapi, and for what is no message."""
+        """Reads it. Raises SluiceError for whoever may not speak as Vapi, and for what is no message."""
         headers: Headers = scope["headers"]
         signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
         if signing is None and not shows_secret(headers, self.voice.secret):

@@ -137,7 +137,7 @@ def converse(fields: Fields) -> Conversation:
         else:
             raise cannot(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
     if not found.turns:
-        raise cannot("messages", "This upstream needs at least one message that is not of the system.")
+        raise cannot("messages", "This upstream needs a message that is not a system message.")
     found.close()
     return found
 

@@ -104,7 +104,7 @@ class Translation:
     def _stop(self, name: str, value: Any) -> None:
         found = strings(value, name)
         if not all(map(str.strip, found)):
-            raise cannot(name, "Anthropic stops at no text of blanks and line ends alone.")
+            raise cannot(name, "Anthropic takes no stop text of blanks and line ends alone.")
         self.body["stop_sequences"] = found
 
     def _user(self, name: str, value: Any) -> None:

@@ -93,7 +93,7 @@ class OpenAICompatible(Provider):
             return []  # Ollama's null for no models
         if not isinstance(entries, list):
             raise error_in_event(fields) or SluiceError(
-                "upstream_malformed", "The upstream's list of models is none.", again="next"
+                "upstream_malformed", "The upstream's answer is no list of models.", again="next"
             )
         return entries
 

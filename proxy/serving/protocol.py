@@ -39,7 +39,7 @@ class SluiceProtocol(asyncio.Protocol):
         app_state: object,  # of uvicorn's lifespan, in which our app puts nothing
         _loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        more_lines: Callable[[Headers], Headers] = lambda headers: [],  # for our own answer to who sends these headers
+        more_lines: Callable[[Headers], Headers] = lambda headers: [],  # of our own answer to a request with these
     ) -> None:
         self.app = cast(ASGIApp, config.loaded_app)
         self.server_state = server_state

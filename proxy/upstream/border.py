@@ -18,8 +18,8 @@ _BEFORE_HEADERS: Final[tuple[_Row, ...]] = (
     (httpx.ProxyError, "upstream_unreachable", "The forward proxy made no connection to {}.", "same"),
     (httpx.NetworkError, "upstream_unreachable", "{} broke the connection before it answered.", "same"),
     (httpx.LocalProtocolError, "client_invalid_request", "A header of this call cannot be sent upstream.", "never"),
-    (httpx.UnsupportedProtocol, "upstream_unreachable", "The address of {} is none that can be asked.", "next"),
-    (httpx.InvalidURL, "upstream_unreachable", "The address of {} is none that can be asked.", "next"),
+    (httpx.UnsupportedProtocol, "upstream_unreachable", "The address of {} cannot be asked.", "next"),
+    (httpx.InvalidURL, "upstream_unreachable", "The address of {} cannot be asked.", "next"),
     (httpx.DecodingError, "upstream_malformed", "{} sent an encoded answer although none was asked for.", "next"),
     (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is no HTTP.", "next"),
 )

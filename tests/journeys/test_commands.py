@@ -310,7 +310,7 @@ def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config:
         lines = [json.loads(line) for line in process.stderr]
     told = [line["message"] for line in lines if "takes a restart" in line["message"]]
     assert told == [
-        "server.drain is another now: that takes a restart",
+        "server.drain has changed: that takes a restart",
         "server.max_body is larger than it was at the start: that takes a restart",
     ]
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
