@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import get_args
@@ -15,9 +16,9 @@ import uvloop
 from proxy.cli.configured import add_config, planned
 from proxy.errors import SluiceError
 from proxy.selftest.card import as_json, entry, heading, totals
-from proxy.selftest.exchanging import Wish, subject
+from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.running import Row, run_wall
-from proxy.selftest.wall import WALL
+from proxy.selftest.wall import WALL, Fault
 from proxy.settings.policies import StreamSafety
 
 
@@ -56,17 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     colour = plain and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if plain:
         print("\n".join(heading(chosen, colour)), flush=True)
-    counter = _Counter(len(faults))
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # every fault makes Sluice complain, and rightly so
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            rows = runner.run(run_wall(chosen, faults, counter.count))
-    except KeyboardInterrupt:
-        return 1
-    finally:
-        counter.wipe()
-        logging.disable(disabled)
+    rows = _played(chosen, faults)
     if plain:
         for row in rows:
             print("\n".join(entry(row, colour)))
@@ -75,6 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
         text = orjson.dumps(as_json(chosen, rows), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         _write(arguments.json, text)
     return int(not all(_fine(row, arguments.strict) for row in rows))
+
+
+def _played(chosen: Subject, faults: Sequence[Fault]) -> list[Row]:
+    """What came of each fault."""
+    counter = _Counter(len(faults))
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # every fault makes Sluice complain, and rightly so
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run_wall(chosen, faults, counter.count))
+    finally:
+        counter.wipe()
+        logging.disable(disabled)
 
 
 def _fine(row: Row, strict: bool) -> bool:
