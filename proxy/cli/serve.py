@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         if place is not None:
             end_with(place.parent, signal.SIGTERM)
         if settings.server.workers > 1 and place is None:
-            command = [sys.executable, "-m", "proxy", *sys.argv[1:]]
+            command = [sys.executable, *sys.orig_argv[1:]]  # as this process: `-m` might find another `proxy` first
             supervisor = Supervisor(command, settings.server.workers, settings.server.drain)
             return supervisor.run(settings.server.host, settings.server.port)
         drain = Drain()

@@ -1,16 +1,18 @@
 """Several processes behind one listening socket: started, watched, reloaded and ended by one that does nothing else."""
 
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Final
 
 from proxy.serving.listening import CannotListen, listen
@@ -24,6 +26,7 @@ one (Ctrl-C, systemd) the parent's would be the second."""
 _SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
 _LONGEST_PAUSE: Final = 30.0
 _TICK: Final = 0.1
+_LONGEST_TMPDIR: Final = 72  # bytes; a socket's whole path may have 107, of which a worker's own part takes up to 35
 
 log = logging.getLogger("sluice")
 
@@ -55,6 +58,23 @@ def place_of(text: str | None) -> Place | None:
     return Place(int(index), tuple(map(int, sockets.split(","))), Path(folder), int(parent))
 
 
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """The folder of what workers share, short enough for sockets, and let alone by systemd-tmpfiles while it is locked.
+
+    That would remove what was not written for ten days, such as the port that all of them know the embedded model by.
+    """
+    where = "/tmp" if len(os.fsencode(gettempdir())) > _LONGEST_TMPDIR else None
+    with TemporaryDirectory(prefix="sluice-", dir=where) as folder:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # not every file system has locks
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            yield Path(folder)
+        finally:
+            os.close(lock)
+
+
 @dataclass(slots=True)
 class Worker:
     """One process, and how its starts have gone."""
@@ -82,11 +102,11 @@ class Supervisor:
         except CannotListen as error:
             print(f"sluice: {error}", file=sys.stderr)
             return 1
-        with TemporaryDirectory(prefix="sluice-") as folder:
+        with shared_folder() as folder:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, self._note)
             fds = tuple(sock.fileno() for sock in sockets)
-            self._workers = [Worker(Place(index, fds, Path(folder))) for index in range(self.count)]
+            self._workers = [Worker(Place(index, fds, folder)) for index in range(self.count)]
             shown = sockets[0].getsockname()
             log.info("Sluice listens on http://%s:%d with %d workers", shown[0], shown[1], self.count)
             try:

@@ -1,5 +1,6 @@
 """`sluice serve --workers 2`: one address and one set of numbers, whoever of them dies, and one clean end."""
 
+import fcntl
 import os
 import re
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.serving.workers import Place, place_of
+from proxy.serving.workers import Place, place_of, shared_folder
 from tests.doubles.faults import Held
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
@@ -89,14 +90,18 @@ def served() -> Iterator[Served]:
 
 
 @contextmanager
-def serving(config_yaml: str = CONFIG) -> Iterator[Served]:
-    """Two workers, listening."""
+def serving(
+    config_yaml: str = CONFIG, files: Mapping[str, str] = {}, flags: Sequence[str] = (), **environ: str
+) -> Iterator[Served]:
+    """Two workers, listening, in a folder with these files; `flags`: Python's."""
     with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west, TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(config_yaml.format(east=east.url, west=west.url))
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text)
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            [sys.executable, *flags, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
             cwd=folder,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -328,6 +333,28 @@ def test_workers_end_with_a_parent_that_was_killed() -> None:
         served.process.kill()
         served.process.wait(15)
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15)
+
+
+def test_they_are_found_where_the_parent_was_whatever_lies_around() -> None:
+    with serving(files={"proxy.py": "raise SystemExit('this is not Sluice')"}, flags=["-P"]) as served:
+        assert served.call() == "east"
+
+
+def test_a_long_tmpdir_keeps_none_from_starting(tmp_path: Path) -> None:
+    far = tmp_path / ("far" * 30)  # too far for the path of a socket
+    far.mkdir()
+    with serving(TMPDIR=str(far)) as served:
+        served.call()
+        wait_for(lambda: served.counted() == 1)
+
+
+def test_nobody_tidies_up_what_they_share() -> None:
+    with shared_folder() as folder:
+        other = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles asks before it looks into a folder
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+    assert not folder.exists()
 
 
 def test_a_place_is_read_as_it_was_written() -> None:
