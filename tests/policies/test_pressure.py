@@ -1,6 +1,7 @@
 """New calls are refused while the loop is late or the memory nearly full, and only then."""
 
 from pathlib import Path
+from resource import getpagesize
 
 import pytest
 
@@ -44,6 +45,11 @@ def written(root: Path, files: dict[str, str]) -> Path:
 
 MACHINE = {"proc/meminfo": "MemTotal:       2048 kB\nMemFree: 1 kB\n"}
 NEW, OLD = "sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"
+UNIT = "sys/fs/cgroup/system.slice/sluice.service/memory.max"
+SLICE = "sys/fs/cgroup/system.slice/memory.max"
+OLD_UNIT = "sys/fs/cgroup/memory/system.slice/sluice.service/memory.limit_in_bytes"
+IN_UNIT = {"proc/self/cgroup": "0::/system.slice/sluice.service\n"} | MACHINE
+IN_OLD_UNIT = {"proc/self/cgroup": "5:cpu,memory:/system.slice/sluice.service\n1:name=systemd:/x\n"} | MACHINE
 
 
 @pytest.mark.parametrize(
@@ -53,6 +59,13 @@ NEW, OLD = "sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_byt
         ({NEW: "max\n"} | MACHINE, 2048 * 1024),
         ({OLD: "1048576\n"} | MACHINE, 1048576),
         ({OLD: "9223372036854771712\n"} | MACHINE, 2048 * 1024),
+        ({UNIT: "1048576\n"} | IN_UNIT, 1048576),
+        ({UNIT: "1048576\n", SLICE: "524288\n"} | IN_UNIT, 524288),
+        ({UNIT: "max\n", SLICE: "524288\n"} | IN_UNIT, 524288),
+        ({UNIT: "max\n"} | IN_UNIT, 2048 * 1024),
+        ({OLD_UNIT: "1048576\n", OLD: "9223372036854771712\n"} | IN_OLD_UNIT, 1048576),
+        ({NEW: "1048576\n", "proc/self/cgroup": "0::/../../elsewhere\n"} | MACHINE, 1048576),
+        ({NEW: "1048576\n", "proc/self/cgroup": "odd"} | MACHINE, 1048576),
         (MACHINE, 2048 * 1024),
         ({"proc/meminfo": "odd"}, None),
         ({}, None),
@@ -67,5 +80,5 @@ def test_the_limit_is_the_control_groups_or_the_machines(
 def test_what_is_resident(tmp_path: Path) -> None:
     assert resident() > 1_000_000
     assert resident(tmp_path) == 0
-    assert resident(written(tmp_path, {"proc/self/statm": "9 7 5"})) == 7 * 4096
+    assert resident(written(tmp_path, {"proc/self/statm": "9 7 5"})) == 7 * getpagesize()
     assert resident(written(tmp_path, {"proc/self/statm": ""})) == 0
