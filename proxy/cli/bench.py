@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -211,8 +212,9 @@ async def _sluice(upstream: int) -> AsyncIterator[int]:
             f"upstreams: {{bench: {{provider: openai, base_url: 'http://127.0.0.1:{upstream}/v1'}}}}\n"
             "routes: [{prefix: gpt-, to: 'bench/{rest}'}]\n"
         )
-        command = (sys.executable, "-m", "proxy", "serve", "--config", str(config), "--port", "0")
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        command = (sys.executable, "-P", "-m", "proxy", "serve", "--config", str(config), "--port", "0")
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the `proxy` that we are, and no other
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environ)
         assert process.stderr is not None
         try:
             port = await _announced(process.stderr)

@@ -19,7 +19,6 @@ STEADY: Final = 60.0  # seconds after which an end counts as the first again
 GRACE: Final = 3.0  # seconds to end in after its standard input did
 
 _PROGRAM: Final = "proxy.upstream.llama"
-_ROOT: Final = str(Path(__file__).parents[2])  # where the child finds this package, however we found it
 
 
 class EmbeddedModel:
@@ -93,7 +92,7 @@ class EmbeddedModel:
         try:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", _PROGRAM, *arguments, f"--parent={os.getpid()}"),
-                env={**os.environ, "PYTHONPATH": _ROOT},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we find, however we do
                 stdin=PIPE,  # never written to: its end tells the child that we are gone
                 stdout=PIPE,
                 stderr=PIPE,

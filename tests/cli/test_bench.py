@@ -15,7 +15,8 @@ from proxy.cli.bench import EVENTS, BenchFailed, Load, Upstream, press
 
 def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "proxy", "bench", "--seconds", "0.3"]
+    (tmp_path / "proxy.py").write_text("raise SystemExit('this is not Sluice')")
+    command = [sys.executable, "-P", "-m", "proxy", "bench", "--seconds", "0.3"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -24,7 +25,7 @@ def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
         assert re.search(r" [\d,]+ +[\d,]+  x \d\.\d\d$", line)
     for line in lines[3:5]:
         assert re.search(r" \d+\.\d\d +\d+\.\d\d  [+-]\d+\.\d\d ms$", line)
-    assert not list(tmp_path.iterdir())  # nothing is left behind
+    assert [left.name for left in tmp_path.iterdir()] == ["proxy.py"]  # nothing is left behind
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])

@@ -2,10 +2,12 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,20 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def test_its_packages_are_found_where_ours_are(tmp_path: Path) -> None:
+    """In folders that only PYTHONPATH names, say."""
+    venv.create(tmp_path / "bare")
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [tmp_path / "bare/bin/python", "-c", PARENT]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        try:
+            found, _, _ = select.select([parent.stdout], [], [], 30)
+            assert found and parent.stdout.readline() == b"ready\n"
+        finally:
+            parent.kill()
 
 
 def test_it_dies_with_a_parent_that_is_killed() -> None:
