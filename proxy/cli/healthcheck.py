@@ -22,8 +22,13 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
 
 
+async def _asked(port: int) -> int:
+    """The status of who listens here; ::1 is asked where nobody does at 127.0.0.1, as with `host: "::"`."""
+    return await status_of(f"http://127.0.0.1:{port}/readyz") or await status_of(f"http://[::1]:{port}/readyz")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """0: ready, 1: not."""
-    status = asyncio.run(status_of(f"http://127.0.0.1:{arguments.port}/readyz"))
+    status = asyncio.run(_asked(arguments.port))
     print("ready" if status == 200 else f"not ready ({status or 'no answer'})")
     return 0 if status == 200 else 1

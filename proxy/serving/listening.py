@@ -1,11 +1,16 @@
 """Opens the sockets that clients connect to, or says in one line why that cannot be."""
 
+import errno
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 BACKLOG: Final = 2048
 """Connections that the kernel keeps for us until they are accepted."""
+
+
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 class CannotListen(Exception):
@@ -14,15 +19,31 @@ class CannotListen(Exception):
 
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listening sockets for every address that `host` stands for, all at one port; port 0: one that is free."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return listen_at(dict.fromkeys((info[0], info[4]) for info in found), port)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def listen_at(addresses: Iterable[Address], port: int) -> list[socket.socket]:
+    """Listening sockets for those of the addresses that this machine has. Raises OSError where it has none of them.
+
+    Many a hosts file calls ::1 localhost where there is no IPv6.
+    """
     with ExitStack() as opened:
-        try:
-            sockets: list[socket.socket] = []
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, address in dict.fromkeys((info[0], info[4]) for info in found):
-                at = sockets[0].getsockname()[1] if sockets else port
+        sockets: list[socket.socket] = []
+        absent: OSError | None = None
+        for family, address in addresses:
+            at = sockets[0].getsockname()[1] if sockets else port
+            try:
                 sockets.append(opened.enter_context(_open(family, (address[0], at, *address[2:]))))
-        except OSError as error:
-            raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
         opened.pop_all()
         return sockets
 
@@ -35,7 +56,7 @@ def inherited(fds: tuple[int, ...]) -> list[socket.socket]:
     return sockets
 
 
-def _open(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+def _open(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

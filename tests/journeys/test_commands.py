@@ -182,7 +182,7 @@ def serving(config: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str
         told: list[str] = []
         for line in process.stderr:
             told.append(line)
-            if found := re.search(r"http://[0-9.]+:\d+", line):
+            if found := re.search(r"http://[0-9.:\[\]]+:\d+", line):
                 break
         else:
             raise AssertionError("".join(told))
@@ -314,6 +314,12 @@ def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config:
         "server.max_body is larger than it was at the start: that takes a restart",
     ]
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_healthcheck_of_one_that_listens_by_ipv6_alone(config: Path) -> None:
+    with serving(config, "--host", "::1") as (_, url):
+        assert run("healthcheck", "--port", url.rpartition(":")[2]).stdout == "ready\n"
 
 
 def test_healthcheck_of_nothing() -> None:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from proxy.serving.listening import CannotListen, listen
+from proxy.serving.listening import CannotListen, listen, listen_at
 
 
 def test_one_port_for_all_addresses_of_a_name() -> None:
@@ -15,6 +15,15 @@ def test_one_port_for_all_addresses_of_a_name() -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def test_an_address_that_the_machine_has_not_is_left_out_where_it_has_another() -> None:
+    absent, here = (socket.AF_INET, ("192.0.2.1", 0)), (socket.AF_INET, ("127.0.0.1", 0))
+    (sock,) = listen_at([absent, here], 0)
+    with sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        listen_at([absent], 0)
 
 
 def test_a_port_in_use_is_named() -> None:
