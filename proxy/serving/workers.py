@@ -120,14 +120,14 @@ class Supervisor:
 
     def _supervise(self) -> None:
         while True:
-            for worker in self._workers:
-                self._keep_running(worker)
             while self._signals:
                 number = self._signals.pop(0)
                 if number in (signal.SIGTERM, signal.SIGINT):
                     return
                 if number == signal.SIGHUP:
                     self._tell(signal.SIGHUP)
+            for worker in self._workers:  # after that: one that was sent the same signal may be gone by now
+                self._keep_running(worker)
             time.sleep(_TICK)
 
     def _keep_running(self, worker: Worker) -> None:

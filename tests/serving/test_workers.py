@@ -294,6 +294,17 @@ def test_a_signal_to_all_of_them_at_once_lets_calls_finish() -> None:
         assert served.process.wait(10) == 0
 
 
+def test_none_is_started_again_that_has_ended_by_the_signal_which_its_parent_got_too() -> None:
+    with serving() as served:
+        workers = served.workers()
+        os.kill(served.process.pid, signal.SIGSTOP)  # it is late
+        os.killpg(served.process.pid, signal.SIGTERM)
+        wait_for(lambda: all("State:\tZ" in Path(f"/proc/{pid}/status").read_text() for pid in workers))
+        os.kill(served.process.pid, signal.SIGCONT)
+        assert served.process.wait(10) == 0
+        assert "started again" not in "".join(served.lines)
+
+
 def test_the_embedded_model_lives_as_long_as_any_of_them_is_answered_by_it() -> None:
     config = CONFIG.replace("drain: 3s", "drain: 90s").replace(
         "default_up", "  local: {{provider: llamacpp}}\ndefault_up"
