@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, cast
 
@@ -23,6 +23,8 @@ from proxy.serving.workers import TO_DRAIN
 
 GRACE: Final = 1.0
 """Seconds that calls have to end in when their time is over: enough to write an error event."""
+OWN_FILES: Final = 32
+"""Open files that are no connections of calls: the log, the store, the loop's own, refusals."""
 TICK: Final = 0.02
 """Seconds between two looks at whether all calls have ended."""
 
@@ -71,8 +73,9 @@ def serve(
     except CannotListen as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
-    _raise_open_files()
-    server = Server(app, serving, drain, hooks)
+    limits = serving.limits
+    most = min(limits.max_connections, connections_for(_raise_open_files()))
+    server = Server(app, replace(serving, limits=replace(limits, max_connections=most)), drain, hooks)
     try:
         server.run(sockets=sockets)
     except SystemExit:  # uvicorn's way to say that the app's startup has failed; it has logged why
@@ -193,8 +196,14 @@ class Server(uvicorn.Server):
             await asyncio.sleep(TICK)
 
 
-def _raise_open_files() -> None:
-    """Lifts this process's own limit of open files to what the system allows it: a call takes two."""
+def connections_for(files: int) -> int:
+    """How many clients a process can take that may have so many files open: a call takes two."""
+    return max(1, (files - OWN_FILES) // 2)
+
+
+def _raise_open_files() -> int:
+    """Lifts this process's own limit of open files to what the system allows it, and gives that."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
+    if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize

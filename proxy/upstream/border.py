@@ -1,5 +1,6 @@
 """The one error border: what goes wrong on the way to an upstream and back, in the words of Sluice."""
 
+import errno
 from typing import Final
 
 import httpx
@@ -8,6 +9,8 @@ from proxy.errors import Again, SluiceError
 
 # How httpcore and we say that the upstream ended a connection, which httpx has no class of its own for.
 _CLOSED: Final = ("closed connection", "disconnected", "ConnectionTerminated", "StreamReset", "unexpected EOF")
+
+_OURS: Final = (errno.EMFILE, errno.ENFILE)  # this process, or its machine, can open nothing more
 
 _Row = tuple[type[Exception], str, str, Again]
 _BEFORE_HEADERS: Final[tuple[_Row, ...]] = (
@@ -46,6 +49,9 @@ def translated(
     for kind, code, message, again in _IN_MID_BODY if answered else _BEFORE_HEADERS:
         if issubclass(cause, kind):
             text = message.format(name)
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OURS:
+                text = f"The proxy has too many files open to connect to {name}."
+                return SluiceError("proxy_overloaded", text, again="next", retry_after=1.0)
             return SluiceError(code, text[0].upper() + text[1:], again=again)
     if answered:
         return SluiceError("upstream_truncated", f"T{name[1:]} broke off within its answer.", again="same")

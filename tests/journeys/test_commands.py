@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +172,12 @@ def test_models_fails_where_an_upstream_does_not_answer(config: Path, east: Open
 
 
 @contextmanager
-def serving(config: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A proxy of its own process and its address, as its log tells it."""
-    process = subprocess.Popen(
-        command("serve", "--config", config, *words), env=environment(), stderr=subprocess.PIPE, text=True
-    )
+def serving(config: Path, *words: object, most_files: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A proxy of its own process and its address, as its log tells it. `most_files`: that it may open."""
+    said = command("serve", "--config", config, *words)
+    if most_files:
+        said = ["sh", "-c", f'ulimit -n {most_files}; exec "$@"', "sh", *said]
+    process = subprocess.Popen(said, env=environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         told: list[str] = []
@@ -314,6 +315,20 @@ def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config:
         "server.max_body is larger than it was at the start: that takes a restart",
     ]
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
+
+
+def test_a_process_that_may_open_few_files_refuses_in_words_what_is_too_much(config: Path) -> None:
+    with serving(config, most_files=64) as (_, url):
+        port, refused = int(url.rpartition(":")[2]), b""
+        with ExitStack() as opened:
+            for _ in range(16):
+                opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            more = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            while piece := more.recv(4096):
+                refused += piece
+        assert refused.startswith(b"HTTP/1.1 503 ") and b'"proxy_overloaded"' in refused
+        with client(url) as http:
+            wait_for(lambda: http.post("/v1/chat/completions", json=HELLO).status_code == 200)
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")

@@ -1,5 +1,7 @@
 """Every failure on the way gets its own name, and none an address."""
 
+import errno
+
 import httpx
 import pytest
 
@@ -39,6 +41,16 @@ def test_before_an_answer(error: httpx.HTTPError, code: str, status: int, again:
     assert (found.code, found.status, found.again) == (code, status, again)
     assert "10.0.0.1" not in found.message
     assert code == "client_invalid_request" or 'upstream "east"' in found.message
+
+
+@pytest.mark.parametrize(
+    "number,code", [(errno.EMFILE, "proxy_overloaded"), (errno.ECONNREFUSED, "upstream_unreachable")]
+)
+def test_what_is_our_own_fault_is_not_called_the_upstreams(number: int, code: str) -> None:
+    error = httpx.ConnectError("OSError on connecting")
+    error.__cause__ = OSError(number, "10.0.0.1")
+    found = translated(error, "east", answered=False)
+    assert found.code == code and "10.0.0.1" not in found.message and 'upstream "east"' in found.message
 
 
 @pytest.mark.parametrize("error,code,again", WITHIN, ids=lambda value: type(value).__name__)
