@@ -6,9 +6,11 @@ import os
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 log = logging.getLogger("sluice.embedded")
 
@@ -87,18 +89,17 @@ class EmbeddedModel:
 
     async def _run(self, model: Path) -> str:
         """One life of the child: why it ended."""
-        options = {"model": model, "alias": self._alias, "port": self._port, "threads": self._threads}
-        arguments = [f"--{name}={value}" for name, value in options.items()]
+        starting = asyncio.create_task(self._child(model))
         try:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", _PROGRAM, *arguments, f"--parent={os.getpid()}"),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we find, however we do
-                stdin=PIPE,  # never written to: its end tells the child that we are gone
-                stdout=PIPE,
-                stderr=PIPE,
-            )
+            child = await asyncio.shield(starting)
         except OSError as error:
             return f"it could not be started ({type(error).__name__})"
+        except asyncio.CancelledError:  # it may run already, though nobody has it yet
+            with suppress(OSError):
+                child = await starting
+                child.kill()
+                await child.communicate()
+            raise
         said = asyncio.create_task(_last_line(child))
         try:
             assert child.stdout is not None
@@ -111,6 +112,17 @@ class EmbeddedModel:
                 child.kill()  # it has nothing to finish, and looks at its input only when it is there
             await _ended(child)
             await said
+
+    def _child(self, model: Path) -> Coroutine[Any, Any, Process]:
+        options = {"model": model, "alias": self._alias, "port": self._port, "threads": self._threads}
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        return asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", _PROGRAM, *arguments, f"--parent={os.getpid()}"),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we find, however we do
+            stdin=PIPE,  # never written to: its end tells the child that we are gone
+            stdout=PIPE,
+            stderr=PIPE,
+        )
 
 
 def packaged(port: int = 0) -> EmbeddedModel:

@@ -135,7 +135,7 @@ def test_its_packages_are_found_where_ours_are(tmp_path: Path) -> None:
     """In folders that only PYTHONPATH names, say."""
     venv.create(tmp_path / "bare")
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [tmp_path / "bare/bin/python", "-c", PARENT]
+    command = [str(tmp_path / "bare/bin/python"), "-c", PARENT]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         try:
