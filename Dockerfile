@@ -22,11 +22,13 @@ LABEL org.opencontainers.image.title="Sluice" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN groupadd --gid 10001 sluice \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sluice --shell /usr/sbin/nologin sluice \
-    && install --directory --owner=10001 --group=10001 /var/lib/sluice
 COPY --from=build /opt/sluice /opt/sluice
 COPY deploy/docker/config.yaml /etc/sluice/config.yaml
+# chmod: the file comes with the permissions that the builder's umask gave it.
+RUN groupadd --gid 10001 sluice \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sluice --shell /usr/sbin/nologin sluice \
+    && install --directory --owner=10001 --group=10001 /var/lib/sluice \
+    && chmod 644 /etc/sluice/config.yaml
 # Nothing but /var/lib/sluice is written to. SAFEPATH: a folder `proxy` in there must not stand in for ours.
 ENV PATH=/opt/sluice/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 \
     SLUICE_CONFIG=/etc/sluice/config.yaml

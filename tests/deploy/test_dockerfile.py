@@ -43,6 +43,12 @@ def test_the_image_is_slim_and_runs_as_nobody_in_particular() -> None:
     assert "RUN" not in names[names.index("USER") :] and "ADD" not in names
 
 
+def test_a_builders_umask_keeps_nothing_from_the_user() -> None:
+    last = {step.text.split()[-1]: at for at, step in enumerate(IMAGE.steps) if step.name == "COPY"}
+    opened = next(at for at, step in enumerate(IMAGE.steps) if "chmod 644 /etc/sluice/config.yaml" in step.text)
+    assert opened > last["/etc/sluice/config.yaml"]
+
+
 def test_signals_health_and_labels() -> None:
     assert IMAGE.last("STOPSIGNAL").text == "SIGTERM"
     assert IMAGE.last("ENTRYPOINT").words() == ["python", "-m", "proxy"] and IMAGE.last("CMD").words() == ["serve"]
