@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from io import TextIOWrapper
 from time import time
 from typing import Any, Final, Literal, TextIO
 
@@ -149,6 +150,8 @@ def dropped_lines(made: Instruments) -> Number:
 def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number | None = None) -> Writer:
     """Sends Sluice's log to standard error in the given form; `dropped` counts what cannot be written."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
+    if not readable and isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8")  # JSON knows no other, whatever the locale says
     writer = Writer(sys.stderr, Readable() if readable else JsonLines(), dropped)
     root = logging.getLogger()
     root.handlers[:] = [writer]

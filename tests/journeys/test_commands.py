@@ -172,12 +172,14 @@ def test_models_fails_where_an_upstream_does_not_answer(config: Path, east: Open
 
 
 @contextmanager
-def serving(config: Path, *words: object, most_files: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    config: Path, *words: object, most_files: int = 0, **environ: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A proxy of its own process and its address, as its log tells it. `most_files`: that it may open."""
     said = command("serve", "--config", config, *words)
     if most_files:
         said = ["sh", "-c", f'ulimit -n {most_files}; exec "$@"', "sh", *said]
-    process = subprocess.Popen(said, env=environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(said, env=environment(**environ), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         told: list[str] = []
@@ -294,6 +296,15 @@ def test_sighup_reloads(config: Path) -> None:
         process.send_signal(signal.SIGHUP)
         asked = HELLO | {"model": "palace"}
         wait_for(lambda: http.post("/v1/chat/completions", json=asked).headers.get("x-sluice-route") == "palace")
+
+
+def test_the_log_is_json_where_the_locale_is_not_utf_8(config: Path) -> None:
+    config.write_text(config.read_text().replace("house", "café"), encoding="utf-8")
+    with serving(config, PYTHONIOENCODING="ascii") as (process, url), client(url) as http:
+        assert http.post("/v1/chat/completions", json=HELLO | {"model": "café"}).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert "café" in [json.loads(line).get("route") for line in process.stderr]
 
 
 def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config: Path) -> None:
