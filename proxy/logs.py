@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -10,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from io import TextIOWrapper
 from time import time
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 
@@ -78,10 +78,37 @@ class Readable(logging.Formatter):
         return harmless(text).replace("\n", "\\n")
 
 
+class Stream(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuffered:
+    """A file without Python's buffer, out of which a process that ends would still have to write.
+
+    For a reader that is stuck it would wait for ever, and for one that has gone its exit code would be 120.
+    """
+
+    file: int
+    encoding: str
+
+    def write(self, text: str) -> None:
+        """Writes all of it."""
+        left = text.encode(self.encoding, "backslashreplace")
+        while left:
+            left = left[os.write(self.file, left) :]
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
 class Writer(logging.Handler):
     """Takes records and calls without waiting, and writes them from a thread of its own."""
 
-    def __init__(self, stream: TextIO, form: JsonLines | Readable, dropped: Number | None = None) -> None:
+    def __init__(self, stream: Stream, form: JsonLines | Readable, dropped: Number | None = None) -> None:
         """`dropped`: counts the lines that are not written."""
         super().__init__()
         self.form = form
@@ -150,9 +177,8 @@ def dropped_lines(made: Instruments) -> Number:
 def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number | None = None) -> Writer:
     """Sends Sluice's log to standard error in the given form; `dropped` counts what cannot be written."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
-    if not readable and isinstance(sys.stderr, TextIOWrapper):
-        sys.stderr.reconfigure(encoding="utf-8")  # JSON knows no other, whatever the locale says
-    writer = Writer(sys.stderr, Readable() if readable else JsonLines(), dropped)
+    encoding = sys.stderr.encoding if readable else "utf-8"  # JSON knows no other, whatever the locale says
+    writer = Writer(Unbuffered(sys.stderr.fileno(), encoding), Readable() if readable else JsonLines(), dropped)
     root = logging.getLogger()
     root.handlers[:] = [writer]
     root.setLevel(logging.WARNING)

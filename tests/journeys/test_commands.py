@@ -1,5 +1,6 @@
 """The commands as a shell sees them: what they print, their exit codes, and how `serve` comes and goes."""
 
+import fcntl
 import json
 import os
 import re
@@ -408,6 +409,20 @@ def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> No
             assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
     finally:
         process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "stuck"])
+def test_it_ends_well_whoever_does_not_read_its_log(config: Path, gone: bool) -> None:
+    with serving(config) as (process, url), client(url) as http:
+        assert process.stderr is not None
+        if gone:
+            process.stderr.close()
+        else:
+            fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(20):
+            assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+        process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
 
