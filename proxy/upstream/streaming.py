@@ -182,9 +182,9 @@ class EventStream(Flowing):
             raise self._broken(failure) from None
 
     def _sound_before(self, failure: SluiceError) -> bytes:
-        """What came in one batch with this failure, which is raised next; at once where nothing has left yet."""
+        """What came in one batch with this failure, which is raised next; at once where there was no content yet."""
         broken, sound = self._broken(failure), self.watch.sound
-        if not (self._flows and sound):  # another answer may come in the place of this one
+        if not (self.watch.content_at is not None and sound):  # another answer may come in the place of this one
             raise broken from None
         self._broke = broken
         return sound

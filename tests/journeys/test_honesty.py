@@ -118,6 +118,20 @@ def test_what_comes_together_with_a_failure_is_not_lost(place: Place, model: str
     assert (code(answer), answer.text.count('"error"')) == ("upstream_error", 1)
 
 
+@pytest.mark.parametrize("acts", [(HELLO,), (chunk(**ROLE), Wait(0.05), chunk(content="Hello"))])
+@pytest.mark.parametrize("model", ["east/m", "both/m", "kept/m", "ruled/m"])
+def test_the_first_content_commits_a_call_though_a_failure_comes_in_one_piece_with_it(
+    place: Place, model: str, acts: tuple[Any, ...]
+) -> None:
+    proxy, east, west = place
+    before, failed = len(west.calls), sse({"error": {"message": "x", "code": "server_error"}})
+    east.script(Events(*acts[:-1], acts[-1] + failed))
+    answer = ask(proxy, model)
+    assert (answer.status_code, answer.headers["x-sluice-upstream"], len(west.calls)) == (200, "east", before)
+    assert '"content":"Hello"' in answer.text
+    assert (code(answer), answer.text.count('"error"')) == ("upstream_error", 1)
+
+
 @pytest.mark.parametrize(
     "error", [{"type": "sk-east", "code": "invalid_prompt"}, {"type": "invalid_request_error", "code": "sk-east"}]
 )
