@@ -89,6 +89,8 @@ def _too_much(message: str, param: str) -> SluiceError:
 def _asked(fields: Mapping[str, Any]) -> int | None:
     for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = fields.get(key)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)  # 1e30; and so are whole numbers of more than 64 bits read
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     return None

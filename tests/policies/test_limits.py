@@ -46,7 +46,7 @@ def test_without_a_tokenizer_it_is_an_estimate() -> None:
 @pytest.mark.parametrize(
     ("fields", "answer"),
     [({"max_tokens": 7}, 7), ({"max_completion_tokens": 8, "max_tokens": 7}, 8), ({"max_output_tokens": 9}, 9), ({}, None),
-     ({"max_tokens": True}, None), ({"max_tokens": "7"}, None), ({"max_tokens": None}, None), ({"max_tokens": 1.5}, None)],
+     ({"max_tokens": True}, None), ({"max_tokens": "7"}, None), ({"max_tokens": None}, None), ({"max_tokens": 1.5}, None), ({"max_tokens": 1e30}, int(1e30))],
 )  # fmt: skip
 def test_what_it_may_answer_is_what_the_client_said(fields: dict[str, Any], answer: int | None) -> None:
     assert need_of(fields).answer == answer
