@@ -103,6 +103,8 @@ class ChatWatch:
             self._text_at = start, end - len(event)
 
     def _keep(self, event: bytes) -> bool:
+        if self.done:
+            return False  # as what comes behind it in pieces of its own
         data = payload(event)
         if data is None:
             return True

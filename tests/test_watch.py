@@ -130,6 +130,13 @@ def test_no_form_of_json_breaks_it(value: Any) -> None:
         seen.see(event(value))
 
 
+@pytest.mark.parametrize("behind", [HELLO, DONE, USAGE, event({"error": {"message": "x"}}), b": late\n\n"])
+def test_what_stands_behind_done_is_for_nobody(behind: bytes) -> None:
+    seen = watch()
+    assert seen.see(HELLO + END + DONE + behind) == HELLO + END + DONE
+    assert seen.usage is None and seen.complete
+
+
 def test_done_in_a_text_is_no_done() -> None:
     seen = watch()
     seen.see(HELLO)
@@ -220,10 +227,11 @@ def test_neither_the_cut_into_batches_nor_what_is_left_unparsed_makes_a_differen
 ) -> None:
     by_one, by_batch, parsed = watch(own_usage), watch(own_usage), watch(own_usage)
     kept = [one for one in stream if parsed._keep(one)]
-    passed = [by_one.see(one) for one in stream]
+    passed = [by_one.see(one) for one in stream if not by_one.done]
     batches = []
     for size in sizes:
-        batches.append(by_batch.see(b"".join(stream[:size])))
+        if not by_batch.done:
+            batches.append(by_batch.see(b"".join(stream[:size])))
         stream = stream[size:]
     assert b"".join(kept) == b"".join(passed) == b"".join(batches)
     for seen in (by_one, by_batch):

@@ -19,7 +19,7 @@ from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answ
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
-server: {{ping: 150ms, cors: ["http://page.example"]}}
+server: {{ping: 400ms, cors: ["http://page.example"]}}
 access: {{admin_token: admin-token}}
 vapi: {{secret: voice}}
 upstreams:
@@ -215,7 +215,7 @@ def test_no_secret_is_in_a_responses_streams_own_words_of_failure(place: Place, 
 
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
     proxy, east, _ = place
-    odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.08))]
+    odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.13))]
     east.script(Events(HELLO, *odd, STOP, DONE))
     assert ask(proxy).text.count(": ping") >= 2
 
@@ -486,7 +486,7 @@ def test_audio_is_heard_while_it_is_made() -> None:
 def test_audio_is_audio_to_its_last_byte_or_breaks_off(place: Place, stream: dict[str, bool]) -> None:
     proxy, east, _ = place
     asked = {"model": "east/tts", "input": "Hi.", "voice": "alloy"} | stream
-    east.script(Events(Wait(0.4), b"AAAA", Wait(0.4), b"BBBB", kind="audio/mpeg"))
+    east.script(Events(Wait(0.6), b"AAAA", Wait(0.6), b"BBBB", kind="audio/mpeg"))
     answer = proxy.chat(asked, "/v1/audio/speech")
     assert (answer.headers["content-type"], answer.content) == ("audio/mpeg", b"AAAABBBB")
     east.script(Events(b"AA\n\n", b"BB", kind="text/plain"))
