@@ -1,7 +1,7 @@
 """Counts and times every call for Prometheus, with label values that clients cannot multiply."""
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -25,7 +25,11 @@ DURATION: Final = (
     *(120.0, 300.0, 600.0),
 )
 _MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are kept at hand
-MOST_SERIES: Final = 8_000  # from which on label values that a client has a hand in are not taken in any more
+MOST_NAMED: Final = 7_000  # series from which on no more models are told apart
+MOST_SERIES: Final = 8_000  # and no more routes and upstreams either
+
+Labels = tuple[str, str, str, str]
+"""Door, route, upstream, model."""
 
 
 class Metrics:
@@ -81,14 +85,26 @@ class Metrics:
 
     @property
     def full(self) -> bool:
-        """Whether no more label values may be taken in: what comes now counts as `other`. Asked for new series only."""
-        return self._made.series() > MOST_SERIES
+        """Whether models that come now count as `other`. Asked for new series only."""
+        return self._made.series() > MOST_NAMED
+
+    def kept(self, labels: Labels, made: Container[Labels] = ()) -> Labels:
+        """What of the labels of new series is told: all; then no model, since models can be many; in the end the door.
+
+        `made`: those that there are.
+        """
+        door, route, upstream, _ = labels
+        if not self.full:
+            return labels
+        by_place = door, route, upstream, "other"
+        crowded = self._made.series() > MOST_SERIES and by_place not in made
+        return (door, "other", "other", "other") if crowded else by_place
 
 
 class Bound:
     """The children for one (door, route, upstream, model), so that counting a call looks nothing up."""
 
-    def __init__(self, labels: tuple[str, str, str, str], metrics: Metrics) -> None:
+    def __init__(self, labels: Labels, metrics: Metrics) -> None:
         door, route, upstream, model = self.labels = labels
         self.ended = Endings(labels, metrics)
         self.duration = metrics.duration.labels(route, upstream)
@@ -112,12 +128,12 @@ class Bound:
 class Endings(dict[tuple[int, str], Number]):
     """Counters of calls that ended, by status and code, made when first asked for."""
 
-    def __init__(self, labels: tuple[str, str, str, str], metrics: Metrics) -> None:
+    def __init__(self, labels: Labels, metrics: Metrics) -> None:
         super().__init__()
         self._labels, self._metrics = labels, metrics
 
     def __missing__(self, ending: tuple[int, str]) -> Number:
-        labels = (self._labels[0], "other", "other", "other") if self._metrics.full else self._labels
+        labels = self._metrics.kept(self._labels)
         child = self[ending] = self._metrics.requests.labels(*labels, str(ending[0]), ending[1])
         return child
 
@@ -140,8 +156,8 @@ class Meter:
     prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
     told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
     booked: Callable[[Call, str], None] = lambda call, model: None  # the same, with its model as labels may name it
-    _bound: dict[tuple[str, str, str, str], Bound] = field(default_factory=dict)
-    _recent: dict[tuple[str, str, str, str], Place] = field(default_factory=dict)  # by the model's own name
+    _bound: dict[Labels, Bound] = field(default_factory=dict)
+    _recent: dict[Labels, Place] = field(default_factory=dict)  # by the model's own name
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
     def began(self, call: Call) -> None:
@@ -229,9 +245,9 @@ class Meter:
         """Where the call is counted, kept by the model's own name."""
         trace = call.trace
         model = self.model_label(trace.upstream, trace.model)
-        labels = (call.door, trace.route, trace.upstream, model)
-        if labels not in self._bound and self.metrics.full:
-            labels = (call.door, "other", "other", "other")
+        labels: Labels = (call.door, trace.route, trace.upstream, model)
+        if labels not in self._bound:
+            labels = self.metrics.kept(labels, self._bound)
         bound = self._bound.get(labels) or Bound(labels, self.metrics)
         self._bound[labels] = bound
         if len(self._recent) >= _MOST_NAMES:

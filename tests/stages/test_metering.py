@@ -135,6 +135,16 @@ def test_no_number_of_names_makes_the_series_more_than_ten_thousand(listed: bool
     assert len(counted.meter._outcomes) <= 2_000
 
 
+def test_a_catalogue_of_any_size_leaves_routes_and_upstreams_told_apart() -> None:
+    counted = Counted()
+    for at in range(2_000):
+        made = call(f"listed-{at}", upstream=f"up{at % 3}")
+        made.trace.content_at = made.began
+        counted.meter.ended(made, SluiceError("upstream_error", "x") if at % 2 else None)
+    for name in ("sluice_requests_total", "sluice_request_duration_seconds_count"):
+        assert sum(counted.value(name, upstream=f"up{at}") for at in range(3)) == 2_000
+
+
 def test_names_that_nobody_knows_are_one() -> None:
     counted = Counted("m")
     for name in ("x", "y", ""):
