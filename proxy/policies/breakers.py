@@ -7,6 +7,7 @@ from typing import Final, Literal
 from proxy.errors import SluiceError
 
 _MOST: Final = 1000  # breakers that are kept
+_WITHIN: Final = ("upstream_truncated", "upstream_timeout_idle")  # failures that come behind first words
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,17 @@ class Breaker:
         """An attempt ended without telling anything of the upstream."""
         if admitted == "probe":
             self.probing = False
+
+    def answers(self) -> bool:
+        """The probe has its first words, and may take long for the rest; whether calls go there again.
+
+        One more failure opens it again. Words say nothing of an upstream that last broke off within its answers.
+        """
+        if not self.probing or (self.cause is not None and self.cause.code in _WITHIN):
+            return False
+        self.probing, self.open_until = False, None
+        self.failed = self.tripping.failures - 1
+        return True
 
     def refusal(self, upstream: str, model: str, now: float) -> SluiceError:
         """What a call gets that is kept away: the last failure's own code, and when to come back."""
@@ -119,6 +131,14 @@ class Breakers:
         breaker.noted(failure, now, admitted)
         if (after := breaker.open_until is not None) != before:
             self.changed(*at, after)
+
+    def answers(self, at: tuple[str, str]) -> bool:
+        """A probe is being answered; whether it is a call like any other from now on."""
+        breaker = self._breakers.get(at)
+        closes = breaker is not None and breaker.answers()
+        if closes:
+            self.changed(*at, False)
+        return closes
 
     def take_over(self, before: "Breakers", unchanged: Container[str]) -> None:
         """Those of upstreams that a new configuration leaves as they are go on as they were; others begin anew."""

@@ -122,6 +122,8 @@ class Dispatch:
                 return full
             visit = Visit(self, run, order, clock, admitted)
             visit.gate = gate
+            if admitted == "probe" and hold == "nothing":
+                hold = "content"  # which tells whether it is well
             try:
                 return visit.answered(await visit.attempt.answer(hold))
             except BaseException as error:
@@ -193,6 +195,8 @@ class Visit:
             if self.tried is not None:
                 self.tried.status = status
             wire.after = self.closed
+            if self.admitted == "probe" and self.dispatch.breakers.answers((target.upstream, target.model)):
+                self.admitted = "call"  # others need not wait for its end
         return wire
 
     def failed(self, error: BaseException) -> SluiceError:

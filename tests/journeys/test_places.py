@@ -8,6 +8,8 @@ import pytest
 
 from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.server import Double
+from tests.doubles.wire import Answer, Hold, Received, Wait, sse
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
@@ -47,6 +49,29 @@ def test_a_probe_that_finds_no_place_makes_room_for_the_next(proxy: Running, eas
     east.release()
     holder.join()
     assert status(proxy, "sick") == 200
+
+
+def halting(double: Double, request: Received) -> Answer:
+    """A stream that says who speaks, a word, and no more until it is let go."""
+    role, word = ({"choices": [{"index": 0, "delta": delta}]} for delta in ({"role": "assistant"}, {"content": "Hi"}))
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    acts = sse(role), Wait(0.05), sse(word), Hold(), sse(finish), b"data: [DONE]\n\n"
+    return Answer(200, (("content-type", "text/event-stream"),), acts, "chunked")
+
+
+def test_a_probe_that_streams_keeps_nobody_waiting_for_its_end(proxy: Running, east: OpenAIDouble) -> None:
+    proxy.reload(CONFIG.format(east=east.url).replace("max_in_flight: 1", "max_in_flight: 2"))
+    east.script(Status(500), halting)
+    assert status(proxy, "sick") == 502  # its breaker is open now
+    time.sleep(0.25)
+    asked = {"model": "sick", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    with proxy.client() as client, client.stream("POST", "/v1/chat/completions", json=asked) as probe:
+        lines = probe.iter_lines()
+        while '"Hi"' not in next(lines):
+            pass
+        assert (status(proxy, "sick"), proxy.metric("sluice_breaker_open", upstream="east")) == (200, 0)
+        east.release()
+        assert [line for line in lines if line][-1] == "data: [DONE]"
 
 
 def test_a_breaker_outlives_a_reload_that_leaves_its_upstream_as_it_is(proxy: Running, east: OpenAIDouble) -> None:

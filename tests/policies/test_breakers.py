@@ -54,6 +54,31 @@ def test_one_probe_at_a_time_when_the_time_is_over() -> None:
     assert breaker.admits(22.0) == "call"  # and it counts from nothing again
 
 
+@pytest.mark.parametrize("then", [None, BROKEN])
+def test_a_probe_that_is_being_answered_keeps_nobody_away_and_one_failure_opens_it_again(
+    then: SluiceError | None,
+) -> None:
+    told: list[bool] = []
+    breakers = Breakers({"east": TRIPPING}, lambda upstream, model, is_open: told.append(is_open))
+    at = "east", "m"
+    for _ in range(3):
+        breakers.noted(at, BROKEN, 0.0, "call")
+    assert breakers.of(*at).admits(10.0) == "probe"
+    assert breakers.answers(at)
+    assert [breakers.of(*at).admits(10.0) for _ in range(3)] == ["call"] * 3
+    breakers.noted(at, then, 11.0, "call")  # the probe's own end, say
+    assert breakers.of(*at).admits(11.0) == ("no" if then else "call")
+    assert told == ([True, False, True] if then else [True, False])
+
+
+def test_first_words_say_nothing_of_an_upstream_that_breaks_off_within_its_answers() -> None:
+    breaker = opened()
+    breaker.cause = SluiceError("upstream_truncated", "broken off")
+    assert breaker.admits(10.0) == "probe"
+    assert not breaker.answers()
+    assert breaker.admits(10.0) == "no"
+
+
 @pytest.mark.parametrize("ending", [None, BROKEN, MISTAKE])
 def test_calls_from_before_it_opened_change_nothing_while_it_is_open(ending: SluiceError | None) -> None:
     breaker = opened()
