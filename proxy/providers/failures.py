@@ -69,6 +69,8 @@ _UPSTREAMS: Final[Mapping[int, tuple[str, str]]] = {
     524: ("upstream_timeout", "The upstream timed out"),
     529: ("upstream_overloaded", "The upstream is overloaded"),
 }
+_PASSING: Final = (408, 409, 425, 429)  # of 4xx: what may be otherwise a moment later
+_SENT_ON: Final = (401, 402, 403, 407, 499, *_PASSING)  # and what the next target may do better; 499: it gave us up
 _CLIENTS: Final[Mapping[int, str]] = {
     400: "client_invalid_request",
     413: "client_too_large",
@@ -119,7 +121,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     if status in _CLIENTS:  # not the client's after all: a bad key, reported as a bad request
         status = 401
     code, says = _UPSTREAMS.get(status, ("upstream_error", unnamed))
-    again = "next" if beyond else _again(status, headers or [])
+    again = "next" if beyond else _again(status, report, headers or [])
     own = says
     if code != "upstream_auth_failed":  # a text about credentials can echo them
         own += "."
@@ -155,11 +157,14 @@ def _too_long(status: int, report: Report) -> bool:
     )
 
 
-def _again(status: int, headers: Headers) -> Again:
+def _again(status: int, report: Report, headers: Headers) -> Again:
     """What may follow a failure that was not the client's."""
+    if 400 <= status < 500 and status not in _SENT_ON:
+        nowhere = status in (404, 405) and not (report.code or report.kind)  # our address is wrong, as a key may be
+        return "next" if nowhere else "never"
     if value(headers, b"x-should-retry") == b"false":
         return "next"
-    return "same" if status in (408, 409, 425, 429) or status >= 500 else "next"
+    return "same" if status in _PASSING or status >= 500 else "next"
 
 
 def status_of(report: Report) -> int:
