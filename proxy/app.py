@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
@@ -192,6 +193,10 @@ class Sluice:
             problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
             raise ConfigError(str(self.path), [problem]) from error
 
+    async def told_by_others(self, what: str) -> list[Any]:
+        """What the other workers tell of this; nothing where there are none."""
+        return [] if self._siblings is None else await self._siblings.told(what)
+
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:
             self.instruments.others = await self._siblings.gather()
@@ -239,7 +244,8 @@ class Sluice:
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
         if place is not None:
-            self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments)
+            tells = {"calls": self.history.calls, "steps": self.history.told_steps}
+            self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments, tells)
             await self._siblings.open()
             self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))

@@ -112,7 +112,7 @@ class Control:
             "configured_default": plan.settings.default_upstream,
             "upstreams": [self._upstream(name, shelf) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
-            "traffic": sluice.history.traffic(),
+            "traffic": sluice.history.traffic(await sluice.told_by_others("steps")),
             "cache": await sluice.cache.stats(),
             "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
             "keys": plan.settings.access.keys,
@@ -163,9 +163,9 @@ class Control:
         log.info("cache cleared (route %s, model %s)", route or "any", model or "any")
         return {"cleared": cleared}
 
-    def calls(self) -> list[dict[str, Any]]:
+    async def calls(self) -> list[dict[str, Any]]:
         """The last calls, newest first."""
-        return self.sluice.history.calls()
+        return self.sluice.history.calls(await self.sluice.told_by_others("calls"))
 
     async def _write(self, kind: str, name: str, text: str | None) -> None:
         try:

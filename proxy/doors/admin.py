@@ -53,7 +53,7 @@ class Control(Protocol):
         """Takes over config.yaml as it is on disk."""
         ...
 
-    def calls(self) -> list[dict[str, Any]]:
+    async def calls(self) -> list[dict[str, Any]]:
         """The last calls, newest first."""
         ...
 
@@ -153,7 +153,7 @@ class AdminDoor:
 
     async def calls(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /admin/calls."""
-        await respond_json(scope, send, {"data": self.control.calls()})
+        await respond_json(scope, send, {"data": await self.control.calls()})
 
     async def cache(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /admin/cache: entries, sizes and hits."""

@@ -1,11 +1,11 @@
-"""What workers of one Sluice tell each other: numbers for /metrics, and the catalogues that one of them fetches."""
+"""What workers of one Sluice tell each other: numbers for /metrics, last calls, the catalogues that one of them fetches."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,8 @@ import orjson
 from proxy.instruments import Instruments, Snapshot
 from proxy.providers.contract import Model
 
-_PATIENCE: Final = 0.5  # seconds that a sibling has to tell its numbers
+_PATIENCE: Final = 0.5  # seconds that a sibling has to tell what it is asked
+_NUMBERS: Final = "numbers"
 _SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost, unless it was scraped
 
 _LOOK: Final = 0.1  # seconds between two looks at what a sibling has done, or still does
@@ -30,10 +31,11 @@ class Siblings:
     folder: Path
     name: str  # "INDEX-PID"
     instruments: Instruments
+    tells: Mapping[str, Callable[[], object]] = field(default_factory=dict)  # JSON of what is asked for by these words
     _server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begins to tell this worker's numbers to whoever asks."""
+        """Begins to tell the others what they ask: one word and a line's end in, JSON out."""
         self._server = await asyncio.start_unix_server(self._answer, self.folder / f"{self.name}.sock")
 
     async def close(self) -> None:
@@ -64,14 +66,20 @@ class Siblings:
             name = saved.stem
             if name == self.name or name.startswith("catalog-"):
                 continue
-            numbers = await self._ask(name)
-            found.append(numbers if numbers is not None else _without_gauges(_read(saved) or {}))
+            numbers = await self._ask(name, _NUMBERS)
+            found.append(_snapshot(numbers) if numbers is not None else _without_gauges(_read(saved) or {}))
         asked = {saved.stem for saved in self.folder.glob("*.json")}
         for sock in self.folder.glob("*.sock"):
-            if sock.stem not in asked and sock.stem != self.name and (numbers := await self._ask(sock.stem)):
-                found.append(numbers)
+            if sock.stem not in asked and sock.stem != self.name and (numbers := await self._ask(sock.stem, _NUMBERS)):
+                found.append(_snapshot(numbers))
         self.save()
         return found
+
+    async def told(self, what: str) -> list[Any]:
+        """What every other worker that lives tells of this."""
+        names = [sock.stem for sock in self.folder.glob("*.sock") if sock.stem != self.name]
+        answers = await asyncio.gather(*(self._ask(name, what) for name in names))
+        return [answer for answer in answers if answer is not None]
 
     async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
         """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
@@ -82,21 +90,26 @@ class Siblings:
                 return
             await asyncio.sleep(_LOOK)
 
-    async def _ask(self, name: str) -> Snapshot | None:
+    async def _ask(self, name: str, what: str) -> Any:
         try:
             async with asyncio.timeout(_PATIENCE):
                 reader, writer = await asyncio.open_unix_connection(self.folder / f"{name}.sock")
                 try:
-                    return _snapshot(orjson.loads(await reader.read()))
+                    writer.write(f"{what}\n".encode())
+                    return orjson.loads(await reader.read())
                 finally:
                     writer.close()
         except (OSError, TimeoutError, orjson.JSONDecodeError):
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.save()
-        writer.write(orjson.dumps(self.instruments.snapshot()))
         with suppress(OSError):  # who asked may be tired of waiting
+            what = (await reader.readline()).decode().strip()
+            if what == _NUMBERS:
+                self.save()
+                writer.write(orjson.dumps(self.instruments.snapshot()))
+            elif (tell := self.tells.get(what)) is not None:
+                writer.write(orjson.dumps(tell()))
             await writer.drain()
         writer.close()
 

@@ -1,7 +1,9 @@
 """The last calls, for operators to look at: who answered, how long it took, what it cost; no prompts, no answers."""
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Final
@@ -17,6 +19,10 @@ _NOT_THE_CLIENTS: Final = ("upstream_", "proxy_")  # how codes of failures begin
 _STEP: Final = 5  # seconds
 _STEPS: Final = 120
 _TIMES: Final = 500  # times kept per step and upstream: enough for a percentile, bounded under load
+_TOLD_TIMES: Final = 50  # of those, evenly spread, that other workers are told
+
+Steps = Sequence[tuple[int, dict[str, dict[str, Any]]]]
+"""By second and upstream what a worker has tallied, as JSON: `calls`, `errors`, `tokens`, and `times` in order."""
 
 
 @dataclass(slots=True)
@@ -54,17 +60,40 @@ class History:
         while len(self._tallies) > _STEPS:
             del self._tallies[next(iter(self._tallies))]
 
-    def traffic(self) -> dict[str, Any]:
-        """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`."""
-        points = [
-            {"t": second, "upstreams": {name or "none": tally.said() for name, tally in tallies.items()}}
+    def steps(self, most: int = _TIMES) -> Steps:
+        """The last ten minutes; at most so many times per step and upstream."""
+        return [
+            (second, {name or "none": tally.told(most) for name, tally in tallies.items()})
             for second, tallies in self._tallies.items()
+        ]
+
+    def told_steps(self) -> Steps:
+        """The same, small enough to be told at each look."""
+        return self.steps(_TOLD_TIMES)
+
+    def traffic(self, others: Iterable[Steps] = ()) -> dict[str, Any]:
+        """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`.
+
+        `others`: what other workers told.
+        """
+        found: dict[int, dict[str, list[dict[str, Any]]]] = {}
+        for second, upstreams in chain(self.steps(), *others):
+            step = found.setdefault(second, {})
+            for name, told in upstreams.items():
+                step.setdefault(name, []).append(told)
+        points = [
+            {"t": second, "upstreams": {name: joined(each) for name, each in found[second].items()}}
+            for second in sorted(found)[-_STEPS:]
         ]
         return {"step": _STEP, "points": points}
 
-    def calls(self) -> list[dict[str, Any]]:
-        """`[{id, time, door, route, upstream, model, status, code, attempts, tokens, cost, ms}]`, newest first."""
-        return [_line(*ended) for ended in reversed(self._ended)]
+    def calls(self, others: Iterable[list[dict[str, Any]]] = ()) -> list[dict[str, Any]]:
+        """`[{id, time, door, route, upstream, model, status, code, attempts, tokens, cost, ms}]`, newest first.
+
+        `others`: what other workers told.
+        """
+        own = [_line(*ended) for ended in reversed(self._ended)]
+        return sorted(chain(own, *others), key=lambda line: line["time"], reverse=True)[:_KEPT]
 
 
 @dataclass(slots=True)
@@ -86,16 +115,29 @@ class Tally:
         if calls <= _TIMES:
             self._times.append(seconds * 1000)
 
-    def said(self) -> dict[str, Any]:
-        """The numbers, as the admin page draws them."""
+    def told(self, most: int) -> dict[str, Any]:
+        """The numbers, and the times in order, thinned to so many."""
         times = sorted(self._times)
-        return {
-            "calls": self.calls,
-            "errors": self.errors,
-            "tokens": self.tokens,
-            "ms_p50": times[len(times) // 2] if times else None,
-            "ms_p95": times[int(len(times) * 0.95)] if times else None,
-        }
+        if len(times) > most:
+            times = [times[(2 * at + 1) * len(times) // (2 * most)] for at in range(most)]
+        return {"calls": self.calls, "errors": self.errors, "tokens": self.tokens, "times": times}
+
+
+def joined(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers of one step and upstream, of all workers together, as the admin page draws them."""
+    times = sorted((time, each["calls"] / len(each["times"])) for each in told for time in each["times"])
+    sums = {key: sum(each[key] for each in told) for key in ("calls", "errors", "tokens")}
+    return sums | {"ms_p50": _percentile(times, 0.5), "ms_p95": _percentile(times, 0.95)}
+
+
+def _percentile(times: Sequence[tuple[float, float]], share: float) -> float | None:
+    """Of times in order, each with the number of calls that it stands for."""
+    rest = share * sum(weight for _, weight in times)
+    for time, weight in times:
+        rest -= weight
+        if rest < 0:
+            return time
+    return times[-1][0] if times else None
 
 
 def _line(call: Call, seconds: float, ended: float) -> dict[str, Any]:

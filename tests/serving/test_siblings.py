@@ -27,3 +27,20 @@ def test_who_asks_and_does_not_wait_for_the_answer_is_no_error(
 
     asyncio.run(run())
     assert not caplog.records
+
+
+def test_the_others_are_asked_by_a_word_and_who_knows_it_answers(tmp_path: Path) -> None:
+    async def run() -> None:
+        one = Siblings(tmp_path, "0-1", Instruments(), {"calls": lambda: [{"id": "a"}]})
+        two = Siblings(tmp_path, "1-2", Instruments(), {"calls": lambda: [{"id": "b"}], "steps": lambda: [[5, {}]]})
+        for each in (one, two):
+            await each.open()
+        (tmp_path / "2-3.sock").touch()  # of one that was killed
+        asker = Siblings(tmp_path, "3-4", Instruments(), {"calls": lambda: [{"id": "own"}]})
+        assert sorted(told[0]["id"] for told in await asker.told("calls")) == ["a", "b"]
+        assert await one.told("steps") == [[[5, {}]]]
+        assert await one.told("nothing of that name") == []
+        for each in (one, two):
+            await each.close()
+
+    asyncio.run(run())

@@ -177,6 +177,18 @@ def test_their_numbers_add_up_whoever_is_asked(served: Served) -> None:
     assert {served.counted() for _ in range(10)} == {before + 40}
 
 
+def test_the_last_calls_are_those_of_all_whoever_is_asked(served: Served) -> None:
+    ids = {served.ask("POST", "/v1/chat/completions", HELLO)[1]["x-request-id"] for _ in range(20)}
+
+    def known() -> set[str]:
+        return {line["id"] for line in orjson.loads(served.ask("GET", "/admin/calls")[2])["data"]}
+
+    wait_for(lambda: all(ids <= known() for _ in range(5)))
+    points = orjson.loads(served.ask("GET", "/admin/overview")[2])["traffic"]["points"]
+    tallied = sum(told["calls"] for point in points for told in point["upstreams"].values())
+    assert tallied == len(known())
+
+
 def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served) -> None:
     before = served.counted()
     for _ in range(40):
