@@ -1,4 +1,4 @@
-"""What workers of one Sluice tell each other: numbers for /metrics, last calls, the catalogues that one of them fetches."""
+"""What workers of one Sluice tell each other: numbers for /metrics, last calls, what one learnt of the upstreams."""
 
 import asyncio
 import logging

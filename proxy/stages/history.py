@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from datetime import UTC, datetime
+from itertools import chain
 from time import time
 from typing import Any, Final
 
@@ -125,7 +125,7 @@ class Tally:
 
 def joined(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers of one step and upstream, of all workers together, as the admin page draws them."""
-    times = sorted((time, each["calls"] / len(each["times"])) for each in told for time in each["times"])
+    times = sorted((took, each["calls"] / len(each["times"])) for each in told for took in each["times"])
     sums = {key: sum(each[key] for each in told) for key in ("calls", "errors", "tokens")}
     return sums | {"ms_p50": _percentile(times, 0.5), "ms_p95": _percentile(times, 0.95)}
 
@@ -133,10 +133,10 @@ def joined(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _percentile(times: Sequence[tuple[float, float]], share: float) -> float | None:
     """Of times in order, each with the number of calls that it stands for."""
     rest = share * sum(weight for _, weight in times)
-    for time, weight in times:
+    for took, weight in times:
         rest -= weight
         if rest < 0:
-            return time
+            return took
     return times[-1][0] if times else None
 
 
