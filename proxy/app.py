@@ -244,7 +244,7 @@ class Sluice:
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
         if place is not None:
-            tells = {"calls": self.history.calls, "steps": self.history.told_steps}
+            tells: dict[str, Callable[[], object]] = {"calls": self.history.calls, "steps": self.history.told_steps}
             self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments, tells)
             await self._siblings.open()
             self.instruments.told = Telling(place.folder / "series").told
