@@ -23,6 +23,7 @@ class Responder:
 
     # Defaults stand on the class, so that making one costs next to nothing.
     started = False
+    _over = False  # the last of the body is on its way
     _timer: asyncio.TimerHandle | None = None
     _beat: asyncio.Task[None] | None = None
     _last = 0.0
@@ -97,7 +98,7 @@ class Responder:
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     async def _body(self, data: bytes, more: bool) -> None:
-        self._last = perf_counter()
+        self._last, self._over = perf_counter(), not more
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _told(self) -> bytes:
@@ -122,7 +123,8 @@ class Responder:
         if not self.started:
             known = [line for line in receipt(self._call) if line[0] not in _TOLD_LATER]  # nobody has answered yet
             await self._head(200, [_EVENT_STREAM, *_NO_BUFFERING, *known])
-        await self._body(PING, more=True)
+        if not self._over:  # it may have come while the head was sent
+            await self._body(PING, more=True)
 
 
 def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None] | None:

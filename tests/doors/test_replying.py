@@ -194,6 +194,27 @@ def test_a_failure_behind_an_early_head_is_an_event() -> None:
     assert orjson.loads(payload(list(events(sent.body))[-1]) or b"")["error"]["code"] == "upstream_rate_limited"
 
 
+def test_no_comment_follows_the_end_that_came_while_its_head_was_sent() -> None:
+    sent = Wire()
+
+    async def run() -> None:
+        sent.opened = asyncio.Event()
+        responder = Responder({}, sent, call(True), 0.01)
+        while not sent.sending:  # the comment's head
+            await asyncio.sleep(0.001)
+        ending = asyncio.ensure_future(awaited(responder.fail(SluiceError("upstream_error", "x"))))
+        while sent.sending < 2:
+            await asyncio.sleep(0)
+        sent.opened.set()
+        await ending
+        responder.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    sent.check()
+    assert PING not in sent.body
+
+
 def test_a_call_for_a_whole_answer_gets_no_comments() -> None:
     sent = failed(False, 0.1)
     (start,) = sent.starts
