@@ -103,6 +103,7 @@ def _expires(value: object) -> float | None:
     try:
         read = datetime.fromisoformat(value if isinstance(value, str) else "")
         at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+        shown_time(at)  # in UTC it may be beyond the last year that there is
     except (ValueError, OverflowError):
         raise _invalid("expires", "must be a time such as 2027-01-31T12:00:00Z, a date, or null") from None
     if at <= time():

@@ -16,7 +16,8 @@ from proxy.policies.allowances import Limits
 
 SOON = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 WRONG_NUMBERS: list[Any] = [0, -1, "1", True, [], 2**60, 1e300]
-WRONG_TIMES: list[Any] = [7, "", "soon", [], "2020-01-01", "9999-99-99", "0001-01-01T00:00:00+14:00"]
+WRONG_TIMES: list[Any] = [7, "", "soon", [], "2020-01-01", "9999-99-99", "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999Z"]  # fmt: skip
 SPOILT: list[dict[str, Any]] = [{"digest": 7}, {"digest": "xy" * 32}, {"digest": "ab" * 31}, {"created": None}, {"created": "x"},
     {"expires": []}, {"requests_per_minute": "9"}, {"monthly_budget": -1}]  # fmt: skip
 LIMITS = {"requests_per_minute": 60, "tokens_per_minute": 1000, "monthly_budget": 12.5}
