@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 from typing import Final
 
@@ -138,7 +139,9 @@ class Shared:
         while len(self._chunks) <= chunk:
             begins = len(self._chunks) * _CHUNK
             if os.fstat(self._file).st_size < begins + _CHUNK:
-                os.pwrite(self._file, bytes(_CHUNK), begins)  # a hole that the disk has no room for would kill us later
+                # A hole that the disk has no room for would kill us later.
+                if os.pwrite(self._file, bytes(_CHUNK), begins) < _CHUNK:
+                    raise OSError(ENOSPC, os.strerror(ENOSPC))
             self._chunks.append(memoryview(mmap.mmap(self._file, _CHUNK, offset=begins)))
         return self._chunks[chunk][place * _RECORD : (place + 1) * _RECORD]
 

@@ -116,11 +116,12 @@ def test_each_key_has_its_own_and_they_are_as_many_as_it_takes(tmp_path: Path) -
     assert not other(ID).enter(1, None, START).over
 
 
+@pytest.mark.parametrize("room", [0, 64 * 1024])  # none, and too little
 def test_where_the_file_cannot_grow_a_worker_counts_for_itself(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, room: int
 ) -> None:
     shared, before = Shared(tmp_path / "minutes"), getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (0, before[1]))
+    setrlimit(RLIMIT_FSIZE, (room, before[1]))
     try:
         window = shared(ID)
     finally:
