@@ -20,6 +20,7 @@ def test_who_asks_and_does_not_wait_for_the_answer_is_no_error(
         one = Siblings(tmp_path, "0-1", instruments)
         await one.open()
         _, writer = await asyncio.open_unix_connection(tmp_path / "0-1.sock")
+        writer.write(b"numbers\n")
         writer.transport.abort()
         other = Siblings(tmp_path, "1-2", Instruments())
         assert [len(told["sluice_tried_total"]) for told in await other.gather()] == [20_000]
