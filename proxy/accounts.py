@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import SluiceError
 from proxy.keys import Key, changed, made, shown_time
-from proxy.ledger import today
+from proxy.ledger import days_of, month, today
 from proxy.stages.admission import tenant_of
 from proxy.store.contract import COLUMNS, Column, Counts, StoreError
 
@@ -42,9 +42,8 @@ class Accounts:
 
     async def _used(self) -> dict[tuple[str, ...], Counts] | None:
         """What each key used this month; None: the store cannot say."""
-        first, last = month_of(today())
         try:
-            return await self.sluice.ledger.sums(first, last, ("key",))
+            return await self.sluice.ledger.sums(*days_of(month()), ("key",))
         except StoreError as error:
             log.debug("%s", error)
             return None
@@ -152,11 +151,6 @@ def _configured(key: str) -> dict[str, Any]:
 def _numbers(counts: Counts) -> dict[str, Any]:
     """The numbers; the cost without the dust of adding."""
     return asdict(counts) | {"cost": round(counts.cost, 9)}
-
-
-def month_of(day: date) -> tuple[str, str]:
-    """The first day of its month, and one that no month goes beyond."""
-    return f"{day:%Y-%m}-01", f"{day:%Y-%m}-31"
 
 
 def _day(name: str, text: str) -> date:

@@ -126,13 +126,18 @@ class Ledger:
     def _costs(self, month: str, keys: list[str]) -> dict[str, float]:
         if not keys:
             return {}
-        sums = self.store.sums(f"{month}-01", f"{month}-31", ("key",), keys)
+        sums = self.store.sums(*days_of(month), ("key",), keys)
         return {key: counts.cost for (key,), counts in sums.items()}
 
 
 def month() -> str:
     """That of now, UTC: "2026-11"."""
     return f"{today():%Y-%m}"
+
+
+def days_of(month: str) -> tuple[str, str]:
+    """Its first day, and one that no month goes beyond."""
+    return f"{month}-01", f"{month}-31"
 
 
 def today() -> date:
