@@ -212,6 +212,7 @@ class Sluice:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.embedded and self._siblings is not None and self.place is not None and self.place.leads:
+            await self.ledger.save()  # all calls here have ended, and the wait may take what time there is
             await self._siblings.unneeded(self.embedded, self.settings.server.drain)
         for model in self.embedded.values():
             await model.stop()

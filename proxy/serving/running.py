@@ -162,7 +162,7 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.transport.abort()
         with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
-            await asyncio.wait_for(self.lifespan.shutdown(), max(GRACE, self.serving.drain))
+            await asyncio.wait_for(self.lifespan.shutdown(), self.serving.drain + GRACE)
 
     def _stop(self) -> None:
         if self.should_exit:

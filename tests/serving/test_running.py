@@ -30,6 +30,10 @@ async def app(scope, receive, send):
             if scope_fails and kind.endswith("startup"):
                 await send({"type": kind + ".failed"})
             else:
+                if slow and kind.endswith("shutdown"):
+                    await asyncio.sleep(serving.drain)  # for calls of others
+                    await asyncio.sleep(0.2)
+                    say("put away")
                 await send({"type": kind + ".complete"})
             if kind.endswith("shutdown"):
                 return
@@ -49,7 +53,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
-scope_fails = sys.argv[4] == "fails"
+scope_fails, slow = sys.argv[4] == "fails", sys.argv[4] == "slow"
 serving = Serving(port=int(sys.argv[1]), drain=float(sys.argv[2]), notice=float(sys.argv[3]))
 hooks = Hooks(lambda *address: say("listening", *address), lambda: say("drain"), lambda: say("reload"))
 sys.exit(serve(app, serving, drain, hooks))
@@ -97,8 +101,8 @@ def process(port: int = 0, drain: float = 10, notice: float = 0, lifespan: str =
 
 
 @contextmanager
-def running(drain: float = 10, notice: float = 0) -> Iterator[Process]:
-    with process(drain=drain, notice=notice) as found:
+def running(drain: float = 10, notice: float = 0, lifespan: str = "works") -> Iterator[Process]:
+    with process(drain=drain, notice=notice, lifespan=lifespan) as found:
         assert found.line() == "lifespan.startup"
         word, host, port = found.line().split()
         assert (word, host) == ("listening", "127.0.0.1")
@@ -165,6 +169,13 @@ def test_a_second_signal_ends_all_at_once() -> None:
         server.popen.send_signal(signal.SIGTERM)
         assert client.answer().code == "proxy_draining"
         assert server.line() == "lifespan.shutdown"
+        assert server.popen.wait(5) == 0
+
+
+def test_an_app_that_waits_for_the_calls_of_others_puts_away_what_it_has_after_them() -> None:
+    with running(drain=1.5, lifespan="slow") as server:
+        server.popen.send_signal(signal.SIGTERM)
+        assert [server.line() for _ in range(3)] == ["drain", "lifespan.shutdown", "put away"]
         assert server.popen.wait(5) == 0
 
 
