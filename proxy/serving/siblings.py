@@ -75,24 +75,25 @@ class Siblings:
         self.save()
         return found
 
-    async def told(self, what: str) -> list[Any]:
-        """What every other worker that lives tells of this."""
+    async def told(self, what: str, patience: float = _PATIENCE) -> list[Any]:
+        """What every other worker that lives tells of this within so many seconds."""
         names = [sock.stem for sock in self.folder.glob("*.sock") if sock.stem != self.name]
-        answers = await asyncio.gather(*(self._ask(name, what) for name in names))
+        answers = await asyncio.gather(*(self._ask(name, what, patience) for name in names))
         return [answer for answer in answers if answer is not None]
 
     async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
         """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            under_way = (each.get("sluice_in_flight", ()) for each in await self.gather())
+        while (left := ends - time.monotonic()) > 0:
+            told = await self.told(_NUMBERS, left)  # one that is busy is not gone
+            under_way = (_snapshot(each).get("sluice_in_flight", ()) for each in told)
             if not any(numbers[0] for series in under_way for (name,), numbers in series if name in upstreams):
                 return
             await asyncio.sleep(_LOOK)
 
-    async def _ask(self, name: str, what: str) -> Any:
+    async def _ask(self, name: str, what: str, patience: float = _PATIENCE) -> Any:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 reader, writer = await asyncio.open_unix_connection(self.folder / f"{name}.sock")
                 try:
                     writer.write(f"{what}\n".encode())

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import orjson
 import pytest
 
 from proxy.instruments import Instruments
@@ -45,3 +46,21 @@ def test_the_others_are_asked_by_a_word_and_who_knows_it_answers(tmp_path: Path)
             await each.close()
 
     asyncio.run(run())
+
+
+def test_one_that_is_too_busy_to_answer_is_not_taken_for_one_that_needs_nothing(tmp_path: Path) -> None:
+    under_way = [1.0, 1.0, 0.0]
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if len(under_way) == 3:
+            await asyncio.sleep(0.7)  # more than it has to tell its numbers for /metrics
+        writer.write(orjson.dumps({"sluice_in_flight": [[["local"], [under_way.pop(0)]]]}))
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_unix_server(busy, tmp_path / "0-1.sock"):
+            await Siblings(tmp_path, "1-2", Instruments()).unneeded({"local"}, 60)
+
+    asyncio.run(run())
+    assert under_way == []
