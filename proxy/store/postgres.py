@@ -152,11 +152,7 @@ class PostgresStore:
             self._ledger = True
         columns = zip(*((*line, *astuple(counts)) for line, counts in batch.lines.items()), strict=True)
         turn = (batch.writer, batch.number, batch.at, batch.at - FORGOTTEN)
-        try:
-            self._run(_ADD, (*turn, *map(list, columns)))
-        except StoreError:
-            self._ledger = False  # a backup from before the ledger may have been put back
-            raise
+        self._asked_of_ledger(_ADD, (*turn, *map(list, columns)))
 
     def sums(
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
@@ -169,13 +165,20 @@ class PostgresStore:
         values: _Values = (first, last)
         if keys is not None:
             statement, values = statement + " AND key = ANY(%s)", (*values, list(keys))
-        rows = self._run(f"{statement} GROUP BY {columns} ORDER BY {columns}", values)
+        rows = self._asked_of_ledger(f"{statement} GROUP BY {columns} ORDER BY {columns}", values)
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in rows}
 
     def _has_ledger(self) -> bool:
         """Once it has, that is not asked again."""
         self._ledger = self._ledger or self._run(_LEDGER_IS_THERE, ()) == [(True,)]
         return self._ledger
+
+    def _asked_of_ledger(self, statement: LiteralString, values: _Values) -> _Rows:
+        try:
+            return self._run(statement, values)
+        except StoreError:
+            self._ledger = False  # a backup from before the ledger may have been put back
+            raise
 
     def close(self) -> None:
         """Closes the connection."""

@@ -130,6 +130,10 @@ def test_a_ledger_that_is_gone_is_made_anew(server: Cluster, store: PostgresStor
         store.add(batch(2))
     store.add(batch(2))
     assert store.sums("2026-12-01", "2026-12-01", ("key",)) == {("team",): ONE}
+    ask(server, "DROP TABLE sluice_ledger, sluice_writers")
+    with pytest.raises(StoreError):
+        store.sums("2026-12-01", "2026-12-01", ("key",))
+    assert store.sums("2026-12-01", "2026-12-01", ("key",)) == {}, "as before the first call"
 
 
 def test_machines_that_add_to_the_same_lines_wait_for_each_other_and_lose_nothing(server: Cluster) -> None:
