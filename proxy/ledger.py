@@ -76,7 +76,7 @@ class Ledger:
     async def close(self) -> None:
         """Writes down the rest: in two goes where a batch is on its way from before."""
         await self.save()
-        if not self._failing:
+        if self._batch is None:
             await self.save()
         taken, _ = self.books.take()
         lost = [*taken.values(), *(self._batch.lines.values() if self._batch else ())]
@@ -117,7 +117,8 @@ class Ledger:
         asked = self._asked()
         found = await asyncio.to_thread(self._costs, *asked)
         if asked[0] == month():
-            self._month, self._written = asked[0], found
+            self._turned()
+            self._written = found
 
     def _asked(self) -> tuple[str, list[str]]:
         """The month, and the keys that have a budget for it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from proxy.call import Call
 from proxy.keys import Key, Keys, made
 from proxy.ledger import Ledger, month, today
-from proxy.store.contract import Batch, Counts, StoreError
+from proxy.store.contract import Batch, Column, Counts, StoreError
 from proxy.store.sqlite import SqliteStore
 from proxy.usage import Usage
 
@@ -19,7 +19,7 @@ ALL = ("0000-00-00", "9999-99-99")
 
 
 class Failing(SqliteStore):
-    """A store that can be told to fail before, or after, it has added."""
+    """A store that can be told to fail before, or after, it has added, or where it is to sum up."""
 
     fails: str = ""
 
@@ -29,6 +29,13 @@ class Failing(SqliteStore):
         super().add(batch)
         if self.fails == "after":
             raise StoreError("The store does not answer.")
+
+    def sums(
+        self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, ...], Counts]:
+        if self.fails == "reading":
+            raise StoreError("The store could not be read.")
+        return super().sums(first, last, by, keys)
 
 
 @pytest.fixture
@@ -116,18 +123,20 @@ def test_a_store_that_fails_is_told_once_and_nothing_is_lost_or_counted_twice(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
-def test_the_end_writes_down_the_rest(store: Failing) -> None:
-    ledger = Ledger(store, keys())
+@pytest.mark.parametrize("at_last", ["", "reading"])
+def test_the_end_writes_down_the_rest(store: Failing, at_last: str) -> None:
+    ledger = Ledger(store, keys(10))
 
     async def end() -> None:
         book(ledger)
         store.fails = "after"
         await ledger.save()
         book(ledger)
-        store.fails = ""
+        store.fails = at_last
         await ledger.close()
 
     asyncio.run(end())
+    store.fails = ""
     assert written(store)["team",].calls == 2
 
 
@@ -166,3 +175,18 @@ def test_a_month_that_is_over_is_not_this_one_s(store: Failing) -> None:
     ledger.books.day_ends = 0.0
     assert ledger.spent("team") == 0.0
     assert ledger.books.day == str(today()) and ledger.books.day[:7] == month()
+
+
+def test_nor_is_what_could_not_be_written_before_it_ended(store: Failing) -> None:
+    ledger = Ledger(store, keys(10))
+
+    async def look() -> None:
+        book(ledger)
+        store.fails = "before"
+        await ledger.save()
+        ledger.books.day = ledger._month = "2001-01"  # as above
+        ledger.books.day_ends = 0.0
+        await ledger.look()
+
+    asyncio.run(look())
+    assert ledger.spent("team") == 0.0
