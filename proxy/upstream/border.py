@@ -49,10 +49,16 @@ def translated(
     for kind, code, message, again in _IN_MID_BODY if answered else _BEFORE_HEADERS:
         if issubclass(cause, kind):
             text = message.format(name)
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OURS:
+            if _is_ours(error):
                 text = f"The proxy has too many files open to connect to {name}."
                 return SluiceError("proxy_overloaded", text, again="next", retry_after=1.0)
             return SluiceError(code, text[0].upper() + text[1:], again=again)
     if answered:
         return SluiceError("upstream_truncated", f"T{name[1:]} broke off within its answer.", again="same")
     return SluiceError("upstream_unreachable", f"T{name[1:]} could not be asked.", again="same")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this process could open no file; httpx's transports say so deeper down than our client."""
+    below = error.__cause__ or error.__context__
+    return below is not None and ((isinstance(below, OSError) and below.errno in _OURS) or _is_ours(below))

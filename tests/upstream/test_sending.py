@@ -1,6 +1,7 @@
 """What a target says is sent where it says, over whichever transport, and every failure is ours."""
 
 import asyncio
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,25 @@ def test_attempts_that_fail_are_counted_and_named(run: Run) -> None:
         assert caught.value.again == "same"
         assert str(server.port) not in caught.value.message
         assert upstreams.sent.told() == {"east": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("via", ["", "h2", "http://127.0.0.1:1"], ids=["own", "httpx", "proxy"])
+def test_no_upstream_is_blamed_for_files_that_this_process_lacks(run: Run, via: str) -> None:
+    async def main() -> None:
+        upstreams, place, codes = Upstreams(), target("http://127.0.0.1:1", via=via), []
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            for most in (allowed[0], 0):  # what is imported is imported by the first
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, allowed[1]))
+                with pytest.raises(SluiceError) as caught:
+                    await upstreams.send(place, Request("/x"), 5)
+                codes.append(caught.value.code)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        assert codes == ["upstream_unreachable", "proxy_overloaded"]
+        await upstreams.aclose()
 
     run(main())
 
