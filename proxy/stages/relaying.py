@@ -29,11 +29,8 @@ class Relay(Flowing):
             head, self._head = self._head, b""
             return self._told(head)
         try:
-            while (stream := self._stream) is not None and self._batches is not None:
-                batch = await self._batches.__anext__()
-                if stream.watch.failure is not None:  # in the upstream's own words
-                    batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-                if told := self._told(batch):
+            while self._batches is not None:
+                if told := self._told(await self._batches.__anext__()):
                     return told
         except SluiceError as failure:
             failure.blank(self._blank)
@@ -61,6 +58,8 @@ class Relay(Flowing):
         return True
 
     def _told(self, batch: bytes) -> bytes:
+        if self._stream is not None and self._stream.watch.failure is not None:  # in the upstream's own words
+            batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         if self._content:
             keep(self._call.trace, batch)
         return self._rewritten(batch)

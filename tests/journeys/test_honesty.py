@@ -213,6 +213,18 @@ def test_no_secret_is_in_a_responses_streams_own_words_of_failure(place: Place, 
     assert b"No [secret] here" in answer.content and b"sk-east" not in answer.content
 
 
+@pytest.mark.parametrize("model", ["east/m", "both/m"])
+@pytest.mark.parametrize("failed", FAILED)
+def test_no_secret_is_in_words_of_failure_that_come_in_one_piece_with_the_first_content(
+    place: Place, model: str, failed: bytes
+) -> None:
+    proxy, east, _ = place
+    told = SPOKEN[0] + failed.replace(b"Too many", b"No sk-east here")
+    east.script(Events(told))
+    answer = proxy.chat({"model": model, "input": "Hi.", "stream": True}, "/v1/responses")
+    assert answer.content == told.replace(b"sk-east", b"[secret]")
+
+
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
     proxy, east, _ = place
     odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.13))]
