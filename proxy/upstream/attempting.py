@@ -197,7 +197,7 @@ class Attempt:
         async for batch in stream:
             head.append(batch)
             size += len(batch)
-            if stream.watch.failure is not None and stream.watch.content_at is None:
+            if stream.watch.failure is not None and (hold == "all" or stream.watch.content_at is None):
                 raise stream.watch.failure  # none of it has left
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break

@@ -33,6 +33,7 @@ routes:
   - {{prefix: both/, to: ["east/{{rest}}", "west/{{rest}}"]}}
   - {{prefix: kept/, to: "east/{{rest}}", cache: {{exact: 1h, sampled: true}}}}
   - {{prefix: joined/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: resume}}
+  - {{prefix: held/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: whole}}
   - {{prefix: ruled/, to: "east/{{rest}}", response: {{model: asked, remove: [provider]}}}}
 """
 ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
@@ -223,6 +224,18 @@ def test_no_secret_is_in_words_of_failure_that_come_in_one_piece_with_the_first_
     east.script(Events(told))
     answer = proxy.chat({"model": model, "input": "Hi.", "stream": True}, "/v1/responses")
     assert answer.content == told.replace(b"sk-east", b"[secret]")
+
+
+@pytest.mark.parametrize("failed", FAILED)
+def test_a_responses_stream_that_is_held_back_whole_can_fail_behind_its_content_too(
+    place: Place, failed: bytes
+) -> None:
+    proxy, east, west = place
+    east.script(Events(CREATED, SPOKEN[0], Wait(0.05), failed))
+    west.script(Events(CREATED, *SPOKEN))
+    answer = proxy.chat({"model": "held/m", "input": "Hi.", "stream": True}, "/v1/responses")
+    assert answer.headers["x-sluice-attempts"] == "east:200,west:200"
+    assert answer.content == b"".join((CREATED, *SPOKEN))
 
 
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
