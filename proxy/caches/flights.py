@@ -92,7 +92,7 @@ class Flight:
         headers = answer.headers if call.stream is self.call.stream else of_type(answer.headers, kind)
         if not call.stream:
             if self.pays():
-                call.trace.usage, call.trace.malformed = self.call.trace.usage, self.call.trace.malformed
+                call.trace.usage, call.trace.malformed = self.call.trace.usage, self.malformed
             return Copy(answer.status, headers, self.whole, leave=lambda: self._leave(call))
         if not self.call.stream:
             assert self.whole is not None
@@ -151,6 +151,12 @@ class Flight:
         """Whether the asker is the one reader whose call counts what the answer took."""
         paid, self._paid = self._paid, True
         return not paid
+
+    @property
+    def malformed(self) -> int:
+        """Events that were no JSON, in all streams of which the answer was put together."""
+        stream = self.answer.stream if self.answer else None
+        return self.call.trace.malformed + (stream.watch.malformed if stream else 0)
 
     def _leave(self, call: Call, reading: "Reading | None" = None) -> None:
         if reading is None:
@@ -224,9 +230,7 @@ class Flight:
         self._over = True
         self._tell()
         if self.joinable:
-            stream = self.answer.stream if self.answer else None
-            malformed = stream.watch.malformed if stream else self.call.trace.malformed
-            if not (malformed or self._assembler.dropped):
+            if not (self.malformed or self._assembler.dropped):
                 await landed(self)
             self.joinable = False
 
@@ -269,8 +273,7 @@ class Reading:
         self.watch.usage = None
         if self._pays:
             self.watch.usage = usage and usage.and_also(self._flight.call.trace.usage)
-            stream = self._flight.answer.stream if self._flight.answer else None
-            self.watch.malformed = stream.watch.malformed if stream else 0
+            self.watch.malformed = self._flight.malformed
 
     async def _batch(self) -> bytes:
         if self._events is None:

@@ -94,7 +94,6 @@ class Resumption(Flowing):
         """Finds a target that goes on. Raises `failure` where there is none, or where nothing can be joined."""
         run = self._run
         self._first_failure = self._first_failure or failure
-        note(run.call, self._stream.watch)
         await self._stream.aclose()
         await self._drop_second()
         if not self._transcript.joinable or failure.code == "upstream_timeout_total":
@@ -138,6 +137,7 @@ class Resumption(Flowing):
         self._transcript.add(joined)
         self._second, self._splice, self._target = wire, splice, wire.target
         if wire.stream is not None:
+            note(self._run.call, self._stream.watch)  # the last one is noted by whoever lets go of us
             self._stream = wire.stream
         return True
 

@@ -33,6 +33,7 @@ routes:
   - {{prefix: both/, to: ["east/{{rest}}", "west/{{rest}}"]}}
   - {{prefix: kept/, to: "east/{{rest}}", cache: {{exact: 1h, sampled: true}}}}
   - {{prefix: joined/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: resume}}
+  - {{prefix: spared/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: resume, cache: {{exact: 1h, sampled: true}}}}
   - {{prefix: held/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: whole}}
   - {{prefix: ruled/, to: "east/{{rest}}", response: {{model: asked, remove: [provider]}}}}
 """
@@ -302,6 +303,31 @@ def test_a_hole_in_what_is_not_passed_as_it_came_is_counted_and_not_kept(
             wait_for(lambda: proxy.metric("sluice_malformed_events_total", upstream="east") == 1)
             assert ask(proxy, **asked).headers["x-sluice-cache"] == "miss"
             assert ask(proxy, **asked).headers["x-sluice-cache"] == "hit"
+
+
+BREAKING = chunk(content="Hello"), b"data: {broken\n\n", Wait(0.05), Cut("reset")
+
+
+def test_a_hole_in_what_another_went_on_from_is_counted_and_the_answer_not_kept(place: Place) -> None:
+    proxy, east, west = place
+    dropped = proxy.metric("sluice_malformed_events_total")
+    east.script(Events(*BREAKING))
+    west.script(Say("Hello world"))
+    assert code(ask(proxy, "spared/m")) == ""
+    wait_for(lambda: proxy.metric("sluice_malformed_events_total") == dropped + 1)
+    east.script(Say("Hello world"))
+    assert ask(proxy, "spared/m").headers["x-sluice-cache"] == "miss"
+
+
+def test_what_a_stream_said_that_nobody_could_go_on_from_is_counted_once(place: Place) -> None:
+    proxy, east, west = place
+    numbers = ("sluice_malformed_events_total", "sluice_tokens_total")
+    before = [proxy.metric(each) for each in numbers]
+    usage = sse({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    east.script(Events(usage, *BREAKING), Refusal(500))
+    west.script(Refusal(500))
+    assert code(ask(proxy, "joined/m")) == "upstream_truncated"
+    wait_for(lambda: [proxy.metric(each) for each in numbers] == [before[0] + 1, before[1] + 5])
 
 
 def test_rules_hold_for_what_is_only_nearly_json(place: Place) -> None:
