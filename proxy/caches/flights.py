@@ -13,7 +13,7 @@ from proxy.call import Call
 from proxy.clocks import timeout
 from proxy.errors import SluiceError
 from proxy.headers import of_type
-from proxy.usage import Usage
+from proxy.usage import NO_USAGE, Usage
 from proxy.watch import ChatWatch
 
 WINDOW: Final = 256 * 1024  # bytes that are read ahead of the fastest reader
@@ -92,7 +92,7 @@ class Flight:
         headers = answer.headers if call.stream is self.call.stream else of_type(answer.headers, kind)
         if not call.stream:
             if self.pays():
-                call.trace.usage, call.trace.malformed = self.call.trace.usage, self.malformed
+                call.trace.usage, call.trace.malformed = self.usage or NO_USAGE, self.malformed
             return Copy(answer.status, headers, self.whole, leave=lambda: self._leave(call))
         if not self.call.stream:
             assert self.whole is not None
@@ -151,6 +151,15 @@ class Flight:
         """Whether the asker is the one reader whose call counts what the answer took."""
         paid, self._paid = self._paid, True
         return not paid
+
+    @property
+    def usage(self) -> Usage | None:
+        """What is known of all that the answer took: its stream's, and what the trace has of others or of the whole."""
+        stream, known = self.answer.stream if self.answer else None, self.call.trace.usage
+        said = stream.watch.usage if stream else None
+        if said is not None:
+            return said.and_also(known)
+        return None if known is NO_USAGE else known
 
     @property
     def malformed(self) -> int:
@@ -259,21 +268,19 @@ class Reading:
     async def __anext__(self) -> bytes:
         while batch := await self._batch():
             seen = self.watch.see(batch)
-            if self.watch.usage is not None and not self._pays:
-                self._settle(self.watch.usage)
+            if self.watch.usage is not None:
+                self._settle()
             if seen:
                 return seen
-        if not self._pays:
-            self._settle(None)
+        self._settle()
         raise StopAsyncIteration
 
-    def _settle(self, usage: Usage | None) -> None:
+    def _settle(self) -> None:
         """What the answer took is counted with the call of the first reader who sees it, and no other's."""
-        self._pays = self._flight.pays()
+        self._pays = self._pays or self._flight.pays()
         self.watch.usage = None
         if self._pays:
-            self.watch.usage = usage and usage.and_also(self._flight.call.trace.usage)
-            self.watch.malformed = self._flight.malformed
+            self.watch.usage, self.watch.malformed = self._flight.usage, self._flight.malformed
 
     async def _batch(self) -> bytes:
         if self._events is None:

@@ -1,6 +1,7 @@
 """What a caller is told is so: nothing cut passes as whole, nothing whole as cut, and faults have their owner's name."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from time import sleep
@@ -10,11 +11,11 @@ import httpx
 import pytest
 
 from tests.doubles.anthropic import AnthropicDouble
-from tests.doubles.faults import HtmlIn200, Say
+from tests.doubles.faults import Fine, HtmlIn200, Say
 from tests.doubles.oddities import MalformedEvent, WholeForStream
 from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
-from tests.doubles.server import Double
+from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
 from tests.running import Running, sluice, wait_for
 
@@ -328,6 +329,27 @@ def test_what_a_stream_said_that_nobody_could_go_on_from_is_counted_once(place: 
     west.script(Refusal(500))
     assert code(ask(proxy, "joined/m")) == "upstream_truncated"
     wait_for(lambda: [proxy.metric(each) for each in numbers] == [before[0] + 1, before[1] + 5])
+
+
+@pytest.mark.parametrize("model", ["east/m", "kept/m", "spared/m"])
+def test_what_an_answer_in_one_piece_took_is_counted_once_in_the_place_of_a_stream(place: Place, model: str) -> None:
+    proxy, east, _ = place
+    before = proxy.metric("sluice_tokens_total")
+    east.script(WholeForStream())
+    usage = re.findall(r'"total_tokens":(\d+)', ask(proxy, model, stream_options={"include_usage": True}, seed=5).text)
+    wait_for(lambda: proxy.metric("sluice_tokens_total") == before + int(usage[0]))
+
+
+@pytest.mark.parametrize("fault,seed", [(Fine(), 6), (WholeForStream(), 7)])
+def test_what_two_took_that_made_one_answer_is_counted_together(place: Place, fault: Fault, seed: int) -> None:
+    proxy, east, west = place
+    before = proxy.metric("sluice_tokens_total")
+    usage = sse({"id": "c", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 1000}})
+    east.script(Events(usage, *BREAKING))
+    west.script(Say("Hello world", fault))
+    asked = ask(proxy, "spared/m", stream_options={"include_usage": True}, seed=seed)
+    assert code(asked) == "" and (took := re.findall(r'"total_tokens":(\d+)', asked.text))
+    wait_for(lambda: proxy.metric("sluice_tokens_total") == before + 2000 + int(took[0]))
 
 
 def test_rules_hold_for_what_is_only_nearly_json(place: Place) -> None:

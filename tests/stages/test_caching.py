@@ -16,7 +16,7 @@ from proxy.errors import SluiceError
 from proxy.policies.routes import Choice, Keeping
 from proxy.providers.contract import Target
 from proxy.stages.caching import Cache, is_finished, own
-from proxy.usage import Usage
+from proxy.watch import ChatWatch
 from tests.caches.calls import HELLO, KEEPING, call, choice, target
 
 STREAM = HELLO | {"stream": True}
@@ -33,23 +33,12 @@ def event(text: str = "", finish: str | None = None) -> bytes:
     return b"data: " + orjson.dumps({"object": "chat.completion.chunk", "choices": [choice]}) + b"\n\n"
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the stage looks at in a watch."""
-
-    done: bool = False
-    malformed: int = 0
-    content_at: float | None = None
-    last_at: float | None = None
-    usage: Usage | None = None
-    failure: SluiceError | None = None
-
-
 class Batches:
     """A stream that waits for `more` before each batch, where that is given."""
 
     def __init__(self, batches: list[bytes | SluiceError], more: asyncio.Semaphore | None) -> None:
-        self.batches, self.more, self.watch, self.given = batches, more, Seen(), 0
+        self.batches, self.more, self.given = batches, more, 0
+        self.watch = ChatWatch(lambda fields: None, own_usage=False)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._all()
@@ -61,8 +50,7 @@ class Batches:
             if isinstance(batch, SluiceError):
                 raise batch
             self.given += 1
-            self.watch.done = DONE in batch
-            yield batch
+            yield self.watch.see(batch)
 
 
 @dataclass(slots=True)
