@@ -135,7 +135,7 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
                 raise provider.failure_in(answer) or without_choices()
-    elif call.chat:
+    elif call.endpoint in CHAT_LIKE:
         raise without_choices()
 
 

@@ -467,6 +467,14 @@ def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, ki
     assert code(ask(proxy, stream=False)) == "upstream_malformed"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_text_completion_without_choices_is_no_answer(place: Place, stream: bool) -> None:
+    proxy, east, _ = place
+    east.script(lambda double, request: json_answer({"choices": []}))
+    answer = proxy.chat({"model": "east/m", "prompt": "Hi.", "stream": stream}, "/v1/completions")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_malformed")
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"), [("abort", "upstream_error"), ("insufficient_system_resource", "upstream_overloaded")]
 )
