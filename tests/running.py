@@ -63,6 +63,11 @@ class Running:
                     total += sample.value
         return total
 
+    def calm(self) -> None:
+        """Waits until nothing is under way and all that was is counted, which comes behind an answer's last byte."""
+        wait_for(lambda: not (self.metric("sluice_streams_open") or self.metric("sluice_in_flight")))
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(10)
+
     def reload(self, text: str) -> None:
         """Takes over another configuration. Raises ConfigError."""
         self.path.write_text(text)

@@ -311,6 +311,7 @@ BREAKING = chunk(content="Hello"), b"data: {broken\n\n", Wait(0.05), Cut("reset"
 
 def test_a_hole_in_what_another_went_on_from_is_counted_and_the_answer_not_kept(place: Place) -> None:
     proxy, east, west = place
+    proxy.calm()
     dropped = proxy.metric("sluice_malformed_events_total")
     east.script(Events(*BREAKING))
     west.script(Say("Hello world"))
@@ -323,6 +324,7 @@ def test_a_hole_in_what_another_went_on_from_is_counted_and_the_answer_not_kept(
 def test_what_a_stream_said_that_nobody_could_go_on_from_is_counted_once(place: Place) -> None:
     proxy, east, west = place
     numbers = ("sluice_malformed_events_total", "sluice_tokens_total")
+    proxy.calm()
     before = [proxy.metric(each) for each in numbers]
     usage = sse({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     east.script(Events(usage, *BREAKING), Refusal(500))
@@ -334,6 +336,7 @@ def test_what_a_stream_said_that_nobody_could_go_on_from_is_counted_once(place: 
 @pytest.mark.parametrize("model", ["east/m", "kept/m", "spared/m"])
 def test_what_an_answer_in_one_piece_took_is_counted_once_in_the_place_of_a_stream(place: Place, model: str) -> None:
     proxy, east, _ = place
+    proxy.calm()
     before = proxy.metric("sluice_tokens_total")
     east.script(WholeForStream())
     usage = re.findall(r'"total_tokens":(\d+)', ask(proxy, model, stream_options={"include_usage": True}, seed=5).text)
@@ -343,6 +346,7 @@ def test_what_an_answer_in_one_piece_took_is_counted_once_in_the_place_of_a_stre
 @pytest.mark.parametrize("fault,seed", [(Fine(), 6), (WholeForStream(), 7)])
 def test_what_two_took_that_made_one_answer_is_counted_together(place: Place, fault: Fault, seed: int) -> None:
     proxy, east, west = place
+    proxy.calm()
     before = proxy.metric("sluice_tokens_total")
     usage = sse({"id": "c", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 1000}})
     east.script(Events(usage, *BREAKING))
@@ -595,6 +599,7 @@ def test_audio_that_never_comes_ran_out_of_the_time_it_had() -> None:
 )  # fmt: skip
 def test_cost_only_grows_and_is_known_or_not_counted(place: Place, usage: dict[str, Any], cost: float) -> None:
     proxy, east, _ = place
+    proxy.calm()
     before = proxy.metric("sluice_cost_usd_total")
     whole = {"choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     east.script(lambda double, request: json_answer(whole))
