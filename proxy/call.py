@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from proxy.errors import SluiceError
 from proxy.usage import NO_USAGE, Usage
@@ -13,6 +13,9 @@ Headers = list[tuple[bytes, bytes]]
 
 Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
+
+CHAT_LIKE: Final = ("chat/completions", "completions")
+"""Endpoints whose answers have choices, and whose streams tell their usage where that is asked for."""
 Told = tuple[str, str, tuple[str, ...], Usage]
 """What a trace tells of one target: upstream, model, changes, usage."""
 

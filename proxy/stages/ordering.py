@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from proxy import jsonedit
-from proxy.call import Call, Headers
+from proxy.call import CHAT_LIKE, Call, Headers
 from proxy.headers import Lines, to_upstream
 from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
@@ -15,7 +15,6 @@ from proxy.policies.routes import Route
 from proxy.providers.contract import Model, Order, Target
 
 _STREAMED = jsonedit.compile_set("stream", True)
-_EVENTS_WITH_USAGE = ("chat/completions", "completions")
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class Draft:
         """The call for this target."""
         call, provider, body = self.call, target.provider, self.body
         stream = call.stream or (provider.whole_by_stream and call.chat)
-        if stream and call.endpoint in _EVENTS_WITH_USAGE:
+        if stream and call.endpoint in CHAT_LIKE:
             if not call.stream:
                 body = jsonedit.edit(body, (_STREAMED,))
             if provider.usage == "asked" and not call.wants_usage:

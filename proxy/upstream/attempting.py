@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Literal
 
 from proxy.assembling import Assembler, as_stream
-from proxy.call import Call, Headers
+from proxy.call import CHAT_LIKE, Call, Headers
 from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
 from proxy.headers import of_type, to_client
@@ -15,7 +15,6 @@ from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.sse import EventCutter
 from proxy.upstream.bodies import (
-    CHAT_LIKE,
     MAX_WHOLE,
     Pieces,
     RawReader,

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import httpx
 
-from proxy.call import Call, Headers
+from proxy.call import CHAT_LIKE, Call, Headers
 from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.providers.contract import Provider
@@ -17,7 +17,6 @@ from proxy.watch import lenient
 
 MAX_WHOLE: Final = 64 * 1024 * 1024  # bytes that a whole answer may have
 _MOST_BLANKS: Final = 64 * 1024  # bytes that a body may begin with before it is taken for one answer
-CHAT_LIKE: Final = ("chat/completions", "completions")  # endpoints whose answers have choices
 _EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
 
 
