@@ -3,12 +3,12 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.decisions import told
 from proxy.errors import SluiceError
 from proxy.keys import Key, changed, made, shown_time
 from proxy.ledger import days_of, month, today
@@ -72,7 +72,7 @@ class Accounts:
     async def revoke_key(self, name: str) -> None:
         """Forgets one: at once here, within half a second elsewhere. Raises 404."""
         await self._found(name)
-        with _told():
+        with told():
             await self.sluice.decisions.keep("keys", name, None)
         self.sluice.keys.drop(name)
         log.info("client key %s revoked", name)
@@ -84,7 +84,7 @@ class Accounts:
         if begin > to:
             raise SluiceError("client_invalid_request", "`from` is a day after `to`.", param="from")
         columns = _columns(by if by is not None else "key")
-        with _told():
+        with told():
             sums = await self.sluice.ledger.sums(str(begin), str(to), columns)
         data = [
             dict(zip(columns, (each or None for each in line), strict=True)) | _numbers(sums[line]) for line in sums
@@ -117,7 +117,7 @@ class Accounts:
         }
 
     async def _found(self, name: str) -> Key:
-        with _told():
+        with told():
             await self.sluice.decisions.look()
         key = self.sluice.keys.made.get(name)
         if key is None:
@@ -125,17 +125,8 @@ class Accounts:
         return key
 
     async def _swap(self, key: Key, before: str | None) -> bool:
-        with _told():
+        with told():
             return await self.sluice.decisions.swap("keys", key.name, before, key.kept)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """A store that fails, in the words that the door takes."""
-    try:
-        yield
-    except StoreError as error:
-        raise SluiceError("proxy_internal", str(error)) from None
 
 
 def _configured(key: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 from proxy.call import Call
+from proxy.decisions import told
 from proxy.errors import SluiceError
 from proxy.personas import persona
 from proxy.settings import ConfigError
 from proxy.stages.catalog import Shelf
 from proxy.stages.explaining import explain, shown_whole
-from proxy.store.contract import StoreError
 
 if TYPE_CHECKING:
     from proxy.app import Sluice
@@ -168,7 +168,5 @@ class Control:
         return self.sluice.history.calls(await self.sluice.told_by_others("calls"))
 
     async def _write(self, kind: str, name: str, text: str | None) -> None:
-        try:
+        with told():
             await self.sluice.decisions.keep(kind, name, text)
-        except StoreError as error:
-            raise SluiceError("proxy_internal", str(error)) from None

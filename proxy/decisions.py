@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from proxy.errors import SluiceError
 from proxy.keys import Keys
 from proxy.personas import Personas
 from proxy.planning import Lasting
@@ -16,6 +18,15 @@ Kept = tuple[dict[str, str], dict[str, str], dict[str, str]]
 """Settings, personas and client keys."""
 
 log = logging.getLogger("sluice")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """A store that fails, in the words that doors take."""
+    try:
+        yield
+    except StoreError as error:
+        raise SluiceError("proxy_internal", str(error)) from None
 
 
 @dataclass(slots=True)

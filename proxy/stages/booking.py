@@ -10,7 +10,7 @@ from proxy.store.contract import Counts, Line
 from proxy.usage import NO_USAGE
 
 _MOST: Final = 5_000  # lines that are kept while they cannot be written down; what is new then counts as `other`
-_KEPT: Final = ("hit", "shared", "simi")  # how x-sluice-cache begins where no upstream worked for this very call
+_KEPT: Final = ("hit", "shared", "similar")  # how x-sluice-cache begins where no upstream worked for this very call
 
 
 @dataclass(slots=True)
