@@ -1,16 +1,11 @@
 """A client key's whole life at `sluice serve --workers 2`: made, used, limited by all workers together, kept, revoked."""
 
 import os
-import re
 import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +14,8 @@ import pytest
 
 from tests.doubles.openai import OpenAIDouble
 from tests.running import wait_for
+from tests.supervised import Supervised, supervised
 
-ROOT = Path(__file__).parent.parent.parent
 CONFIG = """
 server: {{port: 0, drain: 3s}}
 access: {{keys: required, client_keys: [sk-static]}}
@@ -31,13 +26,8 @@ log: {{format: json}}
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
-@dataclass(slots=True)
-class Served:
-    """A supervisor and its two workers."""
-
-    process: subprocess.Popen[str]
-    url: str = ""
-    lines: list[str] = field(default_factory=list)
+class Served(Supervised):
+    """Two workers, and how to call them."""
 
     def ask(self, method: str, path: str, content: Any = None, key: str = "") -> httpx.Response:
         """One exchange on a connection of its own, which any worker may take."""
@@ -77,10 +67,6 @@ class Served:
         (found,) = [each for each in self.ask("GET", "/admin/keys").json()["data"] if each["name"] == name]
         return dict(found["used"])
 
-    def workers(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
-
 
 @pytest.fixture
 def config(tmp_path: Path, east: OpenAIDouble) -> Path:
@@ -91,35 +77,10 @@ def config(tmp_path: Path, east: OpenAIDouble) -> Path:
 
 @contextmanager
 def served(config: Path) -> Iterator[Served]:
-    command = [sys.executable, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"]
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, env=environ, cwd=config.parent, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    made = Served(process)
-    reader = threading.Thread(target=read, args=(process, made.lines))
-    reader.start()
-    try:
-        made.url = wait_for(lambda: listening(made.lines), 30)
+    with supervised(Served, config) as made:
         wait_for(lambda: answers(made), 30)
         yield made
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(20)
-        reader.join(10)
-        assert process.stderr is not None
-        process.stderr.close()
-    assert code == 0, "\n".join(made.lines)
-
-
-def read(process: subprocess.Popen[str], lines: list[str]) -> None:
-    assert process.stderr is not None
-    lines.extend(iter(process.stderr.readline, ""))
-
-
-def listening(lines: list[str]) -> str:
-    found = re.search(r"listens on (http://[\d.:]+)", "".join(lines))
-    return found[1] if found else ""
+    assert made.process.returncode == 0, "\n".join(made.lines)
 
 
 def answers(made: Served) -> bool:
@@ -136,7 +97,7 @@ def test_a_key_s_life(config: Path, east: OpenAIDouble) -> None:
         assert proxy.calls(key, 20) == {200: 12, 429: 8}, "whoever answers"
         assert len(east.calls) == 12 and proxy.calls(other, 5) == {200: 5}
         wait_for(lambda: proxy.used("other")["calls"] == 5)  # written down: a killed worker's last two seconds are lost
-        os.kill(proxy.workers()[0], signal.SIGKILL)
+        os.kill(min(proxy.workers()), signal.SIGKILL)
         wait_for(lambda: answers(proxy), 30)
         assert proxy.calls(key, 4) == {429: 4}, "nor does a new worker forget"
         assert proxy.ask("PATCH", "/admin/keys/team", {"requests_per_minute": None}).status_code == 200

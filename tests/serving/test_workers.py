@@ -4,14 +4,12 @@ import fcntl
 import os
 import re
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -26,8 +24,8 @@ from tests.doubles.faults import Held
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
 from tests.running import wait_for
+from tests.supervised import Supervised, supervised
 
-ROOT = Path(__file__).parent.parent.parent
 CONFIG = """
 server: {{port: 0, drain: 3s}}
 store: sqlite:///sluice.db
@@ -40,14 +38,11 @@ log: {{format: json, level: info}}
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
-@dataclass(slots=True)
-class Served:
-    """A supervisor and its workers."""
+@dataclass(slots=True, kw_only=True)
+class Served(Supervised):
+    """Two workers, their first upstream, and how to call them."""
 
-    process: subprocess.Popen[str]
     east: OpenAIDouble
-    url: str
-    lines: list[str] = field(default_factory=list)
 
     def call(self) -> str:
         """The upstream that answers a call, on a connection of its own."""
@@ -77,11 +72,6 @@ class Served:
         _, _, text = self.ask("GET", "/metrics")
         return sum(float(number) for number in re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.M))
 
-    def workers(self) -> set[int]:
-        """The processes that the supervisor has."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return {int(pid) for pid in children.split()}
-
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
@@ -99,37 +89,9 @@ def serving(
         config.write_text(config_yaml.format(east=east.url, west=west.url))
         for name, text in files.items():
             (Path(folder) / name).write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, *flags, "-m", "proxy", "serve", "--config", str(config), "--workers", "2"],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-        made = Served(process, east, "")
-        reader = threading.Thread(target=read, args=(process, made.lines))
-        reader.start()
-        try:
-            made.url = wait_for(lambda: listening(made.lines), 30)
+        with supervised(partial(Served, east=east), config, flags, **environ) as made:
             wait_for(lambda: ready(made), 30)
             yield made
-        finally:
-            process.terminate()
-            process.wait(20)
-            reader.join()
-            assert process.stderr is not None
-            process.stderr.close()
-
-
-def read(process: subprocess.Popen[str], lines: list[str]) -> None:
-    assert process.stderr is not None
-    lines.extend(iter(process.stderr.readline, ""))
-
-
-def listening(lines: list[str]) -> str | None:
-    found = re.search(r"http://[\d.]+:\d+", "".join(list(lines)))
-    return found[0] if found else None
 
 
 def ready(made: Served) -> bool:
