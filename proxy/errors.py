@@ -17,6 +17,7 @@ list can reach a client only that way; in metrics it counts as `client_invalid_r
 """
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final, Literal
 
 import orjson
@@ -110,10 +111,15 @@ class SluiceError(Exception):
         """The upstream's, then `retry-after` (whole seconds, at most 60) and `x-should-retry` where they are known."""
         found = [*self.lines]
         if self.retry_after is not None:
-            found.append((b"retry-after", b"%d" % min(60, max(1, round(self.retry_after)))))
+            found.append((b"retry-after", b"%d" % ceil(min(60.0, self.retry_after))))
         if self.should_retry is not None:
             found.append((b"x-should-retry", b"true" if self.should_retry else b"false"))
         return found
+
+
+def draining() -> SluiceError:
+    """What a call is told that the end of the process does not wait for any longer, or that came too late."""
+    return SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
 
 
 def metric_code(error: SluiceError) -> str:

@@ -1,16 +1,17 @@
 """The one door: whatever page or API a call came in by, it is answered here."""
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from time import perf_counter
 
 from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, draining
 from proxy.headers import to_client
 from proxy.logs import keep
 from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
-from proxy.reply import Reply
+from proxy.reply import DRAINING, Reply
 from proxy.secrecy import Blank
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
@@ -54,7 +55,7 @@ class Gateway:
 
     def refused(self, call: Call, failure: BaseException) -> None:
         """Counts a call that was turned away at its door, or left there."""
-        self.stages.meter.ended(call, failure)
+        self.stages.meter.ended(call, _cause(failure))
 
 
 class Answering:
@@ -98,17 +99,20 @@ class Answering:
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Lets go of what the call holds, and counts it."""
+        """Lets go of what the call holds, and counts it. Raises proxy_draining where that is what ended it."""
         wire, stages = self._wire, self._stages
+        cause = _cause(error)
         try:
             if wire is not None:
                 if wire.stream is not None:
                     note(self._call, wire.stream.watch)
                 await wire.aclose()
         finally:
-            stages.meter.ended(self._call, error)
+            stages.meter.ended(self._call, cause)
             if stages.tracing is not None:
                 stages.tracing.ended(self._call)
+        if cause is not None and cause is not error:
+            raise cause from None
 
     def _reply(self, choice: Choice, wire: Answered | Copy) -> Reply:
         call, rules = self._call, choice.route.response
@@ -122,3 +126,8 @@ class Answering:
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
         relay = Relay(call, rules, wire, self._stages.content, self._stages.blank)
         return Reply(wire.status, headers, None, relay)
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """What ended a call: one that is cancelled was left by its client, unless the server says that it is draining."""
+    return draining() if isinstance(error, CancelledError) and error.args == (DRAINING,) else error

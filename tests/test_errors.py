@@ -39,7 +39,7 @@ def test_the_envelope_is_openais_whatever_the_text(message: str, param: str | No
     assert error.event().count(b"\n") == 2
 
 
-@pytest.mark.parametrize(("seconds", "line"), [(0, b"1"), (0.4, b"1"), (7.2, b"7"), (59.9, b"60"), (1e9, b"60")])
+@pytest.mark.parametrize(("seconds", "line"), [(0, b"0"), (0.4, b"1"), (7.2, b"8"), (59.9, b"60"), (1e9, b"60")])
 def test_retry_after_is_whole_seconds_within_a_minute(seconds: float, line: bytes) -> None:
     assert SluiceError("upstream_rate_limited", "x", retry_after=seconds).headers() == [(b"retry-after", line)]
 

@@ -29,6 +29,7 @@ class Responder:
     _last = 0.0
     _flows: Flowing | None = None  # what goes out past us
     _events = True  # the stream is one of events, among which comments and errors have a place
+    _knows = False  # the client has been told who answers
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
@@ -51,7 +52,7 @@ class Responder:
         if self.started:
             if not self._events:
                 raise BrokenOff
-            return self._body(self._told() + failure.event(), more=False)
+            return self._body((b"" if self._knows else self._told()) + failure.event(), more=False)
         headers = [(b"content-type", b"application/json"), *failure.headers()]
         return self._whole(failure.status, headers, failure.body())
 
@@ -76,6 +77,7 @@ class Responder:
                 self._events = False
                 self.close()
             await self._head(reply.status, with_receipt([*reply.headers, *_NO_BUFFERING], self._call))
+        self._knows = True
         direct: Direct | None = self._scope.get(DIRECT)
         if direct is not None and isinstance(stream, Flowing):
             self._flows = stream

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.server import ServerState
 
 from proxy.call import Headers
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, draining
 from proxy.headers import request_id
-from proxy.reply import DIRECT, BrokenOff
+from proxy.reply import DIRECT, DRAINING, BrokenOff
 from proxy.serving.heads import response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -100,14 +100,14 @@ class Cycle:
         return self.wants_continue and not self.started
 
     def cancel(self, end: Literal["left", "draining"]) -> None:
-        """Ends the app's task, and through it all that the call caused."""
+        """Ends the app's task, and through it all that the call caused. Where we drain, it may still say so."""
         if self.complete or self.end:
             return
         self.end = end
-        self.complete = end == "left"
+        self.complete, self.keep_alive = end == "left", False
         self._wake()
         if self.task is not None:
-            self.task.cancel()
+            self.task.cancel(end)
 
     def probe(self) -> None:
         """Writes something that a waiting client skips, where the response has a place for it."""
@@ -287,8 +287,8 @@ class Cycle:
         self._flowing = self._chunked and not self.complete
 
     def _break_off(self) -> None:
-        if self.end == "draining":
-            error = SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
+        if self.end == DRAINING:
+            error = draining()
         else:
             error = SluiceError("proxy_internal", "The proxy failed; its log says how.")
         if not self.started or self._head:
@@ -296,11 +296,6 @@ class Cycle:
             self.started = self.complete = True
             self._wake()
             self.connection.answer(error, self.scope["headers"])
-        elif self.end == "draining" and self.event_stream:
-            event = error.event()
-            self.keep_alive = False
-            self.connection.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
-            self._finish()
         else:
             self.connection.transport.abort()  # only a broken connection says that this was not all
 

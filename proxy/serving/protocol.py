@@ -10,7 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from proxy.call import Headers
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, draining
 from proxy.headers import request_id
 from proxy.serving.cycle import Cycle
 from proxy.serving.deadline import Deadline
@@ -203,7 +203,7 @@ class SluiceProtocol(asyncio.Protocol):
         if self.answering and self.cycle is not None:
             self.cycle.keep_alive = False
         elif self.reader.phase == "head":
-            self._refuse(SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1))
+            self._refuse(draining())
         elif not self.deaf:
             self._linger() if self.reader.phase == "body" else self._close()
 

@@ -442,7 +442,8 @@ def test_a_sane_request_id_is_kept_and_another_made_otherwise(place: Place, sent
 
 
 @pytest.mark.parametrize(
-    ("asked", "passed"), [(7, "7"), (60, "60"), (3600, "60"), ("Fri, 31 Dec 2100 23:59:59 GMT", "60"), ("soon", None)]
+    ("asked", "passed"),
+    [(0, "0"), (7, "7"), (60, "60"), (3600, "60"), ("Fri, 31 Dec 2100 23:59:59 GMT", "60"), ("soon", None)],
 )
 def test_retry_after_is_passed_on_and_cut_to_a_minute(place: Place, asked: float | str, passed: str | None) -> None:
     place.east.always = Status(429, retry_after=asked)

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from proxy.cli.serve import NOTICE
@@ -48,6 +50,11 @@ class Served:
     log: Path
     short: OpenAIDouble
     long: OpenAIDouble
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What its log says of each call that ended."""
+        lines = [orjson.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["message"] == "call"]
 
     def errors(self) -> list[str]:
         """What its log has of errors."""
@@ -143,7 +150,7 @@ async def readiness(port: int) -> str:
     return line[9:12].decode() or "closed"
 
 
-def test_a_second_signal_ends_hundreds_of_calls_at_once(served: Served) -> None:
+def test_a_second_signal_ends_hundreds_of_calls_at_once_and_they_are_counted_as_they_are_told(served: Served) -> None:
     served.short.always = Held()
     streams = [Caller(chat("long/gpt-4o", f"long {at}")) for at in range(STREAMS // 2)]
     wholes = [Caller(chat("short/gpt-4o", f"whole {at}", stream=False)) for at in range(STREAMS // 2)]
@@ -152,6 +159,9 @@ def test_a_second_signal_ends_hundreds_of_calls_at_once(served: Served) -> None:
         ("proxy_draining", True, False)
     }
     assert {(caller.answer.status, caller.answer.code) for caller in wholes} == {(503, "proxy_draining")}
+    assert {caller.answer.headers["x-sluice-route"] for caller in wholes} == {"short/"}
+    told = [(line["status"], line["code"]) for line in served.calls()]
+    assert told == [(503, "proxy_draining")] * len([*streams, *wholes]), "the log says what clients were told"
     assert served.process.returncode == 0 and served.errors() == []
     assert took < LATE
 

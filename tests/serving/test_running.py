@@ -154,8 +154,7 @@ def test_calls_that_do_not_finish_in_time_are_told_so() -> None:
         stream.until(b"data: 1\n\n")
         assert server.line() == "waiting"
         server.popen.send_signal(signal.SIGTERM)
-        event = stream.rest().rpartition(b"data: {")[2]
-        assert event.endswith(b"}\n\n\r\n0\r\n\r\n") and b'"code":"proxy_draining"' in event
+        assert stream.rest().endswith(b"data: 1\n\n\r\n"), "broken off: what it might be told, only the app knows"
         answer = waiting.answer()
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "proxy_draining", "1")
         assert server.popen.wait(5) == 0
