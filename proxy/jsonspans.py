@@ -91,7 +91,7 @@ def is_plain(name: str) -> bool:
 
 def escapes(raw: bytes) -> bool:
     """Whether plain ASCII is spelled as escapes anywhere in `raw`: a key may not look like itself then."""
-    return b"\\" in raw and raw.rfind(b"\\u00") >= 0 and _ASCII_ESCAPE.search(raw) is not None
+    return raw.find(b"\\") >= 0 and raw.rfind(b"\\u00") >= 0 and _ASCII_ESCAPE.search(raw) is not None
 
 
 class Child(NamedTuple):

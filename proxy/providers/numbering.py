@@ -28,7 +28,7 @@ class NumberingReader:
         return self._numbered(self._cutter.finish())
 
     def _numbered(self, batch: bytes) -> bytes:
-        if not self._calling and b'"tool_calls"' not in batch:
+        if not self._calling and batch.find(b'"tool_calls"') < 0:
             return batch
         return b"".join(map(self._event, events(batch)))
 

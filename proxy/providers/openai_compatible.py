@@ -50,7 +50,7 @@ class OpenAICompatible(Provider):
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
-        if b'"error"' not in body and body[:1] == b"{" and body[-1:] == b"}":
+        if body.find(b'"error"') < 0 and body[:1] == b"{" and body[-1:] == b"}":
             return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body

@@ -179,7 +179,7 @@ class OddReader:
         batch = exchanged(self._row, batch)
         if self._row.pieces:
             batch = joined_events(batch)
-        if self._told or not (self._mark in batch or b'"usage"' in batch or b"[DONE]" in batch):
+        if self._told or all(batch.find(word) < 0 for word in (self._mark, b'"usage"', b"[DONE]")):
             return batch
         return b"".join(map(self._with_usage, events(batch)))
 

@@ -120,7 +120,7 @@ def to_be_read(headers: Headers) -> bool:
 
 def note_whole(call: Call, provider: Provider, body: bytes) -> None:
     """Keeps with the call what its whole answer says it took. Raises what broke it off, or that it has no choices."""
-    if b'"usage"' not in body and call.endpoint not in CHAT_LIKE:
+    if call.endpoint not in CHAT_LIKE and b'"usage"' not in body:
         return
     try:
         answer = lenient(body)
