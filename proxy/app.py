@@ -245,8 +245,8 @@ class Sluice:
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
         if place is not None:
-            tells: dict[str, Callable[[], object]] = {"calls": self.history.calls, "steps": self.history.told_steps}
-            self._siblings = Siblings(place.folder, f"{place.index}-{os.getpid()}", self.instruments, tells)
+            name = f"{place.index}-{os.getpid()}"
+            self._siblings = Siblings(place.folder, name, self.instruments, self.control.tells)
             await self._siblings.open()
             self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,15 @@ class Control:
         self.sluice.personas.join(self.sluice.plant.plan)
         log.info("persona %s deleted", name)
 
+    @property
+    def tells(self) -> dict[str, Callable[[], object]]:
+        """What other workers are told of this one, by the words that they ask with, for what they show of all."""
+        return {"calls": self.sluice.history.calls, "steps": self.sluice.history.told_steps, "busy": self.busy}
+
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
         sluice, plan = self.sluice, self.sluice.plant.plan
+        busy = [self.busy(), *await sluice.told_by_others("busy")]
         return {
             "version": __version__,
             "started": self.started,
@@ -110,7 +117,7 @@ class Control:
             "config": {"file": sluice.path.name, "valid": not sluice.problem, "problem": sluice.problem or None},
             "default_upstream": sluice.default_upstream(),
             "configured_default": plan.settings.default_upstream,
-            "upstreams": [self._upstream(name, shelf) for name, shelf in plan.catalog.shelves.items()],
+            "upstreams": [self._upstream(name, shelf, busy) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(await sluice.told_by_others("steps")),
             "cache": await sluice.cache.stats(),
@@ -119,8 +126,23 @@ class Control:
             "login": bool(plan.settings.access.admin_token),
         }
 
-    def _upstream(self, name: str, shelf: Shelf) -> dict[str, Any]:
+    def busy(self) -> dict[str, Any]:
+        """What each worker knows of its own calls: `{UPSTREAM: {in_flight, breakers: [{model, cause, retry_in}]}}`."""
+        stages = self.sluice.plant.gateway.stages
+        found: dict[str, Any] = {
+            name: {"in_flight": stages.meter.under_way(name), "breakers": []} for name in self.sluice.settings.upstreams
+        }
+        for upstream, model, breaker in stages.dispatch.breakers.open():
+            cause, left = breaker.cause, (breaker.open_until or 0.0) - time.monotonic()
+            told = {"model": model, "cause": cause.message if cause else None, "retry_in": max(0.0, left)}
+            if upstream in found:  # else a reload has taken it away
+                found[upstream]["breakers"].append(told)
+        return found
+
+    def _upstream(self, name: str, shelf: Shelf, busy: list[dict[str, Any]]) -> dict[str, Any]:
+        """`busy`: what every worker told."""
         trouble = self.sluice.standings.trouble(name, shelf)
+        here = [told[name] for told in busy if name in told]  # another worker may not have reloaded yet
         return {
             "name": name,
             "provider": shelf.provider,
@@ -129,16 +151,8 @@ class Control:
             "reason": (shelf.said if trouble == shelf.trouble else "") or trouble or None,
             "catalog": shelf.state,
             "models": len(shelf.models),
-            "in_flight": self.sluice.plant.gateway.stages.meter.under_way(name),
-            "breakers": [
-                {
-                    "model": model,
-                    "cause": breaker.cause.message if breaker.cause else None,
-                    "retry_in": max(0.0, (breaker.open_until or 0.0) - time.monotonic()),
-                }
-                for upstream, model, breaker in self.sluice.plant.gateway.stages.dispatch.breakers.open()
-                if upstream == name
-            ],
+            "in_flight": sum(told["in_flight"] for told in here),
+            "breakers": list({breaker["model"]: breaker for told in here for breaker in told["breakers"]}.values()),
         }
 
     def explain(self, call: Call) -> dict[str, Any]:

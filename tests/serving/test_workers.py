@@ -20,7 +20,7 @@ import orjson
 import pytest
 
 from proxy.serving.workers import Place, place_of, shared_folder
-from tests.doubles.faults import Held
+from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
 from tests.running import wait_for
@@ -149,6 +149,19 @@ def test_the_last_calls_are_those_of_all_whoever_is_asked(served: Served) -> Non
     points = orjson.loads(served.ask("GET", "/admin/overview")[2])["traffic"]["points"]
     tallied = sum(told["calls"] for point in points for told in point["upstreams"].values())
     assert tallied == len(known())
+
+
+def test_a_breaker_that_one_opened_is_shown_whoever_is_asked() -> None:
+    config = CONFIG.replace("api_key: sk-east}", "api_key: sk-east, breaker: {{failures: 1, open_for: 60s}}}")
+
+    def shown(made: Served) -> list[str]:
+        upstreams = orjson.loads(made.ask("GET", "/admin/overview")[2])["upstreams"]
+        return [breaker["model"] for upstream in upstreams for breaker in upstream["breakers"]]
+
+    with serving(config) as made:
+        made.east.always = Status(503)
+        assert made.ask("POST", "/v1/chat/completions", HELLO)[0] == 503
+        assert [shown(made) for _ in range(20)] == [["gpt-4o"]] * 20
 
 
 def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served) -> None:
