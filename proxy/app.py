@@ -193,9 +193,9 @@ class Sluice:
             problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
             raise ConfigError(str(self.path), [problem]) from error
 
-    async def told_by_others(self, what: str) -> list[Any]:
+    async def told_by_others(self, what: str, *given: object) -> list[Any]:
         """What the other workers tell of this; nothing where there are none."""
-        return [] if self._siblings is None else await self._siblings.told(what)
+        return [] if self._siblings is None else await self._siblings.told(what, *given)
 
     async def exposition(self) -> tuple[bytes, str]:
         if self._siblings is not None:

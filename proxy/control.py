@@ -102,9 +102,16 @@ class Control:
         log.info("persona %s deleted", name)
 
     @property
-    def tells(self) -> dict[str, Callable[[], object]]:
-        """What other workers are told of this one, by the words that they ask with, for what they show of all."""
-        return {"calls": self.sluice.history.calls, "steps": self.sluice.history.told_steps, "busy": self.busy}
+    def tells(self) -> dict[str, Callable[..., object]]:
+        """What other workers ask of this one, by the words that they ask with."""
+        sluice = self.sluice
+        return {
+            "calls": sluice.history.calls,
+            "steps": sluice.history.told_steps,
+            "busy": self.busy,
+            "cache": lambda: sluice.cache.told(),  # a reload may exchange it
+            "clear": lambda route, model: sluice.cache.clear(route, model),
+        }
 
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
@@ -120,7 +127,7 @@ class Control:
             "upstreams": [self._upstream(name, shelf, busy) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(await sluice.told_by_others("steps")),
-            "cache": await sluice.cache.stats(),
+            "cache": await sluice.cache.stats(await sluice.told_by_others("cache")),
             "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
             "keys": plan.settings.access.keys,
             "login": bool(plan.settings.access.admin_token),
@@ -174,6 +181,8 @@ class Control:
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
         """Forgets kept answers, of a route or an upstream's model or all."""
         cleared = await self.sluice.cache.clear(route, model)
+        others = await self.sluice.told_by_others("clear", route, model)
+        cleared = None if cleared is None else sum(others, cleared)
         log.info("cache cleared (route %s, model %s)", route or "any", model or "any")
         return {"cleared": cleared}
 

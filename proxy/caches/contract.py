@@ -40,6 +40,11 @@ class Found:
 class Store(Protocol):
     """Keeps entries by key (see `keys.Key`). It never raises: what it cannot do is a miss, or is left undone."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes keep theirs in the same place."""
+        ...
+
     async def get(self, key: bytes) -> Entry | None:
         """The entry, if it is there and has not expired."""
         ...

@@ -18,6 +18,7 @@ class Memory:
 
     max_bytes: int
     clock: Callable[[], float] = time.time  # Unix seconds
+    shared: bool = field(default=False, init=False)
     _kept: OrderedDict[bytes, tuple[float, Entry]] = field(default_factory=OrderedDict, init=False)  # and when it ends
     _bytes: int = field(default=0, init=False)
 

@@ -39,6 +39,7 @@ class RedisStore:
     url: str = field(repr=False)
     budget: float = BUDGET
     clock: Callable[[], float] = time.monotonic
+    shared: bool = field(default=True, init=False)
     _redis: Any = field(default=None, init=False, repr=False)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CONNECTIONS), init=False, repr=False)
     _answers: bool = field(default=False, init=False)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +32,11 @@ class Siblings:
     folder: Path
     name: str  # "INDEX-PID"
     instruments: Instruments
-    tells: Mapping[str, Callable[[], object]] = field(default_factory=dict)  # JSON of what is asked for by these words
+    tells: Mapping[str, Callable[..., object]] = field(default_factory=dict)  # JSON of what is asked for by these words
     _server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begins to tell the others what they ask: one word and a line's end in, JSON out."""
+        """Begins to tell the others what they ask: a line `["WORD", …]` in, JSON out."""
         self._server = await asyncio.start_unix_server(self._answer, self.folder / f"{self.name}.sock")
 
     async def close(self) -> None:
@@ -66,37 +67,41 @@ class Siblings:
             name = saved.stem
             if name == self.name or name.startswith("catalog-"):
                 continue
-            numbers = await self._ask(name, _NUMBERS)
+            numbers = await self._ask(name, [_NUMBERS])
             found.append(_snapshot(numbers) if numbers is not None else _without_gauges(_read(saved) or {}))
         asked = {saved.stem for saved in self.folder.glob("*.json")}
         for sock in self.folder.glob("*.sock"):
-            if sock.stem not in asked and sock.stem != self.name and (numbers := await self._ask(sock.stem, _NUMBERS)):
+            if (
+                sock.stem not in asked
+                and sock.stem != self.name
+                and (numbers := await self._ask(sock.stem, [_NUMBERS]))
+            ):
                 found.append(_snapshot(numbers))
         self.save()
         return found
 
-    async def told(self, what: str, patience: float = _PATIENCE) -> list[Any]:
-        """What every other worker that lives tells of this within so many seconds."""
+    async def told(self, what: str, *given: object, patience: float = _PATIENCE) -> list[Any]:
+        """What every other worker that lives tells of this within so many seconds; `given`: arguments, JSON."""
         names = [sock.stem for sock in self.folder.glob("*.sock") if sock.stem != self.name]
-        answers = await asyncio.gather(*(self._ask(name, what, patience) for name in names))
+        answers = await asyncio.gather(*(self._ask(name, [what, *given], patience) for name in names))
         return [answer for answer in answers if answer is not None]
 
     async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
         """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
-            told = await self.told(_NUMBERS, left)  # one that is busy is not gone
+            told = await self.told(_NUMBERS, patience=left)  # one that is busy is not gone
             under_way = (_snapshot(each).get("sluice_in_flight", ()) for each in told)
             if not any(numbers[0] for series in under_way for (name,), numbers in series if name in upstreams):
                 return
             await asyncio.sleep(_LOOK)
 
-    async def _ask(self, name: str, what: str, patience: float = _PATIENCE) -> Any:
+    async def _ask(self, name: str, asked: Sequence[object], patience: float = _PATIENCE) -> Any:
         try:
             async with asyncio.timeout(patience):
                 reader, writer = await asyncio.open_unix_connection(self.folder / f"{name}.sock")
                 try:
-                    writer.write(f"{what}\n".encode())
+                    writer.write(orjson.dumps(asked) + b"\n")
                     return orjson.loads(await reader.read())
                 finally:
                     writer.close()
@@ -104,13 +109,14 @@ class Siblings:
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):  # who asked may be tired of waiting
-            what = (await reader.readline()).decode().strip()
+        with suppress(OSError, orjson.JSONDecodeError):  # who asked may be tired of waiting, or gone
+            what, *given = orjson.loads(await reader.readline())
             if what == _NUMBERS:
                 self.save()
                 writer.write(orjson.dumps(self.instruments.snapshot()))
             elif (tell := self.tells.get(what)) is not None:
-                writer.write(orjson.dumps(tell()))
+                told = tell(*given)
+                writer.write(orjson.dumps(await told if isawaitable(told) else told))
             await writer.drain()
         writer.close()
 

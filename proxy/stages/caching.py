@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import orjson
 
-from proxy.caches.contract import MODEL, ROUTE, Entry, Found, Store
+from proxy.caches.contract import MODEL, ROUTE, Entry, Found, Holding, Store
 from proxy.caches.flights import Flight
 from proxy.caches.keys import Asked, Question, asked, tag
 from proxy.caches.serving import Answered, Copy, replayed
@@ -106,12 +107,19 @@ class Cache:
             raise nothing_kept()
         return await self._begun(wanted, send, found).join(call)
 
-    async def stats(self) -> dict[str, Any]:
+    async def stats(self, others: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
         """`{entries, bytes, max_bytes, hits, misses, shared, by_route: [{route, entries, hits, misses}]}`.
 
-        Similar hits count as hits. None for what the store cannot tell.
+        Similar hits count as hits. None for what the store cannot tell. `others`: what other workers told.
         """
-        holding, tallies = await self.store.holding(), self._tallies
+        return reduce(_together, others, self._said(await self.store.holding()))
+
+    async def told(self) -> dict[str, Any]:
+        """The same of this worker alone, for the others; a store that is theirs too they know themselves."""
+        return self._said(Holding(0, 0, 0) if self.store.shared else await self.store.holding())
+
+    def _said(self, holding: Holding) -> dict[str, Any]:
+        tallies = self._tallies
         return {
             "entries": holding.entries,
             "bytes": holding.size,
@@ -287,3 +295,14 @@ def _is_finished(choice: Any, tools: bool) -> bool:
 def _shareable(wanted: Wanted) -> bool:
     """A tool call is given to one client alone, unless the route says otherwise."""
     return wanted.keeping.tools or not wanted.asked.has_tools
+
+
+def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The stats of two workers as one; what the first cannot tell stays unknown."""
+    sums = {key: None if one[key] is None else one[key] + (other[key] or 0) for key in one.keys() - {"by_route"}}
+    routes = {each["route"]: each for each in one["by_route"]}
+    for each in other["by_route"]:
+        had = routes.get(each["route"])
+        added = {key: had[key] + each[key] for key in ("entries", "hits", "misses")} if had else {}
+        routes[each["route"]] = each | added
+    return {**sums, "by_route": list(routes.values())}

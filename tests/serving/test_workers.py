@@ -164,6 +164,26 @@ def test_a_breaker_that_one_opened_is_shown_whoever_is_asked() -> None:
         assert [shown(made) for _ in range(20)] == [["gpt-4o"]] * 20
 
 
+def test_the_cache_in_memory_is_counted_and_emptied_in_all_of_them() -> None:
+    config = CONFIG + "routes: [{{model: kept, to: east/gpt-4o, cache: {{exact: 1h, sampled: true}}}}]\n"
+
+    def stats(made: Served) -> tuple[int, int, list[tuple[str, int, int]]]:
+        told = orjson.loads(made.ask("GET", "/admin/cache")[2])
+        return (
+            told["entries"],
+            told["misses"],
+            [(each["route"], *(each["entries"], each["hits"])) for each in told["by_route"]],
+        )
+
+    with serving(config) as made:
+        for number in range(20):
+            question = {"role": "user", "content": f"question {number}"}
+            assert made.ask("POST", "/v1/chat/completions", {"model": "kept", "messages": [question]})[0] == 200
+        wait_for(lambda: all(stats(made) == (20, 20, [("kept", 20, 0)]) for _ in range(10)))
+        assert orjson.loads(made.ask("DELETE", "/admin/cache?route=kept")[2]) == {"cleared": 20}
+        assert [stats(made)[0] for _ in range(10)] == [0] * 10
+
+
 def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served) -> None:
     before = served.counted()
     for _ in range(40):
