@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from proxy.call import Headers
 
@@ -64,8 +64,9 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
     b"forwarded",
     b"x-real-ip",
 }
-_NEVER_BACK_PREFIXES: Final = (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-")
-_HARMLESS: Final = {b"content-type", b"cache-control", b"x-request-id"}  # never hold an address
+Verdict = Literal["stays", "passes", "renamed", "looked at"]
+"""What becomes of a header line; "looked at": it passes unless it names an internal address, which others never do."""
+
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 """An x-request-id that is taken over from a client."""
 _NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
@@ -77,29 +78,33 @@ _ADDRESS: Final = re.compile(
 )
 
 
-class _Rule(dict[bytes, bool]):
-    """Whether lines of a name pass, decided once per name; names that clients make up are not remembered for ever."""
+class _Rule(dict[bytes, Verdict]):
+    """What becomes of lines of a name, decided once per name; names that are made up are not remembered for ever."""
 
-    def __init__(self, never: frozenset[bytes], prefixes: tuple[bytes, ...]) -> None:
+    def __init__(self, never: frozenset[bytes], prefixes: tuple[bytes, ...], known: dict[bytes, Verdict]) -> None:
         super().__init__()
-        self._never, self._prefixes = never, prefixes
+        self._never, self._prefixes, self._known = never, prefixes, known
 
-    def __missing__(self, name: bytes) -> bool:
+    def __missing__(self, name: bytes) -> Verdict:
         if len(self) >= _REMEMBERED:
             self.clear()
-        self[name] = passes = name not in self._never and not name.startswith(self._prefixes)
-        return passes
+        stays = name in self._never or name.startswith(self._prefixes)
+        self[name] = verdict = "stays" if stays else self._known.get(name, "looked at")
+        return verdict
 
 
-_OUT: Final = _Rule(frozenset(_NEVER_OUT), (b"x-forwarded-", b"x-sluice-", b"sec-"))
-_BACK: Final = _Rule(frozenset(_NEVER_BACK), _NEVER_BACK_PREFIXES)
-_OWN_NAMES: Final = {b"x-request-id": b"x-upstream-request-id", b"request-id": b"x-upstream-request-id"}
+_OUT: Final = _Rule(frozenset(_NEVER_OUT), (b"x-forwarded-", b"x-sluice-", b"sec-"), {})
+_BACK: Final = _Rule(
+    frozenset(_NEVER_BACK),
+    (b"x-sluice-", b"x-forwarded-", b"access-control-", b"proxy-"),
+    {b"content-type": "passes", b"cache-control": "passes", b"x-request-id": "renamed", b"request-id": "renamed"},
+)
 
 
 def to_upstream(headers: Headers) -> Headers:
     """The client's lines that an upstream may see: no framing, credentials, cookies or traces of where it came from."""
-    passes = _OUT
-    passed = [line for line in headers if passes[line[0]]]
+    verdicts = _OUT
+    passed = [line for line in headers if verdicts[line[0]] != "stays"]
     if any(line[0] == b"connection" for line in headers):
         named = _named_by_connection(headers)
         return [line for line in passed if line[0] not in named]
@@ -108,14 +113,17 @@ def to_upstream(headers: Headers) -> Headers:
 
 def to_client(headers: Headers) -> Headers:
     """The upstream's lines that a client may see; its request id comes back as x-upstream-request-id."""
-    passes, own, kept = _BACK, _OWN_NAMES, []
+    verdicts, kept = _BACK, []
     for line in headers:
-        name = line[0]
-        if passes[name]:
-            if name not in _HARMLESS and _names_an_internal_address(line[1]):
-                continue
-            kept.append((own[name], line[1]) if name in own else line)
-        elif name == b"connection" and line[1].lower() not in _NO_NAMES:
+        verdict = verdicts[line[0]]
+        if verdict == "passes":
+            kept.append(line)
+        elif verdict == "looked at":
+            if not _names_an_internal_address(line[1]):
+                kept.append(line)
+        elif verdict == "renamed":
+            kept.append((b"x-upstream-request-id", line[1]))
+        elif line[0] == b"connection" and line[1].lower() not in _NO_NAMES:
             named = {*_named_by_connection(headers), b"connection"}
             return to_client([line for line in headers if line[0] not in named])
     return kept
