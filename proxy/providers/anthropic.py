@@ -7,7 +7,7 @@ from urllib.parse import quote
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.anthropic_answers import AnthropicReader, whole_message
-from proxy.providers.anthropic_requests import Translation
+from proxy.providers.anthropic_requests import LEVELS, Translation
 from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Request, Target
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
@@ -97,8 +97,6 @@ def _model(entry: Mapping[str, Any]) -> Model:
     able = entry.get("capabilities")
     able = able if isinstance(able, dict) else {}
     attached = [ours for theirs, ours in (("image_input", "image"), ("pdf_input", "file")) if _supported(able, theirs)]
-    styles = [style for style in ("adaptive", "enabled") if _supported(_of(able, "thinking", "types"), style)]
-    fixed = {"sampling": False} if styles == ["adaptive"] else {}  # from Claude Opus 4.7 on
     return Model(
         id=entry["id"],
         context=count(entry.get("max_input_tokens")),
@@ -106,8 +104,23 @@ def _model(entry: Mapping[str, Any]) -> Model:
         inputs=("text", *attached) if able else None,
         created=unix_seconds(entry.get("created_at")),
         owner="anthropic",
-        extra={"thinking": styles[0]} | fixed if styles else None,
+        extra=_thinking(_of(able, "thinking", "types"), _of(able, "effort")),
     )
+
+
+def _thinking(types: Mapping[str, Any], effort: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a model thinks (None: it cannot) and how much, how it is told not to, and whether it takes sampling."""
+    if not types:
+        return None
+    styles = [style for style in ("adaptive", "enabled") if _supported(types, style)]
+    found: dict[str, Any] = {"thinking": styles[0] if styles else None}
+    if "disabled" in types:  # older lists do not tell
+        found["off"] = next((style for style in ("disabled", "between_tools") if _supported(types, style)), None)
+    if efforts := tuple(level for level in LEVELS if _supported(effort, level)):
+        found["efforts"] = efforts
+    if styles == ["adaptive"]:  # from Claude Opus 4.7 on
+        found["sampling"] = False
+    return found
 
 
 def _of(fields: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

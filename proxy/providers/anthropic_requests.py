@@ -29,6 +29,7 @@ BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "
 """`reasoning_effort` -> tokens for thinking, for models that take a budget."""
 EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 """`reasoning_effort` -> `output_config.effort`, for models that think adaptively."""
+LEVELS: Final = ("low", "medium", "high", "xhigh", "max")  # of `output_config.effort`
 
 CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 TIERS: Final = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
@@ -168,21 +169,21 @@ class Translation:
 
     def _think(self, conversation: Conversation) -> None:
         """Thinking goes not with a prefill; by a budget neither with a forced tool nor after calls without thoughts."""
-        adaptive = self._adaptive()
+        style = self._style()
+        adaptive = style == "adaptive"
         if self._effort == "none":
             if adaptive:
-                self.body["thinking"] = {"type": "disabled"}
+                self._think_not()
             return
         forced = self.body.get("tool_choice", {}).get("type") in ("any", "tool")
         budget = 0 if adaptive else self._budget()
         impossible = not adaptive and (forced or conversation.unsigned or budget < LEAST_BUDGET)
-        if impossible or conversation.prefilled:
+        if style is None or impossible or conversation.prefilled:
             self.changes.append("drop reasoning_effort")
             return
         if adaptive:
             self.body["thinking"] = {"type": "adaptive"}
-            effort = {"effort": EFFORTS[self._effort]}
-            self.body["output_config"] = effort | self.body.get("output_config", {})
+            self._set_level(EFFORTS[self._effort])
         else:
             self.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
             self._make_room(budget)
@@ -192,10 +193,29 @@ class Translation:
             self._drop("top_p")
         self._drop("top_k")
 
-    def _adaptive(self) -> bool:
-        """By the upstream's `thinking` option, else by what the catalogue says of the model; budgets where neither."""
-        style: object = self.order.target.options.get("thinking", self._known().get("thinking"))
-        return style == "adaptive"
+    def _think_not(self) -> None:
+        """Thinking turned off in the way that the model takes; one that always thinks does so as little as it can."""
+        if off := self._known().get("off", "disabled"):
+            self.body["thinking"] = {"type": off}
+        else:
+            self.changes.append("raise reasoning_effort")
+            self._set_level(LEVELS[0])
+
+    def _set_level(self, wanted: str) -> None:
+        """The effort asked for, or the next lower one that the model takes; the client's own stands over it."""
+        own: Fields = self.body.get("output_config", {})
+        if "effort" in own:
+            return
+        taken = self._known().get("efforts") or LEVELS
+        below = [level for level in LEVELS[: LEVELS.index(wanted) + 1] if level in taken]
+        level = below[-1] if below else taken[0]
+        if level != wanted:
+            self.changes.append("clamp reasoning_effort")
+        self.body["output_config"] = {"effort": level, **own}
+
+    def _style(self) -> object:
+        """The upstream's `thinking` option, else what the catalogue says (None: it cannot); budgets where neither."""
+        return self.order.target.options.get("thinking", self._known().get("thinking", "enabled"))
 
     def _known(self) -> Mapping[str, Any]:
         """What the catalogue says of the model beside its limits."""

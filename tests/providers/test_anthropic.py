@@ -123,6 +123,41 @@ def test_the_catalogue_page_by_page() -> None:
     ]
 
 
+def _able(effort: tuple[str, ...] = (), **types: bool) -> Json:
+    """Capabilities as types/model_capabilities.py of SDK 2.14.0 has them."""
+    efforts = {level: {"supported": level in effort} for level in ("low", "medium", "high", "xhigh", "max")}
+    return {
+        "thinking": {"supported": True, "types": {name: {"supported": taken} for name, taken in types.items()}},
+        "effort": {"supported": bool(effort), **efforts},
+    }
+
+
+@pytest.mark.parametrize(
+    "able, extra",
+    [
+        (
+            _able(("low", "high", "max"), adaptive=True, between_tools=False, disabled=True, enabled=True),
+            {"thinking": "adaptive", "off": "disabled", "efforts": ("low", "high", "max")},
+        ),
+        (
+            _able(("low", "max"), adaptive=True, between_tools=True, disabled=False, enabled=False),
+            {"thinking": "adaptive", "off": "between_tools", "efforts": ("low", "max"), "sampling": False},
+        ),
+        (
+            _able(("low",), adaptive=True, between_tools=False, disabled=False, enabled=False),
+            {"thinking": "adaptive", "off": None, "efforts": ("low",), "sampling": False},
+        ),
+        (
+            _able(adaptive=False, between_tools=False, disabled=True, enabled=False),
+            {"thinking": None, "off": "disabled"},
+        ),
+    ],
+)
+def test_the_catalogue_tells_how_a_model_thinks(able: Json, extra: Json) -> None:
+    (model,), _ = _list(_page([{"id": "m", "capabilities": able}]))
+    assert model.extra == extra
+
+
 def test_pages_without_end_are_left() -> None:
     models, asked = _list(*[_page([{"id": "x"}], more=True)] * (MOST_PAGES + 1))
     assert len(asked) == MOST_PAGES

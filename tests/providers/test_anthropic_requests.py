@@ -217,6 +217,45 @@ def test_models_that_think_adaptively_get_an_effort() -> None:
     assert "budget_tokens" in sent(CLAUDE, fields, limits=known, at=target(CLAUDE, thinking="enabled"))["thinking"]
 
 
+def test_models_are_told_not_to_think_in_the_way_that_they_take() -> None:
+    fields = {"reasoning_effort": "none", "max_tokens": 10}
+
+    def told(**known: object) -> tuple[object, object, tuple[str, ...]]:
+        limits = Model("m", extra={"thinking": "adaptive", **known})
+        body = sent(CLAUDE, fields, limits=limits)
+        return body.get("thinking"), body.get("output_config"), changes(CLAUDE, fields, limits=limits)
+
+    assert told(off="disabled", efforts=("low", "high")) == ({"type": "disabled"}, None, ())
+    assert told(off="between_tools") == ({"type": "between_tools"}, None, ())
+    assert told(off=None, efforts=("low", "high")) == (None, {"effort": "low"}, ("raise reasoning_effort",))
+    own = fields | {"output_config": {"effort": "high"}}
+    always = Model("m", extra={"thinking": "adaptive", "off": None})
+    assert sent(CLAUDE, own, limits=always)["output_config"] == {"effort": "high"}
+
+
+@pytest.mark.parametrize(
+    "asked, taken, level",
+    [
+        ("xhigh", ("low", "medium", "high", "max"), "high"),
+        ("max", ("low", "medium", "high"), "high"),
+        ("low", ("medium", "high"), "medium"),
+        ("max", ("low", "medium", "high", "xhigh", "max"), "max"),
+    ],
+)
+def test_an_effort_that_the_model_has_not_is_the_next_one(asked: str, taken: tuple[str, ...], level: str) -> None:
+    fields = {"reasoning_effort": asked, "max_tokens": 10}
+    known = Model("m", extra={"thinking": "adaptive", "efforts": taken})
+    assert sent(CLAUDE, fields, limits=known)["output_config"] == {"effort": level}
+    assert changes(CLAUDE, fields, limits=known) == (() if asked == level else ("clamp reasoning_effort",))
+
+
+def test_a_model_that_cannot_think_is_not_asked_to() -> None:
+    fields = {"reasoning_effort": "high", "max_tokens": 10, "temperature": 0.5}
+    plain = Model("m", extra={"thinking": None, "off": "disabled"})
+    assert changes(CLAUDE, fields, limits=plain) == ("drop reasoning_effort",)
+    assert sent(CLAUDE, fields, limits=plain).keys() == {"model", "stream", "max_tokens", "temperature", "messages"}
+
+
 def test_a_schema_and_an_effort_stand_together() -> None:
     shape = {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}, "reasoning_effort": "low"}
     body = sent(CLAUDE, shape, at=target(CLAUDE, thinking="adaptive"))
