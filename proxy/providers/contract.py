@@ -142,6 +142,7 @@ class Provider:
     # How the usage event of a stream comes about: it must be asked for, the reader makes it (both are taken out where
     # the client did not ask), or the upstream sends it unasked, and then it stays.
 
+    echoes: bool = False  # answers that go on from an assistant message begin with the text of that message
     lines: bool = False  # its streams are lines of JSON (NDJSON), not server-sent events
     wants_need: bool = False  # `Order.need` is made for it even where no limits are known
 

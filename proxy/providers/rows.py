@@ -16,6 +16,7 @@ from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
 from proxy.providers.pieces import joined, joined_events
+from proxy.providers.prefilling import OPEN, PREFIX, opened
 from proxy.sse import EventCutter, events, payload
 
 _MESSAGES: Final = Path.of("messages")
@@ -37,6 +38,8 @@ class Row:
     number: bool = False  # whether its streams lack the index of tool calls, and the finish reason that tells of them
     back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
     pieces: bool = False  # whether content may come in pieces
+    prefill: Mapping[str, bool] = field(default_factory=dict)  # what makes it go on from an assistant message
+    echoes: bool = False  # whether its answer begins with that message
 
 
 ROWS: Final = (
@@ -69,6 +72,8 @@ ROWS: Final = (
         fit=Fitting(ECHOED, calls=CALLS | {"index"}, developer=False, ids=re.compile("[a-zA-Z0-9]{9}")),
         back=((re.compile(rb'("finish_reason"\s*:\s*)"model_length"'), rb'\1"length"'),),
         pieces=True,
+        prefill=PREFIX,
+        echoes=True,
     ),
     Row(
         "deepseek",
@@ -77,6 +82,7 @@ ROWS: Final = (
         usual_path="",
         rename={"max_completion_tokens": "max_tokens"},
         fit=Fitting(developer=False),
+        prefill=PREFIX,
     ),
     Row(
         "together",
@@ -95,7 +101,7 @@ ROWS: Final = (
         fit=Fitting(THOUGHTS - {"reasoning_content"} | {"reasoning"}),
     ),
     Row("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
-    Row("vllm", "http://127.0.0.1:8000/v1"),
+    Row("vllm", "http://127.0.0.1:8000/v1", prefill=OPEN),
     Row("lmstudio", "http://127.0.0.1:1234/v1", fit=Fitting(developer=False)),
 )
 
@@ -110,6 +116,7 @@ class Tabled(OpenAICompatible):
         self.usual_path = row.usual_path
         self.key_variable = row.key_variable
         self.usage = row.usage
+        self.echoes = row.echoes
         self._row = row
         self._edits = [
             (f"rename {ours}->{theirs}", compile_rename(ours, theirs)) for ours, theirs in row.rename.items()
@@ -118,6 +125,8 @@ class Tabled(OpenAICompatible):
     def request(self, order: Order) -> Request:
         """The order with the row's parameters renamed and dropped and its messages fitted, each named in `changes`."""
         body, changes = self._fitted(order)
+        body, said = opened(order, body, self._row.prefill)
+        changes += said
         for change, edit in self._edits:
             if (edited := edit(body)) is not body:
                 body = edited

@@ -11,6 +11,7 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
+from proxy.providers.prefilling import OPEN, opened
 from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, failed, told
 
@@ -42,9 +43,11 @@ class RunPod(OpenAICompatible):
         self._extract = str(options.get("extract") or "")
 
     def request(self, order: Order) -> Request:
-        """The order as it is."""
-        asked = super().request(order)
-        return Request(f"{self._endpoint}/openai/v1{asked.path}", asked.body, asked.method, asked.headers)
+        """The order as it is, but for what worker-vllm has to be told to go on from an assistant message."""
+        body, changes = opened(order, order.body, OPEN)
+        asked = super().request(order.with_body(body) if changes else order)
+        path = f"{self._endpoint}/openai/v1{asked.path}"
+        return Request(path, asked.body, asked.method, asked.headers, tuple(changes))
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes, or those that a finished job holds.
@@ -120,7 +123,8 @@ class RunPodQueue(RunPod, Talker):
 
     def submit(self, order: Order) -> Request:
         """POST /run. Raises client_too_large above RunPod's limit."""
-        body = b'{"input":{"openai_route":"/v1/%s","openai_input":%s}}' % (order.endpoint.encode(), order.body)
+        asked, _ = opened(order, order.body, OPEN)
+        body = b'{"input":{"openai_route":"/v1/%s","openai_input":%s}}' % (order.endpoint.encode(), asked)
         if len(body) > _LARGEST:
             raise SluiceError("client_too_large", "The upstream takes at most 10 MB.")
         return self.ask(order.target, f"{self._endpoint}/run", body)

@@ -121,7 +121,8 @@ class Resumption(Flowing):
         if not text:
             return [afresh]
         body = handed_on(order.body, text) if order.target.prefills else None
-        return [afresh] if body is None else [(order.with_body(body), True), afresh]
+        echoes = order.target.provider.echoes
+        return [afresh] if body is None else [(order.with_body(body), not echoes), afresh]
 
     def _take(self, wire: Wire, continues: bool) -> bool:
         """Whether the new answer joins the old one as far as it has come."""

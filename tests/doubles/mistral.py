@@ -24,7 +24,10 @@ FIELDS = frozenset(
 
 
 class MistralDouble(OpenAIDouble):
-    """Streams end with their usage, which nobody has to ask for; thoughts make content come in pieces."""
+    """Streams end with their usage, which nobody has to ask for; thoughts make content come in pieces.
+
+    What it says after a prefix begins with that prefix.
+    """
 
     name = "mistral"
     strict = False
@@ -43,6 +46,12 @@ class MistralDouble(OpenAIDouble):
                 text = f"Tool call id was {id} but must be a-z, A-Z, 0-9, with a length of 9."
                 error = {"object": "error", "message": text, "type": "invalid_function_call", "code": "3280"}
                 return json_answer(error, 400)
+        last = body["messages"][-1]
+        if last["role"] == "assistant" and not last.get("prefix"):
+            text = "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+            return json_answer(
+                {"object": "error", "message": text, "type": "invalid_request_error", "code": "3230"}, 400
+            )
         said = self.spoken(request, body)
         if not body.get("stream"):
             if not said.reasoning:

@@ -24,6 +24,7 @@ from tests.doubles.faults import (
     StallAfter,
     Status,
 )
+from tests.doubles.mistral import MistralDouble
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received
@@ -99,6 +100,20 @@ def test_resume_asks_afresh_where_a_prefill_is_refused() -> None:
         west.always = RejectPrefill()
         assert text_of(proxy.chat(BODY).text) == right
         assert len(west.calls) == 2
+
+
+def test_resume_tells_mistral_to_go_on_and_leaves_out_what_it_repeats() -> None:
+    with OpenAIDouble(key="sk-east") as east, MistralDouble() as west:
+        east.strict = False
+        config = CONFIG.format(east=east.url, west=west.url, safety="resume", prefill="true")
+        own = f"base_url: {west.url}, api_key: "
+        with sluice(config.replace(f"openai, {own}sk-west", f"mistral, {own}{west.key}")) as proxy:
+            right = text_of(proxy.chat(BODY).text)
+            east.script(CutAfter(40))
+            assert text_of(proxy.chat(BODY).text) == right
+            (call,) = west.calls
+            assert call.json["messages"][-1]["prefix"] is True
+            assert right.startswith(call.json["messages"][-1]["content"])
 
 
 def test_resume_does_not_join_answers_that_disagree() -> None:

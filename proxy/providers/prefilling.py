@@ -1,0 +1,34 @@
+"""What servers have to be told so that they go on from an assistant message, and do not begin another after it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.jsonedit import put
+from proxy.jsonspans import Path
+from proxy.providers.contract import Order
+from proxy.providers.messages import fields_of
+from proxy.providers.reading import object_of
+
+PREFIX: Final = {"messages.{last}.prefix": True}
+"""Mistral's and DeepSeek's (of its beta address): a member of the message itself."""
+OPEN: Final = {"continue_final_message": True, "add_generation_prompt": False}
+"""vLLM's, which would close the message otherwise and begin a new one. Each by its path in the body."""
+
+
+def opened(order: Order, body: bytes, settings: Mapping[str, bool]) -> tuple[bytes, list[str]]:
+    """The order's `body` with `settings` that the client left out, and the changes to report.
+
+    As it is where its last message is not the assistant's, or config.yaml says nothing of the target's `prefill`.
+    """
+    if not settings or not order.target.prefills:
+        return body, []
+    messages = fields_of(order).get("messages")
+    if not isinstance(messages, list) or object_of(messages[-1] if messages else None).get("role") != "assistant":
+        return body, []
+    last, changes = len(messages) - 1, []
+    for path, value in settings.items():
+        edited = put(body, Path.of(path.format(last=last)), b"true" if value else b"false", over=False)
+        if edited is not body:
+            body = edited
+            changes.append(f"set {path.rpartition('.')[2]}")
+    return body, changes
