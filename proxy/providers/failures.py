@@ -10,9 +10,29 @@ from typing import Any, Final
 from proxy.call import Headers
 from proxy.errors import TYPES, Again, SluiceError
 from proxy.headers import value
+from proxy.providers.reading import object_of, string_of
 from proxy.providers.reports import Report, report_of
 
+_OF_RESPONSES: Final = (
+    "bio_policy",
+    "misalignment_policy_violation",
+    "image_content_policy_violation",
+    "invalid_image_format",
+    "invalid_base64_image",
+    "invalid_image_url",
+    "invalid_image_mode",
+    "image_too_large",
+    "image_too_small",
+    "image_file_too_large",
+    "image_parse_error",
+    "image_file_not_found",
+    "empty_image_file",
+    "unsupported_image_media_type",
+    "failed_to_download_image",
+)
+"""Codes of failed responses that tell of what the client sent (openai SDK, types/responses/response_error.py)."""
 _STATUS_OF_WORD: Final[Mapping[str, int]] = {
+    **dict.fromkeys(_OF_RESPONSES, 400),
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "slow_down": 429,
@@ -110,6 +130,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     elif (own_fault := _clients_own(status, report)) is not None:
         return own_fault
     wait = retry_after(headers or [])
+    wait = _retry_delay(report) if wait is None else wait
     if report.code in _SPENT_CODES or report.kind in _SPENT_CODES:
         return SluiceError(
             "upstream_rate_limited",
@@ -192,6 +213,14 @@ def retry_after(headers: Headers) -> float | None:
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _retry_delay(report: Report) -> float | None:
+    """The same as Google tells it: `retryDelay` of the RetryInfo among an error's details, "43s" or "0.5s"."""
+    details = report.fields.get("details")
+    told = (object_of(detail).get("retryDelay") for detail in (details if isinstance(details, list) else ()))
+    waits = (_number(delay[:-1].encode(errors="replace")) for delay in map(string_of, told) if delay.endswith("s"))
+    return next((wait for wait in waits if wait is not None), None)
 
 
 def _number(text: bytes | None) -> float | None:

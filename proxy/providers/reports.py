@@ -60,6 +60,8 @@ def report_of(answer: Any) -> Report | None:
         return _report(error if isinstance(error, dict) else {"message": error, "type": answer.get("error_type")})
     if answer.get("object") == "error":
         return _report(answer)
+    if answer.get("object") == "response" and answer.get("status") == "failed":
+        return Report()  # it does not say why
     choices = answer.get("choices")
     return _report_of_choices(choices) if isinstance(choices, list) else None
 

@@ -2,10 +2,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.call import Headers
 from proxy.providers.failures import error_in_event, judge, retry_after
 from proxy.providers.reports import Report, report_in
 
@@ -111,6 +113,21 @@ def test_a_call_beyond_our_rate_is_not_the_clients_fault() -> None:
     assert (error.code, error.status, error.again, error.should_retry) == ("upstream_rate_limited", 429, "next", False)
 
 
+@pytest.mark.parametrize(
+    ("details", "headers", "seconds"),
+    [
+        ([{"@type": "…QuotaFailure"}, {"@type": "…RetryInfo", "retryDelay": "43s"}], [], 43),
+        ([{"retryDelay": "0.25s"}], [], 0.25),
+        ([{"retryDelay": "43s"}], [(b"retry-after", b"7")], 7),
+        ([{"retryDelay": "soons"}, {"retryDelay": 9}, "odd", None], [], None),
+        ({"retryDelay": "43s"}, [], None),
+    ],
+)
+def test_google_tells_in_the_body_how_long_to_wait(details: object, headers: Headers, seconds: float | None) -> None:
+    body = orjson.dumps([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "x", "details": details}}])
+    assert judge(429, report_in(body), headers).retry_after == seconds
+
+
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_texts_about_credentials_are_not_passed_on(status: int) -> None:
     error = judge(status, report_in(b'{"error":{"message":"key of Bob\'s: abc...xyz","code":"invalid_api_key"}}'))
@@ -127,6 +144,8 @@ def test_what_the_client_did_wrong_keeps_message_type_param_and_code() -> None:
     ("event", "code", "status"),
     [
         ({"error": {"message": "x", "code": 429}}, "upstream_rate_limited", 429),
+        ({"error": {"message": "x", "code": "image_too_large"}}, "image_too_large", 400),
+        ({"object": "response", "status": "failed", "error": None}, "upstream_error", 502),
         ({"error": {"message": "x", "code": "rate_limit_exceeded"}}, "upstream_rate_limited", 429),
         ({"error": {"message": "x", "code": "server_error"}, "choices": []}, "upstream_error", 502),
         ({"error": {"message": "x", "type": "overloaded_error"}}, "upstream_overloaded", 503),

@@ -39,6 +39,7 @@ def test_every_shape_of_a_report_is_read(body: bytes, message: str, code: str, s
     [
         {"id": "1", "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]},
         {"id": "resp_1", "error": None, "output": []},
+        {"id": "resp_1", "object": "response", "status": "incomplete", "error": None, "output": []},
         {"message": "an answer of some other kind", "detail": "is no error"},
         [{"id": "model"}],
         "text",
@@ -47,6 +48,12 @@ def test_every_shape_of_a_report_is_read(body: bytes, message: str, code: str, s
 )
 def test_what_came_as_a_success_is_one_unless_it_says_error(answer: object) -> None:
     assert report_of(answer) is None
+
+
+def test_a_response_that_failed_is_none_whether_or_not_it_says_why() -> None:
+    failed: dict[str, object] = {"id": "resp_1", "object": "response", "status": "failed", "output": [], "error": None}
+    assert report_of(failed) == Report()
+    assert report_of(failed | {"error": {"code": "server_error", "message": "x"}}) is not None
 
 
 @pytest.mark.parametrize(
