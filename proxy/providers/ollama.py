@@ -1,5 +1,6 @@
 """Ollama by its native API, since its own /v1 drops parameters and loses failures in mid-stream."""
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -23,12 +24,13 @@ from proxy.providers.ollama_answers import (
     without_addresses,
 )
 from proxy.providers.ollama_requests import Translation
-from proxy.providers.reading import count, malformed, object_of, parsed, unix_seconds
+from proxy.providers.reading import count, malformed, object_of, parsed, string_of, unix_seconds
 from proxy.providers.reports import report_in
 
 MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
 
 _PATHS: Final = {"chat/completions": "/api/chat", "completions": "/api/generate", "embeddings": "/api/embed"}
+_WINDOW: Final = re.compile(r"^num_ctx\s+(\d{1,9})\s*$", re.M)  # among the parameters of a Modelfile
 _MODALITIES: Final = {"vision": "image", "audio": "audio"}  # Ollama's word for a capability -> ours
 
 
@@ -116,6 +118,10 @@ def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Mod
     """What /api/tags and /api/show say. The context length is what the model can, not the window that is loaded."""
     able = shown.get("capabilities", entry.get("capabilities"))
     able = [word for word in able if isinstance(word, str)] if isinstance(able, list) else None
+    window = _WINDOW.search(string_of(shown.get("parameters")))
+    extra = ({"capabilities": tuple(able)} if able is not None else {}) | (
+        {"num_ctx": int(window[1])} if window else {}
+    )
     inputs = None if able is None else ("text", *(_MODALITIES[word] for word in able if word in _MODALITIES))
     return Model(
         id=name,
@@ -125,7 +131,7 @@ def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Mod
         owner="library",
         tools=None if able is None else "tools" in able,
         chat=False if able is not None and "embedding" in able and "completion" not in able else None,
-        extra=None if able is None else {"capabilities": tuple(able)},
+        extra=extra or None,
     )
 
 

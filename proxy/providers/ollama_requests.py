@@ -96,6 +96,8 @@ class Translation:
         prompts = strings(self.fields.get("prompt", ""), "prompt")
         if len(prompts) != 1:
             raise cannot("prompt", "This upstream completes one prompt at a time.")
+        if not prompts[0]:  # Ollama would load the model, and call that an answer
+            raise cannot("prompt", "This upstream completes no empty prompt.")
         self.body |= {"prompt": prompts[0], "shift": False}
         self._parameters({"prompt": _ignore, "suffix": self._native, "logprobs": _no_logprobs})
         return self._closed()
@@ -159,8 +161,7 @@ class Translation:
     def _effort(self, name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in THINK:
             raise refuse(name, f"{name} must be one of {', '.join(THINK)}.")
-        known = (self.order.limits.extra if self.order.limits else None) or {}
-        if THINK[value] and "thinking" not in known.get("capabilities", ("thinking",)):
+        if THINK[value] and "thinking" not in known(self.order).get("capabilities", ("thinking",)):
             self._drop(name, value)  # a model that cannot answers with a 400
         else:
             self.body.setdefault("think", THINK[value])
@@ -190,14 +191,20 @@ def window_for(order: Order) -> int:
     """`num_ctx` for this order in tokens, 0 where the window that is there anyway will do.
 
     A power of two, because each other value makes Ollama load the model again. Never more than the model can, and
-    never less than what the upstream's own `num_ctx` (config) says it is loaded with.
+    never less than what the upstream's own `num_ctx` (config), or else the model's own, says it is loaded with.
     """
     usual = int(order.target.options.get("num_ctx") or 0)
-    if order.need <= (usual or DEFAULT_WINDOW):
+    there = usual or known(order).get("num_ctx", 0)
+    if order.need <= (there or DEFAULT_WINDOW):
         return usual
     step = 1 << (order.need - 1).bit_length()
     most = order.limits.context if order.limits and order.limits.context else step
-    return max(usual, min(step, most))
+    return max(there, min(step, most))
+
+
+def known(order: Order) -> Mapping[str, Any]:
+    """What the catalogue says of the model beside its limits: `capabilities`, `num_ctx` of its Modelfile."""
+    return (order.limits.extra if order.limits else None) or {}
 
 
 def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:

@@ -114,6 +114,21 @@ def test_the_catalogue_asks_for_each_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "extra"),
+    [
+        ('stop                           "num_ctx 9"\nnum_ctx                        8192', {"num_ctx": 8192}),
+        ("num_ctx                        8192\ntemperature 1", {"num_ctx": 8192}),
+        ("num_ctx                        many", None),
+        ("temperature                    1", None),
+        (5, None),
+    ],
+)
+def test_the_window_of_a_modelfile_is_read(parameters: object, extra: Json | None) -> None:
+    models, _ = _list(_answer({"models": [{"name": "m"}]}), {"m": _answer({"parameters": parameters})})
+    assert models[0].extra == extra
+
+
+@pytest.mark.parametrize(
     ("capabilities", "chat"),
     [(["embedding"], False), (["completion", "embedding"], None), (["completion"], None), ([], None), (None, None)],
 )

@@ -88,6 +88,27 @@ def test_the_window_grows_with_the_need_in_stable_steps(
     assert ("set num_ctx" in request.changes) is (window is not None)
 
 
+@pytest.mark.parametrize(
+    "need, own, usual, window",
+    [
+        (100, 32768, None, None),
+        (20_000, 32768, None, None),
+        (40_000, 32768, None, 65536),
+        (9000, 12_000, None, None),
+        (13_000, 12_000, None, 16384),
+        (3000, 2048, None, 4096),
+        (9000, 32768, 8192, 16384),
+    ],
+)
+def test_the_window_of_a_modelfile_stays_while_it_will_do(
+    need: int, own: int, usual: int | None, window: int | None
+) -> None:
+    at = target(OLLAMA, num_ctx=usual) if usual else target(OLLAMA)
+    model = Model("m", context=100_000, extra={"num_ctx": own})
+    asked = OLLAMA.request(order(OLLAMA, {}, at=at, limits=model, need=need))
+    assert json.loads(asked.body).get("options") == ({"num_ctx": window} if window else None)
+
+
 def test_a_window_of_the_client_s_own_stays() -> None:
     assert sent(OLLAMA, {"options": {"num_ctx": 512}}, need=9000)["options"] == {"num_ctx": 512}
 
@@ -242,7 +263,9 @@ def test_completions_are_generated() -> None:
     }
 
 
-@pytest.mark.parametrize("fields", [{"prompt": ["a", "b"]}, {"prompt": [1]}, {"echo": True}, {"logprobs": 2}])
+@pytest.mark.parametrize(
+    "fields", [{"prompt": ["a", "b"]}, {"prompt": [1]}, {"prompt": ""}, {"echo": True}, {"logprobs": 2}]
+)
 def test_completions_that_cannot_be_are_refused(fields: Json) -> None:
     with pytest.raises(SluiceError, match="client_invalid_request"):
         sent(OLLAMA, {"prompt": "x"} | fields, "completions")
