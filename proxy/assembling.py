@@ -73,8 +73,9 @@ class Assembler:
             return fields
 
     def _add_chunk(self, fields: dict[str, Any]) -> None:
-        if not self._head:
-            self._head = {key: fields[key] for key in ("id", "object", "created", "model") if key in fields}
+        if not self._head.get("id"):  # Azure's first chunk, of its filter, has all of them empty
+            told = {key: fields[key] for key in ("id", "object", "created", "model") if key in fields}
+            self._head |= told | {key: value for key, value in self._head.items() if value}
         for key, value in fields.items():
             if key == "usage":
                 self._usage = value or self._usage

@@ -161,6 +161,16 @@ def test_logprobs_are_joined() -> None:
     assert [each["token"] for each in whole["choices"][0]["logprobs"]["content"]] == ["a", "b"]
 
 
+def test_a_first_chunk_without_a_head_is_not_the_answer_s() -> None:
+    """Azure's, which tells of the prompt's filter."""
+    first = {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [1]}
+    whole = gathered(first, delta(content="x"), delta(finish="stop") | {"id": "d", "model": "n"})
+    assert (whole["id"], whole["object"], whole["created"], whole["model"]) == ("c", "chat.completion", 7, "m")
+    assert whole["prompt_filter_results"] == [1]
+    never = gathered(first, {"choices": delta(content="x")["choices"]}, {"choices": [], "model": "n"})
+    assert (never["id"], never["created"], never["model"]) == ("", 0, "n")
+
+
 def test_the_last_usage_and_unknown_members_are_kept() -> None:
     first = delta(content="x") | {"usage": None, "provider": "P", "obfuscation": "abc"}
     whole = gathered(first, delta(finish="stop"), {"choices": [], "usage": {"prompt_tokens": 1}})

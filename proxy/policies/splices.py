@@ -31,7 +31,7 @@ class Transcript:
             if fields is None:
                 self.joinable = self.joinable and not _unread(event)
                 continue
-            if not self.head and "id" in fields:
+            if not self.head and fields.get("id"):  # Azure's first chunk, of its filter, has none
                 self.head = {key: fields[key] for key in ("id", "created") if key in fields}
             for choice in _choices(fields):
                 self._add(choice)

@@ -120,6 +120,13 @@ def test_several_choices_are_never_spliced() -> None:
     assert not seen.joinable
 
 
+def test_an_empty_id_before_the_first_text_is_nobody_s() -> None:
+    seen = Transcript()
+    seen.add(event(id="", created=0, choices=[]))
+    seen.add(event({"role": "assistant", "content": "x"}))
+    assert seen.head == {"id": "one", "created": 1}
+
+
 def test_usage_passes_and_comments_of_the_second_do_not() -> None:
     splice = Splice(transcript("x"), continues=True)
     usage = b'data: {"id":"two","choices":[],"usage":{"prompt_tokens":1}}\n\n'
