@@ -5,12 +5,16 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.providers.contract import Answer, Model, Order, Request, Target
+from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.reading import count, object_of
 from proxy.providers.reports import Report
+from proxy.sse import EventCutter, events, payload
+from proxy.usage import is_count
 
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
 """How the texts begin that tell of a bad request by a 500, as that of any exception of C++ but one."""
@@ -28,6 +32,11 @@ class LlamaCpp(OpenAICompatible):
         """The order as it is."""
         request = super().request(order)
         return replace(request, path=_v1(order.target) + request.path)
+
+    def reader(self, order: Order) -> Reader:
+        """Whole events, byte for byte; where several choices are asked for, with one usage for all of them."""
+        asked = (order.fields or {}).get("n")
+        return SummingReader() if type(asked) is int and asked > 1 else super().reader(order)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """As any; a prompt that did not fit is told with both numbers."""
@@ -67,6 +76,49 @@ class LlamaCpp(OpenAICompatible):
             context=count(meta.get("n_ctx_train")) if isinstance(meta, dict) else None,
             inputs=tuple(map(str, inputs)) if isinstance(inputs, list) else None,
         )
+
+
+class SummingReader:
+    """Whole events; the usage that the server tells of each choice by itself is told once, at the end, for all."""
+
+    def __init__(self) -> None:
+        self._cutter = EventCutter()
+        self._told: dict[str, Any] = {}  # the last event with usage
+        self._made = 0  # tokens of all choices so far
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events."""
+        return b"".join(map(self._event, events(self._cutter.feed(data))))
+
+    def finish(self) -> bytes:
+        """The rest, and the usage if the stream ended without `[DONE]`."""
+        rest, usage = b"".join(map(self._event, events(self._cutter.finish()))), self._usage()
+        return rest + (b"\n\n" if rest and usage and not rest.endswith(b"\n\n") else b"") + usage
+
+    def _event(self, event: bytes) -> bytes:
+        data = payload(event) or b""
+        if data.startswith(b"[DONE]"):
+            return self._usage() + event
+        if b'"usage"' not in data:
+            return event
+        try:
+            chunk = object_of(orjson.loads(data))
+        except orjson.JSONDecodeError:
+            return event
+        if chunk.get("choices") != [] or not is_count(made := object_of(chunk.get("usage")).get("completion_tokens")):
+            return event
+        self._told, self._made = chunk, self._made + made
+        return b""
+
+    def _usage(self) -> bytes:
+        """The event held back, if there is one: each choice had the same prompt, and tokens of its own."""
+        if not (chunk := self._told):
+            return b""
+        self._told, usage = {}, chunk["usage"]
+        counts = {"completion_tokens": self._made}
+        if is_count(prompt := usage.get("prompt_tokens")):
+            counts["total_tokens"] = prompt + self._made
+        return b"data: " + orjson.dumps(chunk | {"usage": usage | counts}) + b"\n\n"
 
 
 def _v1(target: Target) -> str:

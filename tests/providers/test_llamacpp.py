@@ -2,6 +2,8 @@ import orjson
 import pytest
 
 from proxy.providers.registry import provider
+from proxy.sse import DONE
+from tests.providers.orders import Json, chunks, read
 from tests.providers.targets import Answer, json, listed, order
 
 ROOT = "http://127.0.0.1:8080"
@@ -86,3 +88,35 @@ def test_a_model_that_is_loading_is_overload() -> None:
 def test_a_bad_request_that_is_told_as_its_own_fault_is_the_clients(message: str, status: int) -> None:
     body = orjson.dumps({"error": {"code": 500, "message": message, "type": "server_error"}})
     assert provider("llamacpp", {}).failure(500, [], body).status == status
+
+
+def _several(stream: bytes, size: int, n: object = 2) -> list[Json]:
+    at = provider("llamacpp", {})
+    asked = order(at, base=ROOT, key="")
+    asked.fields = {"n": n}
+    return chunks(read(at.reader(asked), [stream[start : start + size] for start in range(0, len(stream), size)]))
+
+
+def _usage(made: object, prompt: object = 31) -> bytes:
+    usage = {"completion_tokens": made, "prompt_tokens": prompt, "total_tokens": 99, "prompt_tokens_details": {}}
+    return b"data: " + orjson.dumps({"id": "c", "choices": [], "usage": usage, "timings": made}) + b"\n\n"
+
+
+SAID = b'data: {"id":"c","choices":[{"index":%d,"delta":{"content":"\\"usage\\""},"finish_reason":null}]}\n\n'
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("end", [DONE, b""])
+def test_the_usage_of_several_choices_is_told_once_for_all(size: int, end: bytes) -> None:
+    """llama.cpp tells each by itself, as its choice ends."""
+    found = _several(SAID % 0 + _usage(3) + SAID % 1 + _usage(4) + end, size)
+    assert [chunk["choices"] == [] for chunk in found] == [False, False, True]
+    assert found[-1]["usage"] == {
+        "completion_tokens": 7, "prompt_tokens": 31, "total_tokens": 38, "prompt_tokens_details": {}
+    }  # fmt: skip
+
+
+def test_odd_counts_and_single_choices_pass_as_they_are() -> None:
+    odd = SAID % 0 + _usage("3") + _usage(3, None) + DONE
+    assert [chunk["usage"]["completion_tokens"] for chunk in _several(odd, 9)[1:]] == ["3", 3]
+    assert _several(_usage(3) + _usage(4) + DONE, 9, n=1) == chunks(_usage(3) + _usage(4) + DONE)
