@@ -25,11 +25,12 @@ class Need:
     counted: bool
     images: int = 0
     tools: bool = False
+    more: int = 0  # tokens that the estimate may lack, where the prompt is not in Latin letters
 
     @property
     def total(self) -> int:
-        """Prompt and answer together, as far as they are known."""
-        return self.prompt + (self.answer or 0)
+        """Prompt and answer together, as far as they are known, rather too many than too few."""
+        return self.prompt + self.more + (self.answer or 0)
 
 
 def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
@@ -39,12 +40,14 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
     overhead = _PER_MESSAGE * len(messages) if isinstance(messages, list) else 0
     images = sum(1 for text in texts if text is None)
     spoken = [text for text in texts if text is not None]
+    more = 0
     if count is not None:
         prompt = sum(count(text) for text in spoken)
     else:
         prompt = round(sum(len(text) for text in spoken) / _CHARACTERS_PER_TOKEN)
+        more = round(sum(map(_surplus, spoken)) / _CHARACTERS_PER_TOKEN)
     tools = bool(fields.get("tools") or fields.get("functions")) and fields.get("tool_choice") != "none"
-    return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, tools)
+    return Need(prompt + overhead + images * _PER_IMAGE, _asked(fields), count is not None, images, tools, more)
 
 
 def misfit(need: Need, model: Model) -> SluiceError | None:
@@ -84,6 +87,11 @@ def _cannot(message: str, param: str) -> SluiceError:
 
 def _too_much(message: str, param: str) -> SluiceError:
     return SluiceError("context_length_exceeded", message, param=param, again="next")
+
+
+def _surplus(text: str) -> int:
+    """The bytes of a text beyond one per character: other scripts take about as many more tokens."""
+    return 0 if text.isascii() else len(text.encode(errors="replace")) - len(text)
 
 
 def _asked(fields: Mapping[str, Any]) -> int | None:

@@ -30,6 +30,8 @@ from proxy.providers.messages import (
 
 DEFAULT_WINDOW: Final = 4096  # tokens: num_ctx where nobody says otherwise, on machines below 24 GiB of VRAM
 
+ANSWER: Final = 1024  # tokens of the window that an answer is left where the client does not limit it
+
 OPTIONS: Final[Mapping[str, tuple[str, Callable[[object, str], object]]]] = {
     "max_tokens": ("num_predict", number),
     "max_completion_tokens": ("num_predict", number),
@@ -110,7 +112,7 @@ class Translation:
         del self.body["stream"]
         self.body["input"] = strings(given, "input")
         self._parameters({"input": _ignore, "encoding_format": _encoding, "dimensions": self._native})
-        return self._closed()
+        return self._closed(answer=0)
 
     def _parameters(self, own: Mapping[str, Callable[[str, Any], None]]) -> None:
         rules = {
@@ -137,10 +139,11 @@ class Translation:
         if self.fields.get("tool_choice") == "none":
             self.body.pop("tools", None)
 
-    def _closed(self) -> Fields:
+    def _closed(self, answer: int = ANSWER) -> Fields:
         """The body with its options: the client's own `options` win, then its parameters, then what the need says."""
         self.options |= mapping(self.fields.get("options") or {}, "options")
-        if "num_ctx" not in self.options and (window := window_for(self.order)):
+        need = self.order.need + (0 if "num_predict" in self.options else answer)
+        if "num_ctx" not in self.options and (window := window_for(self.order, need)):
             self.options["num_ctx"] = window
             self.changes.append("set num_ctx")
         if (kept := self.order.target.options.get("keep_alive")) is not None:
@@ -187,17 +190,17 @@ class Translation:
             self.changes.append("drop tools")
 
 
-def window_for(order: Order) -> int:
-    """`num_ctx` for this order in tokens, 0 where the window that is there anyway will do.
+def window_for(order: Order, need: int) -> int:
+    """`num_ctx` for this order in tokens, 0 where the window that is there anyway will do for the `need`.
 
     A power of two, because each other value makes Ollama load the model again. Never more than the model can, and
     never less than what the upstream's own `num_ctx` (config), or else the model's own, says it is loaded with.
     """
     usual = int(order.target.options.get("num_ctx") or 0)
     there = usual or known(order).get("num_ctx", 0)
-    if order.need <= (there or DEFAULT_WINDOW):
+    if need <= (there or DEFAULT_WINDOW):
         return usual
-    step = 1 << (order.need - 1).bit_length()
+    step = 1 << (need - 1).bit_length()
     most = order.limits.context if order.limits and order.limits.context else step
     return max(there, min(step, most))
 

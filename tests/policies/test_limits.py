@@ -43,6 +43,14 @@ def test_without_a_tokenizer_it_is_an_estimate() -> None:
     assert (need.prompt, need.counted) == (104, False)
 
 
+def test_other_scripts_may_take_more_and_are_not_refused_for_it() -> None:
+    need = need_of(chat({"content": "中" * 400}, max_tokens=10))
+    assert (need.prompt, need.total) == (104, 314)
+    assert misfit(need, Model("m", context=60)) is None
+    assert need_of(chat({"content": "中 中"}), by_word).total == 6
+    assert need_of({"prompt": "\ud800"}).total == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "answer"),
     [({"max_tokens": 7}, 7), ({"max_completion_tokens": 8, "max_tokens": 7}, 8), ({"max_output_tokens": 9}, 9), ({}, None),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from proxy.errors import SluiceError
 from proxy.providers.contract import Model
 from proxy.providers.ollama import Ollama
-from proxy.providers.ollama_requests import translate_messages
+from proxy.providers.ollama_requests import ANSWER, DEFAULT_WINDOW, translate_messages
 from tests.providers.orders import PIXEL, WEATHER, Json, changes, conversations, odd_fields, order, sent, target
 
 OLLAMA = Ollama()
@@ -82,7 +82,7 @@ def test_the_window_grows_with_the_need_in_stable_steps(
     need: int, limit: int | None, usual: int | None, window: int | None
 ) -> None:
     at = target(OLLAMA, num_ctx=usual) if usual else target(OLLAMA)
-    asked = order(OLLAMA, {}, at=at, limits=Model("m", context=limit), need=need)
+    asked = order(OLLAMA, {"max_tokens": 1}, at=at, limits=Model("m", context=limit), need=need)
     request = OLLAMA.request(asked)
     assert (b'"num_ctx":%d' % window in request.body) if window else b"num_ctx" not in request.body
     assert ("set num_ctx" in request.changes) is (window is not None)
@@ -105,8 +105,17 @@ def test_the_window_of_a_modelfile_stays_while_it_will_do(
 ) -> None:
     at = target(OLLAMA, num_ctx=usual) if usual else target(OLLAMA)
     model = Model("m", context=100_000, extra={"num_ctx": own})
-    asked = OLLAMA.request(order(OLLAMA, {}, at=at, limits=model, need=need))
-    assert json.loads(asked.body).get("options") == ({"num_ctx": window} if window else None)
+    asked = OLLAMA.request(order(OLLAMA, {"max_tokens": 1}, at=at, limits=model, need=need))
+    assert json.loads(asked.body)["options"].get("num_ctx") == window
+
+
+@pytest.mark.parametrize(
+    "need, window",
+    [(DEFAULT_WINDOW - ANSWER, None), (DEFAULT_WINDOW - ANSWER + 1, 8192), (DEFAULT_WINDOW, 8192), (8000, 16384)],
+)
+def test_an_answer_without_a_limit_is_left_some_room(need: int, window: int | None) -> None:
+    assert sent(OLLAMA, {}, need=need).get("options") == ({"num_ctx": window} if window else None)
+    assert "options" not in sent(OLLAMA, {"input": "x"}, "embeddings", need=DEFAULT_WINDOW)
 
 
 def test_a_window_of_the_client_s_own_stays() -> None:
