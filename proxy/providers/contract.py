@@ -173,6 +173,10 @@ class Provider:
         """
         raise NotImplementedError
 
+    def copes(self, problem: SluiceError, fields: Mapping[str, Any]) -> bool:
+        """Whether the upstream itself sees to a call that is too much for its model. `problem`: in what way it is."""
+        return False
+
     def listed_as(self, model: str) -> str:
         """The name that the upstream's own list has for a model that goes by several."""
         return model

@@ -62,6 +62,12 @@ class OpenRouter(OpenAICompatible):
         error = judge(status, replace(report, message=_in_full(report.message, metadata)), headers)
         return error if error.again == "never" else _as_told(error, report, availability, headers or [])
 
+    def copes(self, problem: SluiceError, fields: Mapping[str, Any]) -> bool:
+        """By another model, where the client names some to fall back on; by a shorter prompt, where it allows that."""
+        if fields.get("models"):
+            return True
+        return problem.code == "context_length_exceeded" and problem.param == "messages" and _shortened(fields)
+
     def model(self, entry: Mapping[str, Any]) -> Model:
         """One entry of its catalogue: limits may be null, prices are strings in USD per token, "-1" is unknown."""
         top, pricing = object_of(entry.get("top_provider")), object_of(entry.get("pricing"))
@@ -78,6 +84,14 @@ class OpenRouter(OpenAICompatible):
             owner=entry["id"].partition("/")[0],
             tools="tools" in parameters if isinstance(parameters, list) else None,
         )
+
+
+def _shortened(fields: Mapping[str, Any]) -> bool:
+    """Whether the prompt may be compressed: by the plugin, or `transforms`, its older form."""
+    transforms, plugins = fields.get("transforms"), fields.get("plugins")
+    named = [object_of(plugin) for plugin in (plugins if isinstance(plugins, list) else ())]
+    compressing = any(plugin.get("id") == "context-compression" and plugin.get("enabled", True) for plugin in named)
+    return compressing or (isinstance(transforms, list) and "middle-out" in transforms)
 
 
 def _in_full(message: str, metadata: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ class Prepared(Draft):
         if not target.provider.wants_need and not (model and _bounded(model)):
             return self.ordered(target, model)
         need = need_of(self.parsed(), self.screen.counter(target.model))
-        if model and (too_much := misfit(need, model)):
+        if model and (too_much := misfit(need, model)) and not target.provider.copes(too_much, self.parsed()):
             raise too_much
         return self.ordered(target, model, need.total)
 

@@ -1,5 +1,7 @@
 """A target is asked only for what it can answer, and gets what the route's rules made of the call."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -14,6 +16,7 @@ upstreams:
   closed: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [one]}
   local: {provider: ollama, base_url: "http://127.0.0.1:2"}
   off: {provider: openrouter}
+  router: {provider: openrouter, api_key: sk-or, limits: {small: {context: 100, output: 10}}}
 default_upstream: east
 routes:
   - {prefix: ruled-, to: "east/{model}", request: {set: {temperature: 0.5}, remove: [metadata], headers: {set: {x-a: b}}}}
@@ -43,6 +46,35 @@ def test_each_reason_has_its_own_code() -> None:
     assert refused("east/small", messages=[{"role": "user", "content": "x" * 2000}]).code == "context_length_exceeded"
     assert ordered("east/small", max_tokens=10).need > 10
     assert ordered("east/unknown", max_tokens=10**9).body
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"models": ["other"]},
+        {"transforms": ["middle-out"]},
+        {"plugins": [{"id": "web"}, {"id": "context-compression"}]},
+        {"plugins": [{"id": "context-compression", "enabled": True}]},
+    ],
+)
+def test_openrouter_is_asked_for_what_is_too_much_where_it_was_told_what_to_do_then(more: dict[str, Any]) -> None:
+    long = [{"role": "user", "content": "x" * 2000}]
+    assert ordered("router/small", messages=long, **more).body
+    if "models" in more:
+        assert ordered("router/small", max_tokens=11, **more).body
+    else:
+        assert refused("router/small", max_tokens=11, **more).param == "max_tokens"
+    assert refused("east/small", messages=long, **more).code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"models": []}, {"transforms": []}, {"transforms": "middle-out"}, {"plugins": ["context-compression"]},
+     {"plugins": [{"id": "context-compression", "enabled": False}]}],
+)  # fmt: skip
+def test_else_it_is_refused_as_by_any_other(more: dict[str, Any]) -> None:
+    long = [{"role": "user", "content": "x" * 2000}]
+    assert refused("router/small", messages=long, **more).code == "context_length_exceeded"
 
 
 def test_only_the_models_name_is_exchanged_where_no_rule_is() -> None:
