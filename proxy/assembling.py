@@ -111,6 +111,10 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
             calls = message["tool_calls"] = message.get("tool_calls") or []
             for part in value:
                 _join_tool_call(calls, part)
+        elif key == "reasoning_details" and isinstance(value, list):
+            details = message[key] = message.get(key) or []
+            for part in value:
+                _join_detail(details, part)
         elif key != "role" and isinstance(value, str) and isinstance(message.get(key), str):
             message[key] += value
         elif isinstance(value, list) and isinstance(message.get(key), list):
@@ -119,6 +123,22 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
             _join(message[key], value)
         elif value is not None or key not in message:
             message[key] = value
+
+
+def _join_detail(details: list[Any], part: Any) -> None:
+    """Adds a piece of OpenRouter's reasoning, to the last one where it goes on with it.
+
+    The signature, which comes with the last piece, is of all of them together.
+    """
+    last = details[-1] if details else None
+    if not isinstance(last, dict) or not isinstance(part, dict) or part.get("index") is None:
+        details.append(part)
+    elif any(last.get(name) != part.get(name) for name in ("index", "type")):
+        details.append(part)
+    else:
+        known = {name: value for name, value in part.items() if value is not None}
+        grown = {name: last[name] + known[name] for name in ("text", "summary") if last.get(name) and name in known}
+        details[-1] = last | known | grown
 
 
 def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:

@@ -129,6 +129,28 @@ def test_what_a_tool_call_has_besides_is_kept() -> None:
     assert call["extra_content"] == {"s": 1}
 
 
+def test_pieces_of_openrouters_reasoning_are_one_as_it_was_signed() -> None:
+    def piece(kind: str, index: int | None, **more: object) -> dict[str, object]:
+        return {"type": f"reasoning.{kind}", "index": index, "format": "f"} | more
+
+    pieces = [
+        piece("text", 0, text="Hm", id=None),
+        piece("text", 0, text=", well"),
+        piece("text", 0, text=None, signature="s", id="a"),
+        piece("summary", 1, summary="So"),
+        piece("summary", 1, summary=" it is"),
+        piece("encrypted", 1, data="x"),
+        piece("text", None, text="y"),
+        piece("text", None, text="z"),
+    ]
+    whole = gathered(*[delta(reasoning_details=[each]) for each in pieces], delta(finish="stop"))
+    assert whole["choices"][0]["message"]["reasoning_details"] == [
+        piece("text", 0, text="Hm, well", signature="s", id="a"),
+        piece("summary", 1, summary="So it is"),
+        *pieces[5:],
+    ]
+
+
 def test_null_in_place_of_tool_calls_is_nothing() -> None:
     call = {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     whole = gathered(delta(role="assistant", content=None, tool_calls=None), delta(tool_calls=[call]))
