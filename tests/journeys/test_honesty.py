@@ -37,6 +37,8 @@ routes:
   - {{prefix: spared/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: resume, cache: {{exact: 1h, sampled: true}}}}
   - {{prefix: held/, to: ["east/{{rest}}", "west/{{rest}}"], stream_safety: whole}}
   - {{prefix: ruled/, to: "east/{{rest}}", response: {{model: asked, remove: [provider]}}}}
+  - {{prefix: set/, to: "east/{{rest}}", request: {{set: {{temperature: 0.5}}}}}}
+  - {{prefix: doubled/, to: "east/{{rest}}", request: {{set: {{n: 2}}}}}}
 """
 ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
 
@@ -89,13 +91,14 @@ def code(answer: httpx.Response) -> str:
     return "" if last == "[DONE]" else json.loads(last)["error"]["code"]
 
 
-def test_a_stream_of_two_choices_is_complete_when_both_are(place: Place) -> None:
+@pytest.mark.parametrize(("model", "more"), [("east/m", {"n": 2}), ("set/m", {"n": 2}), ("doubled/m", {})])
+def test_a_stream_of_two_choices_is_complete_when_both_are(place: Place, model: str, more: dict[str, int]) -> None:
     proxy, east, _ = place
     two = chunk(content="a"), chunk(1, content="b")
     east.script(Events(*two, chunk(finish="stop"), chunk(1, content="c")))
-    assert code(ask(proxy, n=2)) == "upstream_truncated"
+    assert code(ask(proxy, model, **more)) == "upstream_truncated"
     east.script(Events(*two, chunk(finish="stop"), chunk(1, finish="length")))
-    assert code(ask(proxy, n=2)) == ""
+    assert code(ask(proxy, model, **more)) == ""
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "mid-chunk", "chunk-eof"])
