@@ -166,10 +166,7 @@ class Job(Generator[Step, Answer | None, None]):
         while True:
             yield Pause(self._pause, self._queued)
             job = yield from self._polled("stream" if self._order.stream else "status")
-            parts = job.get("stream")
-            outputs = (
-                [part.get("output") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-            )
+            outputs = _yielded(job)
             for output in outputs:
                 if batch := transcript.take(output):
                     if b"\ndata: [DONE]" in b"\n" + batch:
@@ -226,10 +223,31 @@ class Job(Generator[Step, Answer | None, None]):
             raise ended(job)
         if transcript.empty and (batch := transcript.take(job.get("output"))):
             yield batch
+        if transcript.empty and not self._order.stream:
+            yield from self._gathered(transcript)
         if transcript.empty:
             raise SluiceError("upstream_malformed", "The job completed without any output.", again="next")
         if rest := transcript.finish():
             yield rest
+
+    def _gathered(self, transcript: Transcript) -> Generator[Step, Answer | None, None]:
+        """What a handler yielded and RunPod did not gather (`return_aggregate_stream`): only /stream has it."""
+        while True:
+            job = yield from self._polled("stream")
+            if not job:
+                yield Pause(self._pause)
+            elif outputs := _yielded(job):
+                for output in outputs:
+                    if batch := transcript.take(output):
+                        yield batch
+            else:
+                return
+
+
+def _yielded(job: Mapping[str, Any]) -> list[Any]:
+    """What is new of a handler's output, as /stream tells it."""
+    parts = job.get("stream")
+    return [part.get("output") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 def _answered(request: Request) -> Generator[Step, Answer | None, Answer]:

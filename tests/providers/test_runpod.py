@@ -90,6 +90,22 @@ def test_a_whole_answer_is_polled_by_status_and_told_as_events() -> None:
     assert text(talk.out) == "Hi there" and talk.out.endswith(b"data: [DONE]\n\n")
 
 
+def test_what_a_handler_only_yielded_is_gathered_for_a_whole_answer() -> None:
+    """Without `return_aggregate_stream` the SDK ends the job with an empty output."""
+    done = json({"status": "COMPLETED", "output": []})
+    answers = [
+        SUBMITTED,
+        done,
+        state("COMPLETED", "Hi"),
+        json({}, 500),
+        state("COMPLETED", " there"),
+        state("COMPLETED"),
+    ]
+    talk = Talk(answers, stream=False).run()
+    assert talk.asked[1:] == ["GET /ep%2F1/status/j1-u1", *["GET /ep%2F1/stream/j1-u1"] * 4]
+    assert text(talk.out) == "Hi there" and talk.farewell() is None
+
+
 def test_rest_that_comes_with_a_final_status_is_not_lost() -> None:
     answers = [SUBMITTED, state("COMPLETED", "a"), state("COMPLETED", "b"), state("COMPLETED")]
     assert text(Talk(answers).run().out) == "ab"
