@@ -68,6 +68,7 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "overloaded_error": 529,
     "server_is_overloaded": 503,
     "provider_overloaded": 503,
+    "capacity_exceeded": 503,
     "unavailable_error": 503,
     "insufficient_system_resource": 503,
     "timeout": 504,
@@ -127,6 +128,8 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     beyond = status == 413 and report.code == "rate_limit_exceeded"  # Groq: more than our account may use in a minute
     if beyond:
         status = 429
+    elif status == 498:  # Groq: its flex tier has no place left
+        status = 503
     elif (own_fault := _clients_own(status, report)) is not None:
         return own_fault
     wait = retry_after(headers or [])

@@ -36,7 +36,7 @@ class Draft:
             if provider.usage == "asked" and not call.wants_usage:
                 body = ask_usage(body, call.fields if body is call.body else parsed(body))
         fields = call.fields if self.body is call.body else None
-        if fields is None and b'"n"' in self.body:
+        if fields is None and self.body.find(b'"n"') >= 0:
             fields = parsed(self.body)  # whoever reads the answer has to know how many choices it has
         return Order(call.endpoint, self._named(body, target.model), stream, self.headers, target, limits, need, fields)
 
