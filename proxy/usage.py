@@ -49,7 +49,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
         written,
         None if cached is None else _count(cached),
         None if reasoning is None else _count(reasoning),
-        _dollars(usage["cost"]) if "cost" in usage else None,
+        _cost(usage) if "cost" in usage else None,
     )
 
 
@@ -73,6 +73,14 @@ def is_count(value: Any) -> TypeGuard[int]:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None  # is_count, for every call
+
+
+def _cost(usage: Mapping[str, Any]) -> float | None:
+    """What OpenRouter charges, and with a key of one's own ("byok") what the provider behind it does besides."""
+    cost, details = _dollars(usage["cost"]), usage.get("cost_details")
+    if cost is None or usage.get("is_byok") is not True or not isinstance(details, dict):
+        return cost
+    return cost + (_dollars(details.get("upstream_inference_cost")) or 0.0)
 
 
 def _dollars(value: Any) -> float | None:
