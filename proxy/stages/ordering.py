@@ -29,7 +29,7 @@ class Draft:
     def ordered(self, target: Target, limits: Model | None = None, need: int = 0) -> Order:
         """The call for this target."""
         call, provider, body = self.call, target.provider, self.body
-        stream = call.stream or (provider.whole_by_stream and call.chat)
+        stream = call.stream or (provider.whole_by_stream and call.endpoint in CHAT_LIKE)
         if stream and call.endpoint in CHAT_LIKE:
             if not call.stream:
                 body = jsonedit.edit(body, (_STREAMED,))

@@ -16,6 +16,7 @@ upstreams:
   closed: {provider: openai, base_url: "http://127.0.0.1:1/v1", models: [one]}
   local: {provider: ollama, base_url: "http://127.0.0.1:2"}
   off: {provider: openrouter}
+  cpp: {provider: llamacpp, base_url: "http://127.0.0.1:3"}
   router: {provider: openrouter, api_key: sk-or, limits: {small: {context: 100, output: 10}}}
 default_upstream: east
 routes:
@@ -119,6 +120,14 @@ def test_usage_is_asked_for_in_streams(asked: bool) -> None:
     streamed = orjson.loads(ordered("east/x", stream=True, stream_options=options).body)
     assert streamed["stream_options"] == {"include_usage": True}
     assert "stream_options" not in orjson.loads(ordered("east/x").body)
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "completions"])
+def test_llamacpp_is_asked_by_stream_for_whole_answers_too(endpoint: str) -> None:
+    order = ordered("cpp/x", endpoint, prompt="x")
+    asked = orjson.loads(order.body)
+    assert (order.stream, asked["stream"], asked["stream_options"]) == (True, True, {"include_usage": True})
+    assert not ordered("cpp/x", "responses", input="x").stream
 
 
 def test_explain_says_of_each_target_what_a_call_would_meet() -> None:
