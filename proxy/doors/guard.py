@@ -32,7 +32,7 @@ class Guard:
     def checks(self) -> Mapping[Access, Check]:
         """A check for each access class that the front must look at before the endpoint."""
         checks: dict[Access, Check] = {"metrics": self.metrics, "admin": self.admin, "page": self.page}
-        checks["chat"] = self.page
+        checks["chat"], checks["desk"] = self.page, self.desk
         if self.open_keys and is_loopback(self.host):
             checks["client"] = self.client
         return checks
@@ -56,6 +56,12 @@ class Guard:
         """Operators, and nothing that a foreign page sends."""
         self.page(scope)
         self._operator(scope)
+
+    def desk(self, scope: Scope) -> None:
+        """Operators. Browsers get the page itself without a token too: it holds nothing, and leads to the login."""
+        self.page(scope)
+        if b"text/html" not in (value(scope["headers"], b"accept") or b""):
+            self._operator(scope)
 
     def page(self, scope: Scope) -> None:
         """Refuses foreign origins on what changes something, and foreign names for a loopback address."""

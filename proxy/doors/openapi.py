@@ -62,7 +62,7 @@ OPERATIONS: Final = (
     Operation("get", "/metrics", "Operations", "metrics", "Prometheus' text format.", answer="text/plain"),
     Operation("get", "/openapi.json", "Operations", "open", "This document."),
     Operation("get", "/docs", "Operations", "open", "This document to read.", answer="text/html"),
-    Operation("get", "/admin", "Admin", "page", "The admin page.", answer="text/html"),
+    Operation("get", "/admin", "Admin", "desk", "The admin page.", answer="text/html"),
     Operation("get", "/admin/login", "Admin", "page", "The login form.", answer="text/html"),
     Operation(
         *("post", "/admin/login", "Admin", "page", "The form's token for a cookie, then back to /admin."),
@@ -113,6 +113,7 @@ _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
     "client": [{"clientKey": []}, {"clientKeyHeader": []}, {"apiKeyHeader": []}, {}],
     "chat": [{"clientKey": []}, {"clientKeyHeader": []}, {"apiKeyHeader": []}, {}],
     "metrics": [{}, {"adminToken": []}],
+    "desk": [{"adminToken": []}, {"adminCookie": []}, {}],
     "admin": [{"adminToken": []}, {"adminCookie": []}, {}],
     "vapi": [{"vapiSecret": []}, {"vapiSecretHeader": []}],
 }

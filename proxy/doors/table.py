@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from starlette.types import Receive, Scope, Send
 
-Access = Literal["open", "client", "chat", "metrics", "page", "admin", "vapi"]
+Access = Literal["open", "client", "chat", "metrics", "page", "desk", "admin", "vapi"]
 """Who may use an endpoint: anybody · holders of a client key · the same, but no foreign page · see access.metrics ·
-browsers on our own pages · holders of the admin token · Vapi."""
+browsers on our own pages · the same, and holders of the admin token · these alone · Vapi."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")

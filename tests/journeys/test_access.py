@@ -43,6 +43,7 @@ FOR_OPERATORS = [
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/health"),
+    ("GET", "/admin"),
     ("GET", "/admin/provider-settings"),
     ("PUT", "/admin/provider-settings"),
     ("GET", "/admin/personas?upstream=east"),
@@ -58,7 +59,7 @@ FOR_OPERATORS = [
     ("GET", "/admin/calls"),
     ("GET", "/admin/models?upstream=east"),
 ]
-"""The paths for operators but the page itself, and what the page asks besides."""
+"""The paths for operators, and what the page asks besides."""
 ADMIN = [(method, path) for method, path in FOR_OPERATORS if path.startswith("/admin")]
 
 
@@ -108,7 +109,7 @@ def test_every_endpoint_declares_who_may_use_it(closed: Running) -> None:
         if endpoint.access not in ("open", "client", "vapi"):
             assert endpoint.access in front.checks, f"nobody checks {endpoint.access}"
         if endpoint.path.startswith("/admin"):
-            assert endpoint.access in ("admin", "page"), endpoint.path
+            assert endpoint.access in ("admin", "desk", "page"), endpoint.path
 
 
 OPEN = {"/", "/livez", "/readyz", "/health", "/healthz", "/health/liveliness", "/health/readiness", "/static/*"}
@@ -273,7 +274,13 @@ def test_without_a_token_admin_answers_on_loopback_only(home: Running) -> None:
 )
 def test_without_a_token_nothing_that_was_forwarded_gets_in(home: Running, header: str) -> None:
     """Behind a reverse proxy every peer is on loopback, and says nothing of who asks."""
-    assert refused(ask(home, "/admin/provider-settings", **{header: "for=127.0.0.1"}))
+    for path in ("/admin", "/admin/provider-settings"):
+        assert refused(ask(home, path, **{header: "for=127.0.0.1"})), path
+
+
+def test_a_browser_gets_the_page_that_leads_it_to_the_login(closed: Running) -> None:
+    """A link from another site brings no SameSite=Strict cookie: only the page's own requests tell who is logged in."""
+    assert "<!doctype html>" in ask(closed, "/admin", accept="text/html,*/*;q=0.8").text
 
 
 @pytest.mark.parametrize(

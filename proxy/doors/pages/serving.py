@@ -51,7 +51,7 @@ class Pages:
 
         return [
             Endpoint("/ui", _READING, "page", self._page("chat.html")),
-            Endpoint("/admin", _READING, "page", self._page("admin.html")),
+            Endpoint("/admin", _READING, "desk", self._page("admin.html")),
             Endpoint("/admin/login", _READING, "page", self._page("login.html")),
             Endpoint("/static/*", _READING, "open", file),
         ]
