@@ -1,6 +1,7 @@
 """Variables in settings: `${NAME}`, `${NAME:-default}`, the `.env` file and secrets in `NAME_FILE`."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +74,15 @@ def read_environment(file: Path, environ: Mapping[str, str]) -> tuple[Environmen
     try:
         if not file.is_file():
             return Environment(environ, file.parent), []
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        return Environment(environ, file.parent), [Problem(0, 0, "", f"cannot be read: {reason}", str(file))]
+        lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
+    except OSError as error:
+        return Environment(environ, file.parent), [Problem(0, 0, "", f"cannot be read: {error.strerror}", str(file))]
     found, problems = dict[str, str](), list[Problem]()
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         try:
-            found.update(parse_line(line))
+            found.update(parse_line(line.decode()))
+        except UnicodeDecodeError as error:
+            problems.append(Problem(number, error.start + 1, "", "the file is not UTF-8", str(file)))
         except ValueError as error:
             problems.append(Problem(number, 1, "", str(error), str(file)))
     below = {name: value for name, value in found.items() if not environ.get(f"{name}_FILE")}

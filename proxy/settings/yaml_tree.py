@@ -134,16 +134,16 @@ class _Walk:
             mark = Mark(key.start_mark.line + 1, key.start_mark.column + 1)
             if isinstance(key, yaml.ScalarNode):
                 key.value = key.value.translate(_SHOW)
-            if key.tag == f"{_PREFIX}merge":
-                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif not isinstance(key, yaml.ScalarNode) or not key.value:
+            if not isinstance(key, yaml.ScalarNode) or not key.value:
                 self.tree.findings.add((*path, "?"), "keys must be text", mark)
             elif key.value in own:
                 message = f"duplicate key, first on line {own[key.value]}"
                 self.tree.findings.add((*path, key.value), message, mark)
             else:
                 own[key.value] = mark.line
-                if key.value not in found:
+                if key.tag == f"{_PREFIX}merge":
+                    merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                elif key.value not in found:
                     found[key.value] = self.value(value, (*path, key.value), key)
         for below in merged:
             if isinstance(below, yaml.MappingNode):

@@ -116,9 +116,11 @@ def test_faults_of_the_file_have_their_line(tmp_path: Path) -> None:
 
 
 def test_a_file_in_another_encoding_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"A=\xff")
-    _, problems = read_environment(tmp_path / ".env", {})
-    assert [problem.text("x") for problem in problems] == [f"{tmp_path}/.env: cannot be read: not UTF-8"]
+    """Where it is not UTF-8 is said, and nothing of the variables on its other lines."""
+    (tmp_path / ".env").write_bytes(b"A=1\r\nB=\xff\nC=3")
+    environment, problems = read_environment(tmp_path / ".env", {})
+    assert [problem.text("x") for problem in problems] == [f"{tmp_path}/.env:2:3: the file is not UTF-8"]
+    assert environment.expand("${A} ${C}") == "1 3"
 
 
 def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:

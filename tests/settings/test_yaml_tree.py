@@ -80,6 +80,7 @@ def test_variables_in_brackets_do_not_shift_columns() -> None:
         ("? [a]\n: b\n", (1, 3), "keys must be text"),
         ("? \n: b\n", (1, 2), "keys must be text"),
         ("a: &a [1]\nb: {<<: *a}\n", (1, 8), "only mappings can be merged"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", (4, 3), "duplicate key, first on line 3"),
     ],
 )
 def test_findings(text: str, place: tuple[int, int], message: str) -> None:
