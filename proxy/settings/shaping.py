@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.settings.problems import Findings, Mark, Path, holds_secret, nearest, nearest_or_all, one_of
+from proxy.settings.routes import TargetSettings
 from proxy.settings.schema import Settings
 
 DROPPED: Final = object()
@@ -25,6 +26,7 @@ _EXPECTED: Final = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_TARGET: Final = "an upstream, upstream/model or a mapping"
 _BOUNDS: Final = {
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -120,10 +122,11 @@ def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
         return f"expected {_BOUNDS[kind].format(**context)}, {got(path, mark)}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
-    expected = _EXPECTED.get(kind)
+    expected = _TARGET if context.get("class_name") == TargetSettings.__name__ else _EXPECTED.get(kind)
     if expected is None:
         return f"{detail['msg']}, {got(path, mark)}"
-    hint = ": put it in quotes" if expected == "text" and mark.kind in ("a number", "true or false") else ""
+    as_text = expected in ("text", _TARGET)
+    hint = ": put it in quotes" if as_text and mark.kind in ("a number", "true or false") else ""
     return f"expected {expected}, {got(path, mark)}{hint}"
 
 

@@ -29,10 +29,10 @@ routes:
     assert {problem.path: problem.message for problem in tree.findings.found.values()} == {
         "upstreams.a.modls": 'unknown key; did you mean "models"?',
         "upstreams.b.provider": "this key is required",
-        "routes.0.to": "expected a mapping, got 5",
+        "routes.0.to": "expected an upstream, upstream/model or a mapping, got 5: put it in quotes",
         "routes.1.retry.attempts": "expected at least 1, got 0",
         "routes.2": "expected a mapping, got 7",
-        "routes.3.to.1": "expected a mapping, got 5",
+        "routes.3.to.1": "expected an upstream, upstream/model or a mapping, got 5: put it in quotes",
     }
     assert original(("routes", 1, "to", 1), tree.data) == ("routes", 3, "to", 2)
 
