@@ -15,7 +15,8 @@ from proxy.errors import SluiceError
 from proxy.headers import request_id, value
 
 _REMEMBERED: Final = 1024
-_OURS_ALONE: Final = frozenset({"admin", "desk", "metrics", "page"})  # access that no page of another origin has
+_OURS_ALONE: Final = frozenset({"admin", "chat", "desk", "metrics", "page", "vapi"})
+"""Access that no page of another origin has."""
 _JSON: Final = (b"content-type", b"application/json")
 _EXPOSED: Final = (
     b"x-request-id, x-upstream-request-id, x-sluice-route, x-sluice-upstream, x-sluice-model, x-sluice-attempts, "

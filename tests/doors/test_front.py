@@ -28,7 +28,7 @@ def keep_out(scope: Scope) -> None:
 GET, POST = frozenset({"GET", "HEAD"}), frozenset({"POST"})
 TABLE = Table(
     [Endpoint("/fine", GET, "open", fine), Endpoint("/fine", POST, "open", broken), Endpoint("/m/*", GET, "open", fine),
-     Endpoint("/admin/x", GET, "admin", fine)]
+     Endpoint("/admin/x", GET, "admin", fine), Endpoint("/chat", GET, "chat", fine), Endpoint("/vapi/x", GET, "vapi", fine)]
 )  # fmt: skip
 ORIGIN = "https://page.example"
 
@@ -116,9 +116,11 @@ def test_a_page_of_an_allowed_origin_may_read_answers_and_errors_alike(method: s
     assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_no_page_of_another_origin_may_read_what_is_for_operators() -> None:
+@pytest.mark.parametrize("path", ["/admin/x", "/chat", "/vapi/x"])
+def test_no_page_of_another_origin_may_read_what_is_not_for_it(path: str) -> None:
+    """An origin of server.cors may call /v1; /chat refuses it, and its preflight must not say otherwise."""
     for method in ("GET", "OPTIONS"):
-        answer = asked(method, "/admin/x", ORIGIN, origin=ORIGIN)
+        answer = asked(method, path, ORIGIN, origin=ORIGIN)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
