@@ -6,12 +6,12 @@ from time import perf_counter
 
 from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
-from proxy.errors import SluiceError, draining
+from proxy.errors import SluiceError
 from proxy.headers import to_client
 from proxy.logs import keep
 from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
-from proxy.reply import DRAINING, Reply
+from proxy.reply import Reply
 from proxy.secrecy import Blank
 from proxy.stages.admission import Keyring
 from proxy.stages.caching import Cache
@@ -99,7 +99,7 @@ class Answering:
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Lets go of what the call holds, and counts it. Raises proxy_draining where that is what ended it."""
+        """Lets go of what the call holds, and counts it. Raises what the server ended it with."""
         wire, stages = self._wire, self._stages
         cause = _cause(error)
         try:
@@ -129,5 +129,6 @@ class Answering:
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
-    """What ended a call: one that is cancelled was left by its client, unless the server says that it is draining."""
-    return draining() if isinstance(error, CancelledError) and error.args == (DRAINING,) else error
+    """What ended a call: a client that left, where it was cancelled, unless the server says what it tells it."""
+    told = error.args[0] if isinstance(error, CancelledError) and error.args else None
+    return told if isinstance(told, SluiceError) else error

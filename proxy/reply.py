@@ -8,10 +8,6 @@ from typing import Final, Protocol
 DIRECT: Final = "sluice.direct"
 """Our server's key in a scope: its Direct way, while the request is being answered."""
 
-DRAINING: Final = "draining"
-"""What our server cancels a request's task with (CancelledError.args) where its client has not left: the time to finish
-is over, and the app may still say so."""
-
 Outlet = Callable[[bytes], bool]
 """Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
 

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.server import ServerState
 
 from proxy.call import Headers
-from proxy.errors import SluiceError, draining
+from proxy.errors import SluiceError
 from proxy.headers import request_id
-from proxy.reply import DIRECT, DRAINING, BrokenOff
+from proxy.reply import DIRECT, BrokenOff
 from proxy.serving.heads import response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -55,6 +55,7 @@ class Cycle:
 
     # Defaults stand on the class, so that making one costs next to nothing.
     end: Literal["", "left", "draining"] = ""  # why the app's task was cancelled
+    told: SluiceError | None = None  # see cancel
     task: asyncio.Task[None] | None = None
     body: bytes | bytearray = b""
     more_body = True
@@ -99,15 +100,18 @@ class Cycle:
         """Whether the client waits for our word before it sends the body (`expect: 100-continue`)."""
         return self.wants_continue and not self.started
 
-    def cancel(self, end: Literal["left", "draining"]) -> None:
-        """Ends the app's task, and through it all that the call caused. Where we drain, it may still say so."""
+    def cancel(self, end: Literal["left", "draining"], told: SluiceError | None = None) -> None:
+        """Ends the app's task, and through it all that the call caused. Where we drain, it may still say so.
+
+        `told`: what the client is told, which has not left; the task's CancelledError holds it.
+        """
         if self.complete or self.end:
             return
-        self.end = end
+        self.end, self.told = end, told
         self.complete, self.keep_alive = end == "left", False
         self._wake()
         if self.task is not None:
-            self.task.cancel(end)
+            self.task.cancel(told)
 
     def probe(self) -> None:
         """Writes something that a waiting client skips, where the response has a place for it."""
@@ -287,10 +291,7 @@ class Cycle:
         self._flowing = self._chunked and not self.complete
 
     def _break_off(self) -> None:
-        if self.end == DRAINING:
-            error = draining()
-        else:
-            error = SluiceError("proxy_internal", "The proxy failed; its log says how.")
+        error = self.told or SluiceError("proxy_internal", "The proxy failed; its log says how.")
         if not self.started or self._head:
             self._head = b""
             self.started = self.complete = True

@@ -211,7 +211,7 @@ class SluiceProtocol(asyncio.Protocol):
         """The time for that is over: the running call ends, with an error if its response has a place for one."""
         self.pipeline.clear()
         if self.running is not None:
-            self.running.cancel("draining")
+            self.running.cancel("draining", draining())
 
     # Steps
 
@@ -231,7 +231,7 @@ class SluiceProtocol(asyncio.Protocol):
             elif cycle.started:
                 self.transport.abort()
             else:
-                cycle.cancel("left")
+                cycle.cancel("left", error)
                 self.answer(error, cycle.scope["headers"])
             return
         headers = self.reader.headers

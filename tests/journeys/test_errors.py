@@ -405,9 +405,14 @@ def test_what_clients_do_wrong_is_told_in_the_same_form(place: Place, sent: byte
 
 
 def test_a_body_that_stops_coming_is_a_timeout() -> None:
+    """In the log and in metrics too, which must not say that the client left."""
     quick = Limits(header=0.2, body=0.2)
     with sluice("upstreams: {gone: {provider: openai, base_url: 'http://127.0.0.1:1/v1'}}", limits=quick) as proxy:
         check(raw_answer(proxy.url, POST + JSON + b"Content-Length: 9\r\n\r\n{"), 408, "client_timeout")
+        with proxy.client() as client:
+            (call,) = wait_for(lambda: client.get("/admin/calls").json()["data"])
+            assert (call["status"], call["code"]) == (408, "client_timeout")
+            assert "sluice_client_disconnects_total{" not in client.get("/metrics").text
 
 
 def raw_answer(url: str, sent: bytes) -> httpx.Response:
