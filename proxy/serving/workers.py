@@ -133,7 +133,7 @@ class Supervisor:
     def _keep_running(self, worker: Worker) -> None:
         now = time.monotonic()
         if worker.process is not None:
-            if worker.process.poll() is None:
+            if worker.process.poll() is None or self._told_to_end():  # by the same signal it may have ended just now
                 return
             lived = now - worker.started
             worker.pause = 0.0 if lived > _SHORTEST * 10 else min(_LONGEST_PAUSE, max(_SHORTEST / 4, worker.pause * 2))
@@ -147,6 +147,9 @@ class Supervisor:
             self.command, env={**os.environ, ENVIRONMENT: worker.place.text()}, pass_fds=worker.place.sockets
         )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _told_to_end(self) -> bool:
+        return signal.SIGTERM in self._signals or signal.SIGINT in self._signals
 
     def _tell(self, number: int) -> None:
         for worker in self._workers:
@@ -162,7 +165,7 @@ class Supervisor:
         ends = time.monotonic() + self.drain + 5.0
         hurried = False
         while any(worker.process is not None and worker.process.poll() is None for worker in self._workers):
-            if not hurried and any(number in (signal.SIGTERM, signal.SIGINT) for number in self._signals):
+            if not hurried and self._told_to_end():
                 hurried = True
                 self._tell(signal.SIGTERM)
             if time.monotonic() > ends:

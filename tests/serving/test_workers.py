@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.serving.workers import Place, place_of, shared_folder
+from proxy.serving.workers import Place, Supervisor, Worker, place_of, shared_folder
 from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
@@ -310,6 +310,17 @@ def test_none_is_started_again_that_has_ended_by_the_signal_which_its_parent_got
         os.kill(served.process.pid, signal.SIGCONT)
         assert served.process.wait(10) == 0
         assert "started again" not in "".join(served.lines)
+
+
+def test_one_that_is_found_ended_behind_the_signal_is_let_be(tmp_path: Path) -> None:
+    """The signal may come between the parent's look at its signals and that at its workers."""
+    supervisor, worker = Supervisor((sys.executable, "-c", ""), 1, 1.0), Worker(Place(0, (), tmp_path))
+    supervisor._keep_running(worker)
+    begun = worker.process
+    assert begun is not None and begun.wait(10) == 0
+    supervisor._note(signal.SIGTERM, None)
+    supervisor._keep_running(worker)
+    assert worker.process is begun
 
 
 def test_the_embedded_model_lives_as_long_as_any_of_them_is_answered_by_it() -> None:
