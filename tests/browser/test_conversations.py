@@ -72,6 +72,18 @@ def test_renamed_deleted_and_brought_back(chat: Chat) -> None:
     expect(rows).to_contain_text("Greetings")
 
 
+def test_a_conversation_is_called_by_its_first_line(chat: Chat) -> None:
+    """By the tab, the heading and the list alike, at once; what is too long ends behind a whole character."""
+    expect(chat.page).to_have_title("Sluice")
+    chat.told("a" * 59 + "\N{GRINNING FACE} and so on\nSecond line")
+    called = "a" * 59 + "\N{GRINNING FACE}"
+    expect(chat.page).to_have_title(f"{called} · Sluice")
+    expect(chat.page.get_by_role("heading", level=1)).to_have_text(called)
+    expect(chat.page.get_by_test_id("conversation")).to_have_text(called)
+    chat.page.locator("#new").click()
+    expect(chat.page).to_have_title("Sluice")
+
+
 def test_exported_as_markdown(chat: Chat, site: Site, tmp_path: Path) -> None:
     expect(chat.page.locator("#export")).to_be_disabled()
     site.east.script(Say("*forty-two*"))

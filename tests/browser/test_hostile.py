@@ -56,7 +56,7 @@ def no_harm(page: Page) -> None:
     """Nothing of what was said has become part of the page, or runs."""
     foreign = "img:not([src^='/static/']), script:not([src]), iframe, style, object, embed, svg:not(.icon), #log form"
     expect(page.locator("#log, #view, #first-model").locator(foreign)).to_have_count(0)
-    assert "taken" not in page.title()
+    assert page.title() != "taken"
     attributes = "[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
     assert not [name for name in page.evaluate(attributes) if name.startswith("on")]
 

@@ -44,11 +44,17 @@ function show(again = false) {
   byId("system").value = system;
   for (const name of PARAMETERS) byId(name).value = parameters[name] ?? "";
   byId("tuned").hidden = !system && !Object.keys(parameters).length;
-  document.title = turns.length ? `${conversation.title} · Sluice` : "Sluice";
+  entitle();
   byId("welcome").hidden = turns.length > 0;
   byId("export").disabled = !turns.length;
   view.show(turns, again);
   side.draw();
+}
+
+/** What the tab and the page's heading say. */
+function entitle() {
+  byId("title").textContent = conversation.title;
+  document.title = conversation.turns.length ? `${conversation.title} · Sluice` : "Sluice";
 }
 
 /**
@@ -102,9 +108,12 @@ function open(id) {
   if (id !== conversation.id) stop();
   const found = load(id);
   if (!found) return;
-  if (id === conversation.id && running) conversation.title = found.title; // it was renamed while an answer comes
-  else conversation = found;
-  if (!running) show();
+  if (id === conversation.id && running) {
+    conversation.title = found.title; // it was renamed while an answer comes
+    return entitle();
+  }
+  conversation = found;
+  show();
 }
 
 function send() {
@@ -112,7 +121,7 @@ function send() {
   if (!text || running) return;
   prompt.value = "";
   follow(stored(conversation.id)); // should the other tab's message not be here yet
-  if (!conversation.turns.length) conversation.title = text.split("\n", 1)[0].slice(0, 60);
+  if (!conversation.turns.length) conversation.title = [...text.split("\n", 1)[0]].slice(0, 60).join(""); // by characters: no half of an emoji
   push(text);
 }
 
@@ -126,6 +135,7 @@ function push(text) {
   conversation.updated = Date.now();
   byId("welcome").hidden = true;
   byId("export").disabled = false;
+  entitle();
   view.add(turn);
   return run(turn, turn.answers);
 }
