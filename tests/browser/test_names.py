@@ -15,7 +15,7 @@ from tests.running import wait_for
 
 CONTROLS = set(
     "button link textbox searchbox combobox spinbutton checkbox radio switch slider option listbox menuitem tab dialog "
-    "DisclosureTriangle image".split()
+    "DisclosureTriangle image columnheader".split()
 )
 CODE = "Look:\n\n```python\nprint(1)\n```\n\n[a link](https://example.com/)"
 
@@ -35,6 +35,23 @@ def every_control_has_a_name(page: Page) -> None:
     with suppress(AssertionError):
         wait_for(lambda: not unnamed(page), 3)
     assert unnamed(page) == []
+
+
+def misnamed(page: Page) -> list[str]:
+    """What shows one text and is called by another: who steers by voice says what is shown."""
+    within = "(node) => !node.ariaLabel.toLowerCase().includes(node.textContent.trim().toLowerCase())"
+    shown: list[str] = page.evaluate(
+        f"[...document.querySelectorAll('button[aria-label], a[aria-label]')].filter({within}).map((node) => node.ariaLabel)"
+    )
+    return shown
+
+
+def outside(page: Page) -> list[str]:
+    """The texts of headings, links and buttons that are in no landmark, where who goes by these never comes."""
+    nodes = "[...document.querySelectorAll('h1, h2, a, button:not(.veil)')].filter((node) => node.checkVisibility())"
+    within = "(node) => !node.closest('body > .frame > :is(header, nav, main), body > main, dialog')"
+    found: list[str] = page.evaluate(f"{nodes}.filter({within}).map((node) => node.textContent.trim())")
+    return found
 
 
 def everything_of_the_chat(site: Site, page: Page) -> None:
@@ -64,18 +81,24 @@ def test_chat(site: Site, visitor: Visitor, width: int, act: Callable[[Site, Pag
     page = visitor.open(f"{site.url}/ui", width=width, dark=width == 375)
     act(site, page)
     every_control_has_a_name(page)
+    assert misnamed(page) == outside(page) == []
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    expect(page.get_by_role("region", name="Turn")).to_have_count(0)  # as many landmarks as questions would be none
     assert fits(page)
 
 
 def test_admin(site: Site, visitor: Visitor) -> None:
     site.running.chat({"model": "house", "messages": [{"role": "user", "content": "Hello?"}]}).raise_for_status()
+    with site.running.client() as client:
+        client.post("/admin/keys", json={"name": "team"}).raise_for_status()
     page = visitor.open(f"{site.url}/admin")
+    expect(page.locator("#main")).to_have_attribute("tabindex", "0")  # so that the keyboard scrolls it in every browser
     marks = {
         "overview": ".standings li",
         "upstreams": "[data-upstream=west]",
         "models": "[data-model]",
         "personas": "[data-persona]",
-        "keys": "[data-model]",
+        "keys": "[data-key=team]",
         "routes": "[data-route]",
         "calls": "[data-call]",
         "cache": ".card",
@@ -85,7 +108,7 @@ def test_admin(site: Site, visitor: Visitor) -> None:
     for view, mark in marks.items():
         page.locator(f'.side nav a[href="#{view}"]').click()
         expect(page.locator(f'#view[data-view="{view}"] {mark}').first).to_be_visible()
-        assert unnamed(page) == [], view
+        assert unnamed(page) == misnamed(page) == outside(page) == [], view
     page.locator('.side nav a[href="#personas"]').click()
     page.get_by_test_id("new-persona").click()
     every_control_has_a_name(page)

@@ -11,7 +11,7 @@ import { spent, usage } from "/static/admin/usage.js";
 
 const LIMITS = ["requests_per_minute", "tokens_per_minute", "monthly_budget"];
 const FIELDS = ["expires", ...LIMITS];
-const TITLES = ["Key", "Calls", "Tokens", "Cost", "Limits", ""];
+const TITLES = ["Key", "Calls", "Tokens", "Cost", "Limits", "Actions"];
 const EACH = 3; // updates of the page to one look at what was used: it is written down every two seconds
 
 /** @returns {import("/static/admin/api.js").View} */
@@ -20,7 +20,7 @@ export function keys() {
   const add = h("button", { type: "button", class: "button main", onclick: () => open(), "data-testid": "new-key" }, icon("plus"), "New key");
   const idle = h("p", { class: "notice warn", hidden: true, "data-testid": "keys-open" }, "Calls need no key here: config.yaml says ", h("code", {}, "access.keys: open"), ". No key is looked at, and no limit holds.");
   const rows = h("tbody", {});
-  const head = h("tr", {}, ...TITLES.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 4 ? "right" : null }, title)));
+  const head = h("tr", {}, ...TITLES.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 4 ? "right" : null }, title === "Actions" ? h("span", { class: "hushed" }, title) : title)));
   const list = h("div", { class: "card flush" }, h("table", { class: "keys stacked" }, h("thead", {}, head), rows));
   const none = h("div", { class: "empty card", hidden: true }, icon("key"), h("strong", {}, "No key yet"), "A key lets one client in, within its own limits, and shows what that client used.");
   const unknown = h("p", { class: "notice warn", hidden: true }, "What keys used is not known: the store cannot be read.");

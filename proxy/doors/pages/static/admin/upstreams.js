@@ -68,7 +68,7 @@ export function upstreams(refresh) {
     const head = h("h2", { class: "standing" });
     const facts = h("dl", { class: "pairs" });
     const breakers = h("div", {});
-    const button = h("button", { type: "button", class: "button", onclick: () => choose(name), "aria-label": `Make ${name} the default`, "data-testid": "make-default" }, "Make default");
+    const button = h("button", { type: "button", class: "button", onclick: () => choose(name), "aria-label": `Make default: ${name}`, "data-testid": "make-default" }, "Make default");
     const node = h("section", { class: "card", "data-upstream": name }, head, facts, breakers, button);
     const card = {
       node,

@@ -44,7 +44,7 @@ export function thread(log, actions) {
       views.set(answer, view);
       return view.node;
     });
-    return h("section", { class: "turn", "data-turn": turn.id, "aria-label": "Turn" }, promptNode(turn), h("div", { class: answers.length > 1 ? "answers side-by-side" : "answers" }, ...answers));
+    return h("section", { class: "turn", "data-turn": turn.id }, promptNode(turn), h("div", { class: answers.length > 1 ? "answers side-by-side" : "answers" }, ...answers));
   }
 
   /** @param {Turn} turn */
