@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.failures import error_in_event
+from proxy.sse import EventCutter
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,12 @@ class Provider:
         raise NotImplementedError
 
     def reader(self, order: Order) -> Reader:
-        """A fresh reader for one streamed answer."""
+        """A fresh reader for one streamed chat or text completion."""
         raise NotImplementedError
+
+    def passing(self, order: Order) -> Reader:
+        """The same for any other endpoint, whose events pass as they come."""
+        return EventCutter()
 
     def whole(self, order: Order, body: bytes) -> bytes:
         """A whole 2xx answer as OpenAI would have sent it. Raises SluiceError where it holds an error."""

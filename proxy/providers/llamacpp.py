@@ -11,6 +11,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
+from proxy.providers.placing import PlacingReader
 from proxy.providers.reading import count, object_of
 from proxy.providers.reports import Report
 from proxy.sse import EventCutter, events, payload
@@ -37,6 +38,10 @@ class LlamaCpp(OpenAICompatible):
         """Whole events, byte for byte; where several choices are asked for, with one usage for all of them."""
         asked = (order.fields or {}).get("n")
         return SummingReader() if type(asked) is int and asked > 1 else super().reader(order)
+
+    def passing(self, order: Order) -> Reader:
+        """Streams of /v1/responses get the numbers that the server leaves out."""
+        return PlacingReader(order.target.model) if order.endpoint == "responses" else super().passing(order)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """As any; a prompt that did not fit is told with both numbers."""

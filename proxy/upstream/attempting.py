@@ -13,7 +13,6 @@ from proxy.headers import of_type, to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
-from proxy.sse import EventCutter
 from proxy.upstream.bodies import (
     MAX_WHOLE,
     Pieces,
@@ -169,7 +168,7 @@ class Attempt:
         source, headers = await self._typed(source, headers)
         # Speech is cut nowhere, whatever it is called: what is no event would be held, and end with lines of ours.
         if carries_events(headers) and (self.call.endpoint != "audio/speech" or says_event_stream(headers)):
-            reader = provider.reader(self.order) if self.call.endpoint in CHAT_LIKE else EventCutter()
+            reader = (provider.reader if self.call.endpoint in CHAT_LIKE else provider.passing)(self.order)
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
             if not says_event_stream(headers):  # another dialect's, and translated now
                 headers = of_type(headers, _EVENTS)

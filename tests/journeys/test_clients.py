@@ -133,6 +133,19 @@ def test_responses_whole_and_streamed(client: OpenAI) -> None:
     assert [event.type for event in events][:4] == EVENTS and events[-1].type == "response.completed"
 
 
+def test_responses_of_the_embedded_model_streamed() -> None:
+    """Its server leaves out numbers that the client puts a stream together by."""
+    pytest.importorskip("xllamacpp")
+    with sluice("upstreams:\n  local: {provider: llamacpp}\n") as running:
+        with openai.DefaultHttpxClient(trust_env=False) as http:
+            client = OpenAI(base_url=f"{running.url}/v1", api_key="any", http_client=http)
+            with client.responses.stream(
+                model="local/smollm2-135m-instruct", input="Hi", max_output_tokens=8
+            ) as stream:
+                said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+                assert said and stream.get_final_response().output_text == said
+
+
 def test_the_other_endpoints(client: OpenAI) -> None:
     assert client.completions.create(model="gpt-4o", prompt="hello").choices[0].text
     assert client.moderations.create(model="omni-moderation-latest", input="hello").results
