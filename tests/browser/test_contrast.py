@@ -91,3 +91,18 @@ def test_no_field_makes_a_phone_zoom_in(site: Site, visitor: Visitor) -> None:
             page.goto(f"{site.url}{path}")
             assert page.evaluate("() => matchMedia('(pointer: coarse)').matches")
             assert page.evaluate(small) == 0, path
+
+
+def test_what_is_chosen_and_has_the_keyboard_shows_in_forced_colours(site: Site, visitor: Visitor) -> None:
+    """Windows' contrast themes take backgrounds and shadows away."""
+    page = visitor.open(f"{site.url}/ui")
+    page.emulate_media(forced_colors="active")
+    expect(page.locator("#composer")).to_have_css("outline-style", "solid")
+    page.locator("#first-model").get_by_test_id("model-picker").click()
+    panel = page.locator("#first-model").get_by_test_id("model-panel")
+    for shown in ("[role=option].marked", "[aria-pressed=true]", "input"):
+        expect(panel.locator(shown)).to_have_css("outline-style", "solid")
+    expect(panel.locator("[role=option]:not(.marked)").first).to_have_css("outline-style", "none")
+    page.goto(f"{site.url}/admin#upstreams")
+    expect(page.locator(".side [aria-current]")).to_have_css("outline-style", "solid")
+    page.emulate_media(forced_colors="none")
