@@ -69,9 +69,10 @@ async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
 
 
 def _show(name: str, shelf: Shelf) -> None:
+    count = len(shelf.models)
     said = shelf.said or shelf.trouble
     trouble = said and f": {one_line(said)}"
-    print(f"{name} ({shelf.provider}): {len(shelf.models)} models, {shelf.state}{trouble}")
+    print(f"{name} ({shelf.provider}): {count} {'model' if count == 1 else 'models'}, {shelf.state}{trouble}")
     for model in shelf.models.values():
         prices = model.prices or {}
         cost = "  ".join(f"{kind} ${price:g}/M" for kind, price in prices.items())

@@ -69,9 +69,12 @@ class Models:
 
     def _template(self, path: str, name: str, model: str) -> str | None:
         """The model name as `to` has it; None: it cannot be said."""
+        if not model:
+            self.findings.unsupported(f"{path}.litellm_params.model", "names no model; this deployment is left out")
+            return None
         asked, there = name.removesuffix("*"), model.removesuffix("*")
         wild = name.endswith("*")
-        if "*" in asked + there or set("{}") & set(there) or (not wild if model.endswith("*") else not there):
+        if "*" in asked + there or set("{}") & set(there) or (model.endswith("*") and not wild):
             self.findings.unsupported(f"{path}.model_name", "this pattern has no counterpart; only a last * has")
             return None
         self.findings.exact(f"{path}.model_name", f"a route with {'this prefix' if wild else 'this model name'}")

@@ -68,7 +68,7 @@ def test_one_that_is_off_is_no_failure_and_one_that_does_not_answer_is(
 def test_the_embedded_model_is_started_asked_and_ended(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(config, "--upstream", "local") == 0
     head, model = capsys.readouterr().out.splitlines()
-    assert head == "local (llamacpp): 1 models, fetched"
+    assert head == "local (llamacpp): 1 model, fetched"
     assert re.fullmatch(r"  local/smollm2-135m-instruct +context +\d+ +output +\? *", model)
 
 

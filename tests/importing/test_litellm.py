@@ -112,6 +112,13 @@ def test_a_key_of_digits_is_a_key_and_what_is_none_is_told(tmp_path: Path) -> No
     assert "unsupported  model_list[1].litellm_params.api_key: is no key" in map(str, found.findings)
 
 
+def test_a_deployment_without_a_model_is_named_as_that() -> None:
+    """LiteLLM's own example has it: Azure has images without a deployment."""
+    found = convert("model_list: [{model_name: dall-e-2, litellm_params: {model: azure/, api_base: 'https://a.b'}}]")
+    said = "model_list[0].litellm_params.model: names no model; this deployment is left out"
+    assert [str(finding) for finding in found.findings if "[0]" in str(finding)] == [f"unsupported  {said}"]
+
+
 def test_parts_of_parameters_are_removed_and_what_cannot_be_is_told(tmp_path: Path) -> None:
     dropped = ["user", "metadata.user", "tools[0].strict", r"extra.a\.b", "tools[*].strict", "model", "a..b", 7]
     entry = {"model_name": "a", "litellm_params": {"model": "groq/a", "additional_drop_params": dropped}}
