@@ -44,6 +44,7 @@ def made(page: Page, name: str, **limits: str) -> str:
         page.locator(f"#key-{field}").fill(value)
     page.get_by_test_id("keep-key").click()
     expect(page.locator("#given-key")).to_be_focused()
+    assert page.locator("#given-key").evaluate("(field) => field.scrollLeft") == 0, "its beginning is not seen"
     return page.locator("#given-key").input_value()
 
 

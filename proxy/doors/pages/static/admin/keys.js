@@ -87,7 +87,8 @@ export function keys() {
     byId("given-title").textContent = `The key of ${name}`;
     byId("given-key").value = key;
     given.showModal();
-    byId("given-key").setSelectionRange(0, key.length, "backward"); // its beginning is seen
+    byId("given-key").select();
+    byId("given-key").scrollLeft = 0; // its beginning is seen
   }
 
   /** @param {Key} key */
