@@ -171,13 +171,17 @@ class ResponsesWatch:
         self.usage: Usage | None = None
 
     def see(self, batch: bytes) -> bytes:
-        """The batch itself; a terminal event gives the usage."""
+        """The batch, up to its terminal event, which gives the usage."""
         self.last_at = perf_counter()
         if self.content_at is None and b".delta" in batch:
             self.content_at = self.last_at
         if any(word in batch for word in self._TERMINAL):
+            at = 0
             for event in events(batch):
+                at += len(event)
                 self._note(payload(event))
+                if self.complete:
+                    return batch[:at]  # what stands behind it is for nobody, as in pieces of its own
         return batch
 
     def _note(self, data: bytes | None) -> None:

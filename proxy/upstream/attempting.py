@@ -90,7 +90,7 @@ class Attempt:
                 body = await self._read(source)
             elif body is None:
                 body = await self._read(response.stream)
-            if is_read or call.chat:
+            if is_read or call.chat or not body:  # nothing at all (a 204) is nobody's answer
                 body = provider.whole(self.order, body)
                 note_whole(call, provider, body)
         finally:
@@ -202,6 +202,8 @@ class Attempt:
             if size > MAX_WHOLE:
                 raise too_large()
         self.waited()
+        if not head:
+            raise SluiceError("upstream_malformed", "The upstream's answer is empty.", again="next")
         return b"".join(head)
 
     def _watch(self, streamed: bool) -> Watch:

@@ -1,5 +1,6 @@
 """An upstream's body: what kind it is by its head and its beginning, all of it in one piece, and what that says."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -119,12 +120,17 @@ def to_be_read(headers: Headers) -> bool:
 
 
 def note_whole(call: Call, provider: Provider, body: bytes) -> None:
-    """Keeps with the call what its whole answer says it took. Raises what broke it off, or that it has no choices."""
-    if call.endpoint not in CHAT_LIKE and b'"usage"' not in body:
+    """Keeps with the call what its whole answer says it took.
+
+    Raises what broke it off, that it was cut off behind a brace, or that it has no choices.
+    """
+    if call.endpoint not in CHAT_LIKE and b'"usage"' not in body and body.count(b"{") == body.count(b"}"):
         return
     try:
         answer = lenient(body)
     except ValueError:
+        if body.startswith(b"{") and not _is_readable(body):
+            raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next") from None
         return  # a client may still be able to read it: it passes as it came
     if not isinstance(answer, dict):
         answer = {}
@@ -136,6 +142,17 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
                 raise provider.failure_in(answer) or without_choices()
     elif call.endpoint in CHAT_LIKE:
         raise without_choices()
+
+
+def _is_readable(body: bytes) -> bool:
+    """Whether some client could read this as JSON, one that minds neither odd bytes nor depth."""
+    try:
+        json.loads(body.decode(errors="replace"), strict=False)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def without_choices() -> SluiceError:

@@ -259,6 +259,45 @@ def test_a_whole_answer_without_a_finish_gets_none_as_a_stream(place: Place) -> 
     assert proxy.chat({"model": "east/m", "messages": []}).json() == cut  # asked whole, it passes as it came
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "embeddings"])
+def test_json_cut_off_behind_a_brace_is_no_answer(place: Place, path: str) -> None:
+    proxy, east, _ = place
+    asked = {"model": "both/m", "messages": [{"role": "user", "content": "Hi."}], "prompt": "Hi.", "input": "Hi."}
+    cut = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hel"}', b'{"data":[{"embedding":[1]}'
+    for body in cut:
+        east.script(lambda double, request: Answer(200, (("content-type", "application/json"),), (body,), "close"))  # noqa: B023
+        answer = proxy.chat(asked, f"/v1/{path}")
+        assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
+        assert answer.json()
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "embeddings", "audio/speech"])
+@pytest.mark.parametrize("stream", [{}, {"stream": True}])
+@pytest.mark.parametrize("model", ["both/m", "east/m"])
+def test_nothing_is_no_answer(place: Place, path: str, stream: dict[str, bool], model: str) -> None:
+    proxy, east, _ = place
+    asked = {"model": model, "messages": [{"role": "user", "content": "Hi."}], "input": "Hi.", "voice": "alloy"}
+    for status, kind in ((204, ()), (200, (("content-type", "audio/mpeg"),))):
+        east.script(lambda double, request: Answer(status, kind))  # noqa: B023
+        answer = proxy.chat(asked | stream, f"/v1/{path}")
+        if model == "both/m":
+            assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, f"east:{status},west:200")
+        else:
+            assert (answer.status_code, code(answer)) == (502, "upstream_malformed")
+
+
+def test_what_stands_behind_a_response_is_for_nobody_however_it_comes(place: Place) -> None:
+    proxy, east, _ = place
+    made = sse({"type": "response.completed", "response": {"id": "r", "status": "completed"}}, "response.completed")
+    late = sse({"error": {"message": "Late.", "type": "x", "code": None}})
+    for acts in ((made, late), (made + late,)):
+        east.script(Events(*acts))
+        before = proxy.metric("sluice_attempts_total", upstream="east", outcome="ok")
+        answer = proxy.chat({"model": "east/m", "input": "Hi.", "stream": True}, "/v1/responses")
+        assert answer.content == made
+        wait_for(lambda: proxy.metric("sluice_attempts_total", upstream="east", outcome="ok") == before + 1)  # noqa: B023
+
+
 @pytest.mark.parametrize("options", [None, {"include_usage": False}, {"include_usage": True}])
 def test_a_whole_answer_as_a_stream_has_the_usage_event_that_was_asked_for(place: Place, options: Any) -> None:
     proxy, east, _ = place
