@@ -173,6 +173,7 @@ class Flight:
             self._wholes -= not call.stream
         elif reading in self._readers:
             self._readers.remove(reading)
+            self._told(call)  # others may have gone on where the first one broke
         if not self._readers and not self._waiting and not self._over:
             self.joinable = False
             self.task.cancel()

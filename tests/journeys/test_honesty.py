@@ -259,6 +259,22 @@ def test_a_whole_answer_without_a_finish_gets_none_as_a_stream(place: Place) -> 
     assert proxy.chat({"model": "east/m", "messages": []}).json() == cut  # asked whole, it passes as it came
 
 
+@pytest.mark.parametrize("model", ["joined/m", "spared/m"])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_who_was_asked_to_go_on_is_told_with_a_cache_as_without(place: Place, model: str, goes_on: bool) -> None:
+    proxy, east, west = place
+    east.script(Events(HELLO, Cut("close")), *([] if goes_on else [Refusal(400)]))
+    west.script(Events(HELLO, STOP, DONE) if goes_on else Refusal(500))
+    answer = ask(proxy, model, seed=len(east.calls))
+    assert code(answer) == ("" if goes_on else "upstream_truncated")
+    told = wait_for(
+        lambda: [call for call in proxy.app.history.calls() if call["id"] == answer.headers["x-request-id"]]
+    )
+    assert [(call["upstream"], call["attempts"]) for call in told] == [
+        ("west", ["east:200", "west:200"]) if goes_on else ("east", ["east:200", "west:500", "east:400"])
+    ]
+
+
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "embeddings"])
 def test_json_cut_off_behind_a_brace_is_no_answer(place: Place, path: str) -> None:
     proxy, east, _ = place
