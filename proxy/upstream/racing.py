@@ -33,8 +33,11 @@ async def raced(run: Run, order: Order, hedge: Hedge, tries: Tries) -> Outcome:
         winner = await _first_answer(run, orders, racers)
         return winner.outcome
     finally:
-        for racer in racers:
-            await _let_go(racer, winner)
+        try:
+            await _let_go(racers, winner)
+        except asyncio.CancelledError:  # the call ends in the meantime: nobody is there to take the winner's answer
+            await _let_go(racers, None)
+            raise
         if winner is not None:
             trace.told = winner.told  # the other may have answered too by now, or asked again
         trace.waited = min(trace.waited, waited + perf_counter() - asked)  # for both at the same time
@@ -70,10 +73,12 @@ async def _first_answer(run: Run, orders: list[Order], racers: list[asyncio.Task
     return racers[0].result()
 
 
-async def _let_go(racer: asyncio.Task[Raced], winner: Raced | None) -> None:
-    """Ends a racer, or lets go of what it won too late."""
-    if not racer.done():
-        racer.cancel()
-        await asyncio.wait([racer])
-    if not racer.cancelled() and racer.result() is not winner and isinstance(late := racer.result().outcome, Wire):
-        await late.aclose()
+async def _let_go(racers: list[asyncio.Task[Raced]], winner: Raced | None) -> None:
+    """Ends all other racers, and lets go of what they won too late."""
+    if running := [racer for racer in racers if not racer.done()]:
+        for racer in running:
+            racer.cancel()
+        await asyncio.wait(running)
+    for racer in racers:
+        if not racer.cancelled() and racer.result() is not winner and isinstance(late := racer.result().outcome, Wire):
+            await late.aclose()

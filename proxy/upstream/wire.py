@@ -59,5 +59,6 @@ class Wire:
             try:
                 await self.stream.aclose()
             finally:
-                if self.after is not None:
-                    self.after(self.stream)
+                after, self.after = self.after, None
+                if after is not None:
+                    after(self.stream)

@@ -1,5 +1,6 @@
 """What is told of a call that two targets raced for is told of the one whose answer, or failure, the caller gets."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,12 +11,29 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from proxy.call import Call
+from proxy.clocks import Clock, Watchdog
+from proxy.policies.retries import Budget
+from proxy.policies.rewriting import RequestRules, ResponseRules
+from proxy.policies.routes import Choice, Hedge, Policies, Retry, Route, Timeouts
+from proxy.policies.runs import Run
+from proxy.providers.contract import Order, Provider, Target
+from proxy.upstream.attempting import Hold as Held
+from proxy.upstream.attempting import Outcome
+from proxy.upstream.bodies import RawReader
+from proxy.upstream.racing import raced
+from proxy.upstream.streaming import EventStream, Waits
+from proxy.upstream.wire import Stream, Wire
+from proxy.watch import RawWatch
 from tests.doubles.anthropic import AnthropicDouble
 from tests.doubles.faults import Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received
+from tests.providers.targets import target
 from tests.running import Running, sluice, wait_for
+from tests.upstream.conftest import Run as OnLoop
+from tests.upstream.test_bodies import Body
 
 CONFIG = """
 upstreams:
@@ -106,3 +124,59 @@ def test_a_failure_of_both_tells_what_was_done_to_the_call_for_the_first() -> No
         assert (failed.status_code, failed.headers["x-sluice-attempts"]) == (502, "east:500,west:500")
         assert (failed.headers["x-sluice-upstream"], failed.headers["x-sluice-model"]) == ("east", "x")
         assert failed.headers["x-sluice-changes"] == "default max_tokens, drop seed"
+
+
+class Ready:
+    """A prepared call."""
+
+    changes = ()
+
+    def order(self, target: Target) -> Order:
+        return Order("chat/completions", b"{}", True, [], target)
+
+    def context(self, target: Target) -> int | None:
+        return None
+
+
+def test_an_answer_whose_call_ends_while_the_loser_is_let_go_of_is_let_go_of_too(run: OnLoop) -> None:
+    slow, quick = (target(Provider(), model, base="http://x") for model in ("slow", "quick"))
+    route = Route(
+        "r",
+        "r",
+        True,
+        (slow, quick),
+        RequestRules(),
+        ResponseRules(),
+        Policies(Timeouts(1, 1, 1, 1, 1), Retry(1, 0, 0, 0)),
+    )
+
+    async def main() -> None:
+        ended, leaves, left = list[Stream](), asyncio.Event(), asyncio.Event()
+
+        async def tries(order: Order, clock: Clock, hold: Held) -> Outcome:
+            if order.target is quick:
+                stream = EventStream(Body(), RawReader(), RawWatch(), clock, Waits(1, 1))
+                wire = Wire(quick, 200, [], stream=stream)
+                wire.after = ended.append
+                return wire
+            try:
+                await asyncio.Event().wait()
+            finally:
+                leaves.set()
+                await left.wait()
+            raise AssertionError("it is cancelled")
+
+        call = Call("1", "openai", "chat/completions", "m", b"{}", {}, stream=True)
+        way = Run(call, Choice(route, (slow, quick)), Ready(), Watchdog().clock(9), Budget(0))
+        first = way.next_order()
+        assert first is not None
+        racing = asyncio.create_task(raced(way, first, Hedge(0, 1), tries))
+        await leaves.wait()
+        racing.cancel()
+        await asyncio.sleep(0)  # so that it is heard
+        left.set()
+        with pytest.raises(asyncio.CancelledError):
+            await racing
+        assert len(ended) == 1
+
+    run(main())
