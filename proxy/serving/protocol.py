@@ -231,7 +231,7 @@ class SluiceProtocol(asyncio.Protocol):
             elif cycle.started:
                 self.transport.abort()
             else:
-                cycle.cancel("left", error)
+                cycle.cancel("left", None if self.ended else error)  # who ends a request half-way has most likely left
                 self.answer(error, cycle.scope["headers"])
             return
         headers = self.reader.headers
