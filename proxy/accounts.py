@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.decisions import told
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, invalid_field
 from proxy.keys import Key, changed, made, shown_time
 from proxy.ledger import days_of, month, today
 from proxy.stages.admission import tenant_of
@@ -82,7 +82,7 @@ class Accounts:
         to = _day("to", last) if last is not None else today()
         begin = _day("from", first) if first is not None else to.replace(day=1)
         if begin > to:
-            raise SluiceError("client_invalid_request", "`from` is a day after `to`.", param="from")
+            raise invalid_field("from", "is a day after `to`")
         columns = _columns(by if by is not None else "key")
         with told():
             sums = await self.sluice.ledger.sums(str(begin), str(to), columns)
@@ -148,13 +148,12 @@ def _day(name: str, text: str) -> date:
     if _DATE.fullmatch(text):
         with suppress(ValueError):  # there is no such day
             return date.fromisoformat(text)
-    raise SluiceError("client_invalid_request", f"`{name}` must be a day such as 2026-11-30.", param=name)
+    raise invalid_field(name, "must be a day such as 2026-11-30")
 
 
 def _columns(by: str) -> tuple[Column, ...]:
     named = by.split(",")
     columns = tuple(column for column in COLUMNS if column in named)
     if len(columns) != len(named):
-        said = "`by` takes key, day, upstream and model: one of them, or several with commas between."
-        raise SluiceError("client_invalid_request", said, param="by")
+        raise invalid_field("by", "takes key, day, upstream and model: one of them, or several with commas between")
     return columns

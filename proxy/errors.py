@@ -122,6 +122,11 @@ def draining() -> SluiceError:
     return SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
 
 
+def invalid_field(param: str, problem: str) -> SluiceError:
+    """The 400 for a field of a request that is not as it must be: "`stream` must be true or false."."""
+    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
+
+
 def metric_code(error: SluiceError) -> str:
     """The error's code out of the closed list, for labels and logs."""
     return error.code if error.code in STATUS else "client_invalid_request"

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.errors import SluiceError
+from proxy.errors import invalid_field
 from proxy.jsongrammar import COLON, GAP, SPACE, grammar, possessives_hold
 
 Span = tuple[int, int]
@@ -207,14 +207,10 @@ def model_span(raw: bytes, fields: Mapping[str, Any]) -> Span:
     equal to it except for case: another parser could read another model there than the one that was routed.
     """
     if not isinstance(fields.get("model"), str):
-        raise _no_one_model("must be a string")
+        raise invalid_field("model", "must be a string")
     if not _OTHER_LETTERS.isdisjoint(fields):
-        raise _no_one_model("is also there in other letters")
+        raise invalid_field("model", "is also there in other letters")
     spans = model_spans(raw)
     if len(spans) != 1:
-        raise _no_one_model("is there twice")
+        raise invalid_field("model", "is there twice")
     return spans[0]
-
-
-def _no_one_model(problem: str) -> SluiceError:
-    return SluiceError("client_invalid_request", f"`model` {problem}.", param="model")

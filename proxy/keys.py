@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.call import Call
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, invalid_field
 from proxy.policies.allowances import Allowance, Limits
 from proxy.policies.windows import Windows, alone
 from proxy.stages.admission import tenant_of
@@ -54,9 +54,9 @@ def made(fields: dict[str, Any]) -> tuple[Key, str]:
     """A new key of this description, and the secret itself. Raises client_invalid_request, naming the field."""
     name = fields.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _invalid("name", "takes 1 to 64 letters, digits, dots, dashes and underscores")
+        raise invalid_field("name", "takes 1 to 64 letters, digits, dots, dashes and underscores")
     if _OURS.fullmatch(name):
-        raise _invalid("name", f"cannot be {name}: calls of other kinds are booked under that name")
+        raise invalid_field("name", f"cannot be {name}: calls of other kinds are booked under that name")
     secret = PREFIX + secrets.token_urlsafe(32)
     key = Key(name, hashlib.sha256(secret.encode()).hexdigest(), f"{PREFIX}…{secret[-_HINT:]}", round(time(), 3))
     return changed(key, {given: value for given, value in fields.items() if given != "name"}), secret
@@ -66,7 +66,7 @@ def changed(key: Key, fields: dict[str, Any]) -> Key:
     """The key with other limits or another end; null takes one away. Raises client_invalid_request."""
     for given in fields:
         if given not in _CHANGED:
-            raise _invalid(given, "is not known, or cannot be changed; what can: " + ", ".join(_CHANGED))
+            raise invalid_field(given, "is not known, or cannot be changed; what can: " + ", ".join(_CHANGED))
     limits = {name: _limit(name, value) for name, value in fields.items() if name != "expires"}
     expires = _expires(fields["expires"]) if "expires" in fields else key.expires
     key = replace(key, expires=expires, limits=replace(key.limits, **limits))
@@ -90,9 +90,9 @@ def _limit(name: str, value: object) -> Any:
     whole = name != "monthly_budget"
     wanted = "must be a whole number above 0, or null" if whole else "must be US dollars, more than 0, or null"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise _invalid(name, wanted)
+        raise invalid_field(name, wanted)
     if not 0 < value <= _MOST or not isfinite(value):
-        raise _invalid(name, wanted)
+        raise invalid_field(name, wanted)
     return value
 
 
@@ -105,14 +105,10 @@ def _expires(value: object) -> float | None:
         at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
         shown_time(at)  # in UTC it may be beyond the last year that there is
     except (ValueError, OverflowError):
-        raise _invalid("expires", "must be a time such as 2027-01-31T12:00:00Z, a date, or null") from None
+        raise invalid_field("expires", "must be a time such as 2027-01-31T12:00:00Z, a date, or null") from None
     if at <= time():
-        raise _invalid("expires", "lies in the past; to end a key now, revoke it")
+        raise invalid_field("expires", "lies in the past; to end a key now, revoke it")
     return at
-
-
-def _invalid(param: str, problem: str) -> SluiceError:
-    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, invalid_field
 from proxy.stages.charting import Preset
 
 if TYPE_CHECKING:
@@ -36,26 +36,22 @@ def persona(fields: dict[str, Any]) -> Persona:
     """The persona that these fields describe. Raises client_invalid_request, naming the field."""
     for key in fields:
         if key not in ("name", "upstream", "model", "system", "set", "source"):  # the last is ours: see `listed`
-            raise _invalid(key, "is not known; a persona has name, upstream, model, system and set")
+            raise invalid_field(key, "is not known; a persona has name, upstream, model, system and set")
     for key in ("name", "upstream", "model"):
         if not isinstance(fields.get(key), str) or not fields[key]:
-            raise _invalid(key, "must be a text that is not empty")
+            raise invalid_field(key, "must be a text that is not empty")
     if not _NAME.fullmatch(fields["name"]):
-        raise _invalid("name", "takes letters, digits, dots, dashes and underscores")
+        raise invalid_field("name", "takes letters, digits, dots, dashes and underscores")
     system, values = fields.get("system"), fields.get("set") or {}
     if system is not None and not isinstance(system, str):
-        raise _invalid("system", "must be a text")
+        raise invalid_field("system", "must be a text")
     if not isinstance(values, dict) or any(not key or key.partition(".")[0].lower() == "model" for key in values):
-        raise _invalid("set", "must be an object of parameters, the model not among them")
+        raise invalid_field("set", "must be an object of parameters, the model not among them")
     try:
         orjson.dumps({"data": [{"set": values}]})  # as deep as it will ever be written
     except orjson.JSONEncodeError:
-        raise _invalid("set", "is nested too deeply") from None
+        raise invalid_field("set", "is nested too deeply") from None
     return Persona(fields["name"], fields["upstream"], fields["model"], system or None, values)
-
-
-def _invalid(param: str, problem: str) -> SluiceError:
-    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
 
 
 @dataclass(slots=True)

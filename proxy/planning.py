@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, invalid_field
 from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
 from proxy.providers.registry import FACTS, provider
@@ -84,9 +84,7 @@ def first_model(catalog: Catalog, upstream: str | None) -> str | None:
     """
     shelf = catalog.shelves.get(upstream or "")
     if shelf is None:
-        raise SluiceError(
-            "client_invalid_request", "`model` is missing, and no upstream is the default.", param="model"
-        )
+        raise invalid_field("model", "is missing, and no upstream is the default")
     name = next((name for name, model in shelf.models.items() if chats(model)), next(iter(shelf.models), None))
     if name is not None:
         return f"{upstream}/{name}"

@@ -13,7 +13,7 @@ from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, list_of, members, object_of
 from proxy.doors.table import Endpoint
-from proxy.errors import SluiceError
+from proxy.errors import invalid_field
 from proxy.gateway import Gateway
 from proxy.jsonspans import model_span
 
@@ -55,7 +55,7 @@ def spelled_out(body: bytes, fields: Mapping[str, Any], first_model: Callable[[]
         return body
     message = fields.get("message")
     if not isinstance(message, str) or not message:
-        raise _wrong("message", "must be a text that is not empty (or send `messages`, as for chat completions)")
+        raise invalid_field("message", "must be a text that is not empty (or send `messages`, as for chat completions)")
     if fields.get("model") is not None:
         model_span(body, fields)
     found = dict(members(body))
@@ -72,7 +72,7 @@ def _conversation(fields: Mapping[str, Any]) -> bool:
     if before is None:
         return False
     if not isinstance(before, list) or not all(isinstance(message, dict) for message in before):
-        raise _wrong("conversation", "must be a list of messages")
+        raise invalid_field("conversation", "must be a list of messages")
     return True
 
 
@@ -80,14 +80,10 @@ def _model(fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> 
     for name, prefix in (("persona", "persona/"), ("model", "")):
         chosen = fields.get(name)
         if chosen is not None and not isinstance(chosen, str):
-            raise _wrong(name, "must be a text")
+            raise invalid_field(name, "must be a text")
         if chosen:
             return prefix + chosen.removeprefix(prefix)  # "persona/pirate", as /v1/models lists it, is no other one
     usual = first_model()
     if usual is None:
-        raise _wrong("model", "is missing, and the default upstream has no model that is known")
+        raise invalid_field("model", "is missing, and the default upstream has no model that is known")
     return usual
-
-
-def _wrong(param: str, problem: str) -> SluiceError:
-    return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)

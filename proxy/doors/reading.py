@@ -8,7 +8,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from proxy.call import CacheMode, Call, Door, Headers
-from proxy.errors import SluiceError
+from proxy.errors import SluiceError, invalid_field
 from proxy.headers import SANE_ID, Lines, new_id
 from proxy.jsonspans import model_span
 from proxy.reply import DIRECT, Direct
@@ -139,16 +139,16 @@ def fill(call: Call, body: bytes) -> None:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         problem = "is missing" if model is None else "must be a string that is not empty"
-        raise SluiceError("client_invalid_request", f"`model` {problem}; it decides the route.", param="model")
+        raise invalid_field("model", f"{problem}; it decides the route")
     if len(model) > _LONGEST_MODEL:  # it is kept for a while: in the history, by the routing table
-        raise SluiceError("client_invalid_request", "`model` is too long for a name.", param="model")
+        raise invalid_field("model", "is too long for a name")
     call.model_at = model_span(body, fields)
     stream = fields.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise SluiceError("client_invalid_request", "`stream` must be true or false.", param="stream")
+        raise invalid_field("stream", "must be true or false")
     call.model, call.body, call.fields, call.stream = model, body, fields, stream is True
     if call.endpoint == "chat/completions" and not isinstance(fields.get("messages"), list):
-        raise SluiceError("client_invalid_request", "`messages` must be a list.", param="messages")
+        raise invalid_field("messages", "must be a list")
     if call.session is None:
         cache_key = fields.get("prompt_cache_key")
         call.session = cache_key if isinstance(cache_key, str) and cache_key else None
