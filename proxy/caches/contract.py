@@ -38,7 +38,7 @@ class Found:
 
 
 class Store(Protocol):
-    """Keeps entries by key (see `keys.Key`). It never raises: what it cannot do is a miss, or is left undone."""
+    """Keeps entries by key (see `keys.Asked`). It never raises: what it cannot do is a miss, or is left undone."""
 
     @property
     def shared(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
@@ -14,6 +14,7 @@ from proxy.caches.contract import MODEL, ROUTE, Entry, Found, Holding, Store
 from proxy.caches.flights import Flight
 from proxy.caches.keys import Asked, Question, asked, tag
 from proxy.caches.serving import Answered, Copy, replayed
+from proxy.caches.tallies import Result, Stats, Tallies, together
 from proxy.call import Call, Trace
 from proxy.clocks import timeout
 from proxy.errors import SluiceError
@@ -23,7 +24,6 @@ from proxy.policies.routes import Choice, Keeping
 
 A = TypeVar("A", bound=Answered)
 Send = Callable[[Call, Choice], Awaitable[A]]
-Result = Literal["hit", "similar", "shared", "miss", "off"]
 
 KEPT: Final = frozenset(("chat/completions", "embeddings"))
 _FORM: Final = {False: b"whole", True: b"stream"}  # what is added to a key for calls under way
@@ -51,15 +51,6 @@ class Similar(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Tally:
-    """What the cache said on one route."""
-
-    hits: int = 0
-    misses: int = 0
-    shared: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A call that may be answered by the cache."""
@@ -80,7 +71,7 @@ class Cache:
     similar: Similar | None = None
     clock: Callable[[], float] = time.time  # Unix seconds
     _flights: dict[bytes, Flight] = field(default_factory=dict, init=False)
-    _tallies: dict[str, Tally] = field(default_factory=dict, init=False)
+    _tallies: Tallies = field(default_factory=Tallies, init=False)
 
     async def answer(self, call: Call, choice: Choice, send: Send[A]) -> A | Copy:
         """The answer: kept, shared with others who wait for it, or sent for. To be closed after use.
@@ -107,36 +98,13 @@ class Cache:
             raise nothing_kept()
         return await self._begun(wanted, send, found).join(call)
 
-    async def stats(self, others: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-        """`{entries, bytes, max_bytes, hits, misses, shared, by_route: [{route, entries, hits, misses}]}`.
+    async def stats(self, others: Iterable[Stats] = ()) -> Stats:
+        """What it keeps and how often that served; `others`: what other workers told."""
+        return reduce(together, others, self._tallies.stats(await self.store.holding()))
 
-        Similar hits count as hits. None for what the store cannot tell. `others`: what other workers told.
-        """
-        return reduce(_together, others, self._said(await self.store.holding()))
-
-    async def told(self) -> dict[str, Any]:
+    async def told(self) -> Stats:
         """The same of this worker alone, for the others; a store that is theirs too they know themselves."""
-        return self._said(Holding(0, 0, 0) if self.store.shared else await self.store.holding())
-
-    def _said(self, holding: Holding) -> dict[str, Any]:
-        tallies = self._tallies
-        return {
-            "entries": holding.entries,
-            "bytes": holding.size,
-            "max_bytes": holding.max_size,
-            "hits": sum(tally.hits for tally in tallies.values()),
-            "misses": sum(tally.misses for tally in tallies.values()),
-            "shared": sum(tally.shared for tally in tallies.values()),
-            "by_route": [
-                {
-                    "route": route,
-                    "entries": holding.by_route.get(tag(route), 0),
-                    "hits": tally.hits,
-                    "misses": tally.misses,
-                }
-                for route, tally in tallies.items()
-            ],
-        }
+        return self._tallies.stats(Holding(0, 0, 0) if self.store.shared else await self.store.holding())
 
     async def clear(self, route: str | None = None, model: str | None = None) -> int | None:
         """Forgets what is kept of a route and of an upstream's model (None: of any). How many; None: unknown.
@@ -239,15 +207,7 @@ class Cache:
         route = wanted.choice.route.name
         wanted.call.trace.cache = result
         self.count(route, result)
-        tally = self._tallies.get(route)
-        if tally is None:
-            tally = self._tallies[route] = Tally()
-        if result == "miss":
-            tally.misses += 1
-        elif result == "shared":
-            tally.shared += 1
-        else:
-            tally.hits += 1
+        self._tallies.note(route, result)
 
 
 def nothing_kept() -> SluiceError:
@@ -295,14 +255,3 @@ def _is_finished(choice: Any, tools: bool) -> bool:
 def _shareable(wanted: Wanted) -> bool:
     """A tool call is given to one client alone, unless the route says otherwise."""
     return wanted.keeping.tools or not wanted.asked.has_tools
-
-
-def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The stats of two workers as one; what the first cannot tell stays unknown."""
-    sums = {key: None if one[key] is None else one[key] + (other[key] or 0) for key in one.keys() - {"by_route"}}
-    routes = {each["route"]: each for each in one["by_route"]}
-    for each in other["by_route"]:
-        had = routes.get(each["route"])
-        added = {key: had[key] + each[key] for key in ("entries", "hits", "misses")} if had else {}
-        routes[each["route"]] = each | added
-    return {**sums, "by_route": list(routes.values())}
