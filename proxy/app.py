@@ -31,7 +31,8 @@ from proxy.personas import Personas
 from proxy.planning import Lasting, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.windows import Shared
-from proxy.serving.siblings import Siblings, ahead, went_ahead
+from proxy.serving.folder import ahead, went_ahead
+from proxy.serving.siblings import Siblings
 from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher

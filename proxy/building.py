@@ -26,7 +26,7 @@ from proxy.planning import Plan, default_upstream, first_model, plan
 from proxy.policies.breakers import Breakers, Tripping
 from proxy.policies.queues import Gate
 from proxy.secrecy import blanking
-from proxy.serving.siblings import agreed
+from proxy.serving.folder import agreed
 from proxy.settings import Settings
 from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.doors.operations import Standing
-from proxy.serving.siblings import Stand, share_stand, shared_stands
+from proxy.serving.folder import Stand, share_stand, shared_stands
 from proxy.stages.catalog import Shelf
 
 if TYPE_CHECKING:

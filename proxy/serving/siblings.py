@@ -1,11 +1,10 @@
-"""What workers of one Sluice tell each other: numbers for /metrics, last calls, what one learnt of the upstreams."""
+"""Workers of one Sluice ask each other: for their numbers, last calls, and what else they alone know."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +12,12 @@ from typing import Any, Final
 import orjson
 
 from proxy.instruments import Instruments, Snapshot
-from proxy.providers.contract import Model
+from proxy.serving.folder import holds_stand, read_json, write_json
 
 _PATIENCE: Final = 0.5  # seconds that a sibling has to tell what it is asked
 _NUMBERS: Final = "numbers"
 _SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost, unless it was scraped
-
-_LOOK: Final = 0.1  # seconds between two looks at what a sibling has done, or still does
-_AHEAD: Final = "ahead"
-
-log = logging.getLogger("sluice")
+_LOOK: Final = 0.1  # seconds between two looks at what siblings still do
 
 
 @dataclass(slots=True)
@@ -54,7 +49,7 @@ class Siblings:
 
     def save(self) -> None:
         """Writes the numbers where the others find them once this worker is gone."""
-        _write(self.folder / f"{self.name}.json", self.instruments.snapshot())
+        write_json(self.folder / f"{self.name}.json", self.instruments.snapshot())
 
     async def gather(self) -> list[Snapshot]:
         """The numbers of every other worker: of those that live as they are now, of others as they were at last.
@@ -62,21 +57,14 @@ class Siblings:
         What Prometheus is told of a worker is saved first, this one's own too: a counter that its end made fall would
         be taken for one that began anew, and all it had counted for calls of just now.
         """
+        living = {sock.stem for sock in self.folder.glob("*.sock")}
+        saved = {file.stem for file in self.folder.glob("*.json") if not holds_stand(file)}
         found = []
-        for saved in self.folder.glob("*.json"):
-            name = saved.stem
-            if name == self.name or name.startswith("catalog-"):
-                continue
-            numbers = await self._ask(name, [_NUMBERS])
-            found.append(_snapshot(numbers) if numbers is not None else _without_gauges(_read(saved) or {}))
-        asked = {saved.stem for saved in self.folder.glob("*.json")}
-        for sock in self.folder.glob("*.sock"):
-            if (
-                sock.stem not in asked
-                and sock.stem != self.name
-                and (numbers := await self._ask(sock.stem, [_NUMBERS]))
-            ):
+        for name in sorted((living | saved) - {self.name}):
+            if (numbers := await self._ask(name, [_NUMBERS])) is not None:
                 found.append(_snapshot(numbers))
+            elif (left := read_json(self.folder / f"{name}.json")) is not None:  # also by one too busy to answer
+                found.append(_without_gauges(left))
         self.save()
         return found
 
@@ -121,67 +109,6 @@ class Siblings:
         writer.close()
 
 
-def agreed(folder: Path, name: str, proposal: int) -> int:
-    """A number that all workers use: the one that was proposed first."""
-    place = folder / f"{name}.agreed"
-    try:
-        with place.open("x") as file:
-            file.write(str(proposal))
-    except FileExistsError:
-        for _ in range(100):
-            if text := place.read_text():
-                return int(text)
-            time.sleep(0.01)  # the one that proposes is still writing; this is before any call is taken
-    return proposal
-
-
-def went_ahead(folder: Path) -> None:
-    """Tells the others that what one alone has to begin with is there, or cannot be had."""
-    (folder / _AHEAD).touch()
-
-
-async def ahead(folder: Path, seconds: float) -> None:
-    """Waits for that, `seconds` at the most."""
-    ends = time.monotonic() + seconds
-    while not (folder / _AHEAD).exists() and time.monotonic() < ends:
-        await asyncio.sleep(_LOOK)
-
-
-@dataclass(frozen=True, slots=True)
-class Stand:
-    """How an upstream stands, as the worker that asks it knows."""
-
-    base: str  # its address: another one has a stand of its own
-    models: Sequence[Model] | None  # None: it has told of none
-    trouble: str = ""  # why it is not well
-    said: str = ""  # the same in its own words
-
-
-def share_stand(folder: Path, upstream: str, stand: Stand) -> None:
-    """Leaves it for the others."""
-    _write(folder / f"catalog-{upstream}.json", asdict(stand))
-
-
-def shared_stands(folder: Path, seen: dict[str, float]) -> dict[str, Stand]:
-    """What was left since `seen` (times by upstream, brought up to date here)."""
-    found = {}
-    for saved in folder.glob("catalog-*.json"):
-        upstream = saved.stem.removeprefix("catalog-")
-        changed = saved.stat().st_mtime
-        if changed != seen.get(upstream):
-            seen[upstream] = changed
-            if stand := _read(saved):
-                models = stand["models"]
-                listed = None if models is None else [Model(**_model_fields(entry)) for entry in models]
-                found[upstream] = Stand(stand["base"], listed, stand["trouble"], stand["said"])
-    return found
-
-
-def _model_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
-    inputs = entry.get("inputs")
-    return {**entry, "inputs": tuple(inputs) if inputs is not None else None}
-
-
 def _snapshot(read: Any) -> Snapshot:
     return {name: [(tuple(values), numbers) for values, numbers in series] for name, series in read.items()}
 
@@ -189,19 +116,3 @@ def _snapshot(read: Any) -> Snapshot:
 def _without_gauges(read: Any) -> Snapshot:
     """The numbers of a worker that is gone: what it counted stays, what it had under way does not."""
     return {name: series for name, series in _snapshot(read).items() if name.endswith(("_total", "_seconds"))}
-
-
-def _write(path: Path, content: object) -> None:
-    new = path.with_suffix(".new")
-    try:
-        new.write_bytes(orjson.dumps(content))
-        new.replace(path)
-    except OSError as error:
-        log.error("the workers' folder cannot be written: %s", error.strerror)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
