@@ -10,36 +10,19 @@ import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import inf
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
-import httptools
 import uvloop
 
-KEY: Final = "sk-bench"
+from proxy.cli.load import KEY, PATIENCE, BenchFailed, Load, Tally, Upstream, press
+
 CONNECTIONS: Final = 64
 ROUNDS: Final = 3
-EVENTS: Final = 64
-PATIENCE: Final = 30.0  # seconds that Sluice has to start
-
-WHOLE: Final = (
-    b'{"id":"chatcmpl-bench","object":"chat.completion","created":1741569952,"model":"bench","choices":[{"index":0,'
-    b'"message":{"role":"assistant","content":"' + b"All work and no play. " * 30 + b'"},"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":200,"completion_tokens":120,"total_tokens":320}}'
-)
-_STREAM: Final = re.compile(rb'"stream"\s*:\s*true')
-MODELS: Final = b'{"object":"list","data":[{"id":"bench","object":"model","created":1741569952,"owned_by":"bench"}]}'
-_CHUNK: Final = (
-    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1741569952,"model":"bench",'
-    b'"system_fingerprint":"fp_bench","choices":[{"index":0,"delta":{%s},"finish_reason":%s}]}\n\n'
-)
-EVENT: Final = _CHUNK % (b'"content":"All work and no play. "', b"null")
-LAST: Final = _CHUNK % (b"", b'"stop"') + b"data: [DONE]\n\n"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -67,139 +50,6 @@ def run(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 1
     return 0
-
-
-class BenchFailed(Exception):
-    """There is nothing to show; the message says why."""
-
-
-def _framed(body: bytes) -> bytes:
-    """The body as one chunk of a chunked message."""
-    return b"%x\r\n%s\r\n" % (len(body), body)
-
-
-def _answer(body: bytes) -> bytes:
-    """A whole answer as it goes over the wire."""
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-
-
-_WHOLE, _MODELS, _EVENT = _answer(WHOLE), _answer(MODELS), _framed(EVENT)
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_END: Final = _framed(LAST) + b"0\r\n\r\n"
-
-
-class Upstream(asyncio.Protocol):
-    """Answers chat completions at once: whole, or as a stream of one event per turn of the loop."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self.parser = httptools.HttpRequestParser(self)
-        self.body = bytearray()
-        self.left = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of a request."""
-        self.parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        """A part of its body."""
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        asked, self.body = self.body, bytearray()
-        if self.parser.get_method() == b"GET":
-            self.transport.write(_MODELS)
-        elif _STREAM.search(asked):
-            self.left = EVENTS
-            self.transport.write(_HEAD)
-            self._step()
-        else:
-            self.transport.write(_WHOLE)
-
-    def _step(self) -> None:
-        if self.left and not self.transport.is_closing():
-            self.left -= 1
-            self.transport.write(_EVENT)
-            asyncio.get_running_loop().call_soon(self._step)
-        else:
-            self.transport.write(_END)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one target answered while it was pressed."""
-
-    seconds: float = 0.0
-    requests: int = 0
-    events: int = 0
-    failed: int = 0
-    latencies: list[float] = field(default_factory=list)  # seconds
-
-    def latency(self, share: float) -> float:
-        """The latency that this share of the answers does not pass, in milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
-
-
-class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer, until `over` says that time is up."""
-
-    def __init__(self, request: bytes, tally: Tally, over: Callable[[], bool]) -> None:
-        self.request, self.tally, self.over = request, tally, over
-        self.ended = asyncio.get_running_loop().create_future()
-        self.held = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asks for the first time."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The end: wanted, or a failure of the other side."""
-        self.tally.failed += not self.over()
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of an answer."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.tally.failed += 1
-            self.transport.abort()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of its body, cut anywhere: an empty line may begin at the end of the last part."""
-        body = self.held + body
-        self.tally.events += body.count(b"\n\n")
-        self.held = b"" if body.endswith(b"\n\n") else body[-1:]
-
-    def on_message_complete(self) -> None:
-        """The answer is whole."""
-        self.tally.latencies.append(perf_counter() - self.began)
-        self.tally.requests += 1
-        self.tally.failed += self.parser.get_status_code() != 200
-        if self.over():
-            self.transport.close()
-        else:
-            asyncio.get_running_loop().call_soon(self._ask)  # a parser cannot be replaced within its own call
-
-    def _ask(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.began = perf_counter()
-        self.transport.write(self.request)
-
-
-def _request(stream: bool) -> bytes:
-    """A chat completion of about 1 KB."""
-    text = b"Explain how a reverse proxy streams. " * 24
-    body = b'{"model":"gpt-bench","stream":%s,"messages":[{"role":"user","content":"%s"}]}'
-    body %= (b"true" if stream else b"false", text)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 @asynccontextmanager
@@ -243,14 +93,6 @@ async def _announced(log: asyncio.StreamReader) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is asked, and over how many connections."""
-
-    stream: bool
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
 class Figure:
     """One line of the table, and how it is read off the answers to a load."""
 
@@ -267,24 +109,6 @@ _FIGURES: Final = (
     Figure("latency p50 in ms, one at a time", _SINGLE, lambda tally: tally.latency(0.50), 2),
     Figure("latency p99 in ms, one at a time", _SINGLE, lambda tally: tally.latency(0.99), 2),
 )
-
-
-async def press(port: int, load: Load, seconds: float) -> Tally:
-    """Asks for so many seconds. Raises BenchFailed where an answer is not what it should be."""
-    loop, tally, began = asyncio.get_running_loop(), Tally(), perf_counter()
-    request = _request(load.stream)
-
-    def client() -> Client:
-        return Client(request, tally, lambda: perf_counter() - began >= seconds)
-
-    made = [await loop.create_connection(client, "127.0.0.1", port) for _ in range(load.connections)]
-    _, hanging = await asyncio.wait([each.ended for _, each in made], timeout=seconds + PATIENCE)
-    if hanging:
-        raise BenchFailed(f"{len(hanging)} of {load.connections} connections got no answer.")
-    tally.seconds = perf_counter() - began
-    if tally.failed or not tally.requests or tally.events != tally.requests * (EVENTS + 2) * load.stream:
-        raise BenchFailed(f"{tally.requests} answers, of which {tally.failed} failed, and {tally.events} events.")
-    return tally
 
 
 async def _measured(seconds: float) -> str:

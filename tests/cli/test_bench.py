@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import main
-from proxy.cli.bench import EVENTS, BenchFailed, Load, Upstream, press
+from proxy.cli.load import EVENTS, BenchFailed, Load, Upstream, press
 
 
 def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
