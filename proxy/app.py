@@ -46,11 +46,11 @@ from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
-_FEEL = 0.5  # seconds between two looks at how the process stands
-_OF_THE_START = (
+_PRESSURE_LOOK = 0.5  # seconds between two looks at how the process stands
+_READ_AT_START = (
     *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
     *("store", "log.format"),
-)  # keys of config.yaml that only a start reads
+)  # keys of config.yaml that a reload does not put in force
 
 log = logging.getLogger("sluice")
 
@@ -90,15 +90,18 @@ class Sluice:
     plant: Plant = field(init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
-    _said: Settings = field(init=False)  # by the file, of which some keys are not in force before a restart
+    _written: Settings = field(init=False)  # what the file says, also where that waits for a restart
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+    _fetching: asyncio.Task[None] | None = field(
+        default=None, init=False
+    )  # of catalogues; None: another worker does it
     _siblings: Siblings | None = field(default=None, init=False)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _watcher: Watcher = field(init=False)
 
     def __post_init__(self) -> None:
         self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
-        self._started = self._said = self.settings
+        self._started = self._written = self.settings
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
@@ -117,7 +120,7 @@ class Sluice:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            return self._live(receive, send)
+            return self._lifespan(receive, send)
         return self.plant.front(scope, receive, send)
 
     def default_upstream(self) -> str | None:
@@ -137,7 +140,7 @@ class Sluice:
 
     async def _reload(self) -> None:
         try:
-            said, settings, cache, plant = await self._read()
+            written, settings, cache, plant = await self._read()
         except ConfigError as error:
             self.problem = str(error)
             self.metrics.config_valid.set(0)
@@ -148,43 +151,44 @@ class Sluice:
         if before_cache is not cache:
             self.upstreams.later(before_cache.aclose())
         before, self.plant = self.plant, plant
-        same = {name for name, said in settings.upstreams.items() if said == self.settings.upstreams.get(name)}
+        known = self.settings.upstreams
+        same = {name for name, upstream in settings.upstreams.items() if upstream == known.get(name)}
         self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
         for name, shelf in self.plant.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
-        for name in self.settings.upstreams:
+        for name in known:
             if name not in same:
                 self.metrics.up.forget(name)  # until it is asked anew, if it is there at all
-        self._tell_what_waits(said)
+        self._warn_of_what_waits(written)
         if self.writer is not None:
             log.setLevel(settings.log.level.upper())
         self.settings, self.problem = settings, ""
         self.metrics.config_valid.set(1)
         self.metrics.reloads.labels("ok").inc()
-        await self._restart()
+        await self._fetch_anew()
         log.info("config.yaml is reloaded")
 
-    def _tell_what_waits(self, said: Settings) -> None:
-        """Warns of what the file says otherwise than at the start, and than before."""
-        for key in _OF_THE_START:
-            if attrgetter(key)(said) not in (attrgetter(key)(self._started), attrgetter(key)(self._said)):
+    def _warn_of_what_waits(self, written: Settings) -> None:
+        """Warns of each key that waits for a restart, once: where the file now differs from start and last reload."""
+        for key in _READ_AT_START:
+            if attrgetter(key)(written) not in (attrgetter(key)(self._started), attrgetter(key)(self._written)):
                 log.warning("%s has changed: that takes a restart", key)
-        if self._started.server.max_body < said.server.max_body != self._said.server.max_body:
+        if self._started.server.max_body < written.server.max_body != self._written.server.max_body:
             log.warning("server.max_body is larger than it was at the start: that takes a restart")
-        self._said = said
+        self._written = written
 
     async def _read(self) -> tuple[Settings, Settings, Cache, Plant]:
         """What the file says now, and the same as it can be put in force, built. Raises ConfigError for anything."""
         try:
             await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
-            said = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
-            settings, bound = said, self._started.server.host
-            if said.server.host != bound:  # which is listened on until a restart: that must be safe too
+            written = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
+            settings, bound = written, self._started.server.host
+            if written.server.host != bound:  # which is listened on until a restart: that must be safe too
                 settings = await asyncio.to_thread(loaded, self.path, self.environ, {**self.server, "host": bound})
             cache = self.cache
             if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
                 cache = cache_of(settings, self._count_cache, lambda: self.plant.gateway)
-            return said, settings, cache, built(self, settings, cache)
+            return written, settings, cache, built(self, settings, cache)
         except ConfigError:
             raise
         except MissingExtra as error:
@@ -199,19 +203,21 @@ class Sluice:
         return [] if self._siblings is None else await self._siblings.told(what, *given)
 
     async def exposition(self) -> tuple[bytes, str]:
+        """Prometheus' text, of all workers together, and its content type."""
         if self._siblings is not None:
             self.instruments.others = await self._siblings.gather()
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan: what runs beside the calls."""
         await receive()
-        await self._begin()
+        await self._start_work()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for task in self._tasks:
+        tasks = [*self._tasks, *filter(None, [self._fetching])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.embedded and self._siblings is not None and self.place is not None and self.place.leads:
             await self.ledger.save()  # all calls here have ended, and the wait may take what time there is
             await self._siblings.unneeded(self.embedded, self.settings.server.drain)
@@ -227,7 +233,7 @@ class Sluice:
         await asyncio.to_thread(self.decisions.store.close)
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _begin(self) -> None:
+    async def _start_work(self) -> None:
         """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
         place, start = self.place, asyncio.create_task
         self.lasting.counters.load(self.plant.plan.named())
@@ -236,15 +242,15 @@ class Sluice:
                 await model.start()
             for model in self.embedded.values():
                 await model.settled(_LOADING)
-            self._tasks = [start(self.plant.plan.catalog.run())]
+            self._fetching = start(self.plant.plan.catalog.run())
             if place is not None:
                 went_ahead(place.folder)
         else:
             if self.embedded:
                 await ahead(place.folder, _LOADING)
-            self._tasks = [start(self.standings.follow(place.folder))]
+            self._tasks.append(start(self.standings.follow(place.folder)))
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
-        self._tasks += [start(self._watch()), start(self._feel()), start(follow), start(self.ledger.keep())]
+        self._tasks += [start(self._watch()), start(self._note_pressure()), start(follow), start(self.ledger.keep())]
         if place is not None:
             name = f"{place.index}-{os.getpid()}"
             self._siblings = Siblings(place.folder, name, self.instruments, self.control.tells)
@@ -252,12 +258,12 @@ class Sluice:
             self.instruments.told = Telling(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))
 
-    async def _feel(self) -> None:
+    async def _note_pressure(self) -> None:
         """Looks from time to time how late the event loop is, and how much memory is taken."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + _FEEL
-            await asyncio.sleep(_FEEL)
+            due = loop.time() + _PRESSURE_LOOK
+            await asyncio.sleep(_PRESSURE_LOOK)
             self.pressure.note(loop.time() - due, resident())
             if not any(number.value for number in self.metrics.in_flight.values()):
                 self.lasting.counters.catch_up()
@@ -269,12 +275,12 @@ class Sluice:
             except ConfigError:
                 pass  # told already, and shown
 
-    async def _restart(self) -> None:
-        """Background work of the new plant in place of the old one's."""
-        if not self._tasks or (self.place is not None and not self.place.leads):
+    async def _fetch_anew(self) -> None:
+        """Fetches the catalogues of the new plant in place of the old one's; starts embedded models that are new."""
+        if self._fetching is None:
             return
-        self._tasks[0].cancel()
+        self._fetching.cancel()
         for model in self.embedded.values():
             if model.state == "stopped":
                 await model.start()
-        self._tasks[0] = asyncio.create_task(self.plant.plan.catalog.run())
+        self._fetching = asyncio.create_task(self.plant.plan.catalog.run())

@@ -53,37 +53,41 @@ class Plant:
 
 def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     """A configuration put to work beside what outlives reloads."""
+    _make_embedded(sluice, settings)
+    bases = {name: model.base for name, model in sluice.embedded.items()}
+    made = plan(settings, sluice.upstreams, bases, sluice.lasting)
+    sluice.personas.join(made)
+    for doubt in nowhere(made):
+        log.warning("%s", doubt)
+    catalog, blank = made.catalog, blanking(settings.secrets())
+    catalog.changed, catalog.blank = sluice.standings.note, blank
+    meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), sluice.ledger.books.note)
+    hooks = Hooks(made.screen.prepare, meter.attempt_began, meter.attempt_ended, blank, sluice.standings.show)
+    sent = sluice.metrics.dispatched
+    dispatch = Dispatch(sluice.upstreams, hooks, _breakers(sluice, settings), gates(settings), sent=sent)
+    keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
+    stages = Stages(
+        meter,
+        keyring,
+        made.router,
+        cache,
+        dispatch,
+        blank,
+        sluice.pressure,
+        instance=sluice.lasting.instance,
+        content=settings.log.content,
+        tracing=sluice.tracing,
+    )
+    gateway = Gateway(stages)
+    return Plant(made, gateway, _front(sluice, settings, made, gateway))
+
+
+def _make_embedded(sluice: "Sluice", settings: Settings) -> None:
+    """Makes the models that Sluice serves itself, where they are not there yet. They are not started here."""
     for name, upstream in settings.upstreams.items():
         if upstream.embedded and name not in sluice.embedded:
             port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
             sluice.embedded[name] = packaged(port)
-    made = plan(
-        settings, sluice.upstreams, {name: model.base for name, model in sluice.embedded.items()}, sluice.lasting
-    )
-    made.catalog.changed = sluice.standings.note
-    sluice.personas.join(made)
-    catalog, booked = made.catalog, sluice.ledger.books.note
-    meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), booked)
-    made.catalog.blank = blank = blanking(settings.secrets())
-    hooks = Hooks(made.screen.prepare, meter.asks, meter.attempted, blank, sluice.standings.show)
-    sent = sluice.metrics.dispatched
-    dispatch = Dispatch(sluice.upstreams, hooks, _breakers(sluice, settings), gates(settings), sent=sent)
-    keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
-    gateway = Gateway(
-        Stages(
-            meter,
-            keyring,
-            made.router,
-            cache,
-            dispatch,
-            blank,
-            sluice.pressure,
-            sluice.lasting.instance,
-            settings.log.content,
-            sluice.tracing,
-        )
-    )
-    return Plant(made, gateway, _front(sluice, settings, made, gateway))
 
 
 def _told(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
@@ -108,24 +112,24 @@ def _breakers(sluice: "Sluice", settings: Settings) -> Breakers:
 
 
 def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -> Front:
-    manners = Manners(settings.server.max_body, settings.server.ping)
-    operations = Operations(sluice.standings.all, sluice.draining, sluice.exposition)
-    openai = OpenAIDoor(gateway, made.catalog, manners)
-    sessions = Sessions(settings.access.admin_token)
-    admin = AdminDoor(sluice.control, sessions)
+    access, host, cors = settings.access, settings.server.host, frozenset(settings.server.cors)
+    manners, sessions = Manners(settings.server.max_body, settings.server.ping), Sessions(access.admin_token)
 
     def usual_model() -> str | None:
         return first_model(made.catalog, default_upstream(settings, sluice.lasting.default_upstream))
 
-    chat = ChatDoor(gateway, manners, usual_model)
-    for doubt in nowhere(made):
-        log.warning("%s", doubt)
-    vapi = _vapi(sluice, settings.vapi, gateway, manners)
-    doors = (openai, chat, vapi, operations, admin, KeysDoor(sluice.accounts), sluice.pages, sluice.documents)
+    doors = (
+        OpenAIDoor(gateway, made.catalog, manners),
+        ChatDoor(gateway, manners, usual_model),
+        _vapi(sluice, settings.vapi, gateway, manners),
+        Operations(sluice.standings.all, sluice.draining, sluice.exposition),
+        AdminDoor(sluice.control, sessions),
+        KeysDoor(sluice.accounts),
+        sluice.pages,
+        sluice.documents,
+    )
     table = Table([endpoint for door in doors for endpoint in door.endpoints()])
-    access, host, cors = settings.access, settings.server.host, frozenset(settings.server.cors)
-    closed_metrics, open_keys = access.metrics == "admin", access.keys == "open"
-    guard = Guard(access.admin_token, host, closed_metrics, sessions, open_keys, cors)
+    guard = Guard(access.admin_token, host, access.metrics == "admin", sessions, access.keys == "open", cors)
     return Front(table, guard.checks(), cors)
 
 

@@ -186,11 +186,11 @@ class Meter:
             trace.status = 499
             self.metrics.disconnects.labels(phase(call)).inc()
 
-    def asks(self, upstream: str) -> None:
+    def attempt_began(self, upstream: str) -> None:
         """An attempt at an upstream begins."""
         self.metrics.in_flight[upstream].value += 1
 
-    def attempted(self, target: Target, outcome: str) -> None:
+    def attempt_ended(self, target: Target, outcome: str) -> None:
         """An attempt, or the answer that came of it, ended: "ok", the error's code, or "cancelled"."""
         self.metrics.in_flight[target.upstream].value -= 1
         key = (target.upstream, target.model, outcome)

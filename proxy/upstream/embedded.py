@@ -163,6 +163,7 @@ def _packaged_model() -> Path | None:
 
 
 def unused_port() -> int:
+    """A loopback port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

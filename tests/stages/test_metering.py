@@ -95,10 +95,10 @@ def test_attempts_under_way_come_back_to_nothing() -> None:
     counted = Counted("m")
     target = Target("east", "m", Provider(), "", "")
     for _ in range(3):
-        counted.meter.asks("east")
+        counted.meter.attempt_began("east")
     assert counted.meter.under_way("east") == counted.value("sluice_in_flight", upstream="east") == 3
     for outcome in ("ok", "cancelled", "upstream_error"):
-        counted.meter.attempted(target, outcome)
+        counted.meter.attempt_ended(target, outcome)
         assert counted.value("sluice_attempts_total", upstream="east", model="m", outcome=outcome) == 1
     assert counted.meter.under_way("east") == 0
 
@@ -124,9 +124,9 @@ def test_no_number_of_names_makes_the_series_more_than_ten_thousand(listed: bool
         made.id = f"id-{at}"
         target = Target(f"up{at % 5}", name, Provider(), "", "")
         counted.meter.began(made)
-        counted.meter.asks(target.upstream)
+        counted.meter.attempt_began(target.upstream)
         code = list(STATUS)[at % len(STATUS)]
-        counted.meter.attempted(target, code if at % 3 else "ok")
+        counted.meter.attempt_ended(target, code if at % 3 else "ok")
         counted.meter.ended(made, SluiceError(code, "x", status=400 + at % 100) if at % 3 == 1 else None)
     assert sum(1 for _ in counted.samples()) <= 10_000
     assert counted.value("sluice_requests_total") == 20_000
