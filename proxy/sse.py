@@ -73,13 +73,12 @@ def _end_of_last_event(data: bytes) -> int:
 
 def events(data: bytes) -> Iterator[bytes]:
     """The single events in `data`, each with its closing empty line (the last may lack it)."""
+    start = 0
     if data.find(b"\r") < 0:
-        start = 0
         while (at := data.find(b"\n\n", start)) >= 0:
             yield data[start : at + 2]
             start = at + 2
     else:
-        start = 0
         for found in _BLANK.finditer(data):
             yield data[start : found.end()]
             start = found.end()

@@ -173,9 +173,9 @@ class ResponsesWatch:
     def see(self, batch: bytes) -> bytes:
         """The batch, up to its terminal event, which gives the usage."""
         self.last_at = perf_counter()
-        if self.content_at is None and b".delta" in batch:
+        if self.content_at is None and batch.find(b".delta") >= 0:
             self.content_at = self.last_at
-        if any(word in batch for word in self._TERMINAL):
+        if any(batch.find(word) >= 0 for word in self._TERMINAL):
             at = 0
             for event in events(batch):
                 at += len(event)

@@ -225,7 +225,7 @@ def _known(counts: Any) -> Json:
 
 def _data(piece: bytes) -> bytes | None:
     """The data of an event, quickly where it has the two lines that Anthropic sends."""
-    if piece.startswith(b"event: ") and piece.count(b"\n") == 3 and piece.endswith(b"\n\n") and b"\r" not in piece:
+    if piece.startswith(b"event: ") and piece.count(b"\n") == 3 and piece.endswith(b"\n\n") and piece.find(b"\r") < 0:
         _, _, data = piece[:-2].partition(b"\n")
         if data.startswith(b"data: "):
             return data[6:]
