@@ -46,11 +46,11 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
-        return one_line(said)
+        return json_line(said)
 
     def call(self, said: "Ended") -> str:
         """The line of a call that ended."""
-        own, alike = one_line(said.own), said.alike.line
+        own, alike = json_line(said.own), said.alike.line
         return f"{own[:-1]},{alike[1:]}"
 
 
@@ -251,7 +251,7 @@ def _alike(
     }
     if key is not None:
         fields["key"] = key
-    return Alike(fields, one_line(fields))
+    return Alike(fields, json_line(fields))
 
 
 def keep(trace: Trace, piece: bytes) -> None:
@@ -270,7 +270,7 @@ def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
     return {"prompt": prompt.decode("utf-8", "replace"), "answer": b"".join(pieces).decode("utf-8", "replace")}
 
 
-def one_line(said: dict[str, Any]) -> str:
+def json_line(said: dict[str, Any]) -> str:
     """JSON on one line for every reader: the separators of other alphabets' lines are escaped too."""
     try:
         line = orjson.dumps(said, default=str).decode()

@@ -10,7 +10,7 @@ from typing import Final
 from proxy.cli.configured import add_config
 from proxy.planning import Plan, loaded, plan
 from proxy.settings import Settings
-from proxy.settings.problems import one_line
+from proxy.settings.problems import printable
 from proxy.stages.catalog import Shelf
 from proxy.upstream.embedded import EmbeddedModel, packaged
 from proxy.upstream.sending import Upstreams
@@ -71,10 +71,10 @@ async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
 def _show(name: str, shelf: Shelf) -> None:
     count = len(shelf.models)
     said = shelf.said or shelf.trouble
-    trouble = said and f": {one_line(said)}"
+    trouble = said and f": {printable(said)}"
     print(f"{name} ({shelf.provider}): {count} {'model' if count == 1 else 'models'}, {shelf.state}{trouble}")
     for model in shelf.models.values():
         prices = model.prices or {}
         cost = "  ".join(f"{kind} ${price:g}/M" for kind, price in prices.items())
         limits = f"context {model.context or '?':>8}  output {model.output or '?':>7}"
-        print(f"  {name}/{one_line(model.id):<50} {limits}  {cost}")
+        print(f"  {name}/{printable(model.id):<50} {limits}  {cost}")

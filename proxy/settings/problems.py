@@ -41,7 +41,7 @@ class Problem:
         """`config.yaml:12:5: upstreams.local.provider: expected …`, in one line whatever stands in the file."""
         place = f"{self.file or file}:{self.line}:{self.column}" if self.line else self.file or file
         text = ": ".join(part for part in (place, self.path, self.message) if part)
-        return one_line(text)
+        return printable(text)
 
 
 class ConfigError(Exception):
@@ -82,7 +82,7 @@ def holds_secret(path: Path) -> bool:
     return not _NEVER_SHOWN.isdisjoint(path)
 
 
-def one_line(text: str) -> str:
+def printable(text: str) -> str:
     """The text with what cannot be printed escaped: it neither breaks a line nor steers a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
