@@ -72,8 +72,8 @@ class Personas:
     def join(self, plan: "Plan") -> None:
         """Puts them into the routing table, but for those whose upstream is gone or whose name the config has."""
         taken = plan.settings.personas
-        for name in [name for name in plan.router.exact_names() if name.startswith("persona/")]:
-            if name.removeprefix("persona/") not in taken:
+        for name in [route.match for route in plan.router.exact_routes()]:
+            if name.startswith("persona/") and name.removeprefix("persona/") not in taken:
                 plan.router.drop(name)
         lost = {}
         for made in self.made.values():

@@ -62,7 +62,7 @@ def test_they_join_the_table_but_for_names_and_upstreams_that_are_not_theirs() -
     kept.join(plan)
     assert plan.router.resolve("persona/poet").targets[0].model == "kept"
     assert plan.router.resolve("persona/pirate").targets[0].model == "m"  # the config's
-    assert "persona/lost" not in plan.router.exact_names()
+    assert "persona/lost" not in [route.match for route in plan.router.exact_routes()]
     with pytest.raises(SluiceError, match="its upstream gone is gone from config.yaml"):
         plan.router.resolve("persona/lost")
     assert [(each["name"], each["source"]) for each in kept.listed(plan, "east")] == [
@@ -71,7 +71,7 @@ def test_they_join_the_table_but_for_names_and_upstreams_that_are_not_theirs() -
     ]
     del kept.made["poet"], kept.made["lost"]
     kept.join(plan)
-    assert plan.router.exact_names() == ["persona/pirate"]
+    assert [route.match for route in plan.router.exact_routes()] == ["persona/pirate"]
     with pytest.raises(SluiceError, match="There is no persona 'lost'"):
         plan.router.resolve("persona/lost")
 

@@ -12,7 +12,6 @@ Vector = Sequence[float] | NDArray[np.float32]
 class Embedder(Protocol):
     """Makes vectors of texts. Two vectors can be compared only if one embedder made them."""
 
-    name: str  # that tells its vectors from another's
     asks: bool  # whether it asks an upstream, so that its time is not ours
 
     async def embed(self, text: str) -> Vector:

@@ -16,7 +16,6 @@ MOST: Final = 256  # pieces of a text that the model was made for; what follows 
 class MiniLM:
     """Loaded with the first text, in the worker's thread, which then computes one text at a time."""
 
-    name = "all-MiniLM-L6-v2-int8"
     asks = False
 
     def __init__(self, worker: Worker) -> None:

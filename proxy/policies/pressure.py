@@ -1,7 +1,7 @@
 """Whether this process has more to do than it can: new calls are refused then, running ones go on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from resource import getpagesize
 
@@ -22,7 +22,7 @@ class Pressure:
 
     memory: int | None = None  # bytes that this process may take; None: not known
     refusal: SluiceError | None = None
-    _late: int = field(default=0)
+    _late: int = 0
 
     def note(self, lag: float, taken: int) -> None:
         """`lag`: seconds that the loop was late, `taken`: bytes resident. Two late looks in a row are pressure."""

@@ -11,6 +11,9 @@ from proxy.policies.retries import Budget
 from proxy.policies.routes import Choice, Policies
 from proxy.providers.contract import Order, Target
 
+Hold = Literal["nothing", "content", "all"]
+"""Events of a stream that are kept back: none, those before the first with content, or all of them."""
+
 
 class Prepared(Protocol):
     """A call after its route's rules."""
@@ -50,7 +53,7 @@ class Run:
         self.left = deque(self.choice.targets)
 
     @property
-    def hold(self) -> Literal["nothing", "content", "all"]:
+    def hold(self) -> Hold:
         """How much of a stream is kept back, since another target could still answer instead."""
         if self.policies.stream_safety == "whole":
             return "all"

@@ -100,8 +100,8 @@ class TextChunks(Chunks):
     _object = "text_completion"
     _prefix = "cmpl-"
 
-    def __init__(self, model: str, id: str = "", thoughts: str = "") -> None:
-        super().__init__(model, id)
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
         self._choice = self._head + b'"choices":[{"index":0,"logprobs":null,"text":'
 
     def role(self) -> bytes:

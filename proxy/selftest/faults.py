@@ -35,9 +35,9 @@ def down_for(seconds: float, script: Script) -> Script:
     return lambda ask: script(ask) if ask.since < seconds else honest(ask)
 
 
-def flapping(script: Script, period: int = 3) -> Script:
-    """One request in `period` is answered, the others go wrong."""
-    return lambda ask: honest(ask) if ask.nth % period == 0 else script(ask)
+def flapping(script: Script) -> Script:
+    """One request in three is answered, the others go wrong."""
+    return lambda ask: honest(ask) if ask.nth % 3 == 0 else script(ask)
 
 
 def reset(ask: Ask) -> Answer:

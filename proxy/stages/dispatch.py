@@ -14,10 +14,10 @@ from proxy.policies.breakers import Breaker, Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
 from proxy.policies.routes import Choice, Route
-from proxy.policies.runs import Prepared, Run
+from proxy.policies.runs import Hold, Prepared, Run
 from proxy.providers.contract import Order, Target
 from proxy.secrecy import Blank
-from proxy.upstream.attempting import Attempt, Hold, Outcome
+from proxy.upstream.attempting import Attempt, Outcome
 from proxy.upstream.racing import raced
 from proxy.upstream.resuming import Resumption
 from proxy.upstream.sending import Upstreams

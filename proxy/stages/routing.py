@@ -68,12 +68,8 @@ class Router:
         self._exact = {match: route for match, route in self._exact.items() if match != name}
         self._chosen.clear()
 
-    def exact_names(self) -> list[str]:
-        """The names that routes give to something else."""
-        return list(self._exact)
-
     def exact_routes(self) -> list[Route]:
-        """The routes behind them."""
+        """The routes that take one name each: aliases and personas."""
         return list(self._exact.values())
 
     def matching(self, model: str) -> list[Route]:

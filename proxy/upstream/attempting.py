@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Literal
 
 from proxy.assembling import Assembler, as_stream
 from proxy.call import CHAT_LIKE, Call, Headers
@@ -12,6 +11,7 @@ from proxy.errors import SluiceError
 from proxy.headers import of_type, to_client
 from proxy.instruments import Counts
 from proxy.policies.routes import Timeouts
+from proxy.policies.runs import Hold
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
 from proxy.upstream.bodies import (
     MAX_WHOLE,
@@ -34,7 +34,6 @@ from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import Wire
 from proxy.watch import ChatWatch, RawWatch, ResponsesWatch, Watch, note
 
-Hold = Literal["nothing", "content", "all"]
 Outcome = Wire | SluiceError
 Tries = Callable[[Order, Clock, Hold], Awaitable[Outcome]]
 """Asks one target, with the route's retries."""
@@ -64,8 +63,7 @@ class Attempt:
     def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
 
-        `hold`: events that are kept back, since another target could still answer instead: none, those before the
-        first with content, or all of them.
+        `hold`: what of a stream is kept back, since another target could still answer instead.
         Raises SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
         """
         if self.call.stream or self.call.endpoint == "audio/speech":  # which is heard while it is being made

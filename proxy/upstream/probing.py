@@ -2,10 +2,12 @@
 
 import httpx
 
+_PATIENCE = 3.0  # seconds for each step of the request
 
-async def status_of(url: str, seconds: float = 3.0) -> int:
-    """The status of a GET; 0 where there is no answer."""
-    async with httpx.AsyncClient(trust_env=False, timeout=seconds) as client:
+
+async def status_of(url: str) -> int:
+    """The status of a GET; 0 where there is no answer in time."""
+    async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE) as client:
         try:
             return (await client.get(url)).status_code
         except httpx.HTTPError:

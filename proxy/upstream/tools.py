@@ -18,8 +18,8 @@ class Tools:
 
     __slots__ = ("_tls",)
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+    def __init__(self) -> None:
+        self._tls: ssl.SSLContext | None = None  # made at the first call
 
     async def ask(self, url: str, timeout: float, body: bytes) -> bytes:
         """The answer to this JSON, all within `timeout` seconds. Raises SluiceError; redirects are not followed."""

@@ -102,7 +102,7 @@ def test_routes_that_come_and_go_while_it_runs() -> None:
     assert not table.resolve("persona/pirate").route.exact
     table.put(route("persona/pirate", exact=True))
     assert table.resolve("persona/pirate").route.exact
-    assert table.exact_names() == ["persona/pirate"]
+    assert [route.match for route in table.exact_routes()] == ["persona/pirate"]
     table.drop("persona/pirate")
     table.drop("persona/pirate")
     assert not table.resolve("persona/pirate").route.exact
