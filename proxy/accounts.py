@@ -140,7 +140,7 @@ def _configured(key: str) -> dict[str, Any]:
 
 
 def _numbers(counts: Counts) -> dict[str, Any]:
-    """The numbers; the cost without the dust of adding."""
+    """The numbers; the cost without the rounding errors of its sum."""
     return asdict(counts) | {"cost": round(counts.cost, 9)}
 
 

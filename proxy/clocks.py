@@ -64,7 +64,7 @@ class Clock:
 
     # Defaults stand on the class, so that making one costs next to nothing.
     at: float | None = None  # when the wait that runs now is over, by the loop's time
-    more: Callable[[], float] | None = None  # seconds that the wait may go on when it is over; until `set`
+    more: Callable[[], float] | None = None  # asked when it is over: seconds to go on for; `set` takes it away
     _task: asyncio.Task[object] | None = None
     _expired = False
 

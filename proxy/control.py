@@ -147,7 +147,7 @@ class Control:
         return found
 
     def _upstream(self, name: str, shelf: Shelf, busy: list[dict[str, Any]]) -> dict[str, Any]:
-        """`busy`: what every worker told."""
+        """One upstream as the admin page shows it; `busy`: what every worker told."""
         trouble = self.sluice.standings.trouble(name, shelf)
         here = [told[name] for told in busy if name in told]  # another worker may not have reloaded yet
         return {

@@ -1,4 +1,4 @@
-"""What a configuration asks for in vain and may have all the same: names that lead nowhere, extras that are missing."""
+"""Warnings about a configuration that is valid all the same: names that lead nowhere, extras that are missing."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec

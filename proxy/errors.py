@@ -118,7 +118,7 @@ class SluiceError(Exception):
 
 
 def draining() -> SluiceError:
-    """What a call is told that the end of the process does not wait for any longer, or that came too late."""
+    """The error of a call that the process, which is ending, waits for no longer or does not begin any more."""
     return SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
 
 

@@ -41,7 +41,7 @@ class Stages:
 
 @dataclass(slots=True)
 class Gateway:
-    """Answers calls. It is exchanged whole on a reload; running calls finish with the one they began with."""
+    """Answers calls. A reload puts another in its place; running calls finish with the one they began with."""
 
     stages: Stages
 

@@ -144,8 +144,8 @@ class Family(Generic[C]):
 class Instruments(Collector):
     """Families in the order they were made. `others`: snapshots of other processes, added when scraped.
 
-    `told`: of a family's name, its series and the lines that each takes: those told of by themselves (None: all). One
-    process has few enough, several together may have more.
+    `told` gets a family's name, its series and the lines that each takes, and gives the series that are told apart; all
+    others count as `other`. None: all are told apart, since one process has few enough; several together may not.
     """
 
     def __init__(self) -> None:

@@ -143,7 +143,7 @@ class Keys:
         self._settle()
 
     def _settle(self) -> None:
-        """Allowances of the keys that there are; a key's minute goes on where only its limits are others."""
+        """Makes the allowances of all keys. A key whose limits changed keeps what it did within the last minute."""
         before, self._allowances = self._allowances, {}
         for key in self.made.values():
             had = before.get(key.digest)

@@ -27,7 +27,7 @@ class Ledger:
     _writer: str = field(default_factory=lambda: secrets.token_hex(8))  # a name that no other process has
     _batch: Batch | None = None  # that is on its way, and will be until it is known to have been added
     _number: int = 0
-    _month: str = ""  # that these are of:
+    _month: str = ""  # of the costs that follow
     _on_its_way: dict[str, float] = field(default_factory=dict)  # costs by key, of the batch
     _written: dict[str, float] = field(default_factory=dict)  # by whomever, as far as is known
     _failing: bool = False

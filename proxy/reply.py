@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 DIRECT: Final = "sluice.direct"
-"""Our server's key in a scope: its Direct way, while the request is being answered."""
+"""The key in an ASGI scope where our server offers its Direct way while the request is being answered."""
 
 Outlet = Callable[[bytes], bool]
 """Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
 
 
 class Direct(Protocol):
-    """What our server does at once, without ASGI's messages; what it declines goes by `receive` and `send` as ever."""
+    """A short cut past ASGI's messages, where our own server runs the app.
+
+    What it declines at the moment goes by `receive` and `send` as with any other server.
+    """
 
     def take(self) -> bytes | None:
         """The request's whole body, once; None: it is not all there yet, or the client has left."""
@@ -32,7 +35,10 @@ class Direct(Protocol):
 
 
 class BrokenOff(Exception):
-    """An app's word that its response cannot be completed: only a broken connection tells that of a body as it is."""
+    """Raised by the app where a body that has begun can neither be completed nor hold an error.
+
+    The server then breaks the connection, which is the only way left to say so.
+    """
 
 
 class Flowing(ABC):
@@ -42,9 +48,9 @@ class Flowing(ABC):
 
     @abstractmethod
     def flow(self, outlet: Outlet) -> None:
-        """While the reader waits for the next batch, what comes may go to `outlet` from now on.
+        """From now on a batch that comes while the reader waits for it may go to `outlet` at once.
 
-        What the outlet does not take, and whatever is to be seen to, the reader gets as the next batch.
+        The reader still gets what the outlet does not take, failures, and the end.
         """
 
     @property

@@ -20,7 +20,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(slots=True)
 class Standings:
-    """Of the upstreams of the plant that runs."""
+    """How the upstreams of the configuration in force stand."""
 
     sluice: "Sluice"
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict)

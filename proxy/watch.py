@@ -95,7 +95,7 @@ class ChatWatch:
         return b"".join(kept)
 
     def _learn(self, event: bytes) -> None:
-        """Most of a stream's events are alike but for their text, which holds no quote: so the next ones are known."""
+        """Keeps what stands around the text of an event of nothing but content: the next like it need no parsing."""
         start = event.find(_TEXT) + len(_TEXT)
         end = event.find(b'"', start)
         if start >= len(_TEXT) and end > 0 and event.endswith(b"}\n\n") and event.count(b"\n\n") == 1:

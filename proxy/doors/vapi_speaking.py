@@ -1,4 +1,4 @@
-"""Answers for ears: where an upstream fails, the caller hears an apology instead of the line going dead."""
+"""Replies to voice calls: where an upstream fails, the caller hears an apology instead of the line going dead."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Answers Vapi's server messages: which assistant picks up, what a tool says, and thanks for all news.
+"""Answers Vapi's server messages: which assistant picks up, what a tool says, and nothing to what is only told.
 
 Shapes are those of docs.vapi.ai, "Server events". Every answer is a 200: Vapi takes an `error` in it as text to speak.
 """

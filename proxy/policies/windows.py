@@ -47,7 +47,7 @@ class Window:
     lock: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def enter(self, calls: int | None, tokens: int | None, now: int) -> Minute:
-        """Lets a call in, and counts it, while both limits hold (None: there is none); what is refused counts not."""
+        """Lets a call in, and counts it, while both limits hold (None: there is none); a refused one is not counted."""
         with self.lock:
             called = used = calls_at = tokens_at = 0
             since = now - MINUTE

@@ -1,1 +1,1 @@
-"""HTTP/1.1 towards clients: what a socket says becomes an ASGI call, what the app says leaves in one write."""
+"""The HTTP/1.1 server that clients talk to, and the worker processes that it can be spread over."""

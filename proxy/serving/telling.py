@@ -1,4 +1,4 @@
-"""Which series several workers tell of by themselves: the first that come, and the same ones whichever is scraped."""
+"""Bounds the series of all workers together: the first that come are told apart, all later ones count as `other`."""
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
@@ -15,9 +15,10 @@ MOST: Final = 9_000
 
 @dataclass(slots=True)
 class Telling:
-    """One worker's knowledge of the file in which all of them write down, line by line, what they tell of first.
+    """One worker's view of the file where all of them write down, line by line, which series they tell apart.
 
-    What was told once stays: a counter that went on under another name would be taken for one that began anew.
+    So it is the same ones whichever worker is scraped. What was told once stays: a counter that went on under another
+    name would be taken for one that began anew.
     """
 
     path: Path

@@ -45,7 +45,7 @@ class Dispatch:
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
     sent: Counts = field(default_factory=Counts)  # attempts by upstream: must equal what `upstreams` counts
-    refused: set[str] = field(default_factory=set)  # upstreams that took no key of ours when they were last asked
+    refused: set[str] = field(default_factory=set)  # upstreams that rejected our key when they were last asked
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
@@ -84,7 +84,7 @@ class Dispatch:
         return outcome
 
     def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
-        """What was learnt of upstreams that a new configuration leaves as they are, and the calls that are there."""
+        """On a reload: what was learnt of unchanged upstreams goes on, and so do their gates with the calls inside."""
         self.breakers.take_over(before.breakers, unchanged)
         self.refused |= {name for name in before.refused if name in unchanged}
         self.gates.update({name: gate for name, gate in before.gates.items() if name in unchanged})
@@ -164,7 +164,7 @@ class Dispatch:
 
 
 class Visit:
-    """An attempt with its places at its upstream: the breaker's leave, the gate's, the counters'. It ends once."""
+    """One attempt, and what its end gives back, once: the breaker's leave, the gate's place, the count in flight."""
 
     __slots__ = ("admitted", "attempt", "clock", "dispatch", "gate", "run", "target", "tried")
 

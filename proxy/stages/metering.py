@@ -89,9 +89,9 @@ class Metrics:
         return self._made.series() > MOST_NAMED
 
     def kept(self, labels: Labels, made: Container[Labels] = ()) -> Labels:
-        """What of the labels of new series is told: all; then no model, since models can be many; in the end the door.
+        """The labels that new series get: all of them, without the model once there are many, the door alone at last.
 
-        `made`: those that there are.
+        `made`: labels of series that exist already.
         """
         door, route, upstream, _ = labels
         if not self.full:

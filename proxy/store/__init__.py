@@ -1,1 +1,1 @@
-"""What must outlast a restart: operators' settings, personas made on the admin page."""
+"""What must outlast a restart: operators' settings, personas and client keys, and the ledger of what calls took."""
