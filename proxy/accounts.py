@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.decisions import told
+from proxy.decisions import store_errors
 from proxy.errors import SluiceError, invalid_field
-from proxy.keys import Key, changed, made, shown_time
+from proxy.keys import Key, changed_key, new_key, shown_time
 from proxy.ledger import days_of, month, today
 from proxy.stages.admission import tenant_of
 from proxy.store.contract import COLUMNS, Column, Counts, StoreError
@@ -50,7 +50,7 @@ class Accounts:
 
     async def make_key(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Makes one; what is told of it has the key itself, this once. Raises 400, and 409 for a name that is taken."""
-        key, secret = made(fields)
+        key, secret = new_key(fields)
         if key.name in self.sluice.keys.made or not await self._swap(key, None):
             raise SluiceError("client_invalid_request", f"There is a key {key.name}.", status=409, param="name")
         self.sluice.keys.put(key)
@@ -60,7 +60,7 @@ class Accounts:
     async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Changes limits and end. Raises 400, and 404 where there is none of that name (any more)."""
         before = await self._found(name)
-        key = changed(before, fields)
+        key = changed_key(before, fields)
         if not await self._swap(key, before.kept):
             message = f"The key {name} was changed or revoked by somebody else just now."
             raise SluiceError("client_invalid_request", message, status=409)
@@ -72,7 +72,7 @@ class Accounts:
     async def revoke_key(self, name: str) -> None:
         """Forgets one: at once here, within half a second elsewhere. Raises 404."""
         await self._found(name)
-        with told():
+        with store_errors():
             await self.sluice.decisions.keep("keys", name, None)
         self.sluice.keys.drop(name)
         log.info("client key %s revoked", name)
@@ -84,7 +84,7 @@ class Accounts:
         if begin > to:
             raise invalid_field("from", "is a day after `to`")
         columns = _columns(by if by is not None else "key")
-        with told():
+        with store_errors():
             sums = await self.sluice.ledger.sums(str(begin), str(to), columns)
         data = [
             dict(zip(columns, (each or None for each in line), strict=True)) | _numbers(sums[line]) for line in sums
@@ -117,7 +117,7 @@ class Accounts:
         }
 
     async def _found(self, name: str) -> Key:
-        with told():
+        with store_errors():
             await self.sluice.decisions.look()
         key = self.sluice.keys.made.get(name)
         if key is None:
@@ -125,7 +125,7 @@ class Accounts:
         return key
 
     async def _swap(self, key: Key, before: str | None) -> bool:
-        with told():
+        with store_errors():
             return await self.sluice.decisions.swap("keys", key.name, before, key.kept)
 
 

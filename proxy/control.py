@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 from proxy.call import Call
-from proxy.decisions import told
+from proxy.decisions import store_errors
 from proxy.errors import SluiceError
 from proxy.personas import persona
 from proxy.settings import ConfigError
@@ -191,5 +191,5 @@ class Control:
         return self.sluice.history.calls(await self.sluice.told_by_others("calls"))
 
     async def _write(self, kind: str, name: str, text: str | None) -> None:
-        with told():
+        with store_errors():
             await self.sluice.decisions.keep(kind, name, text)

@@ -21,8 +21,8 @@ log = logging.getLogger("sluice")
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """A store that fails, in the words that doors take."""
+def store_errors() -> Iterator[None]:
+    """Within it, a store that fails raises a SluiceError: proxy_internal, in the words of its StoreError."""
     try:
         yield
     except StoreError as error:

@@ -8,7 +8,7 @@ from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.headers import to_client
-from proxy.logs import keep
+from proxy.logs import keep_content
 from proxy.policies.pressure import Pressure
 from proxy.policies.routes import Choice
 from proxy.reply import Reply
@@ -20,7 +20,7 @@ from proxy.stages.metering import Meter
 from proxy.stages.relaying import Relay
 from proxy.stages.routing import Router
 from proxy.tracing import Tracing
-from proxy.watch import note
+from proxy.watch import note_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Answering:
             choice = stages.router.choose(call)
             call.trace.route = choice.route.name
             if stages.content:
-                keep(call.trace, call.body)
+                keep_content(call.trace, call.body)
             if choice.route.policies.cache is None and call.cache == "on":
                 wire: Answered | Copy = await stages.dispatch.send(call, choice)
                 if wire.stream is not None:  # else it is all there, and holds nothing open
@@ -105,7 +105,7 @@ class Answering:
         try:
             if wire is not None:
                 if wire.stream is not None:
-                    note(self._call, wire.stream.watch)
+                    note_stream(self._call, wire.stream.watch)
                 await wire.aclose()
         finally:
             stages.meter.ended(self._call, cause)
@@ -122,7 +122,7 @@ class Answering:
         headers = to_client(wire.headers)
         if wire.body is not None:
             if trace.kept is not None:
-                keep(trace, wire.body)
+                keep_content(trace, wire.body)
             return Reply(wire.status, headers, wire.body if rules.is_identity else rules.whole(wire.body, call.model))
         relay = Relay(call, rules, wire, self._stages.content, self._stages.blank)
         return Reply(wire.status, headers, None, relay)

@@ -50,7 +50,7 @@ class Key:
         return self.expires is not None and self.expires <= time()
 
 
-def made(fields: dict[str, Any]) -> tuple[Key, str]:
+def new_key(fields: dict[str, Any]) -> tuple[Key, str]:
     """A new key of this description, and the secret itself. Raises client_invalid_request, naming the field."""
     name = fields.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -59,10 +59,10 @@ def made(fields: dict[str, Any]) -> tuple[Key, str]:
         raise invalid_field("name", f"cannot be {name}: calls of other kinds are booked under that name")
     secret = PREFIX + secrets.token_urlsafe(32)
     key = Key(name, hashlib.sha256(secret.encode()).hexdigest(), f"{PREFIX}…{secret[-_HINT:]}", round(time(), 3))
-    return changed(key, {given: value for given, value in fields.items() if given != "name"}), secret
+    return changed_key(key, {given: value for given, value in fields.items() if given != "name"}), secret
 
 
-def changed(key: Key, fields: dict[str, Any]) -> Key:
+def changed_key(key: Key, fields: dict[str, Any]) -> Key:
     """The key with other limits or another end; null takes one away. Raises client_invalid_request."""
     for given in fields:
         if given not in _CHANGED:

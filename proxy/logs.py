@@ -254,7 +254,7 @@ def _alike(
     return Alike(fields, json_line(fields))
 
 
-def keep(trace: Trace, piece: bytes) -> None:
+def keep_content(trace: Trace, piece: bytes) -> None:
     """Keeps the prompt, and then pieces of the answer, as far as the log would tell them."""
     if trace.kept is None:
         trace.kept = [piece[:_LONGEST]]
@@ -263,7 +263,7 @@ def keep(trace: Trace, piece: bytes) -> None:
 
 
 def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
-    """The prompt and the answer as far as `keep` has kept them; none where it has kept nothing."""
+    """The prompt and the answer as far as `keep_content` has kept them; none where it has kept nothing."""
     if not kept:
         return {}
     prompt, *pieces = kept

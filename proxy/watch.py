@@ -253,7 +253,7 @@ class Noted(Protocol):
         ...
 
 
-def note(call: Call, watch: Noted) -> None:
+def note_stream(call: Call, watch: Noted) -> None:
     """Keeps with the call what its watched stream has said; of several streams, what they said together."""
     trace = call.trace
     if trace.content_at is None:

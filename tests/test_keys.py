@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.keys import PREFIX, Key, Keys, changed, made, shown_time
+from proxy.keys import PREFIX, Key, Keys, changed_key, new_key, shown_time
 from proxy.policies.allowances import Limits
 
 SOON = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -45,20 +45,20 @@ def kept(*keys: Key) -> Keys:
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(SluiceError) as raised:
-        made(fields)
+        new_key(fields)
     assert (raised.value.status, raised.value.param) == (400, param)
     assert param in raised.value.message
 
 
 def test_a_key_is_random_and_only_its_digest_is_kept() -> None:
-    (one, secret), (_, another) = made({"name": "team"}), made({"name": "team"})
+    (one, secret), (_, another) = new_key({"name": "team"}), new_key({"name": "team"})
     assert secret.startswith(PREFIX) and len(secret) == len(PREFIX) + 43 and secret != another
     assert secret not in one.kept and secret[len(PREFIX) : -4] not in repr(one)
     assert one.digest == hashlib.sha256(secret.encode()).hexdigest() and one.hint == f"sk-sluice-…{secret[-4:]}"
 
 
 def test_it_comes_back_from_its_text() -> None:
-    key, secret = made({"name": "team", "expires": SOON, **LIMITS})
+    key, secret = new_key({"name": "team", "expires": SOON, **LIMITS})
     assert key.limits == Limits(60, 1000, 12.5)
     found = kept(key)
     assert found.made == {"team": key} and secret not in repr(found)
@@ -69,7 +69,7 @@ def test_it_comes_back_from_its_text() -> None:
 
 @given(st.text() | st.text().map(lambda rest: PREFIX + rest))
 def test_nothing_else_opens_the_door(shown: str) -> None:
-    key, secret = made({"name": "team"})
+    key, secret = new_key({"name": "team"})
     found = kept(key)
     for each in (shown, key.digest, key.hint, secret[:-1], secret + "a", secret.swapcase()):
         asked = call()
@@ -79,24 +79,24 @@ def test_nothing_else_opens_the_door(shown: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [*("", "{", "7", "[]", "null", "{}", '{"digest":"ab"}'),
-     *(orjson.dumps(orjson.loads(made({"name": "t"})[0].kept) | each).decode() for each in SPOILT)],
+     *(orjson.dumps(orjson.loads(new_key({"name": "t"})[0].kept) | each).decode() for each in SPOILT)],
 )  # fmt: skip
 def test_what_cannot_be_read_any_more_is_passed_over(text: str) -> None:
-    key, secret = made({"name": "team"})
+    key, secret = new_key({"name": "team"})
     found = Keys()
     found.take({"bad": text, "team": key.kept})
     assert list(found.made) == ["team"] and found.admit(call(), secret)
 
 
 def test_a_text_of_a_later_version_is_read_as_far_as_it_is_understood() -> None:
-    key, secret = made({"name": "team"})
+    key, secret = new_key({"name": "team"})
     found = Keys()
     found.take({"team": orjson.dumps(orjson.loads(key.kept) | {"colour": "blue"}).decode()})
     assert found.admit(call(), secret) and "blue" in found.made["team"].kept
 
 
 def test_after_its_end_it_says_so() -> None:
-    key, secret = made({"name": "team", "expires": SOON})
+    key, secret = new_key({"name": "team", "expires": SOON})
     over = orjson.dumps(orjson.loads(key.kept) | {"expires": 1.0}).decode()
     found = Keys()
     found.take({"team": over})
@@ -106,7 +106,7 @@ def test_after_its_end_it_says_so() -> None:
 
 
 def test_while_the_store_was_never_read_nobody_is_told_that_a_key_is_wrong() -> None:
-    _, secret = made({"name": "team"})
+    _, secret = new_key({"name": "team"})
     with pytest.raises(SluiceError) as raised:
         Keys().admit(call(), secret)
     assert (raised.value.code, raised.value.status) == ("proxy_internal", 503)
@@ -114,18 +114,18 @@ def test_while_the_store_was_never_read_nobody_is_told_that_a_key_is_wrong() -> 
 
 
 def test_limits_are_changed_one_by_one_and_null_takes_one_away() -> None:
-    key, _ = made({"name": "team", "expires": SOON, **LIMITS})
-    assert changed(key, {"tokens_per_minute": None}).limits == Limits(60, None, 12.5)
-    other = changed(key, {"requests_per_minute": 5, "expires": None})
+    key, _ = new_key({"name": "team", "expires": SOON, **LIMITS})
+    assert changed_key(key, {"tokens_per_minute": None}).limits == Limits(60, None, 12.5)
+    other = changed_key(key, {"requests_per_minute": 5, "expires": None})
     assert (other.limits.requests_per_minute, other.expires, other.digest) == (5, None, key.digest)
-    assert changed(key, {}) == key
+    assert changed_key(key, {}) == key
     for fields in ({"name": "other"}, {"digest": "x"}, {"requests_per_minute": 0}):
         with pytest.raises(SluiceError):
-            changed(key, fields)
+            changed_key(key, fields)
 
 
 def test_a_minute_goes_on_when_limits_change_or_the_store_is_read_anew() -> None:
-    key, secret = made({"name": "team", "requests_per_minute": 1})
+    key, secret = new_key({"name": "team", "requests_per_minute": 1})
     found = kept(key)
 
     def enters() -> bool:
@@ -140,14 +140,14 @@ def test_a_minute_goes_on_when_limits_change_or_the_store_is_read_anew() -> None
     assert enters() and not enters()
     found.take({"team": key.kept})
     assert not enters()
-    found.put(changed(key, {"requests_per_minute": 2}))
+    found.put(changed_key(key, {"requests_per_minute": 2}))
     assert enters() and not enters()
     found.drop("team")
     assert not found.admit(call(), secret)
 
 
 def test_a_new_key_of_an_old_name_is_another_tenant() -> None:
-    (one, first), (other, second) = made({"name": "team"}), made({"name": "team"})
+    (one, first), (other, second) = new_key({"name": "team"}), new_key({"name": "team"})
     found, asked, again = kept(one), call(), call()
     assert found.admit(asked, first)
     found.drop("team")
@@ -157,6 +157,6 @@ def test_a_new_key_of_an_old_name_is_another_tenant() -> None:
 
 
 def test_times_are_shown_as_they_can_be_sent() -> None:
-    key, _ = made({"name": "team", "expires": "2999-01-31"})
+    key, _ = new_key({"name": "team", "expires": "2999-01-31"})
     assert shown_time(key.expires) == "2999-01-31T00:00:00Z" and shown_time(None) is None
-    assert changed(key, {"expires": "2999-01-31T02:00:00+02:00"}).expires == key.expires
+    assert changed_key(key, {"expires": "2999-01-31T02:00:00+02:00"}).expires == key.expires

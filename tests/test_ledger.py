@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.call import Call
-from proxy.keys import Key, Keys, made
+from proxy.keys import Key, Keys, new_key
 from proxy.ledger import Ledger, month, today
 from proxy.store.contract import Batch, Column, Counts, StoreError
 from proxy.store.sqlite import SqliteStore
@@ -51,7 +51,7 @@ def keys(*budgets: float | None) -> Keys:
 
 
 def key_of(budget: float | None) -> Key:
-    return made({"name": "free" if budget is None else "team", "monthly_budget": budget})[0]
+    return new_key({"name": "free" if budget is None else "team", "monthly_budget": budget})[0]
 
 
 def book(ledger: Ledger, cost: float = 0.25, key: str = "team", calls: int = 1) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.instruments import Instruments
-from proxy.logs import JsonLines, Readable, Writer, dropped_lines, ended_call, keep, words_of
+from proxy.logs import JsonLines, Readable, Writer, dropped_lines, ended_call, keep_content, words_of
 from proxy.policies.allowances import Allowance, Limits
 from proxy.usage import Usage
 from tests.running import wait_for
@@ -110,7 +110,7 @@ def test_what_was_kept_is_told(kept: list[bytes] | None, words: dict[str, str]) 
 def test_no_more_is_kept_than_the_log_tells() -> None:
     trace = call().trace
     for piece in (b"p" * 2**20, b"first ", *[b"x" * 1000] * 500):
-        keep(trace, piece)
+        keep_content(trace, piece)
     assert trace.kept is not None
     assert len(trace.kept) < 70 and sum(map(len, trace.kept)) == 2 * 2**16
     assert words_of(trace.kept) == {"prompt": "p" * 2**16, "answer": ("first " + "x" * 2**16)[: 2**16]}
@@ -133,7 +133,7 @@ def test_where_nobody_reads_little_is_held_of_what_was_said() -> None:
         writer = Writer(stream, JsonLines())
         writer.emit(record("x" * 300_000))  # more than the pipe holds, in one round: from here on nothing is written
         wait_for(lambda: not writer._lines)
-        said = [b"p" * 2**16, b"a" * 2**16]  # the most that `keep` keeps
+        said = [b"p" * 2**16, b"a" * 2**16]  # the most that `keep_content` keeps
         for _ in range(2000):
             writer.note(call(kept=said), 0.1)
         lines = [line() for line in writer._lines]

@@ -5,7 +5,7 @@ from functools import partial
 from proxy.caches.serving import Answered, Copy
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.logs import keep
+from proxy.logs import keep_content
 from proxy.policies.rewriting import ResponseRules
 from proxy.reply import Flowing, Outlet
 from proxy.secrecy import Blank
@@ -54,14 +54,14 @@ class Relay(Flowing):
         if told and not outlet(told):
             return False  # and nothing is kept of it: it comes again
         if self._content:
-            keep(self._call.trace, batch)
+            keep_content(self._call.trace, batch)
         return True
 
     def _told(self, batch: bytes) -> bytes:
         if self._stream is not None and self._stream.watch.failure is not None:  # in the upstream's own words
             batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         if self._content:
-            keep(self._call.trace, batch)
+            keep_content(self._call.trace, batch)
         return self._rewritten(batch)
 
     def _rewritten(self, batch: bytes) -> bytes:

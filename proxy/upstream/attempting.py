@@ -32,7 +32,7 @@ from proxy.upstream.sending import Upstreams
 from proxy.upstream.streaming import EventStream, Waits
 from proxy.upstream.talking import Patience, Talk
 from proxy.upstream.wire import Wire
-from proxy.watch import ChatWatch, RawWatch, ResponsesWatch, Watch, note
+from proxy.watch import ChatWatch, RawWatch, ResponsesWatch, Watch, note_stream
 
 Outcome = Wire | SluiceError
 Tries = Callable[[Order, Clock, Hold], Awaitable[Outcome]]
@@ -123,7 +123,7 @@ class Attempt:
         finally:
             clock.close()
             self.call.trace.waited += perf_counter() - asked
-        note(self.call, stream.watch)
+        note_stream(self.call, stream.watch)
         if gathered.empty:
             raise without_choices()
         return gathered.whole()

@@ -9,7 +9,7 @@ from proxy.providers.contract import Order, Target
 from proxy.reply import Flowing, Outlet
 from proxy.upstream.attempting import Tries
 from proxy.upstream.wire import Stream, Wire
-from proxy.watch import Watch, note
+from proxy.watch import Watch, note_stream
 
 
 class Resumption(Flowing):
@@ -138,7 +138,7 @@ class Resumption(Flowing):
         self._transcript.add(joined)
         self._second, self._splice, self._target = wire, splice, wire.target
         if wire.stream is not None:
-            note(self._run.call, self._stream.watch)  # the last one is noted by whoever lets go of us
+            note_stream(self._run.call, self._stream.watch)  # the last one is noted by whoever lets go of us
             self._stream = wire.stream
         return True
 
