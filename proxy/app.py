@@ -31,9 +31,9 @@ from proxy.personas import Personas
 from proxy.planning import Lasting, default_upstream, keep_models, loaded
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.windows import Shared
-from proxy.serving.folder import ahead, went_ahead
+from proxy.serving.folder import leader_is_ready, wait_for_leader
+from proxy.serving.series import SeriesLimit
 from proxy.serving.siblings import Siblings
-from proxy.serving.telling import Telling
 from proxy.serving.workers import Place
 from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
@@ -244,10 +244,10 @@ class Sluice:
                 await model.settled(_LOADING)
             self._fetching = start(self.plant.plan.catalog.run())
             if place is not None:
-                went_ahead(place.folder)
+                leader_is_ready(place.folder)
         else:
             if self.embedded:
-                await ahead(place.folder, _LOADING)
+                await wait_for_leader(place.folder, _LOADING)
             self._tasks.append(start(self.standings.follow(place.folder)))
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
         self._tasks += [start(self._watch()), start(self._note_pressure()), start(follow), start(self.ledger.keep())]
@@ -255,7 +255,7 @@ class Sluice:
             name = f"{place.index}-{os.getpid()}"
             self._siblings = Siblings(place.folder, name, self.instruments, self.control.tells)
             await self._siblings.open()
-            self.instruments.told = Telling(place.folder / "series").told
+            self.instruments.told = SeriesLimit(place.folder / "series").told
             self._tasks.append(start(self._siblings.keep_saving()))
 
     async def _note_pressure(self) -> None:

@@ -20,7 +20,6 @@ from proxy.doors.table import Table
 from proxy.doors.vapi import VapiDoor, Voice
 from proxy.doors.vapi_signing import Scheme, Signing
 from proxy.doors.vapi_webhook import Webhook
-from proxy.doubting import nowhere
 from proxy.gateway import Gateway, Stages
 from proxy.planning import Plan, default_upstream, first_model, plan
 from proxy.policies.breakers import Breakers, Tripping
@@ -35,6 +34,7 @@ from proxy.stages.dispatch import Dispatch, Hooks
 from proxy.stages.metering import Meter
 from proxy.upstream.embedded import packaged, unused_port
 from proxy.upstream.tools import Tools
+from proxy.warning import nowhere
 
 if TYPE_CHECKING:
     from proxy.app import Sluice
@@ -57,8 +57,8 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
     bases = {name: model.base for name, model in sluice.embedded.items()}
     made = plan(settings, sluice.upstreams, bases, sluice.lasting)
     sluice.personas.join(made)
-    for doubt in nowhere(made):
-        log.warning("%s", doubt)
+    for warning in nowhere(made):
+        log.warning("%s", warning)
     catalog, blank = made.catalog, blanking(settings.secrets())
     catalog.changed, catalog.blank = sluice.standings.note, blank
     meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), sluice.ledger.books.note)

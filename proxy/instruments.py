@@ -39,7 +39,7 @@ class Number:
         return [self.value]
 
 
-class Counts(dict[str, Number]):
+class Numbers(dict[str, Number]):
     """Numbers by one label's value, made when first asked for: `counts["east"].value += 1`."""
 
     def __init__(self, made: Callable[[str], Number] = lambda value: Number()) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.doors.operations import Standing
-from proxy.serving.folder import Stand, share_stand, shared_stands
+from proxy.doors.operations import HealthLine
+from proxy.serving.folder import SharedCatalog, share_catalog, shared_catalogs
 from proxy.stages.catalog import Shelf
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ class Standings:
     sluice: "Sluice"
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def all(self) -> list[Standing]:
+    def all(self) -> list[HealthLine]:
         """A line per upstream, for /health."""
         return [
-            Standing(name, shelf.provider, not shelf.target.off, not trouble, trouble)
+            HealthLine(name, shelf.provider, not shelf.target.off, not trouble, trouble)
             for name, shelf in self.sluice.plant.plan.catalog.shelves.items()
             for trouble in [self.trouble(name, shelf)]
         ]
@@ -50,8 +50,8 @@ class Standings:
         self._learnt(shelf.target.upstream)
         if self.sluice.place is not None:
             models = list(shelf.models.values()) if shelf.fetched_at is not None else None
-            stand = Stand(shelf.target.base, models, shelf.trouble, shelf.said)
-            share_stand(self.sluice.place.folder, shelf.target.upstream, stand)
+            learnt = SharedCatalog(shelf.target.base, models, shelf.trouble, shelf.said)
+            share_catalog(self.sluice.place.folder, shelf.target.upstream, learnt)
 
     def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
         """A breaker opened or closed."""
@@ -69,12 +69,12 @@ class Standings:
         while True:
             if plan is not self.sluice.plant.plan:  # a reload: what was left before may be news to the new one
                 plan, seen = self.sluice.plant.plan, {}
-            for name, stand in (await asyncio.to_thread(shared_stands, folder, seen)).items():
+            for name, learnt in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
                 shelf = plan.catalog.shelves.get(name)
-                if shelf and not shelf.target.off and shelf.target.base == stand.base:
-                    if stand.models is not None or not stand.trouble:
-                        shelf.take(stand.models)
-                    shelf.trouble, shelf.said = stand.trouble, stand.said
+                if shelf and not shelf.target.off and shelf.target.base == learnt.base:
+                    if learnt.models is not None or not learnt.trouble:
+                        shelf.take(learnt.models)
+                    shelf.trouble, shelf.said = learnt.trouble, learnt.said
                     self._learnt(name)
             await asyncio.sleep(_LOOK)
 

@@ -44,7 +44,7 @@ FLOORS = (
     ["proxy.stages"],
     ["proxy.gateway"],
     ["proxy.doors", "proxy.planning", "proxy.keeping"],
-    ["proxy.personas", "proxy.keys", "proxy.doubting"],
+    ["proxy.personas", "proxy.keys", "proxy.warning"],
     ["proxy.decisions", "proxy.ledger"],
     ["proxy.building", "proxy.control", "proxy.standing", "proxy.accounts"],
     ["proxy.app"],

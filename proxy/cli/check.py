@@ -5,9 +5,9 @@ import sys
 from typing import NoReturn
 
 from proxy.cli.configured import add_config, planned
-from proxy.doubting import missing, nowhere
 from proxy.keeping import cache_of
 from proxy.planning import default_upstream
+from proxy.warning import missing, nowhere
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     made = planned(arguments.config)
     settings = made.settings
     cache_of(settings, lambda route, result: None, _nobody)
-    doubts = [f"by the file alone, {doubt}" for doubt in nowhere(made)]  # /admin may have made such a persona
-    for doubt in [*doubts, *missing(settings)]:
-        print(f"{arguments.config}: warning: {doubt}", file=sys.stderr)
+    found = [f"by the file alone, {warning}" for warning in nowhere(made)]  # /admin may have made such a persona
+    for warning in [*found, *missing(settings)]:
+        print(f"{arguments.config}: warning: {warning}", file=sys.stderr)
     print("upstreams")
     for name, upstream in settings.upstreams.items():
         print(f"  {name:<20} {upstream.provider:<12} {'on' if upstream.live else f'off: {upstream.reason}'}")

@@ -10,8 +10,8 @@ from proxy.doors.table import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How one upstream stands, without its address."""
+class HealthLine:
+    """How one upstream is doing, without its address."""
 
     name: str
     provider: str
@@ -24,7 +24,7 @@ class Standing:
 class Operations:
     """`/livez`, `/readyz`, `/health` and `/metrics`."""
 
-    standings: Callable[[], list[Standing]]
+    standings: Callable[[], list[HealthLine]]
     draining: Callable[[], bool]
     exposition: Callable[[], Awaitable[tuple[bytes, str]]]  # Prometheus text and its content type
 

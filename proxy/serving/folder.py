@@ -1,4 +1,4 @@
-"""What workers leave for each other in the folder that they share: what all agree on, and how upstreams stand."""
+"""What workers leave for each other in the folder that they share: what all agree on, and the catalogues."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ import orjson
 
 from proxy.providers.contract import Model
 
-_LOOK: Final = 0.1  # seconds between two looks at whether one went ahead
-_AHEAD: Final = "ahead"
-_STAND: Final = "catalog-"  # how the names begin of files that hold a stand
+_LOOK: Final = 0.1  # seconds between two looks at whether the leading worker is ready
+_READY: Final = "ready"
+_CATALOG: Final = "catalog-"  # how the names begin of files that hold one upstream's catalogue
 
 log = logging.getLogger("sluice")
 
@@ -33,51 +33,51 @@ def agreed(folder: Path, name: str, proposal: int) -> int:
     return proposal
 
 
-def went_ahead(folder: Path) -> None:
-    """Tells the others that what one alone has to begin with is there, or cannot be had."""
-    (folder / _AHEAD).touch()
+def leader_is_ready(folder: Path) -> None:
+    """Tells the others that what one worker alone has to start is there, or cannot be had."""
+    (folder / _READY).touch()
 
 
-async def ahead(folder: Path, seconds: float) -> None:
+async def wait_for_leader(folder: Path, seconds: float) -> None:
     """Waits for that, `seconds` at the most."""
     ends = time.monotonic() + seconds
-    while not (folder / _AHEAD).exists() and time.monotonic() < ends:
+    while not (folder / _READY).exists() and time.monotonic() < ends:
         await asyncio.sleep(_LOOK)
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """How an upstream stands, as the worker that asks it knows."""
+class SharedCatalog:
+    """What the one worker that asks an upstream for its catalogue has learnt."""
 
-    base: str  # its address: another one has a stand of its own
+    base: str  # its address: what is learnt there is nothing about another one
     models: Sequence[Model] | None  # None: it has told of none
     trouble: str = ""  # why it is not well
     said: str = ""  # the same in its own words
 
 
-def share_stand(folder: Path, upstream: str, stand: Stand) -> None:
-    """Leaves it for the others."""
-    write_json(folder / f"{_STAND}{upstream}.json", asdict(stand))
+def share_catalog(folder: Path, upstream: str, shared: SharedCatalog) -> None:
+    """Leaves it for the other workers."""
+    write_json(folder / f"{_CATALOG}{upstream}.json", asdict(shared))
 
 
-def shared_stands(folder: Path, seen: dict[str, float]) -> dict[str, Stand]:
+def shared_catalogs(folder: Path, seen: dict[str, float]) -> dict[str, SharedCatalog]:
     """What was left since `seen` (times by upstream, brought up to date here)."""
     found = {}
-    for saved in folder.glob(f"{_STAND}*.json"):
-        upstream = saved.stem.removeprefix(_STAND)
+    for saved in folder.glob(f"{_CATALOG}*.json"):
+        upstream = saved.stem.removeprefix(_CATALOG)
         changed = saved.stat().st_mtime
         if changed != seen.get(upstream):
             seen[upstream] = changed
-            if stand := read_json(saved):
-                models = stand["models"]
+            if told := read_json(saved):
+                models = told["models"]
                 listed = None if models is None else [Model(**_model_fields(entry)) for entry in models]
-                found[upstream] = Stand(stand["base"], listed, stand["trouble"], stand["said"])
+                found[upstream] = SharedCatalog(told["base"], listed, told["trouble"], told["said"])
     return found
 
 
-def holds_stand(path: Path) -> bool:
-    """Whether this file of the folder is such a stand."""
-    return path.name.startswith(_STAND)
+def holds_catalog(path: Path) -> bool:
+    """Whether this file of the folder is such a catalogue."""
+    return path.name.startswith(_CATALOG)
 
 
 def _model_fields(entry: Mapping[str, Any]) -> dict[str, Any]:

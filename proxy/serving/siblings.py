@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.instruments import Instruments, Snapshot
-from proxy.serving.folder import holds_stand, read_json, write_json
+from proxy.serving.folder import holds_catalog, read_json, write_json
 
 _PATIENCE: Final = 0.5  # seconds that a sibling has to tell what it is asked
 _NUMBERS: Final = "numbers"
@@ -58,7 +58,7 @@ class Siblings:
         be taken for one that began anew, and all it had counted for calls of just now.
         """
         living = {sock.stem for sock in self.folder.glob("*.sock")}
-        saved = {file.stem for file in self.folder.glob("*.json") if not holds_stand(file)}
+        saved = {file.stem for file in self.folder.glob("*.json") if not holds_catalog(file)}
         found = []
         for name in sorted((living | saved) - {self.name}):
             if (numbers := await self._ask(name, [_NUMBERS])) is not None:

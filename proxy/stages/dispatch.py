@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 from proxy.call import Call, Try
 from proxy.clocks import Clock, Watchdog, timeout
 from proxy.errors import SluiceError, metric_code
-from proxy.instruments import Counts
+from proxy.instruments import Numbers
 from proxy.policies.breakers import Breaker, Breakers, Pass
 from proxy.policies.queues import Gate
 from proxy.policies.retries import Backoff, Budget
@@ -44,7 +44,7 @@ class Dispatch:
     breakers: Breakers
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
-    sent: Counts = field(default_factory=Counts)  # attempts by upstream: must equal what `upstreams` counts
+    sent: Numbers = field(default_factory=Numbers)  # attempts by upstream: must equal what `upstreams` counts
     refused: set[str] = field(default_factory=set)  # upstreams that rejected our key when they were last asked
     _watchdog: Watchdog | None = None
 

@@ -10,7 +10,7 @@ from typing import Final
 from proxy import __version__
 from proxy.call import Call
 from proxy.errors import SluiceError, metric_code
-from proxy.instruments import Counts, Instruments, Number
+from proxy.instruments import Instruments, Number, Numbers
 from proxy.providers.contract import Target
 from proxy.usage import NO_USAGE, Usage, cost_of
 
@@ -58,7 +58,7 @@ class Metrics:
             "sluice_tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind"
         )
         self.cost = made.counter("sluice_cost_usd_total", "Cost in USD, where it is known.", "upstream", "model")
-        self.in_flight = Counts(made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream").labels)
+        self.in_flight = Numbers(made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream").labels)
         self.streams = made.gauge("sluice_streams_open", "Streams under way.").labels()
         self.cache = made.counter("sluice_cache_total", "What the cache said.", "route", "result")
         self.breaker = made.gauge(
@@ -71,10 +71,10 @@ class Metrics:
         ).labels()
         self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
         self.malformed = made.counter("sluice_malformed_events_total", "Events dropped, being no JSON.", "upstream")
-        self.sent = Counts(
+        self.sent = Numbers(
             made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream").labels
         )
-        self.dispatched = Counts(
+        self.dispatched = Numbers(
             made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream").labels
         )
         self.vapi = made.counter("sluice_vapi_events_total", "Messages of Vapi's webhook.", "type")
@@ -111,7 +111,7 @@ class Bound:
         self.overhead = metrics.overhead.labels(door)
         self.first_token = metrics.first_token.labels(route, upstream, model)
         self.per_token = metrics.per_token.labels(upstream, model)
-        self.tokens = Counts(partial(metrics.tokens.labels, upstream, model))
+        self.tokens = Numbers(partial(metrics.tokens.labels, upstream, model))
 
     def spent(self, usage: Usage) -> None:
         """Tokens of each kind; of what is not known nothing is counted."""

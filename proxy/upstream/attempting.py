@@ -9,7 +9,7 @@ from proxy.call import CHAT_LIKE, Call, Headers
 from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
 from proxy.headers import of_type, to_client
-from proxy.instruments import Counts
+from proxy.instruments import Numbers
 from proxy.policies.routes import Timeouts
 from proxy.policies.runs import Hold
 from proxy.providers.contract import Answer, Order, Request, Talker, Target
@@ -55,7 +55,7 @@ class Attempt:
     order: Order
     timeouts: Timeouts
     clock: Clock
-    sent: Counts  # attempts by upstream, counted here when their request is sent
+    sent: Numbers  # attempts by upstream, counted here when their request is sent
     status: int = field(default=0, init=False)
     changes: tuple[str, ...] = field(default=(), init=False)
     asked: float = field(default=0.0, init=False)  # when the wait began that is not counted yet; 0: there is none

@@ -11,7 +11,7 @@ from typing import Final
 import certifi
 
 from proxy.upstream.connection import Connection
-from proxy.upstream.looking import Address, Names
+from proxy.upstream.resolving import Address, Resolver
 
 HEAD_START: Final = 0.25  # seconds that an address has before the next is tried beside it
 
@@ -25,11 +25,11 @@ def trust() -> ssl.SSLContext:
     return context
 
 
-async def dial(names: Names, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
+async def dial(resolver: Resolver, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
     """A connection to a host. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
     loop = asyncio.get_running_loop()
-    sock = await first_connected(families_in_turn(await names.addresses()))
-    name = names.host if tls is not None else None
+    sock = await first_connected(families_in_turn(await resolver.addresses()))
+    name = resolver.host if tls is not None else None
     _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
     return connection
 

@@ -9,7 +9,7 @@ import httpx
 
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import dial
-from proxy.upstream.looking import Names
+from proxy.upstream.resolving import Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Origin:
     """
 
     __slots__ = (
-        "_names",
+        "_resolver",
         "_tls",
         "_bounds",
         "_loop",
@@ -42,7 +42,7 @@ class Origin:
     )
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, bounds: Bounds) -> None:
-        self._names = Names(host, port)
+        self._resolver = Resolver(host, port)
         self._tls = tls
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ class Origin:
 
     async def _connect(self) -> Connection:
         try:
-            connection = await dial(self._names, self._tls, lambda: Connection(self._lost))
+            connection = await dial(self._resolver, self._tls, lambda: Connection(self._lost))
             if connection.closed:
                 raise httpx.ConnectError("connection closed at once")
         except (TimeoutError, asyncio.CancelledError, httpx.ConnectError):

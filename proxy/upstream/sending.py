@@ -8,7 +8,7 @@ import httpx
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
-from proxy.instruments import Counts
+from proxy.instruments import Numbers
 from proxy.providers.contract import Answer, Request, Target
 from proxy.upstream.bodies import read_whole
 from proxy.upstream.border import redirected, translated
@@ -24,7 +24,7 @@ class Upstreams:
     """Sends what a Target says where it says: one provider's key cannot meet another's address."""
 
     def __init__(self) -> None:
-        self.sent = Counts()  # attempts by upstream
+        self.sent = Numbers()  # attempts by upstream
         self._client = Client()
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}  # httpx's, by a target's `via`
         self._later: set[asyncio.Task[Any]] = set()

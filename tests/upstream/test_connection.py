@@ -12,7 +12,7 @@ import pytest
 
 from proxy.upstream.connection import HIGH_WATER, TURN, Connection
 from proxy.upstream.dialing import dial
-from proxy.upstream.looking import Names
+from proxy.upstream.resolving import Resolver
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import OK, Peer, RawServer, read, serving, until
 
@@ -20,7 +20,7 @@ REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 
 async def connected(server: RawServer) -> Connection:
-    return await dial(Names("127.0.0.1", server.port), None, lambda: Connection(lambda _: None))
+    return await dial(Resolver("127.0.0.1", server.port), None, lambda: Connection(lambda _: None))
 
 
 def test_a_body_that_nobody_reads_is_left_with_the_kernel(run: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 from proxy.upstream.client import Client
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import dial, families_in_turn, first_connected, trust
-from proxy.upstream.looking import Address, Names
+from proxy.upstream.resolving import Address, Resolver
 from tests.upstream.conftest import Run, server_side
 from tests.upstream.rawserver import HELLO, Peer, answering, read, serving
 
@@ -111,7 +111,7 @@ def test_a_server_without_tls_is_a_connect_error(run: Run) -> None:
 def test_every_address_of_a_name_is_resolved(run: Run) -> None:
     async def main() -> None:
         async with serving(answering(HELLO)) as server:
-            connection = await dial(Names("localhost", server.port), None, lambda: Connection(lambda _: None))
+            connection = await dial(Resolver("localhost", server.port), None, lambda: Connection(lambda _: None))
             await connection.exchange(b"GET / HTTP/1.1\r\n\r\n", b"")
             assert await read(connection) == b"hello"
             connection.abort()

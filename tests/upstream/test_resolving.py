@@ -9,7 +9,7 @@ import pytest
 
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import dial
-from proxy.upstream.looking import Address, Names
+from proxy.upstream.resolving import Address, Resolver
 from tests.upstream.conftest import Run
 from tests.upstream.rawserver import HELLO, answering, serving
 
@@ -39,10 +39,10 @@ def test_threads_that_wait_for_other_names_keep_nobody_waiting(run: Run, host: s
         loop.set_default_executor(ThreadPoolExecutor(1))
         loop.run_in_executor(None, others.wait)
         silent = Silent()
-        waiting = [asyncio.create_task(Names(f"{number}.example", 1, silent).addresses()) for number in range(20)]
+        waiting = [asyncio.create_task(Resolver(f"{number}.example", 1, silent).addresses()) for number in range(20)]
         try:
             async with serving(answering(HELLO)) as server, asyncio.timeout(5):
-                connection = await dial(Names(host, server.port), None, lambda: Connection(lambda _: None))
+                connection = await dial(Resolver(host, server.port), None, lambda: Connection(lambda _: None))
                 connection.abort()
         finally:
             others.set()
@@ -55,8 +55,8 @@ def test_threads_that_wait_for_other_names_keep_nobody_waiting(run: Run, host: s
 def test_many_who_wait_for_one_name_have_it_asked_for_once_and_later_anew(run: Run) -> None:
     async def main() -> None:
         silent = Silent()
-        names = Names("silent.example", 1, silent)
-        impatient, *patient = [asyncio.create_task(names.addresses()) for _ in range(9)]
+        resolver = Resolver("silent.example", 1, silent)
+        impatient, *patient = [asyncio.create_task(resolver.addresses()) for _ in range(9)]
         await asyncio.sleep(0)
         impatient.cancel()
         silent.speaks.set()
@@ -65,10 +65,10 @@ def test_many_who_wait_for_one_name_have_it_asked_for_once_and_later_anew(run: R
         silent.answer = OSError("gone")
         for _ in range(2):
             with pytest.raises(OSError, match="gone"):
-                await names.addresses()
+                await resolver.addresses()
         silent.answer = []
         with pytest.raises(OSError, match="no address"):
-            await names.addresses()
+            await resolver.addresses()
         assert silent.asked == 4
 
     run(main())

@@ -14,7 +14,7 @@ MOST: Final = 9_000
 
 
 @dataclass(slots=True)
-class Telling:
+class SeriesLimit:
     """One worker's view of the file where all of them write down, line by line, which series they tell apart.
 
     So it is the same ones whichever worker is scraped. What was told once stays: a counter that went on under another

@@ -1,4 +1,4 @@
-"""Looks up the addresses of a host's name, so that a name which nobody answers for keeps no other waiting."""
+"""Resolves the names of hosts, so that a name which nobody answers for keeps no other waiting."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ Found = Sequence[Address] | Exception
 LookUp = Callable[[], Sequence[Address]]
 
 
-class Names:
-    """The addresses of one host. One thread at a time asks for them, whoever waits for it.
+class Resolver:
+    """Resolves one host. One thread at a time asks for its addresses, whoever waits for them.
 
     The loop has two threads of its own for this, for all hosts; a silent name server holds one for half a minute.
     """
@@ -30,7 +30,7 @@ class Names:
             self._numeric = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
     async def addresses(self) -> Sequence[Address]:
-        """All of them. Raises OSError, or UnicodeError for a name that is none."""
+        """All addresses of the host. Raises OSError, or UnicodeError for a name that is none."""
         if self._numeric:
             return self._numeric
         if self._asked is None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proxy.instruments import Instruments, Labels
-from proxy.serving.telling import Telling
+from proxy.serving.series import SeriesLimit
 
 
 def models(first: int, last: int) -> list[Labels]:
@@ -11,28 +11,28 @@ def models(first: int, last: int) -> list[Labels]:
 
 
 def test_all_tell_the_same_series_and_never_more_than_there_is_room_for(tmp_path: Path) -> None:
-    one, other = (Telling(tmp_path / "series", most=10) for _ in range(2))
+    one, other = (SeriesLimit(tmp_path / "series", most=10) for _ in range(2))
     assert one.told("x", models(0, 4), 1) == set(models(0, 4))
     assert other.told("x", models(2, 6), 1) == set(models(0, 6))
     assert one.told("y", models(0, 9), 2) == set(models(0, 2))
-    late = Telling(tmp_path / "series", most=10)
+    late = SeriesLimit(tmp_path / "series", most=10)
     for each in (other, late, one):
         assert each.told("x", models(0, 99), 1) == set(models(0, 6))
         assert each.told("y", models(5, 9), 2) == set(models(0, 2))
 
 
 def test_a_line_that_is_half_written_or_broken_is_not_told(tmp_path: Path) -> None:
-    file, telling = tmp_path / "series", Telling(tmp_path / "series")
+    file, limit = tmp_path / "series", SeriesLimit(tmp_path / "series")
     file.write_bytes(b'[1,"x","a"]\n[1,"x')
-    assert telling.told("x", [], 1) == {("a",)}
+    assert limit.told("x", [], 1) == {("a",)}
     with file.open("ab") as disk:
         disk.write(b'","b"]\n[1,"x[1,"x","c"]\n')
-    telling.told("x", [], 1)
-    assert telling.told("x", [("d",)], 1) == {("a",), ("b",), ("d",)}
+    limit.told("x", [], 1)
+    assert limit.told("x", [("d",)], 1) == {("a",), ("b",), ("d",)}
 
 
 def test_where_nothing_can_be_written_all_are_others(tmp_path: Path) -> None:
-    assert Telling(tmp_path / "gone" / "series").told("x", [("a",)], 1) == set()
+    assert SeriesLimit(tmp_path / "gone" / "series").told("x", [("a",)], 1) == set()
 
 
 def test_what_is_not_told_of_by_itself_is_counted_among_the_others() -> None:
