@@ -1,4 +1,4 @@
-"""The running proxy: what outlives reloads, what runs beside the calls, and the configuration in force."""
+"""The running proxy: what outlives reloads, and what runs beside the calls."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.accounts import Accounts
 from proxy.building import Plant, built
-from proxy.caches.opening import MissingExtra
 from proxy.control import Control
 from proxy.decisions import Decisions
 from proxy.doors.documents import Documents
@@ -23,19 +21,20 @@ from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
 from proxy.instruments import Instruments
-from proxy.keeping import cache_of, compares
+from proxy.keeping import cache_of
 from proxy.keys import Keys
 from proxy.ledger import Ledger
 from proxy.logs import Writer
 from proxy.personas import Personas
-from proxy.planning import Lasting, default_upstream, keep_models, loaded
+from proxy.planning import Lasting, default_upstream
 from proxy.policies.pressure import Pressure, memory_limit, resident
 from proxy.policies.windows import Shared
+from proxy.reloading import Reloads
 from proxy.serving.folder import leader_is_ready, wait_for_leader
 from proxy.serving.series import SeriesLimit
 from proxy.serving.siblings import Siblings
 from proxy.serving.workers import Place
-from proxy.settings import ConfigError, Problem, Settings, Watcher
+from proxy.settings import Settings
 from proxy.stages.caching import Cache
 from proxy.stages.history import History
 from proxy.stages.metering import Metrics
@@ -47,11 +46,6 @@ from proxy.upstream.sending import Upstreams
 
 _LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
 _PRESSURE_LOOK = 0.5  # seconds between two looks at how the process stands
-_READ_AT_START = (
-    *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
-    *("store", "log.format"),
-)  # keys of config.yaml that a reload does not put in force
-
 log = logging.getLogger("sluice")
 
 
@@ -75,12 +69,12 @@ class Sluice:
     vapi_replays: Replays = field(default_factory=Replays)
     pages: Pages = field(default_factory=Pages)
     documents: Documents = field(default_factory=Documents)
-    problem: str = ""  # of the last reload
     personas: Personas = field(default_factory=Personas)
     keys: Keys = field(default_factory=Keys)
     ledger: Ledger = field(init=False)
     decisions: Decisions = field(init=False)
     control: Control = field(init=False)
+    reloads: Reloads = field(init=False)
     standings: Standings = field(init=False)
     accounts: Accounts = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
@@ -89,19 +83,12 @@ class Sluice:
     cache: Cache = field(init=False)
     plant: Plant = field(init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
-    _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
-    _written: Settings = field(init=False)  # what the file says, also where that waits for a restart
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
-    _fetching: asyncio.Task[None] | None = field(
-        default=None, init=False
-    )  # of catalogues; None: another worker does it
+    _fetching: asyncio.Task[None] | None = field(default=None, init=False)  # of catalogues; None: it is not ours
     _siblings: Siblings | None = field(default=None, init=False)
-    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _watcher: Watcher = field(init=False)
 
     def __post_init__(self) -> None:
-        self._watcher = Watcher(self.path, (self.path.parent / ".env",))  # what is written from here on is a change
-        self._started = self._written = self.settings
+        self.reloads = Reloads(self)
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
@@ -115,7 +102,7 @@ class Sluice:
         self.decisions.recall()
         self.ledger.recall()
         self.control, self.standings, self.accounts = Control(self, time.time()), Standings(self), Accounts(self)
-        self.cache = cache_of(self.settings, self._count_cache, lambda: self.plant.gateway)
+        self.cache = self.cache_for(self.settings)
         self.plant = built(self, self.settings, self.cache)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -127,76 +114,13 @@ class Sluice:
         """Where names go that no route takes."""
         return default_upstream(self.settings, self.lasting.default_upstream)
 
-    def _count_cache(self, route: str, result: str) -> None:
-        self.metrics.cache.labels(route, result).inc()
+    def cache_for(self, settings: Settings) -> Cache:
+        """The cache that a configuration asks for, empty. Raises MissingExtra."""
 
-    async def reload(self) -> None:
-        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed.
+        def count(route: str, result: str) -> None:
+            self.metrics.cache.labels(route, result).inc()
 
-        One after the other: whoever has read the file first must not put it in force last.
-        """
-        async with self._reloading:
-            await self._reload()
-
-    async def _reload(self) -> None:
-        try:
-            written, settings, cache, plant = await self._read()
-        except ConfigError as error:
-            self.problem = str(error)
-            self.metrics.config_valid.set(0)
-            self.metrics.reloads.labels("failed").inc()
-            log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
-            raise
-        before_cache, self.cache = self.cache, cache
-        if before_cache is not cache:
-            self.upstreams.later(before_cache.aclose())
-        before, self.plant = self.plant, plant
-        known = self.settings.upstreams
-        same = {name for name, upstream in settings.upstreams.items() if upstream == known.get(name)}
-        self.plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
-        for name, shelf in self.plant.plan.catalog.shelves.items():
-            keep_models(before.plan.catalog.shelves.get(name), shelf)
-        for name in known:
-            if name not in same:
-                self.metrics.up.forget(name)  # until it is asked anew, if it is there at all
-        self._warn_of_what_waits(written)
-        if self.writer is not None:
-            log.setLevel(settings.log.level.upper())
-        self.settings, self.problem = settings, ""
-        self.metrics.config_valid.set(1)
-        self.metrics.reloads.labels("ok").inc()
-        await self._fetch_anew()
-        log.info("config.yaml is reloaded")
-
-    def _warn_of_what_waits(self, written: Settings) -> None:
-        """Warns of each key that waits for a restart, once: where the file now differs from start and last reload."""
-        for key in _READ_AT_START:
-            if attrgetter(key)(written) not in (attrgetter(key)(self._started), attrgetter(key)(self._written)):
-                log.warning("%s has changed: that takes a restart", key)
-        if self._started.server.max_body < written.server.max_body != self._written.server.max_body:
-            log.warning("server.max_body is larger than it was at the start: that takes a restart")
-        self._written = written
-
-    async def _read(self) -> tuple[Settings, Settings, Cache, Plant]:
-        """What the file says now, and the same as it can be put in force, built. Raises ConfigError for anything."""
-        try:
-            await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
-            written = await asyncio.to_thread(loaded, self.path, self.environ, self.server)
-            settings, bound = written, self._started.server.host
-            if written.server.host != bound:  # which is listened on until a restart: that must be safe too
-                settings = await asyncio.to_thread(loaded, self.path, self.environ, {**self.server, "host": bound})
-            cache = self.cache
-            if (settings.cache, compares(settings)) != (self.settings.cache, compares(self.settings)):
-                cache = cache_of(settings, self._count_cache, lambda: self.plant.gateway)
-            return written, settings, cache, built(self, settings, cache)
-        except ConfigError:
-            raise
-        except MissingExtra as error:
-            raise ConfigError(str(self.path), [Problem(0, 0, "cache.store", str(error))]) from error
-        except Exception as error:  # the watch must go on whatever a file does to us
-            log.exception("config.yaml cannot be built")
-            problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
-            raise ConfigError(str(self.path), [problem]) from error
+        return cache_of(settings, count, lambda: self.plant.gateway)
 
     async def told_by_others(self, what: str, *given: object) -> list[Any]:
         """What the other workers tell of this; nothing where there are none."""
@@ -250,7 +174,8 @@ class Sluice:
                 await wait_for_leader(place.folder, _LOADING)
             self._tasks.append(start(self.standings.follow(place.folder)))
         follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
-        self._tasks += [start(self._watch()), start(self._note_pressure()), start(follow), start(self.ledger.keep())]
+        beside = (self.reloads.watch(), self._note_pressure(), follow, self.ledger.keep())
+        self._tasks += map(start, beside)
         if place is not None:
             name = f"{place.index}-{os.getpid()}"
             self._siblings = Siblings(place.folder, name, self.instruments, self.control.tells)
@@ -268,14 +193,7 @@ class Sluice:
             if not any(number.value for number in self.metrics.in_flight.values()):
                 self.lasting.counters.catch_up()
 
-    async def _watch(self) -> None:
-        async for _ in self._watcher.changes():
-            try:
-                await self.reload()
-            except ConfigError:
-                pass  # told already, and shown
-
-    async def _fetch_anew(self) -> None:
+    async def fetch_anew(self) -> None:
         """Fetches the catalogues of the new plant in place of the old one's; starts embedded models that are new."""
         if self._fetching is None:
             return

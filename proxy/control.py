@@ -115,13 +115,13 @@ class Control:
 
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
-        sluice, plan = self.sluice, self.sluice.plant.plan
+        sluice, plan, problem = self.sluice, self.sluice.plant.plan, self.sluice.reloads.problem
         busy = [self.busy(), *await sluice.told_by_others("busy")]
         return {
             "version": __version__,
             "started": self.started,
             "now": time.time(),
-            "config": {"file": sluice.path.name, "valid": not sluice.problem, "problem": sluice.problem or None},
+            "config": {"file": sluice.path.name, "valid": not problem, "problem": problem or None},
             "default_upstream": sluice.default_upstream(),
             "configured_default": plan.settings.default_upstream,
             "upstreams": [self._upstream(name, shelf, busy) for name, shelf in plan.catalog.shelves.items()],
@@ -170,7 +170,7 @@ class Control:
     async def reload(self) -> dict[str, Any]:
         """Takes over config.yaml. Raises 400 with its problems."""
         try:
-            await self.sluice.reload()
+            await self.sluice.reloads.reload()
         except ConfigError as error:
             raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
         place = self.sluice.place

@@ -71,7 +71,7 @@ class Running:
     def reload(self, text: str) -> None:
         """Takes over another configuration. Raises ConfigError."""
         self.path.write_text(text)
-        asyncio.run_coroutine_threadsafe(self.app.reload(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.app.reloads.reload(), self.loop).result(10)
 
 
 @contextmanager

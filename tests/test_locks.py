@@ -47,6 +47,7 @@ FLOORS = (
     ["proxy.personas", "proxy.keys", "proxy.warning"],
     ["proxy.decisions", "proxy.ledger"],
     ["proxy.building", "proxy.control", "proxy.standing", "proxy.accounts"],
+    ["proxy.reloading"],
     ["proxy.app"],
     ["proxy.selftest"],
     ["proxy.cli"],

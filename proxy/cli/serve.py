@@ -93,6 +93,6 @@ def announced(host: str, port: int) -> None:
 
 async def _reloaded(app: Sluice) -> None:
     try:
-        await app.reload()
+        await app.reloads.reload()
     except ConfigError:
         pass  # logged by the app, and shown on /admin

@@ -196,9 +196,9 @@ def test_what_takes_a_restart_is_told_once_and_not_of_the_way_back(
 def test_what_was_reloaded_by_hand_is_no_news_to_the_watch(place: Place) -> None:
     """Else everything would be built once more, and asked of the upstreams, two seconds later."""
     assert place.reload(place.config("west")).status_code == 200
-    assert not place.proxy.app._watcher.changed()
+    assert not place.proxy.app.reloads._watcher.changed()
     assert place.reload(place.config("west", "routs: []\n")).status_code == 400
-    assert not place.proxy.app._watcher.changed()
+    assert not place.proxy.app.reloads._watcher.changed()
 
 
 def test_a_change_of_the_file_is_seen_by_itself(place: Place) -> None:

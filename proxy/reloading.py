@@ -1,0 +1,132 @@
+"""Takes over config.yaml when it has changed: whole, or not at all."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from proxy.building import Plant, built
+from proxy.caches.opening import MissingExtra
+from proxy.keeping import compares
+from proxy.planning import keep_models, loaded
+from proxy.settings import ConfigError, Problem, Settings, Watcher
+from proxy.stages.caching import Cache
+
+if TYPE_CHECKING:
+    from proxy.app import Sluice
+
+_READ_AT_START: Final = (
+    *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
+    *("store", "log.format"),
+)  # keys of config.yaml that a reload does not put in force
+
+log = logging.getLogger("sluice")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A changed configuration that is good and built, and not in force yet."""
+
+    written: Settings  # what the file says
+    settings: Settings  # the same, as far as it goes without a restart
+    cache: Cache
+    plant: Plant
+
+
+@dataclass(slots=True)
+class Reloads:
+    """Sees that config.yaml has changed, and puts it in force; running calls finish with what they began with."""
+
+    sluice: "Sluice"
+    problem: str = ""  # of the last reload; "": it went well
+    _watcher: Watcher = field(init=False)
+    _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
+    _written: Settings = field(init=False)  # what the file said last, also where that waits for a restart
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        path = self.sluice.path
+        self._watcher = Watcher(path, (path.parent / ".env",))  # what is written from here on is a change
+        self._started = self._written = self.sluice.settings
+
+    async def watch(self) -> None:
+        """Reloads whenever the file changes, until cancelled."""
+        async for _ in self._watcher.changes():
+            try:
+                await self.reload()
+            except ConfigError:
+                pass  # told already, and shown
+
+    async def reload(self) -> None:
+        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed.
+
+        One after the other: whoever has read the file first must not put it in force last.
+        """
+        async with self._turn:
+            try:
+                candidate = await self._read()
+            except ConfigError as error:
+                self._refuse(error)
+                raise
+            await self._put_in_force(candidate)
+
+    def _refuse(self, error: ConfigError) -> None:
+        self.problem = str(error)
+        self.sluice.metrics.config_valid.set(0)
+        self.sluice.metrics.reloads.labels("failed").inc()
+        log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
+
+    async def _read(self) -> Candidate:
+        """What the file says now. Raises ConfigError for anything."""
+        sluice = self.sluice
+        try:
+            await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
+            written = await asyncio.to_thread(loaded, sluice.path, sluice.environ, sluice.server)
+            settings, bound = written, self._started.server.host
+            if written.server.host != bound:  # which is listened on until a restart: that must be safe too
+                server = {**sluice.server, "host": bound}
+                settings = await asyncio.to_thread(loaded, sluice.path, sluice.environ, server)
+            before = sluice.settings
+            same_cache = (settings.cache, compares(settings)) == (before.cache, compares(before))
+            cache = sluice.cache if same_cache else sluice.cache_for(settings)
+            return Candidate(written, settings, cache, built(sluice, settings, cache))
+        except ConfigError:
+            raise
+        except MissingExtra as error:
+            raise ConfigError(str(sluice.path), [Problem(0, 0, "cache.store", str(error))]) from error
+        except Exception as error:  # the watch must go on whatever a file does to us
+            log.exception("config.yaml cannot be built")
+            problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
+            raise ConfigError(str(sluice.path), [problem]) from error
+
+    async def _put_in_force(self, candidate: Candidate) -> None:
+        sluice, settings, plant = self.sluice, candidate.settings, candidate.plant
+        if sluice.cache is not candidate.cache:
+            sluice.upstreams.later(sluice.cache.aclose())
+        before, known = sluice.plant, sluice.settings.upstreams
+        sluice.cache, sluice.plant = candidate.cache, plant
+        same = {name for name, upstream in settings.upstreams.items() if upstream == known.get(name)}
+        plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
+        for name, shelf in plant.plan.catalog.shelves.items():
+            keep_models(before.plan.catalog.shelves.get(name), shelf)
+        for name in known:
+            if name not in same:
+                sluice.metrics.up.forget(name)  # until it is asked anew, if it is there at all
+        self._warn_of_what_waits(candidate.written)
+        if sluice.writer is not None:
+            log.setLevel(settings.log.level.upper())
+        sluice.settings, self.problem = settings, ""
+        sluice.metrics.config_valid.set(1)
+        sluice.metrics.reloads.labels("ok").inc()
+        await sluice.fetch_anew()
+        log.info("config.yaml is reloaded")
+
+    def _warn_of_what_waits(self, written: Settings) -> None:
+        """Warns of each key that waits for a restart, once: where the file now differs from start and last reload."""
+        for key in _READ_AT_START:
+            if attrgetter(key)(written) not in (attrgetter(key)(self._started), attrgetter(key)(self._written)):
+                log.warning("%s has changed: that takes a restart", key)
+        if self._started.server.max_body < written.server.max_body != self._written.server.max_body:
+            log.warning("server.max_body is larger than it was at the start: that takes a restart")
+        self._written = written
