@@ -6,7 +6,7 @@ from typing import Any, Final
 from proxy.errors import STATUS
 from proxy.instruments import Family, Instruments
 from proxy.logs import dropped_lines
-from proxy.stages.metering import Metrics
+from proxy.metrics import Metrics
 
 
 def families() -> Mapping[str, Family[Any]]:

@@ -25,6 +25,7 @@ from proxy.keeping import cache_of
 from proxy.keys import Keys
 from proxy.ledger import Ledger
 from proxy.logs import Writer
+from proxy.metrics import Metrics
 from proxy.personas import Personas
 from proxy.planning import Lasting, default_upstream
 from proxy.policies.pressure import Pressure, memory_limit, resident
@@ -37,7 +38,6 @@ from proxy.serving.workers import Place
 from proxy.settings import Settings
 from proxy.stages.caching import Cache
 from proxy.stages.history import History
-from proxy.stages.metering import Metrics
 from proxy.standing import Standings
 from proxy.store.opening import opened
 from proxy.tracing import Tracing, tracing_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from proxy.instruments import Instruments, Snapshot
-from proxy.stages.metering import DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, Metrics
+from proxy.metrics import DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, Metrics
 
 LABEL = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(['"', "\\", "\n", "\\n", "{}"])
 NUMBER = st.floats(0, 1e6) | st.integers(0, 2**53)

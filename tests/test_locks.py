@@ -36,7 +36,7 @@ WORDS = (
     " assembling orphans usage"
 ).split()
 FLOORS = (
-    [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.instruments"],
+    [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.instruments", "proxy.metrics"],
     ["proxy.settings", "proxy.store"],
     ["proxy.providers", "proxy.importing", "proxy.tracing"],
     ["proxy.policies", "proxy.serving"],

@@ -10,8 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.call import Call, Door
 from proxy.errors import STATUS, SluiceError
 from proxy.instruments import Instruments
+from proxy.metrics import Metrics
 from proxy.providers.contract import Provider, Target
-from proxy.stages.metering import Meter, Metrics, phase
+from proxy.stages.metering import Meter, phase
 from proxy.usage import Usage
 
 
