@@ -36,7 +36,7 @@ class Hedge:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class CachePolicy:
     """What a route lets the cache keep; times in seconds, 0: not at all."""
 
     exact: float = 0.0
@@ -54,7 +54,7 @@ class Policies:
     retry: Retry
     stream_safety: str = "live"
     hedge: Hedge | None = None
-    cache: Keeping | None = None
+    cache: CachePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from proxy.clocks import timeout
 from proxy.errors import SluiceError
 from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
-from proxy.policies.routes import Choice, Keeping
+from proxy.policies.routes import CachePolicy, Choice
 
 A = TypeVar("A", bound=Answered)
 Send = Callable[[Call, Choice], Awaitable[A]]
@@ -38,7 +38,7 @@ class Similar(Protocol):
         """Characters that a question may have."""
         ...
 
-    async def find(self, question: Question, keeping: Keeping) -> Found:
+    async def find(self, question: Question, policy: CachePolicy) -> Found:
         """The best one, if any is good enough; never raises."""
         ...
 
@@ -57,7 +57,7 @@ class Wanted:
 
     call: Call
     choice: Choice
-    keeping: Keeping
+    policy: CachePolicy
     asked: Asked
     key: bytes
 
@@ -85,10 +85,10 @@ class Cache:
             return await send(call, choice)
         found = None
         if call.cache != "refresh":
-            if kept := await self._kept(wanted, wanted.key, wanted.keeping.exact):
+            if kept := await self._kept(wanted, wanted.key, wanted.policy.exact):
                 return self._hit(wanted, kept, "hit", "hit")
             found = await self._found(wanted)
-            if found and found.key and (kept := await self._kept(wanted, found.key, wanted.keeping.similar)):
+            if found and found.key and (kept := await self._kept(wanted, found.key, wanted.policy.similar)):
                 return self._hit(wanted, kept, "similar", f"similar;score={found.score:.2f}")
             if flight := self._under_way(wanted):
                 self._say(wanted, "shared")
@@ -126,15 +126,15 @@ class Cache:
 
     def _wanted(self, call: Call, choice: Choice) -> Wanted | None:
         """The call as the cache sees it; None where its route keeps nothing of its kind, or it wants none of it."""
-        keeping = choice.route.policies.cache
-        if keeping is None or not (keeping.exact or keeping.similar):
+        policy = choice.route.policies.cache
+        if policy is None or not (policy.exact or policy.similar):
             return None
         if call.endpoint in KEPT and call.cache != "off":
             question = asked(call, choice)
-            by_chance = call.chat and question.sampled and not keeping.sampled
+            by_chance = call.chat and question.sampled and not policy.sampled
             key = None if by_chance or "audio" in question.fields else question.key()
             if key is not None:
-                return Wanted(call, choice, keeping, question, key)
+                return Wanted(call, choice, policy, question, key)
         self.count(choice.route.name, "off")
         return None
 
@@ -145,7 +145,7 @@ class Cache:
 
     async def _found(self, wanted: Wanted) -> Found | None:
         """An answer to a question that means the same, where the route allows one."""
-        if self.similar is None or not wanted.keeping.similar or not wanted.call.chat:
+        if self.similar is None or not wanted.policy.similar or not wanted.call.chat:
             return None
         question = wanted.asked.question(self.similar.longest)
         if question is None:
@@ -153,7 +153,7 @@ class Cache:
         began = perf_counter()
         try:
             async with asyncio.timeout(wanted.call.left):
-                found = await self.similar.find(question, wanted.keeping)
+                found = await self.similar.find(question, wanted.policy)
         except TimeoutError:
             wanted.call.trace.waited += perf_counter() - began  # what takes so long is an upstream that it asks
             raise timeout("total") from None
@@ -174,7 +174,7 @@ class Cache:
 
         async def landed(flight: Flight) -> None:
             whole = flight.whole
-            if whole is not None and is_finished(whole, wanted.keeping.tools, wanted.call.chat):
+            if whole is not None and is_finished(whole, wanted.policy.tools, wanted.call.chat):
                 await self._keep(wanted, flight, whole)
                 if found is not None and self.similar is not None:
                     await self.similar.note(found, wanted.key)
@@ -192,9 +192,9 @@ class Cache:
         return flight
 
     async def _keep(self, wanted: Wanted, flight: Flight, whole: bytes) -> None:
-        trace, keeping = flight.call.trace, wanted.keeping
+        trace, policy = flight.call.trace, wanted.policy
         entry = Entry(whole, self.clock(), trace.upstream, trace.model)
-        await self.store.put(wanted.key, entry, max(keeping.exact, keeping.similar))
+        await self.store.put(wanted.key, entry, max(policy.exact, policy.similar))
 
     def _hit(self, wanted: Wanted, entry: Entry, result: Result, shown: str) -> Copy:
         trace = wanted.call.trace
@@ -254,4 +254,4 @@ def _is_finished(choice: Any, tools: bool) -> bool:
 
 def _shareable(wanted: Wanted) -> bool:
     """A tool call is given to one client alone, unless the route says otherwise."""
-    return wanted.keeping.tools or not wanted.asked.has_tools
+    return wanted.policy.tools or not wanted.asked.has_tools

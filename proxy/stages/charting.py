@@ -91,7 +91,7 @@ class Chart:
             retry=rules.Retry(**route.retry.over(defaults.retry).model_dump()),
             stream_safety=route.stream_safety or defaults.stream_safety,
             hedge=rules.Hedge(route.hedge.after, route.hedge.budget) if route.hedge else None,
-            cache=_keeping(route),
+            cache=_cache_policy(route),
         )
         return Route(
             name=match or _EVERYTHING,
@@ -131,11 +131,11 @@ def _request_of(route: RouteSettings) -> RequestRewrite:
     )
 
 
-def _keeping(route: RouteSettings) -> rules.Keeping | None:
+def _cache_policy(route: RouteSettings) -> rules.CachePolicy | None:
     cache = route.cache
     if cache is None:
         return None
-    return rules.Keeping(cache.exact or 0.0, cache.sampled, cache.tools, cache.similar or 0.0, cache.verify or "")
+    return rules.CachePolicy(cache.exact or 0.0, cache.sampled, cache.tools, cache.similar or 0.0, cache.verify or "")
 
 
 def configured(upstream: UpstreamSettings, model: str) -> Model:

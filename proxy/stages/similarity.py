@@ -16,7 +16,7 @@ from proxy.embedders.contract import Embedder
 from proxy.embedders.upstream import Ask
 from proxy.embedders.worker import Worker
 from proxy.errors import SluiceError
-from proxy.policies.routes import Keeping
+from proxy.policies.routes import CachePolicy
 
 Verify = Callable[[str, str, str], Awaitable[bool]]
 """Asks a model (its name, as a client would ask for it) whether two questions are the same."""
@@ -49,7 +49,7 @@ class Similarity:
     verify: Verify
     longest: int = 2000  # characters of a question; more than the local model sees would be compared blindly
 
-    async def find(self, question: Question, keeping: Keeping) -> Found:
+    async def find(self, question: Question, policy: CachePolicy) -> Found:
         """The most alike question that no guard objects to, and that the route's `verify` agrees on. Never raises."""
         asked, waited = perf_counter(), 0.0
         try:
@@ -58,14 +58,14 @@ class Similarity:
                     vector = await self.embedder.embed(question.text)
                 finally:
                     waited = perf_counter() - asked if self.embedder.asks else 0.0
-                near = await self.worker.run(self._near, question, vector, bool(keeping.verify))
+                near = await self.worker.run(self._near, question, vector, bool(policy.verify))
         except (SluiceError, TimeoutError):
             return Found(None, waited=waited)
         seen, asked = Seen(question, vector), perf_counter()
-        if not keeping.verify:
+        if not policy.verify:
             one = next(iter(near), None)
         else:
-            one = await self._verified(keeping.verify, near, question)
+            one = await self._verified(policy.verify, near, question)
             waited += perf_counter() - asked
         return Found(None, 0.0, seen, waited) if one is None else Found(one.key, one.score, seen, waited)
 

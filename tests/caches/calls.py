@@ -8,12 +8,12 @@ import orjson
 from proxy.call import Call, Headers
 from proxy.jsonspans import model_span
 from proxy.policies.rewriting import RequestRules, ResponseRules
-from proxy.policies.routes import Choice, Keeping, Policies, Retry, Route, Timeouts
+from proxy.policies.routes import CachePolicy, Choice, Policies, Retry, Route, Timeouts
 from proxy.providers.contract import Target
 from proxy.providers.openai_compatible import OpenAICompatible
 
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
-KEEPING = Keeping(exact=3600.0, sampled=True)
+KEPT_AN_HOUR = CachePolicy(exact=3600.0, sampled=True)
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -22,9 +22,9 @@ def target(model: str = "gpt-4o", upstream: str = "east", off: str = "", base: s
 
 
 def choice(
-    *targets: Target, name: str = "gpt-", keeping: Keeping | None = KEEPING, request: RequestRules | None = None
+    *targets: Target, name: str = "gpt-", policy: CachePolicy | None = KEPT_AN_HOUR, request: RequestRules | None = None
 ) -> Choice:
-    policies = Policies(Timeouts(1, 1, 1, 1, 1), Retry(1, 0, 0, 0), cache=keeping)
+    policies = Policies(Timeouts(1, 1, 1, 1, 1), Retry(1, 0, 0, 0), cache=policy)
     to = targets or (target(),)
     route = Route(name, name, False, to, request or RequestRules(), ResponseRules(), policies)
     return Choice(route, to)

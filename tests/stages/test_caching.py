@@ -13,11 +13,11 @@ from proxy.caches.memory import Memory
 from proxy.caches.serving import Copy
 from proxy.call import Call, Headers
 from proxy.errors import SluiceError
-from proxy.policies.routes import Choice, Keeping
+from proxy.policies.routes import CachePolicy, Choice
 from proxy.providers.contract import Target
 from proxy.stages.caching import Cache, is_finished, own
 from proxy.watch import ChatWatch
-from tests.caches.calls import HELLO, KEEPING, call, choice, target
+from tests.caches.calls import HELLO, KEPT_AN_HOUR, call, choice, target
 
 STREAM = HELLO | {"stream": True}
 DONE = b"data: [DONE]\n\n"
@@ -134,12 +134,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_an_answer_is_as_old_as_the_clock_says_and_no_older_than_allowed() -> None:
     async def told() -> None:
-        stage, way = Stage(), choice(keeping=Keeping(exact=60, sampled=True))
+        stage, way = Stage(), choice(policy=CachePolicy(exact=60, sampled=True))
         assert await stage.ask(way=way) == "miss"
         stage.now += 59
         answer = await stage.open(made := call(), way)
         assert (b"age", b"59") in answer.headers and made.trace.cache == "hit"
-        assert await stage.ask(way=choice(keeping=Keeping(exact=30, sampled=True))) == "miss"  # after a reload
+        assert await stage.ask(way=choice(policy=CachePolicy(exact=30, sampled=True))) == "miss"  # after a reload
         stage.now += 61
         assert await stage.ask(way=way) == "miss"
 
@@ -149,7 +149,7 @@ def test_an_answer_is_as_old_as_the_clock_says_and_no_older_than_allowed() -> No
 def test_what_a_route_does_not_keep_goes_straight_through() -> None:
     async def told() -> None:
         stage = Stage()
-        for way in (choice(keeping=None), choice(keeping=Keeping())):
+        for way in (choice(policy=None), choice(policy=CachePolicy())):
             assert [await stage.ask(way=way) for _ in range(2)] == ["off", "off"]
         assert stage.said == []
         assert await stage.ask(HELLO | {"modalities": ["audio"], "audio": {}}) == "off"
@@ -362,4 +362,4 @@ def test_what_may_be_given_again(answer: bytes, finished: bool) -> None:
 
 def test_tool_calls_where_the_route_wants_them() -> None:
     assert is_finished(whole(message={"tool_calls": [{}]}, finish_reason="tool_calls"), tools=True, chat=True)
-    assert KEEPING.tools is False
+    assert KEPT_AN_HOUR.tools is False

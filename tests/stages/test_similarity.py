@@ -16,10 +16,10 @@ from proxy.caches.vectors import Index  # noqa: E402
 from proxy.embedders.upstream import Ask  # noqa: E402
 from proxy.embedders.worker import Worker  # noqa: E402
 from proxy.errors import SluiceError  # noqa: E402
-from proxy.policies.routes import Keeping  # noqa: E402
+from proxy.policies.routes import CachePolicy  # noqa: E402
 from proxy.stages.similarity import Similarity, verifying  # noqa: E402
 
-PLAIN, VERIFIED = Keeping(similar=60), Keeping(similar=60, verify="judge")
+PLAIN, VERIFIED = CachePolicy(similar=60), CachePolicy(similar=60, verify="judge")
 
 
 @dataclass(slots=True)
@@ -52,16 +52,16 @@ class Judge:
 
 
 def found(
-    known: str, asked: str, keeping: Keeping = PLAIN, judge: Judge | None = None, embedder: Embedder | None = None
+    known: str, asked: str, policy: CachePolicy = PLAIN, judge: Judge | None = None, embedder: Embedder | None = None
 ) -> tuple[bytes | None, float]:
     """What is found for a question where another one is known."""
 
     async def told() -> tuple[bytes | None, float]:
         worker = Worker("test")
         similar = Similarity(embedder or Embedder(), 0.95, Index(1 << 20), worker, judge or Judge())
-        await similar.note(await similar.find(Question(known, b"scope"), keeping), b"key")
-        assert (await similar.find(Question(known, b"other scope"), keeping)).key is None
-        answer = await similar.find(Question(asked, b"scope"), keeping)
+        await similar.note(await similar.find(Question(known, b"scope"), policy), b"key")
+        assert (await similar.find(Question(known, b"other scope"), policy)).key is None
+        answer = await similar.find(Question(asked, b"scope"), policy)
         similar.close()
         return answer.key, answer.score
 
