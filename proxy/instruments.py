@@ -114,7 +114,10 @@ class Family(Generic[C]):
         return len(self.bounds) + 3 if self.kind == "histogram" else 1
 
     def other(self, values: Labels) -> Labels:
-        """The series in which one is counted that is not told of by itself; an upstream stays where it costs little."""
+        """The labels of the series that one counts in which is not told apart: `other` for what there may be many of.
+
+        An upstream keeps its name where that makes few series.
+        """
         narrow = self.kind != "histogram" and "route" not in self.label_names
         gone = ("model",) if narrow else ("route", "upstream", "model")
         return tuple("other" if name in gone else value for name, value in zip(self.label_names, values, strict=True))

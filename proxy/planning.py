@@ -38,7 +38,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Lasting:
-    """What the plans of one process share, whatever reloads bring."""
+    """What outlives reloads, and all plans of a process share."""
 
     default_upstream: str | None = None  # that operators chose over config.yaml's
     counters: Counters = field(default_factory=Counters)
@@ -51,7 +51,10 @@ def plan(
     bases: Mapping[str, str] = {},  # noqa: B006 - a Mapping
     lasting: Lasting | None = None,
 ) -> Plan:
-    """The routing table and catalogue of a configuration, beside what runs already. `bases`: see Chart."""
+    """The routing table and catalogue of a configuration.
+
+    `upstreams`, `lasting`: those of the process, where one runs already; `bases`: see Chart.
+    """
     upstreams, lasting = upstreams or Upstreams(), lasting or Lasting()
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
     chart = Chart(settings, providers, bases)

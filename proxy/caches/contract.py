@@ -1,4 +1,4 @@
-"""What every place for kept answers is, and the form in which an answer is kept."""
+"""The interface of the cache's stores, and the form in which an answer is kept."""
 
 from dataclasses import dataclass, field
 from typing import Final, Protocol

@@ -1,4 +1,4 @@
-"""What every embedder is."""
+"""The interface of embedders."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,1 +1,1 @@
-"""Decisions about calls and attempts. Nothing is sent here, and only a queue waits; what needs the time is told it."""
+"""Decisions about calls and attempts, without I/O: nothing is sent, only a queue waits, and the time is an argument."""

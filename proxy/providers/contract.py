@@ -1,4 +1,4 @@
-"""What every provider module is: pure translation between OpenAI's dialect and an upstream's, without any I/O."""
+"""The interface of providers: pure translation between OpenAI's dialect and an upstream's, without any I/O."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -17,7 +17,7 @@ _MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are kep
 
 
 class Bound:
-    """The children for one (door, route, upstream, model), so that counting a call looks nothing up."""
+    """The series of one (door, route, upstream, model), so that counting a call looks nothing up."""
 
     def __init__(self, labels: Labels, metrics: Metrics) -> None:
         door, route, upstream, model = self.labels = labels

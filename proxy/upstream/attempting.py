@@ -48,7 +48,7 @@ _SAID_BY_US = frozenset(
 
 @dataclass  # no slots: what has a default costs nothing then
 class Attempt:
-    """One try. `status` is what the upstream answered with, last where it was asked several times; 0 before it did."""
+    """One try. `status`: the upstream's answer, the last one where it was asked several times; 0: there is none yet."""
 
     upstreams: Upstreams
     call: Call

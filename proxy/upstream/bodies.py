@@ -1,4 +1,4 @@
-"""An upstream's body: what kind it is by its head and its beginning, all of it in one piece, and what that says."""
+"""Reads an upstream's body: what kind it is, all of it in one piece, and the usage that it tells."""
 
 import json
 from collections.abc import AsyncIterator
