@@ -12,6 +12,7 @@ import orjson
 from proxy.call import Call
 from proxy.headers import to_upstream
 from proxy.policies.routes import Choice
+from proxy.shapes import string_of
 
 _NOISE: Final = frozenset(
     (b"accept", b"accept-encoding", b"accept-language", b"api-key", b"authorization", b"baggage", b"cache-control")
@@ -122,4 +123,4 @@ def _text(content: Any) -> str:
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
         part = content[0]
         content = part.get("text") if part.keys() == {"type", "text"} and part["type"] == "text" else None
-    return content if isinstance(content, str) else ""
+    return string_of(content)

@@ -11,7 +11,7 @@ from proxy.call import Call
 from proxy.doors.answering import Manners, answer, was_read
 from proxy.doors.reading import begun, body_of, fill, json_object, require_json
 from proxy.doors.replying import Responder
-from proxy.doors.reshaping import items, list_of, members, object_of
+from proxy.doors.reshaping import items, joined_list, joined_object, members
 from proxy.doors.table import Endpoint
 from proxy.errors import invalid_field
 from proxy.gateway import Gateway
@@ -63,7 +63,7 @@ def spelled_out(body: bytes, fields: Mapping[str, Any], first_model: Callable[[]
     before = items(found["conversation"]) if _conversation(fields) else ()
     rest = [member for member in members(body) if member[0] not in _SHORT]
     model = orjson.dumps(_model(fields, first_model))
-    return object_of([("model", model), ("messages", list_of([*before, said])), *rest])
+    return joined_object([("model", model), ("messages", joined_list([*before, said])), *rest])
 
 
 def _conversation(fields: Mapping[str, Any]) -> bool:

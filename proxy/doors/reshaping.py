@@ -22,11 +22,11 @@ def items(raw: bytes) -> Iterator[bytes]:
         yield raw[child.start : child.end]
 
 
-def object_of(found: Iterable[Member]) -> bytes:
+def joined_object(found: Iterable[Member]) -> bytes:
     """The object with these members."""
     return b"{" + b",".join([orjson.dumps(name) + b":" + value for name, value in found]) + b"}"
 
 
-def list_of(found: Iterable[bytes]) -> bytes:
+def joined_list(found: Iterable[bytes]) -> bytes:
     """The list of these items."""
     return b"[" + b",".join(found) + b"]"

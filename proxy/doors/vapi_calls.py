@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.call import Headers
-from proxy.doors.reshaping import Member, items, list_of, members, object_of
+from proxy.doors.reshaping import Member, items, joined_list, joined_object, members
 
 _FIELDS: Final = frozenset(
     "messages stream_options max_completion_tokens max_tokens temperature top_p n stop presence_penalty "
@@ -44,7 +44,7 @@ def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> byte
         found.insert(0, ("model", orjson.dumps(model)))
     if fields.get("stream") is None:
         found.append(("stream", b"true"))
-    return object_of(found)
+    return joined_object(found)
 
 
 def _passes(name: str, fields: Mapping[str, Any]) -> bool:
@@ -61,13 +61,13 @@ def _without_vapis_fields(member: Member) -> Member:
     kept = _OF_ITEMS.get(name)
     if kept is None or not value.startswith(b"["):
         return member
-    return name, list_of([_stripped(item, kept) for item in items(value)])
+    return name, joined_list([_stripped(item, kept) for item in items(value)])
 
 
 def _stripped(item: bytes, kept: frozenset[str]) -> bytes:
     if not item.startswith(b"{"):
         return item
-    return object_of([member for member in members(item) if member[0] in kept])
+    return joined_object([member for member in members(item) if member[0] in kept])
 
 
 def without_vapis(headers: Headers) -> Headers:

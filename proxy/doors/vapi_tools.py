@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.errors import SluiceError
+from proxy.shapes import object_of, string_of
 
 Tool = Callable[[bytes], Awaitable[bytes]]
 """Takes `{"toolCallId", "name", "arguments", "callId"}` as JSON, gives the tool's answer. Raises SluiceError."""
@@ -36,14 +37,13 @@ def tool_calls(message: Mapping[str, Any]) -> list[ToolCall]:
 
 def _read(item: dict[str, Any]) -> ToolCall:
     """`{id, function: {name, arguments: text or object}}` or `{id, name, parameters}`, perhaps within `toolCall`."""
-    inner = _object(item.get("toolCall")) or item
-    function = _object(inner.get("function"))
-    outer = _object(item.get("function"))
+    inner = object_of(item.get("toolCall")) or item
+    function = object_of(inner.get("function"))
+    outer = object_of(item.get("function"))
     names = (function.get("name"), inner.get("name"), item.get("name"), outer.get("name"))
     name = next((name for name in names if isinstance(name, str) and name), "")
     given = function.get("arguments", inner.get("arguments", inner.get("parameters")))
-    found = inner.get("id")
-    return ToolCall(found if isinstance(found, str) else "", name, _arguments(given))
+    return ToolCall(string_of(inner.get("id")), name, _arguments(given))
 
 
 def _arguments(given: Any) -> dict[str, Any] | None:
@@ -57,10 +57,6 @@ def _arguments(given: Any) -> dict[str, Any] | None:
     return given if isinstance(given, dict) else None
 
 
-def _object(found: Any) -> dict[str, Any]:
-    return found if isinstance(found, dict) else {}
-
-
 async def results(calls: list[ToolCall], tools: Mapping[str, Tool], call_id: str | None) -> list[dict[str, str]]:
     """`[{toolCallId, name, result or error}]` in the order of the calls."""
     answers = await asyncio.gather(*(_asked(call, tools, call_id) for call in calls[:_MOST]))
@@ -70,7 +66,7 @@ async def results(calls: list[ToolCall], tools: Mapping[str, Tool], call_id: str
 
 async def function_result(message: Mapping[str, Any], tools: Mapping[str, Tool], call_id: str | None) -> dict[str, str]:
     """`{result or error}` for a message with a `functionCall` of `{name, parameters}`; {} for one without."""
-    found = _object(message.get("functionCall"))
+    found = object_of(message.get("functionCall"))
     return await _asked(_read(found), tools, call_id) if found else {}
 
 

@@ -9,6 +9,7 @@ from proxy.importing.litellm_deployments import Deployment, Parameters
 from proxy.importing.litellm_places import PROVIDERS, Place, split
 from proxy.importing.reading import count, names, number
 from proxy.importing.variables import Variables, literal
+from proxy.shapes import object_of
 
 IDLE: Final = frozenset({"id", "mode", "db_model", "created_at", "updated_at", "created_by", "updated_by", "team_id"})
 """Members of `model_info` that label a deployment and change no call."""
@@ -106,7 +107,7 @@ class Models:
         """`model_info`, and prices, which may stand in either place."""
         limits: dict[str, int] = {}
         prices: dict[str, float] = {}
-        for place, values in (("litellm_params", params), ("model_info", info if isinstance(info, dict) else {})):
+        for place, values in (("litellm_params", params), ("model_info", object_of(info))):
             for key, value in values.items():
                 at = f"{found.path}.{place}.{key}"
                 if key in COSTS and (cost := number(value)) is not None:

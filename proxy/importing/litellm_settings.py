@@ -10,6 +10,7 @@ from proxy.importing.litellm_deployments import DROPPING
 from proxy.importing.litellm_routes import Groups, names_of
 from proxy.importing.reading import address, count, credential, number, seconds
 from proxy.importing.variables import Variables, named, plain
+from proxy.shapes import list_of, object_of
 from proxy.units import written_duration
 
 Rule = Callable[["Sections", str, Any], None]
@@ -116,7 +117,7 @@ def _larger(sections: Sections, at: str, value: Any) -> None:
 
 
 def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
-    sections.groups.usual = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+    sections.groups.usual = [name for name in list_of(value) if isinstance(name, str)]
     sections.findings.exact(at, "further targets of every route that has no fallbacks of its own")
     _unknown(sections, at, {"": sections.groups.usual})
 
@@ -154,7 +155,7 @@ def _cached(sections: Sections, at: str, value: Any) -> None:
 
 def _cache_params(sections: Sections, at: str, value: Any) -> None:
     """Only of effect beside `cache: true`, which may come later in the file."""
-    params = value if isinstance(value, dict) else {}
+    params = object_of(value)
     kind = str(params.get("type", "redis"))
     if kind not in ("local", "redis", "redis-semantic"):
         sections.findings.unsupported(f"{at}.type", "answers are kept in memory or in Redis: memory is taken")

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Model
+from proxy.shapes import list_of
 
 Counter = Callable[[str], int]
 """Counts the tokens of a text exactly, for the model at hand."""
@@ -107,10 +108,10 @@ def _asked(fields: Mapping[str, Any]) -> int | None:
 def _texts(fields: Mapping[str, Any]) -> list[str | None]:
     """Every text of the prompt; None stands for an image."""
     found: list[str | None] = []
-    for message in _listed(fields.get("messages")):
+    for message in list_of(fields.get("messages")):
         if isinstance(message, dict):
             found += _of_content(message.get("content"))
-            for call in _listed(message.get("tool_calls")):
+            for call in list_of(message.get("tool_calls")):
                 function = call.get("function") if isinstance(call, dict) else None
                 if isinstance(function, dict):
                     found += [str(function.get("name", "")), str(function.get("arguments", ""))]
@@ -125,7 +126,7 @@ def _of_content(content: Any) -> list[str | None]:
     if isinstance(content, str):
         return [content]
     found: list[str | None] = []
-    for part in _listed(content):
+    for part in list_of(content):
         if isinstance(part, str):
             found.append(part)
         elif isinstance(part, dict):
@@ -136,7 +137,3 @@ def _of_content(content: Any) -> list[str | None]:
             elif "content" in part:
                 found += _of_content(part["content"])
     return found
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

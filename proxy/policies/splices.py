@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.jsonspans import Path, find
+from proxy.shapes import list_of
 from proxy.sse import DONE, events, payload
 from proxy.watch import lenient
 
@@ -168,5 +169,4 @@ def _unread(event: bytes) -> bool:
 
 
 def _choices(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    choices = fields.get("choices")
-    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return [choice for choice in list_of(fields.get("choices")) if isinstance(choice, dict)]

@@ -12,8 +12,9 @@ from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Req
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
 from proxy.providers.messages import written
-from proxy.providers.reading import count, malformed, object_of, parsed, unix_seconds
+from proxy.providers.reading import count, malformed, parsed, unix_seconds
 from proxy.providers.reports import report_in
+from proxy.shapes import object_of
 
 API_VERSION: Final = "2023-06-01"
 MOST_PAGES: Final = 20  # of the list of models, 1000 each
@@ -94,8 +95,7 @@ def _headers(target: Target) -> Headers:
 
 def _model(entry: Mapping[str, Any]) -> Model:
     """One entry (types/model_info.py): limits, and what it is capable of where the API says so."""
-    able = entry.get("capabilities")
-    able = able if isinstance(able, dict) else {}
+    able = object_of(entry.get("capabilities"))
     attached = [ours for theirs, ours in (("image_input", "image"), ("pdf_input", "file")) if _supported(able, theirs)]
     return Model(
         id=entry["id"],

@@ -8,7 +8,8 @@ import orjson
 
 from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
 from proxy.providers.failures import error_in_event
-from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, object_of, parsed, string_of
+from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, parsed
+from proxy.shapes import object_of, string_of
 from proxy.sse import DONE, EventCutter, events, payload
 from proxy.usage import is_count
 

@@ -24,6 +24,7 @@ from proxy.providers.messages import (
     tool_calls,
     untold,
 )
+from proxy.shapes import list_of
 
 THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
 """Blocks of thoughts, and what they must hold to be taken back."""
@@ -145,7 +146,7 @@ def converse(fields: Fields) -> Conversation:
 def _assistant(message: Fields, place: str, found: Conversation) -> Iterator[Fields]:
     """Thoughts with their signatures first, then text, then calls."""
     thoughts = message.get("thinking_blocks")
-    kept = [kept for block in (thoughts if isinstance(thoughts, list) else ()) if (kept := _thought(block))]
+    kept = [kept for block in list_of(thoughts) if (kept := _thought(block))]
     if not kept and (thoughts or message.get("reasoning_content") or message.get("reasoning")):
         found.change("drop reasoning_content")  # without a signature it is not taken
     yield from kept

@@ -10,8 +10,8 @@ from typing import Any, Final
 from proxy.call import Headers
 from proxy.errors import TYPES, Again, SluiceError
 from proxy.headers import value
-from proxy.providers.reading import object_of, string_of
 from proxy.providers.reports import Report, report_of
+from proxy.shapes import list_of, object_of, string_of
 
 _OF_RESPONSES: Final = (
     "bio_policy",
@@ -221,7 +221,7 @@ def retry_after(headers: Headers) -> float | None:
 def _retry_delay(report: Report) -> float | None:
     """The same as Google tells it: `retryDelay` of the RetryInfo among an error's details, "43s" or "0.5s"."""
     details = report.fields.get("details")
-    told = (object_of(detail).get("retryDelay") for detail in (details if isinstance(details, list) else ()))
+    told = (object_of(detail).get("retryDelay") for detail in list_of(details))
     waits = (_number(delay[:-1].encode(errors="replace")) for delay in map(string_of, told) if delay.endswith("s"))
     return next((wait for wait in waits if wait is not None), None)
 

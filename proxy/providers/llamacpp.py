@@ -12,8 +12,9 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.placing import PlacingReader
-from proxy.providers.reading import count, object_of
+from proxy.providers.reading import count
 from proxy.providers.reports import Report
+from proxy.shapes import object_of
 from proxy.sse import EventCutter, events, payload
 from proxy.usage import is_count
 

@@ -9,6 +9,7 @@ import orjson
 
 from proxy.errors import SluiceError
 from proxy.providers.contract import Order
+from proxy.shapes import list_of
 
 Fields = dict[str, Any]
 
@@ -139,10 +140,10 @@ def untold(message: Fields, place: str, taken: Collection[str], of_parts: Collec
             raise cannot(f"{place}.{name}", f"This upstream takes no {name} in a message.")
     found = untaken(message, {"role", "content", *taken})
     content, calls = message.get("content"), message.get("tool_calls")
-    for part in filter(_is_object, content if isinstance(content, list) else ()):
+    for part in filter(_is_object, list_of(content)):
         found += untaken(part, of_parts)
         found += untaken(shown, ("url",)) if _is_object(shown := part.get("image_url")) else []
-    for call in filter(_is_object, calls if isinstance(calls, list) else ()):
+    for call in filter(_is_object, list_of(calls)):
         found += untaken(call, ("id", "type", "function", "index"))
     return found
 

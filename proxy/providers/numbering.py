@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from proxy.providers.reading import object_of
+from proxy.shapes import list_of, object_of
 from proxy.sse import EventCutter, events, payload
 
 
@@ -44,11 +44,11 @@ class NumberingReader:
     def _choices(self, choices: Any) -> bool:
         """Whether anything was changed."""
         found = False
-        for choice in map(object_of, choices if isinstance(choices, list) else ()):
+        for choice in map(object_of, list_of(choices)):
             at = repr(choice.get("index", 0))
             pieces = object_of(choice.get("delta")).get("tool_calls")
             begun = self._begun.setdefault(at, [])
-            for piece in pieces if isinstance(pieces, list) else ():
+            for piece in list_of(pieces):
                 if isinstance(piece, dict):
                     self._calling.add(at)
                     if not isinstance(piece.get("index"), int):

@@ -24,8 +24,9 @@ from proxy.providers.ollama_answers import (
     without_addresses,
 )
 from proxy.providers.ollama_requests import Translation
-from proxy.providers.reading import count, malformed, object_of, parsed, string_of, unix_seconds
+from proxy.providers.reading import count, malformed, parsed, unix_seconds
 from proxy.providers.reports import report_in
+from proxy.shapes import object_of, string_of
 
 MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
 

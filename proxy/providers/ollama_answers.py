@@ -19,8 +19,9 @@ from proxy.providers.completions import (
     tool_call,
     usage,
 )
-from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed, string_of
+from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed
 from proxy.providers.reports import report_of
+from proxy.shapes import list_of, string_of
 from proxy.sse import DONE
 from proxy.usage import is_count
 
@@ -173,7 +174,7 @@ def _message(line: Json) -> Json:
 def _calls(calls: Any, first: int) -> list[Json]:
     """Tool calls, which come whole, with the index, id and JSON text that OpenAI's clients expect."""
     found: list[Json] = []
-    for call in calls if isinstance(calls, list) else []:
+    for call in list_of(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not (name := string_of(function.get("name"))):
             continue
@@ -190,7 +191,7 @@ def _without_index(call: Json) -> Json:
 
 def _logprobs(probabilities: Any) -> list[Json]:
     """Ollama's log probabilities are OpenAI's but for what Go leaves out when it is empty."""
-    found = [entry for entry in probabilities if isinstance(entry, dict)] if isinstance(probabilities, list) else []
+    found = [entry for entry in list_of(probabilities) if isinstance(entry, dict)]
     return [{"bytes": None, "top_logprobs": []} | entry for entry in found]
 
 

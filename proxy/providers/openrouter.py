@@ -13,8 +13,9 @@ from proxy.headers import value
 from proxy.providers.contract import Model, Order, Request
 from proxy.providers.failures import judge
 from proxy.providers.openai_compatible import OpenAICompatible
-from proxy.providers.reading import count, object_of
+from proxy.providers.reading import count
 from proxy.providers.reports import Report, clean, report_in
+from proxy.shapes import list_of, object_of
 
 _TITLES: Final = (b"x-openrouter-title", b"x-title")
 _NO_SUCH_MODEL: Final = {"model_not_found", "model_deprecated", "free_variant_ended", "no_endpoints", "wrong_endpoint"}
@@ -89,7 +90,7 @@ class OpenRouter(OpenAICompatible):
 def _shortened(fields: Mapping[str, Any]) -> bool:
     """Whether the prompt may be compressed: by the plugin, or `transforms`, its older form."""
     transforms, plugins = fields.get("transforms"), fields.get("plugins")
-    named = [object_of(plugin) for plugin in (plugins if isinstance(plugins, list) else ())]
+    named = [object_of(plugin) for plugin in list_of(plugins)]
     compressing = any(plugin.get("id") == "context-compression" and plugin.get("enabled", True) for plugin in named)
     return compressing or (isinstance(transforms, list) and "middle-out" in transforms)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.providers.reading import object_of, string_of
+from proxy.shapes import list_of, object_of, string_of
 from proxy.sse import events, payload
 
 _IN_PIECES: Final = re.compile(rb'"content"\s*:\s*\[')
@@ -31,11 +31,7 @@ def _edited(data: bytes) -> bytes | None:
     try:
         answer = orjson.loads(data)
         choices = object_of(answer).get("choices")
-        said = [
-            choice.get(part)
-            for choice in map(object_of, choices if isinstance(choices, list) else ())
-            for part in ("message", "delta")
-        ]
+        said = [choice.get(part) for choice in map(object_of, list_of(choices)) for part in ("message", "delta")]
         return orjson.dumps(answer) if any([_join(object_of(part)) for part in said]) else None
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
@@ -55,4 +51,4 @@ def _join(said: dict[str, Any]) -> bool:
 def _texts(pieces: Any) -> str:
     if isinstance(pieces, str):
         return pieces
-    return "".join(string_of(object_of(piece).get("text")) for piece in (pieces if isinstance(pieces, list) else ()))
+    return "".join(string_of(object_of(piece).get("text")) for piece in list_of(pieces))

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from proxy.providers.reading import object_of
+from proxy.shapes import object_of
 from proxy.sse import EventCutter, events, payload
 
 

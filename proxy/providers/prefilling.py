@@ -7,7 +7,7 @@ from proxy.jsonedit import put
 from proxy.jsonspans import Path
 from proxy.providers.contract import Order
 from proxy.providers.messages import fields_of
-from proxy.providers.reading import object_of
+from proxy.shapes import object_of
 
 PREFIX: Final = {"messages.{last}.prefix": True}
 """Mistral's and DeepSeek's (of its beta address): a member of the message itself."""

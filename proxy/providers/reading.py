@@ -42,16 +42,6 @@ def parsed(who: str, body: bytes) -> dict[str, Any]:
     return answer
 
 
-def object_of(value: Any) -> dict[str, Any]:
-    """The value where it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def string_of(value: Any) -> str:
-    """The value where it is a string, else an empty one."""
-    return value if isinstance(value, str) else ""
-
-
 def count(value: Any) -> int | None:
     """A number of tokens or seconds above 0, or None."""
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None

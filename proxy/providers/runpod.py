@@ -14,6 +14,7 @@ from proxy.providers.openai_compatible import OpenAICompatible, parsed
 from proxy.providers.prefilling import OPEN, opened
 from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, failed, told
+from proxy.shapes import list_of
 
 _LARGEST: Final = 10 * 1024 * 1024  # bytes that the body of /run may have
 _SOONEST, _LATEST, _BACKED_OFF = 0.25, 1.0, 8.0  # seconds between polls; the limit is 2,000 in 10 s per endpoint
@@ -247,7 +248,7 @@ class Job(Generator[Step, Answer | None, None]):
 def _yielded(job: Mapping[str, Any]) -> list[Any]:
     """What is new of a handler's output, as /stream tells it."""
     parts = job.get("stream")
-    return [part.get("output") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [part.get("output") for part in list_of(parts) if isinstance(part, dict)]
 
 
 def _answered(request: Request) -> Generator[Step, Answer | None, Answer]:

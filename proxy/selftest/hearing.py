@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.shapes import object_of, string_of
 from proxy.sse import events, payload
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -76,7 +77,7 @@ def _in_one_piece(heard: Heard, body: bytes) -> Heard:
     if "error" in fields:
         return _failed(heard, fields["error"])
     choice = _first(fields)
-    message = _dict(choice.get("message"))
+    message = object_of(choice.get("message"))
     finish = choice.get("finish_reason")
     return replace(
         heard,
@@ -84,7 +85,7 @@ def _in_one_piece(heard: Heard, body: bytes) -> Heard:
         finishes=(str(finish),) if finish else (),
         done=fields.get("object") == "chat.completion",
         model=str(fields.get("model", "")),
-        counted=_dict(fields.get("usage")).get("prompt_tokens"),
+        counted=object_of(fields.get("usage")).get("prompt_tokens"),
         ids=1,
         roles=1,
     )
@@ -141,21 +142,21 @@ class _Story:
         self.model = str(fields.get("model") or self.model)
         if isinstance(fields.get("id"), str):
             self.ids.add(fields["id"])
-        usage = _dict(fields.get("usage"))
+        usage = object_of(fields.get("usage"))
         self.counted = usage.get("prompt_tokens", self.counted)
         choice = _first(fields)
-        delta = _dict(choice.get("delta"))
+        delta = object_of(choice.get("delta"))
         content = delta.get("content")
         if content and self.finishes:
             self.oddities.append("text after the finish reason")
-        self.text.append(content if isinstance(content, str) else "")
+        self.text.append(string_of(content))
         self.roles += "role" in delta
         if choice.get("finish_reason"):
             self.finishes.append(str(choice["finish_reason"]))
 
 
 def _failed(heard: Heard, error: object) -> Heard:
-    said = _dict(error)
+    said = object_of(error)
     if not {"message", "type", "param", "code"} <= said.keys():
         return replace(heard, code="", oddities=(*heard.oddities, "an error that is not in OpenAI's envelope"))
     return replace(heard, code=str(said["code"]), message=str(said["message"]))
@@ -163,8 +164,4 @@ def _failed(heard: Heard, error: object) -> Heard:
 
 def _first(fields: Mapping[str, Any]) -> dict[str, Any]:
     choices = fields.get("choices")
-    return _dict(choices[0]) if isinstance(choices, list) and choices else {}
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return object_of(choices[0]) if isinstance(choices, list) and choices else {}

@@ -21,6 +21,7 @@ from proxy.errors import SluiceError
 from proxy.jsonspans import model_span
 from proxy.policies.rewriting import ask_usage
 from proxy.policies.routes import CachePolicy, Choice
+from proxy.shapes import object_of
 
 A = TypeVar("A", bound=Answered)
 Send = Callable[[Call, Choice], Awaitable[A]]
@@ -223,7 +224,7 @@ def own(call: Call) -> Call:
     if not call.stream or call.wants_usage:
         return replace(call, trace=trace)
     options = call.fields.get("stream_options")
-    asking = {**options} if isinstance(options, dict) else {}
+    asking = object_of(options)
     fields = {**call.fields, "stream_options": {**asking, "include_usage": True}}
     body = ask_usage(call.body, call.fields)
     return replace(call, trace=trace, body=body, fields=fields, model_at=model_span(body, fields))

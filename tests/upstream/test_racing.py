@@ -16,9 +16,9 @@ from proxy.clocks import Clock, Watchdog
 from proxy.policies.retries import Budget
 from proxy.policies.rewriting import RequestRules, ResponseRules
 from proxy.policies.routes import Choice, Hedge, Policies, Retry, Route, Timeouts
+from proxy.policies.runs import Hold as Held
 from proxy.policies.runs import Run
 from proxy.providers.contract import Order, Provider, Target
-from proxy.upstream.attempting import Hold as Held
 from proxy.upstream.attempting import Outcome
 from proxy.upstream.bodies import RawReader
 from proxy.upstream.racing import raced
