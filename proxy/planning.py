@@ -8,6 +8,7 @@ from pathlib import Path
 from proxy.errors import SluiceError, invalid_field
 from proxy.policies.counting import Counters
 from proxy.policies.routes import Route
+from proxy.providers.contract import Target
 from proxy.providers.registry import FACTS, provider
 from proxy.settings import Settings, load
 from proxy.stages.catalog import Catalog, Shelf, chats
@@ -67,8 +68,18 @@ def plan(
 
     router = Router(chart.routes(), default, catalog.names)
     catalog.aliases, catalog.targets = router.exact_routes, router.leads
+    for target in _named(settings, router):
+        shelves[target.upstream].named |= {target.model}
     screen = Screen(shelves, lasting.instance, lasting.counters.counter_for)
     return Plan(settings, chart, catalog, router, screen)
+
+
+def _named(settings: Settings, router: Router) -> Iterator[Target]:
+    """The targets whose models config.yaml names: those that no client's wording completes."""
+    for route in router.routes:
+        yield from router.leads(route.match) if route.exact else (to for to in route.to if "{" not in to.model)
+    if settings.vapi.model:
+        yield from router.leads(settings.vapi.model)
 
 
 def default_upstream(settings: Settings, chosen: str | None = None) -> str | None:

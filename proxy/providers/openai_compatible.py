@@ -18,6 +18,7 @@ from proxy.sse import EventCutter
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
+_NO_SUCH_PATH: Final = frozenset({404, 405, 501})  # a server that lists no models may answer calls all the same
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -72,9 +73,11 @@ class OpenAICompatible(Provider):
         return judge(status, report, headers)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
-        """GET /models: `{"data": [{"id", …}]}` or the bare array."""
+        """GET /models: `{"data": [{"id", …}]}` or the bare array; None where the server has no such path."""
         headers = [(b"accept", _JSON), *self.headers(target).items()]
         answer = yield Request(self.models_path(target), method="GET", headers=headers)
+        if answer.status in _NO_SUCH_PATH:
+            return None
         listed = self.listed(answer)
         named = (entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str))
         return [self.model(entry) for entry in named if entry["id"]]

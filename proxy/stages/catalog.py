@@ -39,6 +39,7 @@ class Shelf:
     fixed: tuple[str, ...] | None = None  # `models:` of the config
     strict: bool = False
     refresh: float = 300.0
+    named: frozenset[str] = frozenset()  # models that rules and personas of config.yaml name
     models: dict[str, Model] = field(default_factory=dict)
     state: State = "unknown"
     fetched_at: float | None = None  # Unix seconds of the last good fetch
@@ -127,11 +128,13 @@ class Catalog:
         return self.shelves[target.upstream].look_up(target.model)
 
     def known(self, upstream: str, model: str) -> bool:
-        """Whether configuration or catalogue list the model."""
+        """Whether configuration or catalogue name the model."""
         shelf = self.shelves.get(upstream)
         if shelf is None:
             return False
-        return model in shelf.models or shelf.listed(model) in shelf.models or shelf.told_of(model) is not None
+        if model in shelf.models or model in shelf.named or shelf.listed(model) in shelf.models:
+            return True
+        return shelf.told_of(model) is not None
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
         """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""

@@ -149,6 +149,11 @@ def test_what_is_no_catalogue_is_a_failure(answer: Answer, code: str) -> None:
     assert failed.value.code == code
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_without_a_list_of_models_is_well_and_lists_nothing(status: int) -> None:
+    assert listed(PROVIDER, Answer(status, [], b"<html>Not Found</html>"), base=BASE)[1] is None
+
+
 def test_no_failure_shows_the_key() -> None:
     body = orjson.dumps({"error": {"message": "Incorrect API key provided: sk-planted-key-123456", "code": None}})
     for status in (400, 401, 403, 404, 429, 500):

@@ -245,3 +245,32 @@ def test_what_config_yaml_says_of_a_model_holds_by_every_name_it_goes_by(
     assert known is not None and (known.context, known.output) == (4096, listed and 10)
     assert catalog.prices("up", asked) == {"input": 1.0}
     assert catalog.known("up", asked) and not catalog.known("up", "llama3.2:1b")
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ("listed", True),
+        ("fallback", True),
+        ("alias", True),
+        ("shared", True),
+        ("of-persona", True),
+        ("voice", True),
+        ("gpt-4o", False),
+        ("{model}", False),
+        ("alias-of-client", False),
+    ],
+)
+def test_a_model_that_config_yaml_names_is_known_without_any_list(model: str, known: bool) -> None:
+    catalog = planned("""
+        upstreams:
+          a: {provider: openai, base_url: http://127.0.0.1:1, limits: {listed: {context: 10}}}
+        routes:
+          - {prefix: gpt-, to: ["a/{model}", a/fallback]}
+          - {model: alias, to: "a/{model}"}
+          - {prefix: w/, to: [{upstream: a, model: shared, weight: 1}, {upstream: a, model: "x-{rest}", weight: 1}]}
+        personas:
+          pirate: {upstream: a, model: of-persona}
+        vapi: {model: a/voice}
+    """).catalog
+    assert catalog.known("a", model) == known
