@@ -77,7 +77,7 @@ class Splice:
                     raise Disagreement
                 if not (payload(event) or b"").startswith(b"[DONE]"):
                     continue  # comments and the like of the second stream
-                self._check_end()
+                self._check_caught_up()
                 kept.append(DONE)
             elif adapted := self._adapted(fields):
                 kept.append(b"data: " + orjson.dumps(adapted) + b"\n\n")
@@ -95,7 +95,7 @@ class Splice:
                 self._trim(delta)
                 said = said or bool(delta)
             if choice.get("finish_reason"):
-                self._check_end()
+                self._check_caught_up()
                 said = True
         return fields if said else None
 
@@ -105,11 +105,10 @@ class Splice:
             raise Disagreement
         if self.transcript.role_seen:
             delta.pop("role", None)
-        for name in _TEXTS:
-            text = delta.get(name)
-            if not isinstance(text, str):
-                continue
-            rest = self._rest(name, text)
+        told = {name: self._rest(name, text) for name in _TEXTS if isinstance(text := delta.get(name), str)}
+        if any(told.values()):
+            self._check_caught_up()
+        for name, rest in told.items():
             if rest:
                 delta[name] = rest
             else:
@@ -128,8 +127,8 @@ class Splice:
             raise Disagreement
         return after[len(seen) :]
 
-    def _check_end(self) -> None:
-        """A fresh answer that ends before it has caught up is another answer."""
+    def _check_caught_up(self) -> None:
+        """A fresh answer that goes on, or ends, without all that the client has seen is another answer."""
         if self.continues:
             return
         for name, seen in self.transcript.texts.items():

@@ -104,6 +104,20 @@ def test_thoughts_and_text_are_compared_each_for_itself() -> None:
         Splice(seen, continues=False).events(event({"reasoning_content": "another"}))
 
 
+def test_an_answer_without_the_thoughts_that_were_seen_is_refused_before_a_word_of_it_is_told() -> None:
+    splice = Splice(transcript("a thought", name="reasoning_content"), continues=False)
+    assert splice.events(event({"reasoning_content": "a"})) == b""
+    with pytest.raises(Disagreement):
+        splice.events(event({"content": "hello"}))
+
+
+def test_thoughts_may_come_under_two_names_at_once() -> None:
+    seen = Transcript()
+    seen.add(event({"reasoning": "hm", "reasoning_content": "hm"}))
+    splice = Splice(seen, continues=False)
+    assert b'"!"' in splice.events(event({"reasoning": "hm!", "reasoning_content": "hm!"}))
+
+
 @pytest.mark.parametrize("delta", [{"tool_calls": [{"index": 0}]}, {"function_call": {"name": "f"}}])
 def test_tool_calls_are_never_spliced(delta: dict[str, Any]) -> None:
     seen = transcript("x")
