@@ -33,8 +33,7 @@ class Plan:
         for upstream in self.settings.upstreams.values():
             yield from upstream.models or ()
             yield from upstream.limits
-        for route in self.router.routes:
-            yield from (target.model for target in route.to if "{" not in target.model)
+        yield from (target.model for target in _named(self.settings, self.router))
 
 
 @dataclass(slots=True)
