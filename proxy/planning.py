@@ -77,8 +77,17 @@ def _named(settings: Settings, router: Router) -> Iterator[Target]:
     """The targets whose models config.yaml names: those that no client's wording completes."""
     for route in router.routes:
         yield from router.leads(route.match) if route.exact else (to for to in route.to if "{" not in to.model)
+    for model in _asked(settings):
+        yield from router.leads(model)
+
+
+def _asked(settings: Settings) -> Iterator[str]:
+    """The models that config.yaml names as a client would, for calls that name none and for calls of our own."""
     if settings.vapi.model:
-        yield from router.leads(settings.vapi.model)
+        yield settings.vapi.model
+    if (similar := settings.cache.similar) and similar.embedder != "local":
+        yield similar.embedder
+    yield from (route.cache.verify for route in settings.routes if route.cache and route.cache.verify)
 
 
 def default_upstream(settings: Settings, chosen: str | None = None) -> str | None:

@@ -256,6 +256,8 @@ def test_what_config_yaml_says_of_a_model_holds_by_every_name_it_goes_by(
         ("shared", True),
         ("of-persona", True),
         ("voice", True),
+        ("vectors", True),
+        ("judge", True),
         ("gpt-4o", False),
         ("{model}", False),
         ("alias-of-client", False),
@@ -267,10 +269,11 @@ def test_a_model_that_config_yaml_names_is_known_without_any_list(model: str, kn
           a: {provider: openai, base_url: http://127.0.0.1:1, limits: {listed: {context: 10}}}
         routes:
           - {prefix: gpt-, to: ["a/{model}", a/fallback]}
-          - {model: alias, to: "a/{model}"}
+          - {model: alias, to: "a/{model}", cache: {exact: 1h, similar: 1h, verify: a/judge}}
           - {prefix: w/, to: [{upstream: a, model: shared, weight: 1}, {upstream: a, model: "x-{rest}", weight: 1}]}
         personas:
           pirate: {upstream: a, model: of-persona}
         vapi: {model: a/voice}
+        cache: {similar: {embedder: a/vectors}}
     """).catalog
     assert catalog.known("a", model) == known
