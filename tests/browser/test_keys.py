@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.chatting import fits
 from tests.browser.conftest import CONFIG, Site, Visitor, know
@@ -88,6 +88,35 @@ def test_a_key_is_shown_once_changed_and_revoked(locked: Site, visitor: Visitor)
     expect(row).to_have_count(0)
     expect(page.get_by_test_id("new-key")).to_be_focused()
     assert ask(locked, key).status_code == 401
+
+
+def test_a_list_that_comes_late_brings_no_old_row_back(locked: Site, visitor: Visitor) -> None:
+    page = keys(visitor, locked)
+    made(page, "team")
+    page.get_by_test_id("given-done").click()
+    late: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if late or route.request.method != "GET":
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    page.route("**/admin/keys", hold)
+    with page.expect_request("**/admin/keys"):
+        page.evaluate("() => (location.hash = '#calls')")
+        page.evaluate("() => (location.hash = '#keys')")  # which looks at once
+    row = page.locator('[data-key="team"]')
+    row.get_by_test_id("revoke-key").click()
+    page.get_by_test_id("revoke").click()
+    expect(row).to_have_count(0)
+    [(route, answer)] = late
+    with page.expect_event("requestfinished", lambda request: request == route.request):
+        route.fulfill(response=answer)
+    for _ in range(3):  # what the page does about it comes before these
+        page.evaluate("() => fetch('/admin/usage').then((answer) => answer.text())")
+    assert row.count() == 0
+    page.unroute("**/admin/keys")
 
 
 def test_what_is_wrong_is_said_and_what_was_typed_stays(locked: Site, visitor: Visitor) -> None:

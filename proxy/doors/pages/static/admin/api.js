@@ -39,6 +39,22 @@ export const said = (error) => (error instanceof Error ? error.message : String(
 export const get = (path) => call("GET", path);
 
 /**
+ * Asks again and again; null where an answer comes behind that of a later question: it is out of date.
+ * @template T
+ * @param {() => Promise<T>} ask
+ */
+export function newest(ask) {
+  let [asked, shown] = [0, 0];
+  return async () => {
+    const mine = ++asked;
+    const answer = await ask();
+    if (mine < shown) return null;
+    shown = mine;
+    return answer;
+  };
+}
+
+/**
  * Changes something; throws an Error in the gateway's words.
  * @param {"POST" | "PUT" | "PATCH" | "DELETE"} method
  * @param {string} path

@@ -1,7 +1,7 @@
 /** @file Recent calls: who answered, after which attempts, how long it took. Never a prompt. */
 import { h, icon } from "/static/shared/dom.js";
 import { clock, count, dollars, duration } from "/static/shared/format.js";
-import { get } from "/static/admin/api.js";
+import { get, newest } from "/static/admin/api.js";
 
 /** @typedef {{id: string, time: string, door: string, key: string | null, route: string | null, upstream: string | null, model: string | null, status: number | null, code: string, attempts: string[], tokens: {input: number | null, output: number | null, cached: number | null}, cost: number | null, ms: number, first_token_ms?: number | null, overhead_ms?: number | null, cache?: string, changes?: string[]}} Call */
 
@@ -17,6 +17,7 @@ export function calls() {
   const search = h("input", { class: "input", type: "search", placeholder: "Model, upstream, code or request id", "aria-label": "Search calls", oninput: fill, "data-testid": "calls-search" });
   const failed = h("input", { type: "checkbox", onchange: fill, "data-testid": "calls-failed" });
   const place = h("div", { class: "card flush" });
+  const look = newest(() => get("/admin/calls"));
 
   function fill() {
     const word = search.value.trim().toLowerCase();
@@ -52,7 +53,7 @@ export function calls() {
   return {
     draw: (root) => root.append(h("div", { class: "row" }, search, h("label", { class: "check" }, failed, "Failed only")), place),
     async update() {
-      all = (await get("/admin/calls")).data;
+      all = (await look())?.data ?? all;
       const now = `${all[0]?.id} ${all[0]?.time}`;
       if (now !== before) fill();
       before = now;

@@ -1,7 +1,7 @@
 /** @file Client keys: what each may and what it used this month, made, changed and revoked; those of config.yaml are only shown. */
 import { byId, copy, h, icon, toast, tool } from "/static/shared/dom.js";
 import { count, dollars } from "/static/shared/format.js";
-import { change, get, said } from "/static/admin/api.js";
+import { change, get, newest, said } from "/static/admin/api.js";
 import { spent, usage } from "/static/admin/usage.js";
 
 /**
@@ -25,15 +25,20 @@ export function keys() {
   const none = h("div", { class: "empty card", hidden: true }, icon("key"), h("strong", {}, "No key yet"), "A key lets one client in, within its own limits, and shows what that client used.");
   const unknown = h("p", { class: "notice warn", hidden: true }, "What keys used is not known: the store cannot be read.");
   const models = usage();
+  const look = newest(() => get("/admin/keys"));
   /** @type {Key | undefined} */
   let chosen; // that is changed or revoked
   let looks = 0;
   let before = "";
 
   async function fill() {
-    /** @type {Key[]} */
-    const all = (await get("/admin/keys")).data;
+    const found = await look();
+    if (found) show(found.data);
     await models.fill();
+  }
+
+  /** @param {Key[]} all */
+  function show(all) {
     if (JSON.stringify(all) === before) return;
     before = JSON.stringify(all);
     const held = rows.contains(document.activeElement) ? document.activeElement : null;

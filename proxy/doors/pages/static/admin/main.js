@@ -2,7 +2,7 @@
 import { byId, say } from "/static/shared/dom.js";
 import { clock } from "/static/shared/format.js";
 import { frame, showSide } from "/static/shared/frame.js";
-import { Unreachable, get, said } from "/static/admin/api.js";
+import { Unreachable, get, newest, said } from "/static/admin/api.js";
 import { cache } from "/static/admin/cache.js";
 import { calls } from "/static/admin/calls.js";
 import { catalogue } from "/static/admin/catalogue.js";
@@ -30,6 +30,7 @@ const views = {
   configuration: configuration(refresh),
 };
 
+const look = newest(() => get("/admin/overview"));
 let view = views.overview;
 /** @type {import("/static/admin/api.js").Overview | null} */
 let latest = null;
@@ -54,7 +55,9 @@ function show() {
 
 async function refresh() {
   try {
-    latest = /** @type {import("/static/admin/api.js").Overview} */ (await get("/admin/overview"));
+    const now = /** @type {import("/static/admin/api.js").Overview | null} */ (await look());
+    if (!now) return;
+    latest = now;
     byId("trouble").hidden = true;
   } catch (error) {
     trouble(error);

@@ -1,6 +1,6 @@
 /** @file Personas: presets of one upstream, callable as `persona/NAME`; those of config.yaml are only shown. */
 import { byId, h, icon, toast, tool } from "/static/shared/dom.js";
-import { change, get, models, said } from "/static/admin/api.js";
+import { change, get, models, newest, said } from "/static/admin/api.js";
 
 /** @typedef {{name: string, upstream: string, model: string, system: string | null, set: Record<string, unknown>, source: "config" | "store"}} Persona */
 
@@ -13,12 +13,17 @@ export function personas() {
   /** @type {string[]} */
   let upstreams = [];
   let filled = false; // since this view was last opened
+  const look = newest(() => get("/admin/personas"));
 
   async function fill() {
     filled = false;
-    /** @type {Persona[]} */
-    const all = (await get("/admin/personas")).data;
+    const found = await look();
     filled = true;
+    if (found) show(found.data);
+  }
+
+  /** @param {Persona[]} all */
+  function show(all) {
     if (list.contains(document.activeElement)) add.focus(); // its card is about to go
     if (all.length) return list.replaceChildren(...all.map(card));
     list.replaceChildren(h("div", { class: "empty card" }, icon("person"), h("strong", {}, "No persona yet"), "A persona is a model with a system prompt and parameters under one name."));
