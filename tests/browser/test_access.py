@@ -49,6 +49,22 @@ def test_the_chat_asks_for_a_key_once(locked: Running, visitor: Visitor) -> None
     assert "the-client-key" not in chat.page.evaluate("JSON.stringify(localStorage)")
 
 
+def test_the_time_that_the_page_waits_for_a_key_is_no_silence_of_the_gateway(locked: Running, visitor: Visitor) -> None:
+    assert visitor.context.browser
+    with visitor.context.browser.new_context() as context:  # a clock is of a whole context
+        context.clock.install()
+        page = context.new_page()
+        page.goto(f"{locked.url}/ui")
+        page.locator("#key-cancel").click()
+        answer = Chat(page).ask("Hello?")
+        expect(page.locator("#key-dialog")).to_be_visible()
+        page.clock.fast_forward(60_000)
+        expect(answer.get_by_test_id("silence")).to_be_hidden()
+        page.locator("#key").fill("the-client-key")
+        page.keyboard.press("Enter")
+        ended(answer)
+
+
 def test_the_admin_page_asks_for_the_token(locked: Running, visitor: Visitor) -> None:
     page = visitor.open(f"{locked.url}/admin")
     page.wait_for_url("**/admin/login")

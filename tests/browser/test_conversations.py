@@ -55,6 +55,61 @@ def test_a_reload_within_an_answer_is_not_blamed_on_the_gateway(
     expect(chat.answer.get_by_test_id("failure")).to_contain_text("The page was left while this answer was on its way.")
 
 
+BLOCKS = """\
+Some **bold** words of [one][somewhere] who [goes on](https://example.com).
+
+- a list
+- of `things`
+
+```python
+print("and a program")
+```
+
+"""
+LONG = BLOCKS * 600 + "[somewhere]: https://example.com/somewhere\n"
+
+
+def test_a_long_answer_is_the_same_when_it_is_opened_again(chat: Chat, site: Site) -> None:
+    site.east.script(Say(LONG))
+    blocks = text(chat.told("Tell me all.")).locator("> *")
+    expect(blocks).to_have_count(3 * 600)
+    first = blocks.first.inner_html()
+    assert "https://example.com/somewhere" in first
+    chat.page.reload()
+    expect(blocks).to_have_count(3 * 600)
+    expect(blocks.first.get_by_role("link", name="one")).to_be_visible()
+    assert blocks.first.inner_html() == first
+
+
+def test_a_program_of_any_length_takes_nothing_else_with_it(chat: Chat, site: Site) -> None:
+    site.east.script(Say("```\n" + "print(1)\n" * 10_000 + "```\n\nThat is **all**."))
+    answer = text(chat.told("Write much."))
+    for _ in range(2):
+        expect(answer.locator("strong")).to_have_text("all")
+        expect(answer.locator(".code")).to_have_count(1)
+        chat.page.reload()
+
+
+def test_of_a_long_conversation_the_newest_answers_are_there_at_once(chat: Chat) -> None:
+    chat.told("Hello?")
+    chat.page.evaluate(
+        """(text) => {
+          const [{ id }] = JSON.parse(localStorage["sluice.chat.list"]);
+          const kept = JSON.parse(localStorage[`sluice.chat.${id}`]);
+          const [turn] = kept.turns;
+          const answers = [{ ...turn.answers[0], text }];
+          kept.turns = Array.from({ length: 60 }, (_, at) => ({ ...turn, id: `${turn.id}${at}`, answers }));
+          localStorage[`sluice.chat.${id}`] = JSON.stringify(kept);
+        }""",
+        BLOCKS * 10,
+    )
+    chat.page.reload()
+    expect(text(chat.answer).locator(".code").last).to_be_in_viewport()
+    chat.page.locator(".scroller").evaluate("(node) => (node.scrollTop = 0)")
+    expect(chat.turns.first.locator(".code").first).to_be_in_viewport()
+    expect(chat.page.locator(".prose:empty")).to_have_count(0)
+
+
 def test_renamed_deleted_and_brought_back(chat: Chat) -> None:
     chat.told("Hello?")
     rows = chat.page.get_by_test_id("conversation")

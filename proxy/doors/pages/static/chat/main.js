@@ -68,7 +68,8 @@ function follow(found) {
   const known = new Map(found.turns.map((turn) => [turn.id, turn]));
   for (const turn of conversation.turns) {
     const theirs = known.get(turn.id);
-    if (turn === answered || (apart && !(theirs && ended(theirs)))) known.set(turn.id, turn);
+    const same = JSON.stringify(theirs) === JSON.stringify(turn);
+    if (same || turn === answered || (apart && !(theirs && ended(theirs)))) known.set(turn.id, turn);
   }
   const turns = [...known.values()].sort((one, other) => (one.id < other.id ? -1 : 1)); // as they were asked
   const revision = Math.max(found.revision ?? 0, conversation.revision ?? 0);
@@ -196,7 +197,7 @@ function bringBack(cut, turns) {
  */
 function keep(turn, answer) {
   const column = turn.answers.indexOf(answer);
-  for (const each of conversation.turns) each.answers = [each.answers[column] ?? each.answers[0]];
+  conversation.turns = conversation.turns.map((each) => ({ ...each, answers: [each.answers[column] ?? each.answers[0]] }));
   conversation.models = [conversation.models[column] ?? answer.model];
   keepIt();
   show();
@@ -241,7 +242,7 @@ async function run(turn, answers) {
  * @param {AbortSignal} signal
  */
 async function fill(turn, answer, asked, signal) {
-  let last = Date.now();
+  let last = Infinity; // nothing is awaited
   const silence = setInterval(() => view.quiet(answer, Date.now() - last > SILENCE), 1000);
   const heard = () => (last = Date.now());
   const changed = () => {
@@ -250,7 +251,7 @@ async function fill(turn, answer, asked, signal) {
   };
   try {
     const messages = history(asked, turn, turn.answers.indexOf(answer));
-    await retrying(() => ask(answer, messages, { parameters: asked.parameters, signal, heard, changed }));
+    await retrying(() => (heard(), ask(answer, messages, { parameters: asked.parameters, signal, heard, changed }).finally(() => (last = Infinity))));
     answer.state = "done";
   } catch (error) {
     // A page that is left loses its connections first, which is nobody's failure: it is gone before this is over.

@@ -1,8 +1,10 @@
 /** @file Shows a model's Markdown. What a model says is text: HTML in it is shown as written, nothing is loaded. */
-import { Marked } from "/static/vendor/marked.esm.js";
+import { Lexer, Marked } from "/static/vendor/marked.esm.js";
 import { copy, h, tool } from "/static/shared/dom.js";
 
+const STEP = 15000; // characters that are read at a time
 const LONGEST = 60000; // characters of one block that are still parsed; past that it is shown as plain text
+const FENCED = /^ {0,3}(?:```|~~~)/; // a block of code is parsed however long it is: nothing in it is looked for
 const RULES = {
   ALLOWED_TAGS: ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"],
   ALLOWED_ATTR: ["align", "data-lang", "href", "start", "title"],
@@ -52,56 +54,85 @@ marked.use({
   },
 });
 
-/** A growing answer on screen. Blocks that are complete are rendered once; only the last one is rendered again. */
+/** An answer on screen, perhaps a growing one. Blocks that are complete are rendered once; only the last one is rendered again. */
 export class Prose {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.root = root;
+    this.clear();
+  }
+
+  clear() {
     this.text = "";
+    this.whole = false;
+    this.links = {}; // references by their names, as far as they are known
+    this.restart();
+  }
+
+  restart() {
+    this.root.replaceChildren();
+    this.reached = 0; // characters that were read
     this.settled = 0; // characters that will not change any more
+    this.late = false; // whether a link reference stood behind what is settled
     /** @type {ChildNode[]} */
     this.tail = []; // nodes of the block that still grows
   }
 
   /**
-   * Shows the text, of which what was shown before is usually the beginning.
+   * Takes a text, of which what was taken before is usually the beginning; `more` shows it.
    * @param {string} text
+   * @param {boolean} whole
    */
-  show(text) {
-    if (text === this.text) return;
+  take(text, whole) {
     if (!text.startsWith(this.text)) this.clear();
     this.text = text;
-    const rest = text.slice(this.settled);
-    const tokens = rest.length > LONGEST ? null : lexed(rest);
-    if (!tokens) return this.replaceTail(plain(rest));
+    this.whole = whole;
+  }
+
+  /** Shows the next piece. Returns whether any is left. */
+  more() {
+    if (this.reached < this.text.length) this.read();
+    else if (this.whole && this.late) this.restart(); // now the links are known
+    return this.reached < this.text.length || (this.whole && this.late);
+  }
+
+  read() {
+    const rest = this.text.slice(this.settled);
+    const piece = rest.slice(0, Math.max(STEP, 2 * (this.reached - this.settled)));
+    const tokens = piece.length > LONGEST && !FENCED.test(piece) ? null : lexed(piece, this.links);
+    this.reached = this.settled + piece.length;
+    if (!tokens) return this.giveUp(rest, piece);
+    this.late ||= this.settled > 0 && Object.keys(tokens.links).length > Object.keys(this.links).length;
+    this.links = tokens.links;
     let last = tokens.length - 1;
     while (last > 0 && tokens[last].type === "space") last--; // a list may still go on behind an empty line
     const done = tokens.slice(0, Math.max(0, last));
-    if (done.length) {
-      this.replaceTail(rendered(done, tokens.links));
-      this.tail = [];
-      this.settled += done.reduce((/** @type {number} */ sum, /** @type {any} */ token) => sum + token.raw.length, 0);
-    }
+    if (done.length) this.settle(rendered(done), done.reduce((/** @type {number} */ sum, /** @type {any} */ token) => sum + token.raw.length, 0));
     const growing = tokens.slice(Math.max(0, last));
     if (growing[0]?.type === "code" && this.growCode(growing[0].text)) return;
-    this.replaceTail(rendered(growing, tokens.links));
+    this.replaceTail(rendered(growing));
   }
 
-  /** The text is whole: link references that came late are resolved. */
-  finish() {
-    if (!/^ {0,3}\[[^\]]+\]:/m.test(this.text)) return;
-    const text = this.text;
-    this.clear();
-    const tokens = text.length > LONGEST ? null : lexed(text);
-    this.text = text;
-    this.replaceTail(tokens ? rendered(tokens, tokens.links) : plain(text));
+  /**
+   * Shows as plain text what cannot be parsed: up to the empty line behind it, where there is one.
+   * @param {string} rest
+   * @param {string} piece
+   */
+  giveUp(rest, piece) {
+    const end = rest.indexOf("\n\n", Math.min(piece.length, LONGEST));
+    if (end > 0) this.settle(plain(rest.slice(0, end)), end);
+    else this.replaceTail(plain(rest));
+    this.reached = end > 0 ? this.settled : this.text.length;
   }
 
-  clear() {
-    this.root.replaceChildren();
-    this.text = "";
-    this.settled = 0;
+  /**
+   * @param {DocumentFragment} fragment
+   * @param {number} length characters that it shows for good
+   */
+  settle(fragment, length) {
+    this.replaceTail(fragment);
     this.tail = [];
+    this.settled += length;
   }
 
   /** @param {DocumentFragment} fragment */
@@ -125,11 +156,14 @@ export class Prose {
 
 /**
  * @param {string} text
+ * @param {object} links references that are known already
  * @returns {any} marked's tokens; null where it cannot cope
  */
-function lexed(text) {
+function lexed(text, links) {
   try {
-    return marked.lexer(text);
+    const lexer = new Lexer(marked.defaults);
+    Object.assign(lexer.tokens.links, links);
+    return lexer.lex(text);
   } catch {
     return null; // nested deeper than the stack, for one
   }
@@ -137,13 +171,12 @@ function lexed(text) {
 
 /**
  * @param {any[]} tokens
- * @param {object} links
  * @returns {DocumentFragment}
  */
-function rendered(tokens, links) {
+function rendered(tokens) {
   let html;
   try {
-    html = marked.parser(Object.assign(tokens, { links }));
+    html = marked.parser(tokens);
   } catch {
     return plain(tokens.map((token) => token.raw).join(""));
   }

@@ -8,32 +8,65 @@ import { answerer } from "/static/chat/store.js";
 /** @typedef {import("/static/chat/store.js").Turn} Turn */
 /** @typedef {{edit: (turn: Turn, prompt: string) => void, regenerate: (turn: Turn, answer: Answer) => void, keep: (turn: Turn, answer: Answer) => void, busy: () => boolean}} Actions */
 
+const SLICE = 30; // milliseconds of drawing between two looks at what somebody does
+
 /**
  * @param {HTMLElement} log
  * @param {Actions} actions
  */
 export function thread(log, actions) {
   const scroller = /** @type {HTMLElement} */ (log.parentElement);
-  /** @type {Map<Answer, AnswerView>} */
-  const views = new Map();
+  /** @type {WeakMap<Answer, AnswerView>} */
+  const views = new WeakMap();
+  /** @type {Map<Turn, HTMLElement>} */
+  let nodes = new Map(); // what is on screen
+  /** @type {AnswerView[]} */
+  let waiting = []; // whose text is not all on screen, the next to be drawn at the end
+  let settling = 0;
   let follows = true; // the end stays in sight until somebody scrolls up
   scroller.addEventListener("scroll", () => (follows = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 60), { passive: true });
+  log.addEventListener("contentvisibilityautostatechange", (/** @type {any} */ { target, skipped }) => skipped || first(target));
+  addEventListener("beforeprint", () => settle(Infinity));
 
   /**
+   * Shows these turns; what is on screen of them stays as it is.
    * @param {Turn[]} turns
    * @param {boolean} [stay] where somebody has scrolled to
    */
   function show(turns, stay = false) {
     const top = stay && !follows ? scroller.scrollTop : null;
-    views.clear();
-    log.replaceChildren(...turns.map(turnNode));
-    if (top === null) toEnd();
-    else scroller.scrollTop = top;
+    nodes = new Map(turns.map((turn) => [turn, nodes.get(turn) ?? turnNode(turn)]));
+    log.setAttribute("aria-live", "off"); // it is not news
+    log.replaceChildren(...nodes.values());
+    waiting = turns.flatMap((turn) => turn.answers.flatMap((answer) => views.get(answer) ?? []));
+    follows = top === null;
+    settle(SLICE);
+    if (top !== null) scroller.scrollTop = top;
+  }
+
+  /**
+   * Draws what waits, the newest first; what takes longer goes on when the browser has seen to everything else.
+   * @param {number} time milliseconds
+   */
+  function settle(time) {
+    clearTimeout(settling);
+    const ends = performance.now() + time;
+    while (waiting.length && performance.now() < ends) if (!waiting.at(-1)?.more()) waiting.pop();
+    if (follows) toEnd();
+    settling = setTimeout(() => (waiting.length ? settle(SLICE) : log.setAttribute("aria-live", "polite")));
+  }
+
+  /** What comes into sight is drawn before what does not. @param {Element} turn */
+  function first(turn) {
+    const seen = waiting.filter((view) => turn.contains(view.node));
+    if (seen.length) waiting = [...waiting.filter((view) => !seen.includes(view)), ...seen];
   }
 
   /** @param {Turn} turn */
   function add(turn) {
-    log.append(turnNode(turn));
+    const node = turnNode(turn);
+    nodes.set(turn, node);
+    log.append(node);
     toEnd();
   }
 
@@ -116,12 +149,12 @@ class AnswerView {
 
   /** Asks for a redraw. */
   update() {
-    if (this.ended()) return this.draw();
+    if (this.ended()) return this.drawAll();
     if (this.due) return;
     this.due = true;
     requestAnimationFrame(() => {
       const began = performance.now();
-      this.draw();
+      this.drawAll();
       const rest = Math.min(1000, (performance.now() - began) * 3);
       setTimeout(() => {
         this.due = false;
@@ -134,23 +167,32 @@ class AnswerView {
     return this.answer.state !== "waiting" && this.answer.state !== "streaming";
   }
 
+  drawAll() {
+    this.draw();
+    while (this.more());
+    this.grown();
+  }
+
+  /** Draws the next piece of the text. Returns whether any is left. */
+  more() {
+    return this.prose.more();
+  }
+
+  /** Draws all but the text. */
   draw() {
     const { answer } = this;
     this.node.dataset.state = answer.state;
     this.node.setAttribute("aria-busy", String(!this.ended()));
     this.node.setAttribute("aria-label", `Answer of ${answerer(answer)}`);
     this.who.textContent = answerer(answer);
-    this.prose.show(answer.text);
+    this.prose.take(answer.text, this.ended());
     this.reasoning.hidden = !answer.reasoning;
     if (this.thoughts.textContent !== answer.reasoning) this.thoughts.textContent = answer.reasoning;
     this.summary.textContent = answer.reasoning && !answer.text && !this.ended() ? "Reasoning…" : "Reasoning";
     this.calls.hidden = !answer.tools;
     this.calls.textContent = answer.tools;
-    if (this.ended()) {
-      this.prose.finish();
-      this.end.replaceChildren(...this.ending());
-    } else if (!this.end.firstChild) this.end.append(h("span", { class: "waiting", role: "img", "aria-label": "Answering" }, h("i"), h("i"), h("i")), this.silence);
-    this.grown();
+    if (this.ended()) this.end.replaceChildren(...this.ending());
+    else if (!this.end.firstChild) this.end.append(h("span", { class: "waiting", role: "img", "aria-label": "Answering" }, h("i"), h("i"), h("i")), this.silence);
   }
 
   /** @param {boolean} quiet whether nothing has come for so long that the gateway may hang */
