@@ -302,6 +302,17 @@ FORMULAS = (
 PRICES = "It is **$5** or $10, _not_ $7; it is in `$PRICE`."
 
 
+def test_a_task_has_its_box_as_its_only_mark(chat: Chat, site: Site) -> None:
+    site.east.script(Say("- [x] done\n- [ ] to do\n- no task"))
+    items = text(chat.told("What is to do?")).locator("li")
+    expect(items).to_have_text(["☑ done", "☐ to do", "no task"])
+    assert items.evaluate_all("(all) => all.map((node) => getComputedStyle(node).listStyleType)") == [
+        "none",
+        "none",
+        "disc",
+    ]
+
+
 def test_formulas_are_shown_as_they_were_said(chat: Chat, site: Site) -> None:
     site.east.script(Say("\n\n".join((*FORMULAS, PRICES))))
     answer = text(chat.told("Teach me."))

@@ -10,6 +10,7 @@ from tests.browser.chatting import Chat, ended, text
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import Held, HoldAfter, Json, Say
 from tests.doubles.server import Fault
+from tests.doubles.words import Said
 
 
 @pytest.fixture
@@ -150,6 +151,23 @@ def test_exported_as_markdown(chat: Chat, site: Site, tmp_path: Path) -> None:
     kept = (tmp_path / "kept.md").read_text()
     assert kept.startswith("# What is the answer?\n\n## You\n\nWhat is the answer?\n\n## east/gpt-4o")
     assert kept.endswith("\n\n*forty-two*\n")
+
+
+def test_a_conversation_is_printed_whole_and_dark_on_white(site: Site, visitor: Visitor) -> None:
+    chat = Chat(visitor.open(f"{site.url}/ui", dark=True))
+    page = chat.page
+    site.east.said = Said("one\n\n" * 40)
+    for _ in range(3):
+        chat.told("Count.")
+    pages = page.pdf().count(b"/Type /Page\n")
+    assert pages >= 3
+    page.emulate_media(media="print")
+    for shown in (page.locator("#title"), chat.turns.first, chat.turns.last):
+        expect(shown).to_be_visible()
+    for hidden in ("#side", "#composer", "#tune", "[data-testid=edit]"):
+        expect(page.locator(hidden).first).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('.prose')).color") == "rgb(28, 32, 34)"
+    page.emulate_media(media="screen")
 
 
 def test_the_chosen_theme_is_kept(chat: Chat) -> None:

@@ -187,6 +187,7 @@ function rendered(tokens) {
     if (!link.hasAttribute("href")) link.replaceWith(...link.childNodes); // javascript: and the like: only the words
   }
   for (const block of fragment.querySelectorAll("ul, ol, blockquote, table")) block.dir = "auto"; // Arabic and Hebrew lists have their marks at the right
+  for (const item of fragment.querySelectorAll("li")) item.classList.toggle("task", /^\s*[☑☐] /.test(item.textContent ?? "")); // the box is its mark
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre));
   return fragment;
 }

@@ -134,6 +134,7 @@ class AnswerView {
     this.actions = actions;
     this.grown = grown;
     this.due = false;
+    this.frame = 0;
     this.who = h("header", { class: "who" });
     this.thoughts = h("div", { class: "thoughts" });
     this.summary = h("summary", {}, "Reasoning");
@@ -169,7 +170,16 @@ class AnswerView {
 
   drawAll() {
     this.draw();
-    while (this.more());
+    this.drawText();
+  }
+
+  /** Draws what is new of the text; what takes longer goes on in the next frame. */
+  drawText() {
+    cancelAnimationFrame(this.frame);
+    const ends = performance.now() + SLICE;
+    let left = this.more();
+    while (left && performance.now() < ends) left = this.more();
+    if (left) this.frame = requestAnimationFrame(() => this.drawText());
     this.grown();
   }
 
