@@ -56,6 +56,20 @@ def test_a_reload_within_an_answer_is_not_blamed_on_the_gateway(
     expect(chat.answer.get_by_test_id("failure")).to_contain_text("The page was left while this answer was on its way.")
 
 
+def test_what_is_typed_is_there_when_the_page_is_opened_again(chat: Chat, site: Site) -> None:
+    prompt = chat.page.locator("#prompt")
+    prompt.fill("A long question")
+    chat.page.goto(f"{site.url}/admin")
+    chat.page.go_back()
+    expect(prompt).to_have_value("A long question")
+    chat.page.reload()
+    expect(prompt).to_have_value("A long question")
+    chat.told("Another one")
+    chat.page.reload()
+    expect(text(chat.answer)).to_be_visible()
+    expect(prompt).to_have_value("")
+
+
 BLOCKS = """\
 Some **bold** words of [one][somewhere] who [goes on](https://example.com).
 
@@ -204,6 +218,18 @@ def test_two_tabs_with_one_conversation_go_on_together(chat: Chat, site: Site, v
     expect(other.turns).to_have_count(3)
     chat.page.reload()
     expect(chat.turns).to_have_count(3)
+
+
+def test_what_another_tab_adds_leaves_the_editor_of_a_prompt_alone(chat: Chat, site: Site, visitor: Visitor) -> None:
+    chat.told("One?")
+    other = second_tab(chat, visitor, site)
+    chat.page.get_by_test_id("edit").click()
+    editor = chat.page.get_by_test_id("edit-prompt")
+    editor.fill("One, or rather")
+    other.told("Two?")
+    expect(chat.turns).to_have_count(2)
+    expect(editor).to_be_focused()
+    expect(editor).to_have_value("One, or rather")
 
 
 def test_two_tabs_that_are_answered_at_once_keep_both_answers(chat: Chat, site: Site, visitor: Visitor) -> None:

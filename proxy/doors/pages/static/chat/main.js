@@ -6,7 +6,7 @@ import { Refused, ask, models } from "/static/chat/asking.js";
 import { retrying } from "/static/chat/key.js";
 import { picker } from "/static/chat/picker.js";
 import { sidebar } from "/static/chat/sidebar.js";
-import { ended, entry, exported, fresh, inHand, left, load, newId, resumed, save, stored } from "/static/chat/store.js";
+import { draft, ended, entry, exported, fresh, inHand, keepDraft, left, load, newId, resumed, save, stored } from "/static/chat/store.js";
 import { thread } from "/static/chat/thread.js";
 
 /** @typedef {import("/static/chat/store.js").Answer} Answer */
@@ -389,7 +389,11 @@ byId("tuning").addEventListener("input", tuned);
 byId("export").addEventListener("click", download);
 addEventListener("storage", elsewhere);
 document.addEventListener("visibilitychange", () => document.hidden || follow(stored(conversation.id)));
-addEventListener("pagehide", () => running && keepIt(left(conversation)));
+addEventListener("pagehide", () => {
+  keepDraft(prompt.value);
+  if (running) keepIt(left(conversation));
+});
+prompt.value = draft();
 show();
 prompt.focus();
 live();

@@ -30,6 +30,7 @@ import { local, session } from "/static/shared/storage.js";
 
 const LIST = "sluice.chat.list";
 const OPEN = "sluice.chat.open"; // the conversation in hand, by tab
+const DRAFT = "sluice.chat.draft"; // what was typed and not sent, by tab
 const LAST = "sluice.chat.last"; // models, system prompt and parameters that the next conversation starts with
 
 /** @returns {Listed[]} newest first */
@@ -52,6 +53,18 @@ export function resumed() {
 /** @param {Conversation} conversation the one in hand now, in this tab */
 export function inHand(conversation) {
   session.setItem(OPEN, conversation.id);
+}
+
+/** @returns {string} what was typed when this page was last left */
+export const draft = () => session.getItem(DRAFT) ?? "";
+
+/** @param {string} text */
+export function keepDraft(text) {
+  try {
+    session.setItem(DRAFT, text);
+  } catch {
+    // there is no room for so much
+  }
 }
 
 /**

@@ -37,11 +37,19 @@ export function thread(log, actions) {
     const top = stay && !follows ? scroller.scrollTop : null;
     nodes = new Map(turns.map((turn) => [turn, nodes.get(turn) ?? turnNode(turn)]));
     log.setAttribute("aria-live", "off"); // it is not news
-    log.replaceChildren(...nodes.values());
+    place([...nodes.values()]);
     waiting = turns.flatMap((turn) => turn.answers.flatMap((answer) => views.get(answer) ?? []));
     follows = top === null;
     settle(SLICE);
     if (top !== null) scroller.scrollTop = top;
+  }
+
+  /** Puts these into the log, in this order; what is there is not touched: somebody may be writing in it. @param {HTMLElement[]} wanted */
+  function place(wanted) {
+    const stale = new Set(log.children);
+    for (const node of wanted) stale.delete(node);
+    for (const node of stale) node.remove();
+    wanted.forEach((node, at) => log.children[at] === node || log.insertBefore(node, log.children[at] ?? null));
   }
 
   /**
@@ -215,10 +223,12 @@ class AnswerView {
   /** What stands below an answer that has ended. */
   ending() {
     const { answer, actions, turn } = this;
-    const again = () => actions.busy() || actions.regenerate(turn, answer);
+    const again = answer.state === "failed" ? "Try again" : "Regenerate";
+    const retry = tool("retry", again, () => actions.busy() || actions.regenerate(turn, answer), { class: "tool small", "data-testid": "regenerate" });
+    if (answer.state === "failed") retry.append(again);
     const tools = [
       answer.text && tool("copy", "Copy answer", (event) => copy(/** @type {any} */ (event.currentTarget), answer.text), { class: "tool small", "data-testid": "copy-answer" }),
-      tool("retry", "Regenerate", again, { class: "tool small", "data-testid": "regenerate" }),
+      retry,
       turn.answers.length > 1 && tool("check", "Go on with this one", () => actions.busy() || actions.keep(turn, answer), { class: "tool small", "data-testid": "keep" }),
     ].filter(Boolean);
     return [failureNode(answer), h("footer", { class: "facts", "data-testid": "facts" }, ...facts(answer), h("span", { class: "tools" }, ...tools))].filter((node) => node !== null);
