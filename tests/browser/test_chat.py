@@ -243,6 +243,19 @@ def test_the_keyboard_is_enough(chat: Chat, site: Site) -> None:
     expect(chat.page.get_by_test_id("prompt-text")).to_be_visible()
 
 
+def test_the_keys_for_pages_turn_those_of_the_conversation(chat: Chat, site: Site) -> None:
+    site.east.script(Say("one\n\n" * 200))
+    ends = text(chat.told("Count.")).locator("p")
+    expect(ends.last).to_be_in_viewport()
+    for _ in range(20):
+        chat.page.keyboard.press("PageUp")
+    expect(ends.first).to_be_in_viewport()
+    for _ in range(20):
+        chat.page.keyboard.press("PageDown")
+    expect(ends.last).to_be_in_viewport()
+    expect(chat.page.locator("#prompt")).to_be_focused()
+
+
 def test_the_keyboard_is_never_lost(chat: Chat, site: Site) -> None:
     page, prompt = chat.page, chat.page.locator("#prompt")
     chat.told("One?")  # by the button, which is hidden while the answer comes

@@ -374,6 +374,9 @@ function promptKeys(event) {
   } else if (event.key === "ArrowUp" && prompt.value === "" && conversation.turns.length) {
     event.preventDefault();
     view.edit(conversation.turns[conversation.turns.length - 1]);
+  } else if ((event.key === "PageUp" || event.key === "PageDown") && prompt.scrollHeight <= prompt.clientHeight) {
+    event.preventDefault();
+    view.turnPage(event.key === "PageUp" ? -1 : 1);
   }
 }
 

@@ -125,7 +125,10 @@ export function thread(log, actions) {
     scroller.scrollTop = scroller.scrollHeight;
   }
 
-  return { show, add, edit, update: (/** @type {Answer} */ answer) => views.get(answer)?.update(), quiet: (/** @type {Answer} */ answer, /** @type {boolean} */ quiet) => views.get(answer)?.waits(quiet) };
+  /** @param {-1 | 1} direction up or down, by nearly all that is in sight */
+  const turnPage = (direction) => scroller.scrollBy(0, direction * 0.9 * scroller.clientHeight);
+
+  return { show, add, edit, turnPage, update: (/** @type {Answer} */ answer) => views.get(answer)?.update(), quiet: (/** @type {Answer} */ answer, /** @type {boolean} */ quiet) => views.get(answer)?.waits(quiet) };
 }
 
 /** One answer. Redrawn at most once a frame, and less often where drawing takes long. */
