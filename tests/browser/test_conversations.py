@@ -333,6 +333,20 @@ def test_a_new_conversation_is_listed_while_its_first_answer_comes(chat: Chat, s
     expect(rows).to_have_text("Greetings")
 
 
+def test_the_list_leaves_alone_what_has_not_changed(chat: Chat) -> None:
+    for question in ("One?", "Two?", "Three?"):
+        chat.page.locator("#new").click()
+        chat.told(question)
+    rows = chat.page.get_by_test_id("conversation")
+    expect(rows).to_have_text(["Three?", "Two?", "One?"])
+    rows.evaluate_all("(all) => all.forEach((row) => row.setAttribute('data-seen', ''))")
+    rows.nth(2).get_by_role("button").first.click()
+    chat.told("And more?")
+    expect(rows).to_have_text(["One?", "Three?", "Two?"])
+    expect(chat.page.locator("[data-seen]")).to_have_count(3)
+    expect(chat.page.locator("[aria-current]")).to_have_text("One?")
+
+
 def test_the_keyboard_stays_where_it_was_in_the_list(chat: Chat) -> None:
     for prompt in ("One?", "Two?"):
         chat.told(prompt)

@@ -1,5 +1,5 @@
 /** @file The list of conversations: open, rename, delete. */
-import { byId, h, toast, tool } from "/static/shared/dom.js";
+import { arrange, byId, h, toast, tool } from "/static/shared/dom.js";
 import { showSide } from "/static/shared/frame.js";
 import { lasts } from "/static/shared/storage.js";
 import { list, load, remove, save } from "/static/chat/store.js";
@@ -9,20 +9,38 @@ import { list, load, remove, save } from "/static/chat/store.js";
  */
 export function sidebar({ open, gone, current }) {
   const place = byId("conversations");
-
+  /** @type {Map<string, HTMLElement>} */
+  let rows = new Map(); // by conversation
   let renaming = false;
 
-  /** Draws the list anew; the keyboard's focus stays where it was. */
+  /** Draws what has changed of the list; the keyboard's focus stays where it was. */
   function draw() {
     if (renaming) return; // which draws when it ends
     const focused = document.activeElement;
     const held = place.contains(focused) && focused?.closest("li");
     const at = held && [...held.querySelectorAll("button")].indexOf(/** @type {any} */ (focused));
     const all = list();
-    place.replaceChildren(...all.map(row));
-    if (!lasts) place.append(h("li", { class: "empty" }, "This browser lets nothing be kept: conversations end with the page."));
-    else if (!all.length) place.append(h("li", { class: "empty" }, "Conversations appear here. They stay in this browser."));
+    rows = new Map(all.map((listed) => [listed.id, drawn(listed) ?? row(listed)]));
+    for (const [id, node] of rows) mark(node, id === current());
+    const empty = !lasts ? "This browser lets nothing be kept: conversations end with the page." : "Conversations appear here. They stay in this browser.";
+    arrange(place, [...rows.values(), ...(lasts && all.length ? [] : [h("li", { class: "empty" }, empty)])]);
     if (held) focus(held.dataset.conversation ?? "", at);
+  }
+
+  /** A row that is still right. @param {import("/static/chat/store.js").Listed} listed */
+  function drawn({ id, title }) {
+    const node = rows.get(id);
+    return /** @type {HTMLElement | null | undefined} */ (node?.querySelector(".conversation"))?.title === title ? node : undefined;
+  }
+
+  /**
+   * @param {HTMLElement} row
+   * @param {boolean} here whether it is the conversation in hand
+   */
+  function mark(row, here) {
+    const button = row.querySelector(".conversation");
+    if (here) button?.setAttribute("aria-current", "true");
+    else button?.removeAttribute("aria-current");
   }
 
   /**
@@ -36,8 +54,7 @@ export function sidebar({ open, gone, current }) {
 
   /** @param {import("/static/chat/store.js").Listed} listed */
   function row({ id, title }) {
-    const here = id === current();
-    const button = h("button", { type: "button", class: "conversation", "aria-current": here ? "true" : null, title, onclick: () => (showSide(false), open(id)) }, title);
+    const button = h("button", { type: "button", class: "conversation", title, onclick: () => (showSide(false), open(id)) }, title);
     const tools = h("span", { class: "tools" }, tool("edit", `Rename ${title}`, () => rename(node, id, title), { class: "tool small", "data-testid": "rename" }), tool("trash", `Delete ${title}`, () => drop(id), { class: "tool small", "data-testid": "delete" }));
     const node = h("li", { "data-conversation": id, "data-testid": "conversation" }, button, tools);
     return node;

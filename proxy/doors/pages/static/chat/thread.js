@@ -1,5 +1,5 @@
 /** @file The conversation on screen: prompts, answers side by side, and what is known about each answer. */
-import { copy, h, icon, tool } from "/static/shared/dom.js";
+import { arrange, copy, h, icon, tool } from "/static/shared/dom.js";
 import { dollars, duration, plural, span } from "/static/shared/format.js";
 import { Prose } from "/static/chat/markdown.js";
 import { answerer } from "/static/chat/store.js";
@@ -37,19 +37,11 @@ export function thread(log, actions) {
     const top = stay && !follows ? scroller.scrollTop : null;
     nodes = new Map(turns.map((turn) => [turn, nodes.get(turn) ?? turnNode(turn)]));
     log.setAttribute("aria-live", "off"); // it is not news
-    place([...nodes.values()]);
+    arrange(log, [...nodes.values()]);
     waiting = turns.flatMap((turn) => turn.answers.flatMap((answer) => views.get(answer) ?? []));
     follows = top === null;
     settle(SLICE);
     if (top !== null) scroller.scrollTop = top;
-  }
-
-  /** Puts these into the log, in this order; what is there is not touched: somebody may be writing in it. @param {HTMLElement[]} wanted */
-  function place(wanted) {
-    const stale = new Set(log.children);
-    for (const node of wanted) stale.delete(node);
-    for (const node of stale) node.remove();
-    wanted.forEach((node, at) => log.children[at] === node || log.insertBefore(node, log.children[at] ?? null));
   }
 
   /**

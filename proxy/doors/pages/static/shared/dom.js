@@ -60,6 +60,23 @@ export function byId(id) {
 }
 
 /**
+ * Makes these the children of a place, in this order. What is there already and stands right is not touched: it keeps
+ * the keyboard, what is selected in it and how far it is scrolled.
+ * @param {Element} place
+ * @param {Element[]} wanted
+ */
+export function arrange(place, wanted) {
+  const stale = new Set(place.children);
+  for (const node of wanted) stale.delete(node);
+  for (const node of stale) node.remove();
+  let next = place.firstElementChild;
+  for (const node of wanted) {
+    if (node === next) next = next.nextElementSibling;
+    else place.insertBefore(node, next);
+  }
+}
+
+/**
  * Sets text only where it differs, so that screen readers and selections are left in peace.
  * @param {Element} node
  * @param {string} text
