@@ -243,6 +243,17 @@ def test_the_keyboard_is_enough(chat: Chat, site: Site) -> None:
     expect(chat.page.get_by_test_id("prompt-text")).to_be_visible()
 
 
+def test_a_prompt_that_is_long_is_no_longer_than_the_screen(chat: Chat, site: Site) -> None:
+    chat.told("Short.")
+    prompt = chat.page.get_by_test_id("prompt-text")
+    assert prompt.evaluate("(node) => node.scrollHeight === node.clientHeight")  # nothing to scroll in it
+    chat.page.locator("#prompt").evaluate("(field) => (field.value = 'a line of a log\\n'.repeat(2000))")
+    chat.page.locator("#send").click()
+    ended(chat.answer)
+    expect(chat.answer).to_be_in_viewport()
+    assert prompt.last.evaluate("(node) => node.offsetHeight < innerHeight && node.scrollHeight > innerHeight")
+
+
 def test_the_keys_for_pages_turn_those_of_the_conversation(chat: Chat, site: Site) -> None:
     site.east.script(Say("one\n\n" * 200))
     ends = text(chat.told("Count.")).locator("p")
