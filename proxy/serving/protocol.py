@@ -18,7 +18,7 @@ from proxy.serving.framing import invalid
 from proxy.serving.heads import error_response
 from proxy.serving.kernel import unsent
 from proxy.serving.leaving import Leaving
-from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, Limits
+from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, PARTING, Limits
 from proxy.serving.requests import Head, RequestReader
 
 Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
@@ -53,6 +53,7 @@ class SluiceProtocol(asyncio.Protocol):
         self.reader = RequestReader(self)
         self.deaf = False  # nothing more is read as HTTP
         self.ended = False  # the client sends no more
+        self.parting = False  # the next request is the last one
         self.read_paused = False
         self.write_paused = False
         self._room: asyncio.Future[None] | None = None  # senders wait here for room in the write buffer
@@ -128,7 +129,7 @@ class SluiceProtocol(asyncio.Protocol):
             raise self._too_much()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise invalid("Too many requests wait for their answers on this connection.")
-        cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive, head.waits)
+        cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive and not self.parting, head.waits)
         if body is not None:
             cycle.body, cycle.more_body = body, False
         if self.answering:
@@ -199,13 +200,14 @@ class SluiceProtocol(asyncio.Protocol):
     # What the server tells
 
     def shutdown(self) -> None:
-        """The process is about to end (uvicorn's name): what was asked is answered, nothing more is taken."""
+        """The process is about to end (uvicorn's name): what was asked is answered, and what is on its way by now."""
+        self.parting = True
         if self.answering and self.cycle is not None:
             self.cycle.keep_alive = False
         elif self.reader.phase == "head":
             self._refuse(draining())
         elif not self.deaf:
-            self._linger() if self.reader.phase == "body" else self._close()
+            self._linger() if self.reader.phase == "body" else self._expect("idle", PARTING)
 
     def cut(self) -> None:
         """The time for that is over: the running call ends, with an error if its response has a place for one."""

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from proxy.call import Headers
 from proxy.serving.limits import Limits
-from proxy.serving.listening import BACKLOG, CannotListen, listen
+from proxy.serving.listening import BACKLOG, CannotListen, accept_all, listen
 from proxy.serving.protocol import SluiceProtocol
 from proxy.serving.workers import TO_DRAIN
 
@@ -150,10 +150,10 @@ class Server(uvicorn.Server):
         ends = now() + self.serving.drain
         notice = min(self.serving.notice, self.serving.drain)
         await self._until(lambda: self.force_exit or not self.server_state.tasks, notice)
-        for listener in self.servers:
-            listener.close()
-        for connection in self._connections():
-            connection.shutdown()
+        accepted = self._stop_listening(sockets or [])
+        self._part()
+        await self._connect(accepted)
+        self._part()  # from them and from those that the event loop itself has accepted last
         await self._until(self._done_or_forced, ends - now())
         if not self._done():
             for connection in self._connections():
@@ -163,6 +163,29 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
             await asyncio.wait_for(self.lifespan.shutdown(), self.serving.drain + GRACE)
+
+    def _stop_listening(self, sockets: list[socket.socket]) -> list[socket.socket]:
+        """Closes the listeners, and gives the connections that were in their queues."""
+        accepted = []
+        for listener, sock in zip(self.servers, sockets, strict=True):
+            accepted += accept_all(sock)
+            listener.close()
+        return accepted
+
+    def _part(self) -> None:
+        for connection in self._connections():
+            connection.shutdown()
+
+    async def _connect(self, accepted: list[socket.socket]) -> None:
+        connect = asyncio.get_running_loop().connect_accepted_socket
+        await asyncio.gather(*(connect(self._last_protocol, sock) for sock in accepted), return_exceptions=True)
+        await asyncio.sleep(0)  # the event loop tells a protocol of its connection in the turn after it was accepted
+
+    def _last_protocol(self) -> SluiceProtocol:
+        make = cast(Callable[..., SluiceProtocol], self.config.http_protocol_class)
+        protocol = make(self.config, self.server_state, self.lifespan.state)
+        protocol.parting = True
+        return protocol
 
     def _stop(self) -> None:
         if self.should_exit:

@@ -1,5 +1,6 @@
 """A server process: its start, its signals, its end."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -11,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvloop
+from starlette.types import Receive, Scope, Send
 
-from tests.serving.served import Answer, Client, eventually
+from proxy.serving.listening import listen
+from proxy.serving.running import Drain, Hooks, Serving
+from tests.running import ThreadedServer
+from tests.serving.served import Answer, Client, eventually, respond
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 PROGRAM = """
@@ -131,6 +137,48 @@ def test_running_calls_finish_and_nothing_new_is_taken() -> None:
         assert client.rest().endswith(b"data: 1\n\n\r\n0\r\n\r\n")
         assert server.line() == "lifespan.shutdown"
         assert server.popen.wait(5) == 0
+
+
+async def brief(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await respond(send, b"{}")
+        return
+    for step in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{step}"
+        await send({"type": f"lifespan.{step}.complete"})
+
+
+class Interrupted(ThreadedServer):
+    """Ends at once, with a request unread on a connection that was answered before, and more clients in its queue."""
+
+    def __init__(self, queued: int) -> None:
+        super().__init__(brief, Serving(), Drain(), Hooks())
+        (self.listener,) = listen("127.0.0.1", 0)
+        self.queued = queued
+        self.clients: list[Client] = []
+
+    async def main_loop(self) -> None:
+        """What comes after the last await is seen by nobody before `shutdown`."""
+        kept = self._client()
+        assert "connection" not in (await asyncio.to_thread(kept.answer)).headers
+        kept.say(GET % b"/")
+        for _ in range(self.queued):
+            self._client()
+
+    def _client(self) -> Client:
+        client = Client(socket.create_connection(self.listener.getsockname(), timeout=5))
+        client.say(GET % b"/")
+        self.clients.append(client)
+        return client
+
+
+def test_requests_that_cross_the_end_are_answered() -> None:
+    server = Interrupted(queued=20)
+    uvloop.run(server.serve([server.listener]))
+    for client in server.clients:
+        with client:
+            answer = client.answer()
+            assert (answer.status, answer.headers["connection"], client.rest()) == (200, "close", b"")
 
 
 def test_readiness_ends_before_the_listening() -> None:
