@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, Final
 
 BACKLOG: Final = 2048
@@ -54,15 +54,6 @@ def inherited(fds: tuple[int, ...]) -> list[socket.socket]:
     for sock in sockets:
         sock.setblocking(False)
     return sockets
-
-
-def accept_all(listening: socket.socket) -> list[socket.socket]:
-    """The connections in the queue of a listening socket that does not block: closing it would reset them."""
-    accepted = []
-    with suppress(OSError):  # BlockingIOError: the queue is empty
-        while True:
-            accepted.append(listening.accept()[0])
-    return accepted
 
 
 def _open(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:

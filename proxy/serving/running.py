@@ -14,10 +14,12 @@ from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
 from proxy.call import Headers
+from proxy.serving.accepting import Queues
 from proxy.serving.limits import Limits
-from proxy.serving.listening import BACKLOG, CannotListen, accept_all, listen
+from proxy.serving.listening import BACKLOG, CannotListen, listen
 from proxy.serving.protocol import SluiceProtocol
 from proxy.serving.workers import TO_DRAIN
 
@@ -97,13 +99,10 @@ class Server(uvicorn.Server):
     """uvicorn's server, with our protocol and our way to end."""
 
     def __init__(self, app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> None:
-        protocol = cast(
-            type[asyncio.Protocol], partial(SluiceProtocol, limits=serving.limits, more_lines=hooks.on_error)
-        )
         super().__init__(
             uvicorn.Config(
                 cast(Any, app),
-                http=protocol,
+                http=cast(type[asyncio.Protocol], self._protocol),
                 loop="uvloop",
                 ws="none",
                 interface="asgi3",  # the app is a plain callable that gives a coroutine
@@ -122,6 +121,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the app, then the listening."""
+        self.queues = Queues(sockets or (), partial(self._protocol, self.config, self.server_state, None))
         await super().startup(sockets)
         calm_collector()
         for sock in sockets or ():
@@ -150,10 +150,12 @@ class Server(uvicorn.Server):
         ends = now() + self.serving.drain
         notice = min(self.serving.notice, self.serving.drain)
         await self._until(lambda: self.force_exit or not self.server_state.tasks, notice)
-        accepted = self._stop_listening(sockets or [])
+        self.queues.empty()
+        for listener in self.servers:
+            listener.close()
         self._part()
-        await self._connect(accepted)
-        self._part()  # from them and from those that the event loop itself has accepted last
+        await self.queues.connected()
+        self._part()  # from those who had connected by then as well
         await self._until(self._done_or_forced, ends - now())
         if not self._done():
             for connection in self._connections():
@@ -164,28 +166,21 @@ class Server(uvicorn.Server):
         with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
             await asyncio.wait_for(self.lifespan.shutdown(), self.serving.drain + GRACE)
 
-    def _stop_listening(self, sockets: list[socket.socket]) -> list[socket.socket]:
-        """Closes the listeners, and gives the connections that were in their queues."""
-        accepted = []
-        for listener, sock in zip(self.servers, sockets, strict=True):
-            accepted += accept_all(sock)
-            listener.close()
-        return accepted
-
     def _part(self) -> None:
         for connection in self._connections():
             connection.shutdown()
 
-    async def _connect(self, accepted: list[socket.socket]) -> None:
-        connect = asyncio.get_running_loop().connect_accepted_socket
-        await asyncio.gather(*(connect(self._last_protocol, sock) for sock in accepted), return_exceptions=True)
-        await asyncio.sleep(0)  # the event loop tells a protocol of its connection in the turn after it was accepted
-
-    def _last_protocol(self) -> SluiceProtocol:
-        make = cast(Callable[..., SluiceProtocol], self.config.http_protocol_class)
-        protocol = make(self.config, self.server_state, self.lifespan.state)
-        protocol.parting = True
-        return protocol
+    def _protocol(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: object,
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> SluiceProtocol:
+        """One for a connection that has been accepted; the parameters' names are uvicorn's."""
+        self.queues.look_soon()
+        limits, more_lines = self.serving.limits, self.hooks.on_error
+        return SluiceProtocol(config, server_state, app_state, _loop, limits, more_lines)
 
     def _stop(self) -> None:
         if self.should_exit:
