@@ -13,23 +13,24 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.types import Receive, Scope, Send
 
 from proxy.accounts import Accounts
-from proxy.building import Plant, built
+from proxy.building import Runtime, build
+from proxy.cache_setup import make_cache
 from proxy.control import Control
 from proxy.decisions import Decisions
 from proxy.doors.documents import Documents
 from proxy.doors.pages.serving import Pages
 from proxy.doors.vapi_events import VapiEvents
 from proxy.doors.vapi_signing import Replays
+from proxy.health import Health
 from proxy.instruments import Instruments
-from proxy.keeping import cache_of
 from proxy.keys import Keys
 from proxy.ledger import Ledger
 from proxy.logs import Writer
 from proxy.metrics import Metrics
 from proxy.personas import Personas
-from proxy.planning import Lasting, default_upstream
-from proxy.policies.pressure import Pressure, memory_limit, resident
-from proxy.policies.windows import Shared
+from proxy.planning import ProcessState, default_upstream
+from proxy.policies.pressure import Pressure, memory_limit, resident_memory
+from proxy.policies.windows import SharedWindows
 from proxy.reloading import Reloads
 from proxy.serving.folder import leader_is_ready, wait_for_leader
 from proxy.serving.series import SeriesLimit
@@ -38,8 +39,7 @@ from proxy.serving.workers import Place
 from proxy.settings import Settings
 from proxy.stages.caching import Cache
 from proxy.stages.history import History
-from proxy.standing import Standings
-from proxy.store.opening import opened
+from proxy.store.opening import open_store
 from proxy.tracing import Tracing, tracing_of
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
@@ -51,7 +51,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(slots=True)
 class Sluice:
-    """The running proxy: what outlives reloads, and the plant of the configuration in force."""
+    """The running proxy: what outlives reloads, and the runtime of the configuration in force."""
 
     path: Path
     environ: Mapping[str, str]
@@ -62,7 +62,7 @@ class Sluice:
     place: Place | None = None  # among several workers; None: it is alone
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
-    lasting: Lasting = field(default_factory=Lasting)
+    process: ProcessState = field(default_factory=ProcessState)
     pressure: Pressure = field(default_factory=lambda: Pressure(memory_limit()))
     history: History = field(default_factory=History)
     vapi_events: VapiEvents = field(default_factory=VapiEvents)
@@ -75,13 +75,13 @@ class Sluice:
     decisions: Decisions = field(init=False)
     control: Control = field(init=False)
     reloads: Reloads = field(init=False)
-    standings: Standings = field(init=False)
+    health: Health = field(init=False)
     accounts: Accounts = field(init=False)
     instruments: Instruments = field(default_factory=Instruments)
     metrics: Metrics = field(init=False)
     tracing: Tracing | None = field(init=False)
     cache: Cache = field(init=False)
-    plant: Plant = field(init=False)
+    runtime: Runtime = field(init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)  # of catalogues; None: it is not ours
@@ -93,26 +93,26 @@ class Sluice:
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
         self.upstreams.sent = self.metrics.sent
-        store = opened(self.settings.store)
+        store = open_store(self.settings.store)
         self.ledger = Ledger(store, self.keys)
         self.keys.spent = self.ledger.spent
-        self.decisions = Decisions(store, self.lasting, self.personas, self.keys)
+        self.decisions = Decisions(store, self.process, self.personas, self.keys)
         if self.place is not None:
-            self.keys.windows = Shared(self.place.folder / "minutes")
+            self.keys.windows = SharedWindows(self.place.folder / "minutes")
         self.decisions.recall()
         self.ledger.recall()
-        self.control, self.standings, self.accounts = Control(self, time.time()), Standings(self), Accounts(self)
+        self.control, self.health, self.accounts = Control(self, time.time()), Health(self), Accounts(self)
         self.cache = self.cache_for(self.settings)
-        self.plant = built(self, self.settings, self.cache)
+        self.runtime = build(self, self.settings, self.cache)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
             return self._lifespan(receive, send)
-        return self.plant.front(scope, receive, send)
+        return self.runtime.front(scope, receive, send)
 
     def default_upstream(self) -> str | None:
         """Where names go that no route takes."""
-        return default_upstream(self.settings, self.lasting.default_upstream)
+        return default_upstream(self.settings, self.process.default_upstream)
 
     def cache_for(self, settings: Settings) -> Cache:
         """The cache that a configuration asks for, empty. Raises MissingExtra."""
@@ -120,11 +120,11 @@ class Sluice:
         def count(route: str, result: str) -> None:
             self.metrics.cache.labels(route, result).inc()
 
-        return cache_of(settings, count, lambda: self.plant.gateway)
+        return make_cache(settings, count, lambda: self.runtime.gateway)
 
-    async def told_by_others(self, what: str, *given: object) -> list[Any]:
+    async def ask_siblings(self, what: str, *arguments: object) -> list[Any]:
         """What the other workers tell of this; nothing where there are none."""
-        return [] if self._siblings is None else await self._siblings.told(what, *given)
+        return [] if self._siblings is None else await self._siblings.ask_all(what, *arguments)
 
     async def exposition(self) -> tuple[bytes, str]:
         """Prometheus' text, of all workers together, and its content type."""
@@ -160,27 +160,27 @@ class Sluice:
     async def _start_work(self) -> None:
         """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
         place, start = self.place, asyncio.create_task
-        self.lasting.counters.load(self.plant.plan.named())
+        self.process.counters.load(self.runtime.plan.named())
         if place is None or place.leads:
             for model in self.embedded.values():
                 await model.start()
             for model in self.embedded.values():
                 await model.settled(_LOADING)
-            self._fetching = start(self.plant.plan.catalog.run())
+            self._fetching = start(self.runtime.plan.catalog.run())
             if place is not None:
                 leader_is_ready(place.folder)
         else:
             if self.embedded:
                 await wait_for_leader(place.folder, _LOADING)
-            self._tasks.append(start(self.standings.follow(place.folder)))
-        follow = self.decisions.follow(lambda: self.personas.join(self.plant.plan))
+            self._tasks.append(start(self.health.follow(place.folder)))
+        follow = self.decisions.follow(lambda: self.personas.join(self.runtime.plan))
         beside = (self.reloads.watch(), self._note_pressure(), follow, self.ledger.keep())
         self._tasks += map(start, beside)
         if place is not None:
             name = f"{place.index}-{os.getpid()}"
-            self._siblings = Siblings(place.folder, name, self.instruments, self.control.tells)
+            self._siblings = Siblings(place.folder, name, self.instruments, self.control.sibling_answers)
             await self._siblings.open()
-            self.instruments.told = SeriesLimit(place.folder / "series").told
+            self.instruments.limit = SeriesLimit(place.folder / "series").admitted
             self._tasks.append(start(self._siblings.keep_saving()))
 
     async def _note_pressure(self) -> None:
@@ -189,16 +189,16 @@ class Sluice:
         while True:
             due = loop.time() + _PRESSURE_LOOK
             await asyncio.sleep(_PRESSURE_LOOK)
-            self.pressure.note(loop.time() - due, resident())
+            self.pressure.note(loop.time() - due, resident_memory())
             if not any(number.value for number in self.metrics.in_flight.values()):
-                self.lasting.counters.catch_up()
+                self.process.counters.catch_up()
 
     async def fetch_anew(self) -> None:
-        """Fetches the catalogues of the new plant in place of the old one's; starts embedded models that are new."""
+        """Fetches the catalogues of the new runtime in place of the old one's; starts embedded models that are new."""
         if self._fetching is None:
             return
         self._fetching.cancel()
         for model in self.embedded.values():
             if model.state == "stopped":
                 await model.start()
-        self._fetching = asyncio.create_task(self.plant.plan.catalog.run())
+        self._fetching = asyncio.create_task(self.runtime.plan.catalog.run())

@@ -25,7 +25,7 @@ from proxy.planning import Plan, default_upstream, first_model, plan
 from proxy.policies.breakers import Breakers, Tripping
 from proxy.policies.queues import Gate
 from proxy.secrecy import blanking
-from proxy.serving.folder import agreed
+from proxy.serving.folder import agree_on
 from proxy.settings import Settings
 from proxy.settings.schema import Vapi
 from proxy.stages.admission import Keyring
@@ -34,7 +34,7 @@ from proxy.stages.dispatch import Dispatch, Hooks
 from proxy.stages.metering import Meter
 from proxy.upstream.embedded import packaged, unused_port
 from proxy.upstream.tools import Tools
-from proxy.warning import nowhere
+from proxy.warning import dangling_models
 
 if TYPE_CHECKING:
     from proxy.app import Sluice
@@ -43,7 +43,7 @@ log = logging.getLogger("sluice")
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
+class Runtime:
     """One configuration at work."""
 
     plan: Plan
@@ -51,18 +51,20 @@ class Plant:
     front: Front
 
 
-def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
+def build(sluice: "Sluice", settings: Settings, cache: Cache) -> Runtime:
     """A configuration put to work beside what outlives reloads."""
     _make_embedded(sluice, settings)
     bases = {name: model.base for name, model in sluice.embedded.items()}
-    made = plan(settings, sluice.upstreams, bases, sluice.lasting)
+    made = plan(settings, sluice.upstreams, bases, sluice.process)
     sluice.personas.join(made)
-    for warning in nowhere(made):
+    for warning in dangling_models(made):
         log.warning("%s", warning)
     catalog, blank = made.catalog, blanking(settings.secrets())
-    catalog.changed, catalog.blank = sluice.standings.note, blank
-    meter = Meter(sluice.metrics, catalog.known, catalog.prices, _told(sluice, settings), sluice.ledger.books.note)
-    hooks = Hooks(made.screen.prepare, meter.attempt_began, meter.attempt_ended, blank, sluice.standings.show)
+    catalog.changed, catalog.blank = sluice.health.note, blank
+    meter = Meter(
+        sluice.metrics, catalog.known, catalog.prices, _call_listener(sluice, settings), sluice.ledger.books.note
+    )
+    hooks = Hooks(made.screen.prepare, meter.attempt_began, meter.attempt_ended, blank, sluice.health.show)
     sent = sluice.metrics.dispatched
     dispatch = Dispatch(sluice.upstreams, hooks, _breakers(sluice, settings), gates(settings), sent=sent)
     keyring = Keyring(settings.access.keys == "required", settings.access.client_keys, sluice.keys.admit)
@@ -74,23 +76,23 @@ def built(sluice: "Sluice", settings: Settings, cache: Cache) -> Plant:
         dispatch,
         blank,
         sluice.pressure,
-        instance=sluice.lasting.instance,
+        instance=sluice.process.instance,
         content=settings.log.content,
         tracing=sluice.tracing,
     )
     gateway = Gateway(stages)
-    return Plant(made, gateway, _front(sluice, settings, made, gateway))
+    return Runtime(made, gateway, _front(sluice, settings, made, gateway))
 
 
 def _make_embedded(sluice: "Sluice", settings: Settings) -> None:
     """Makes the models that Sluice serves itself, where they are not there yet. They are not started here."""
     for name, upstream in settings.upstreams.items():
         if upstream.embedded and name not in sluice.embedded:
-            port = agreed(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
+            port = agree_on(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
             sluice.embedded[name] = packaged(port)
 
 
-def _told(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
+def _call_listener(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
     """Who is told of calls that ended: the history, and the log as far as its level asks for them."""
     writer, note, level = sluice.writer, sluice.history.note, settings.log.level
     if writer is None or level == "error":
@@ -108,7 +110,7 @@ def _breakers(sluice: "Sluice", settings: Settings) -> Breakers:
     usual = settings.defaults.breaker
     of = {name: upstream.breaker or usual for name, upstream in settings.upstreams.items()}
     trippings = {name: Tripping(breaker.failures, breaker.open_for) for name, breaker in of.items()}
-    return Breakers(trippings, sluice.standings.note_breaker)
+    return Breakers(trippings, sluice.health.note_breaker)
 
 
 def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -> Front:
@@ -116,13 +118,13 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     manners, sessions = Manners(settings.server.max_body, settings.server.ping), Sessions(access.admin_token)
 
     def usual_model() -> str | None:
-        return first_model(made.catalog, default_upstream(settings, sluice.lasting.default_upstream))
+        return first_model(made.catalog, default_upstream(settings, sluice.process.default_upstream))
 
     doors = (
         OpenAIDoor(gateway, made.catalog, manners),
         ChatDoor(gateway, manners, usual_model),
         _vapi(sluice, settings.vapi, gateway, manners),
-        Operations(sluice.standings.all, sluice.draining, sluice.exposition),
+        Operations(sluice.health.all, sluice.draining, sluice.exposition),
         AdminDoor(sluice.control, sessions),
         KeysDoor(sluice.accounts),
         sluice.pages,

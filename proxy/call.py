@@ -16,7 +16,7 @@ CacheMode = Literal["on", "off", "refresh", "only"]
 
 CHAT_LIKE: Final = ("chat/completions", "completions")
 """Endpoints whose answers have choices, and whose streams tell their usage where that is asked for."""
-Told = tuple[str, str, tuple[str, ...], Usage]
+TargetState = tuple[str, str, tuple[str, ...], Usage]
 """What a trace tells of one target: upstream, model, changes, usage."""
 
 
@@ -67,13 +67,13 @@ class Trace:
         self.attempts: list[str] = []  # "openrouter:429"
 
     @property
-    def told(self) -> Told:
+    def target_state(self) -> TargetState:
         """What it tells of the target that answered, or was asked last."""
         return self.upstream, self.model, self.changes, self.usage
 
-    @told.setter
-    def told(self, told: Told) -> None:
-        self.upstream, self.model, self.changes, self.usage = told
+    @target_state.setter
+    def target_state(self, state: TargetState) -> None:
+        self.upstream, self.model, self.changes, self.usage = state
 
 
 class Allowance(Protocol):

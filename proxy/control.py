@@ -25,14 +25,14 @@ log = logging.getLogger("sluice")
 
 @dataclass(slots=True)
 class Control:
-    """Reads the plant that runs; what it changes goes through the store first, so that a restart keeps it."""
+    """Reads the runtime that runs; what it changes goes through the store first, so that a restart keeps it."""
 
     sluice: "Sluice"
     started: float
 
     def provider_settings(self) -> dict[str, Any]:
         """`{default_upstream, upstreams: [{name, provider, live, reason, models}]}`."""
-        plan = self.sluice.plant.plan
+        plan = self.sluice.runtime.plan
         return {
             "default_upstream": self.sluice.default_upstream(),
             "upstreams": [
@@ -50,7 +50,7 @@ class Control:
     async def switch_default(self, upstream: str | None) -> None:
         """Switches at once and for later starts. Raises 400 for an unknown name, 409 for one that is off."""
         if upstream is not None:
-            shelf = self.sluice.plant.plan.catalog.shelves.get(upstream)
+            shelf = self.sluice.runtime.plan.catalog.shelves.get(upstream)
             if shelf is None:
                 raise SluiceError(
                     "client_invalid_request", f"There is no upstream {upstream!r}.", param="default_upstream"
@@ -60,20 +60,20 @@ class Control:
                     "upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.", status=409
                 )
         await self._write("settings", "default_upstream", upstream)
-        self.sluice.lasting.default_upstream = upstream
+        self.sluice.process.default_upstream = upstream
         log.info("default upstream switched to %s", upstream or f"config.yaml's ({self.sluice.default_upstream()})")
 
     def models(self, upstream: str | None) -> list[dict[str, Any]]:
         """The models that can be called, as /v1/models lists them for clients."""
-        return self.sluice.plant.plan.catalog.entries(upstream)
+        return self.sluice.runtime.plan.catalog.entries(upstream)
 
     def personas(self, upstream: str | None) -> list[dict[str, Any]]:
         """The personas, of one upstream or all."""
-        return self.sluice.personas.listed(self.sluice.plant.plan, upstream)
+        return self.sluice.personas.listed(self.sluice.runtime.plan, upstream)
 
     async def add_persona(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Makes or changes one. Raises 400 for what is wrong with it, 409 for a name that config.yaml has."""
-        made, plan = persona(fields), self.sluice.plant.plan
+        made, plan = persona(fields), self.sluice.runtime.plan
         if made.name in plan.settings.personas:
             raise SluiceError(
                 "client_invalid_request", f"config.yaml has a persona {made.name}.", status=409, param="name"
@@ -85,38 +85,38 @@ class Control:
             raise SluiceError("client_invalid_request", refused.message, param="model")
         await self._write("personas", made.name, made.text())
         self.sluice.personas.made[made.name] = made
-        self.sluice.personas.join(self.sluice.plant.plan)  # which a reload may have exchanged meanwhile
+        self.sluice.personas.join(self.sluice.runtime.plan)  # which a reload may have exchanged meanwhile
         log.info("persona %s made for %s", made.name, made.upstream)
         return next(each for each in self.personas(None) if each["name"] == made.name)
 
     async def delete_persona(self, name: str) -> None:
         """Forgets one. Raises 404, and 409 for one of config.yaml."""
-        plan = self.sluice.plant.plan
+        plan = self.sluice.runtime.plan
         if name in plan.settings.personas:
             raise SluiceError("client_invalid_request", f"config.yaml has the persona {name}.", status=409)
         if name not in self.sluice.personas.made:
             raise SluiceError("client_invalid_request", f"There is no persona {name!r}.", status=404)
         await self._write("personas", name, None)
         self.sluice.personas.made.pop(name, None)  # another request may have been faster
-        self.sluice.personas.join(self.sluice.plant.plan)
+        self.sluice.personas.join(self.sluice.runtime.plan)
         log.info("persona %s deleted", name)
 
     @property
-    def tells(self) -> dict[str, Callable[..., object]]:
+    def sibling_answers(self) -> dict[str, Callable[..., object]]:
         """What other workers ask of this one, by the words that they ask with."""
         sluice = self.sluice
         return {
             "calls": sluice.history.calls,
-            "steps": sluice.history.told_steps,
+            "steps": sluice.history.shared_steps,
             "busy": self.busy,
-            "cache": lambda: sluice.cache.told(),  # a reload may exchange it
+            "cache": lambda: sluice.cache.local_stats(),  # a reload may exchange it
             "clear": lambda route, model: sluice.cache.clear(route, model),
         }
 
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
-        sluice, plan, problem = self.sluice, self.sluice.plant.plan, self.sluice.reloads.problem
-        busy = [self.busy(), *await sluice.told_by_others("busy")]
+        sluice, plan, problem = self.sluice, self.sluice.runtime.plan, self.sluice.reloads.problem
+        busy = [self.busy(), *await sluice.ask_siblings("busy")]
         return {
             "version": __version__,
             "started": self.started,
@@ -126,8 +126,8 @@ class Control:
             "configured_default": plan.settings.default_upstream,
             "upstreams": [self._upstream(name, shelf, busy) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
-            "traffic": sluice.history.traffic(await sluice.told_by_others("steps")),
-            "cache": await sluice.cache.stats(await sluice.told_by_others("cache")),
+            "traffic": sluice.history.traffic(await sluice.ask_siblings("steps")),
+            "cache": await sluice.cache.stats(await sluice.ask_siblings("cache")),
             "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
             "keys": plan.settings.access.keys,
             "login": bool(plan.settings.access.admin_token),
@@ -135,7 +135,7 @@ class Control:
 
     def busy(self) -> dict[str, Any]:
         """What each worker knows of its own calls: `{UPSTREAM: {in_flight, breakers: [{model, cause, retry_in}]}}`."""
-        stages = self.sluice.plant.gateway.stages
+        stages = self.sluice.runtime.gateway.stages
         found: dict[str, Any] = {
             name: {"in_flight": stages.meter.under_way(name), "breakers": []} for name in self.sluice.settings.upstreams
         }
@@ -148,7 +148,7 @@ class Control:
 
     def _upstream(self, name: str, shelf: Shelf, busy: list[dict[str, Any]]) -> dict[str, Any]:
         """One upstream as the admin page shows it; `busy`: what every worker told."""
-        trouble = self.sluice.standings.trouble(name, shelf)
+        trouble = self.sluice.health.trouble(name, shelf)
         here = [told[name] for told in busy if name in told]  # another worker may not have reloaded yet
         return {
             "name": name,
@@ -164,7 +164,7 @@ class Control:
 
     def explain(self, call: Call) -> dict[str, Any]:
         """What would happen to the call."""
-        plan = self.sluice.plant.plan
+        plan = self.sluice.runtime.plan
         return explain(plan.router, plan.screen, call)
 
     async def reload(self) -> dict[str, Any]:
@@ -181,14 +181,14 @@ class Control:
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
         """Forgets kept answers, of a route or an upstream's model or all."""
         cleared = await self.sluice.cache.clear(route, model)
-        others = await self.sluice.told_by_others("clear", route, model)
+        others = await self.sluice.ask_siblings("clear", route, model)
         cleared = None if cleared is None else sum(others, cleared)
         log.info("cache cleared (route %s, model %s)", route or "any", model or "any")
         return {"cleared": cleared}
 
     async def calls(self) -> list[dict[str, Any]]:
         """The last calls, newest first."""
-        return self.sluice.history.calls(await self.sluice.told_by_others("calls"))
+        return self.sluice.history.calls(await self.sluice.ask_siblings("calls"))
 
     async def _write(self, kind: str, name: str, text: str | None) -> None:
         with store_errors():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from proxy.errors import SluiceError
 from proxy.keys import Keys
 from proxy.personas import Personas
-from proxy.planning import Lasting
+from proxy.planning import ProcessState
 from proxy.store.contract import Store, StoreError
 
 _FOLLOW = 0.4  # seconds between two looks at what other processes decided
@@ -34,7 +34,7 @@ class Decisions:
     """The default upstream, personas and client keys that are in force, and the store that they are kept in."""
 
     store: Store
-    lasting: Lasting
+    process: ProcessState
     personas: Personas
     keys: Keys
     _recalled: bool = False  # whether what was decided before is in force
@@ -92,7 +92,7 @@ class Decisions:
         if kept is None:
             return False
         settings, personas, keys = kept
-        self.lasting.default_upstream = settings.get("default_upstream")
+        self.process.default_upstream = settings.get("default_upstream")
         self.personas.take(personas)
         self.keys.take(keys)
         return True

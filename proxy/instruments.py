@@ -1,6 +1,6 @@
-"""Counters, gauges and histograms that are plain numbers while calls run, and Prometheus' families when scraped.
+"""Counters, gauges and histograms as plain numbers, turned into Prometheus families only when scraped.
 
-prometheus-client's own children cost 2 to 4 us an operation; eight of them were a fifth of a call.
+prometheus-client's own children cost 2 to 4 us an operation; eight of them took a fifth of the time of a call.
 """
 
 from bisect import bisect_left
@@ -40,7 +40,7 @@ class Number:
 
 
 class Numbers(dict[str, Number]):
-    """Numbers by one label's value, made when first asked for: `counts["east"].value += 1`."""
+    """One `Number` per value of a single label, made on first access: `counts["east"].value += 1`."""
 
     def __init__(self, made: Callable[[str], Number] = lambda value: Number()) -> None:
         super().__init__()
@@ -50,13 +50,13 @@ class Numbers(dict[str, Number]):
         child = self[value] = self._made(value)
         return child
 
-    def told(self) -> dict[str, float]:
-        """What they have come to."""
+    def totals(self) -> dict[str, float]:
+        """Current values by label value."""
         return {name: number.value for name, number in self.items()}
 
 
 class Spread:
-    """One series of a histogram. `bounds`: upper ends of the buckets, the infinite one left out."""
+    """One series of a histogram. `bounds`: upper bounds of the buckets, without +Inf."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -71,7 +71,7 @@ class Spread:
         self._sum += value
 
     def numbers(self) -> list[float]:
-        """Counts of each bucket alone, then the sum."""
+        """Counts per bucket (not cumulative), then the sum of the values."""
         return [*self._counts, self._sum]
 
 
@@ -79,7 +79,7 @@ C = TypeVar("C", Number, Spread)
 
 
 class Family(Generic[C]):
-    """All series of one name, made by the labels' values when first asked for."""
+    """All series of one metric name, each made on first access by its label values."""
 
     joined: Join = "sum"  # how the numbers of several processes become one
 
@@ -97,7 +97,7 @@ class Family(Generic[C]):
         return child
 
     def forget(self, *values: str) -> None:
-        """The series with these values is told of no more."""
+        """Removes the series with these label values."""
         self._children.pop(values, None)
 
     def snapshot(self) -> list[tuple[Labels, list[float]]]:
@@ -105,25 +105,25 @@ class Family(Generic[C]):
         return [(values, child.numbers()) for values, child in self._children.items()]
 
     def series(self) -> int:
-        """How many lines a scrape gets of it."""
+        """How many lines the whole family takes in a scrape."""
         return len(self._children) * self.lines
 
     @property
     def lines(self) -> int:
-        """How many lines a scrape gets of one of its series."""
+        """How many lines one of its series takes in a scrape."""
         return len(self.bounds) + 3 if self.kind == "histogram" else 1
 
     def other(self, values: Labels) -> Labels:
-        """The labels of the series that one counts in which is not told apart: `other` for what there may be many of.
+        """The label values under which a series beyond the limit is counted: `other` in place of each unbounded label.
 
-        An upstream keeps its name where that makes few series.
+        The upstream label is kept where that leaves few series.
         """
         narrow = self.kind != "histogram" and "route" not in self.label_names
         gone = ("model",) if narrow else ("route", "upstream", "model")
         return tuple("other" if name in gone else value for name, value in zip(self.label_names, values, strict=True))
 
     def exposed(self, series: Iterable[tuple[Labels, list[float]]]) -> Metric:
-        """Prometheus' family of these series."""
+        """These series as a Prometheus metric family."""
         if self.kind == "histogram":
             return self._histogram(series)
         kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
@@ -145,33 +145,35 @@ class Family(Generic[C]):
 
 
 class Instruments(Collector):
-    """Families in the order they were made. `others`: snapshots of other processes, added when scraped.
+    """All metric families of one process, in the order they were made.
 
-    `told` gets a family's name, its series and the lines that each takes, and gives the series that are told apart; all
-    others count as `other`. None: all are told apart, since one process has few enough; several together may not.
+    `others`: snapshots of other processes, added to ours in each scrape. `limit`: called with a family's name, the
+    label values of its series and the lines that one series takes in a scrape; returns the label values that keep a
+    series of their own, all others are summed up under `other`. None: no limit, since one process alone stays within
+    bounds.
     """
 
     def __init__(self) -> None:
         self._families: dict[str, Family[Any]] = {}
         self.others: list[Snapshot] = []
-        self.told: Callable[[str, Iterable[Labels], int], Container[Labels]] | None = None
+        self.limit: Callable[[str, Iterable[Labels], int], Container[Labels]] | None = None
 
     def counter(self, name: str, says: str, *labels: str) -> Family[Number]:
         """A family that only grows; `name` ends in `_total`."""
         return self._made(Family[Number](name, says, labels, "counter"))
 
     def gauge(self, name: str, says: str, *labels: str, joined: Join = "sum") -> Family[Number]:
-        """A family that goes up and down; `joined`: how several processes' values become one."""
+        """A value that goes up and down; `joined`: how the values of several processes are combined."""
         made = self._made(Family[Number](name, says, labels, "gauge"))
         made.joined = joined
         return made
 
     def histogram(self, name: str, says: str, bounds: Sequence[float], *labels: str) -> Family[Spread]:
-        """A family of distributions over these bucket bounds."""
+        """A distribution over buckets with these upper bounds."""
         return self._made(Family[Spread](name, says, labels, "histogram", bounds))
 
     def series(self) -> int:
-        """How many lines a scrape gets, other processes' left out."""
+        """How many lines a scrape of this process takes, other processes' left out."""
         return sum(family.series() for family in self._families.values())
 
     def snapshot(self) -> Snapshot:
@@ -179,13 +181,13 @@ class Instruments(Collector):
         return {name: family.snapshot() for name, family in self._families.items()}
 
     def collect(self) -> Iterator[Metric]:
-        """Prometheus' families, other processes' numbers added to ours."""
+        """Prometheus families: our numbers with those of the other processes added (prometheus-client's Collector)."""
         for name, family in self._families.items():
             snapshots = [family.snapshot(), *(other.get(name, []) for other in self.others)]
             series = _joined(snapshots, family.joined)
-            if self.told is not None:
-                told = self.told(name, [values for values, _ in series], family.lines)
-                named = [(at if at in told else family.other(at), numbers) for at, numbers in series]
+            if self.limit is not None:
+                admitted = self.limit(name, [values for values, _ in series], family.lines)
+                named = [(at if at in admitted else family.other(at), numbers) for at, numbers in series]
                 series = _joined([named], family.joined)
             yield family.exposed(series)
 

@@ -15,7 +15,7 @@ import orjson
 from proxy.call import Call
 from proxy.errors import SluiceError, invalid_field
 from proxy.policies.allowances import Allowance, Limits
-from proxy.policies.windows import Windows, alone
+from proxy.policies.windows import Windows, local_window
 from proxy.stages.admission import tenant_of
 
 PREFIX: Final = "sk-sluice-"
@@ -116,7 +116,7 @@ class Keys:
     """The keys of the store. `spent`: USD of this month, by name."""
 
     spent: Callable[[str], float] = lambda name: 0.0
-    windows: Windows = alone
+    windows: Windows = local_window
     made: dict[str, Key] = field(default_factory=dict)
     known: bool = False  # whether the store could be read yet
     _allowances: dict[str, Allowance] = field(default_factory=dict, repr=False)  # by digest

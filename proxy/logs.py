@@ -63,7 +63,7 @@ class Readable(logging.Formatter):
         if record.exc_info:
             text += f"\n{self.formatException(record.exc_info)}"
         # Further lines are indented, so that none looks like a line of its own.
-        shown = harmless(text).replace("\n", "\n    ")
+        shown = escape_control_characters(text).replace("\n", "\n    ")
         return f"{_clock(record.created)} {record.levelname.lower():<7} {shown}"
 
     def call(self, said: "Ended") -> str:
@@ -75,7 +75,7 @@ class Readable(logging.Formatter):
             f"{datetime.now().strftime('%H:%M:%S')} {fields['status']} {fields['code']:<8} {fields['door']:<6} {where}"
             f"  {fields['ms']:.0f} ms  {tokens}  [{','.join(fields['attempts'])}]  {fields['id']}"
         )
-        return harmless(text).replace("\n", "\\n")
+        return escape_control_characters(text).replace("\n", "\\n")
 
 
 class Stream(Protocol):
@@ -279,7 +279,7 @@ def json_line(said: dict[str, Any]) -> str:
     return line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
-def harmless(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """A text without control characters, which are shown as escapes."""
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 

@@ -9,7 +9,7 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
-def end_with(parent: int, by: signal.Signals) -> None:
+def end_with_parent(parent: int, by: signal.Signals) -> None:
     """Has the kernel (Linux) send `by` to this process when the parent is gone; it may have gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)

@@ -13,7 +13,7 @@ from proxy.providers.registry import FACTS, provider
 from proxy.settings import Settings, load
 from proxy.stages.catalog import Catalog, Shelf, chats
 from proxy.stages.charting import Chart, configured
-from proxy.stages.routing import Router, misrouted
+from proxy.stages.routing import Router, routing_mismatch
 from proxy.stages.screening import Screen
 from proxy.upstream.sending import Upstreams
 
@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Lasting:
+class ProcessState:
     """What outlives reloads, and all plans of a process share."""
 
     default_upstream: str | None = None  # that operators chose over config.yaml's
@@ -49,13 +49,13 @@ def plan(
     settings: Settings,
     upstreams: Upstreams | None = None,
     bases: Mapping[str, str] = {},  # noqa: B006 - a Mapping
-    lasting: Lasting | None = None,
+    process: ProcessState | None = None,
 ) -> Plan:
     """The routing table and catalogue of a configuration.
 
-    `upstreams`, `lasting`: those of the process, where one runs already; `bases`: see Chart.
+    `upstreams`, `process`: those of the process, where one runs already; `bases`: see Chart.
     """
-    upstreams, lasting = upstreams or Upstreams(), lasting or Lasting()
+    upstreams, process = upstreams or Upstreams(), process or ProcessState()
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
     chart = Chart(settings, providers, bases)
     shelves = {name: _shelf(chart, name) for name in settings.upstreams}
@@ -63,13 +63,11 @@ def plan(
     defaults = {name: chart.default(name) for name in settings.upstreams}
 
     def default() -> Route | None:
-        return defaults.get(default_upstream(settings, lasting.default_upstream) or "")
+        return defaults.get(default_upstream(settings, process.default_upstream) or "")
 
     router = Router(chart.routes(), default, catalog.names)
     catalog.aliases, catalog.targets = router.exact_routes, router.leads
-    for target in _named(settings, router):
-        shelves[target.upstream].named |= {target.model}
-    screen = Screen(shelves, lasting.instance, lasting.counters.counter_for)
+    screen = Screen(shelves, process.instance, process.counters.counter_for)
     return Plan(settings, chart, catalog, router, screen)
 
 
@@ -124,7 +122,7 @@ def _shelf(chart: Chart, name: str) -> Shelf:
     return Shelf(chart.target(name), upstream.provider, said, upstream.models, upstream.strict_models, upstream.refresh)
 
 
-def loaded(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
+def load_settings(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
     """The settings of a file, its own routing tests passed. Raises ConfigError."""
     return load(path, environ, FACTS, server, _failing)
 
@@ -133,7 +131,7 @@ def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """The routing tests that fail, and how."""
     router = plan(settings).router
     for at, test in enumerate(settings.tests):
-        if wrong := misrouted(router, test.model, test.expect):
+        if wrong := routing_mismatch(router, test.model, test.expect):
             yield ("tests", at), wrong
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from proxy.building import Plant, built
+from proxy.building import Runtime, build
+from proxy.cache_setup import uses_similarity
 from proxy.caches.opening import MissingExtra
-from proxy.keeping import compares
-from proxy.planning import keep_models, loaded
+from proxy.planning import keep_models, load_settings
 from proxy.settings import ConfigError, Problem, Settings, Watcher
 from proxy.stages.caching import Cache
 
@@ -31,7 +31,7 @@ class Candidate:
     written: Settings  # what the file says
     settings: Settings  # the same, as far as it goes without a restart
     cache: Cache
-    plant: Plant
+    runtime: Runtime
 
 
 @dataclass(slots=True)
@@ -82,15 +82,15 @@ class Reloads:
         sluice = self.sluice
         try:
             await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
-            written = await asyncio.to_thread(loaded, sluice.path, sluice.environ, sluice.server)
+            written = await asyncio.to_thread(load_settings, sluice.path, sluice.environ, sluice.server)
             settings, bound = written, self._started.server.host
             if written.server.host != bound:  # which is listened on until a restart: that must be safe too
                 server = {**sluice.server, "host": bound}
-                settings = await asyncio.to_thread(loaded, sluice.path, sluice.environ, server)
+                settings = await asyncio.to_thread(load_settings, sluice.path, sluice.environ, server)
             before = sluice.settings
-            same_cache = (settings.cache, compares(settings)) == (before.cache, compares(before))
+            same_cache = (settings.cache, uses_similarity(settings)) == (before.cache, uses_similarity(before))
             cache = sluice.cache if same_cache else sluice.cache_for(settings)
-            return Candidate(written, settings, cache, built(sluice, settings, cache))
+            return Candidate(written, settings, cache, build(sluice, settings, cache))
         except ConfigError:
             raise
         except MissingExtra as error:
@@ -101,14 +101,14 @@ class Reloads:
             raise ConfigError(str(sluice.path), [problem]) from error
 
     async def _put_in_force(self, candidate: Candidate) -> None:
-        sluice, settings, plant = self.sluice, candidate.settings, candidate.plant
+        sluice, settings, runtime = self.sluice, candidate.settings, candidate.runtime
         if sluice.cache is not candidate.cache:
             sluice.upstreams.later(sluice.cache.aclose())
-        before, known = sluice.plant, sluice.settings.upstreams
-        sluice.cache, sluice.plant = candidate.cache, plant
+        before, known = sluice.runtime, sluice.settings.upstreams
+        sluice.cache, sluice.runtime = candidate.cache, runtime
         same = {name for name, upstream in settings.upstreams.items() if upstream == known.get(name)}
-        plant.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
-        for name, shelf in plant.plan.catalog.shelves.items():
+        runtime.gateway.stages.dispatch.take_over(before.gateway.stages.dispatch, same)
+        for name, shelf in runtime.plan.catalog.shelves.items():
             keep_models(before.plan.catalog.shelves.get(name), shelf)
         for name in known:
             if name not in same:

@@ -12,7 +12,7 @@ _PACKAGES: Final = {"h2": ("h2", "socksio"), "postgres": ("psycopg",)}
 """By extra: what it brings that is looked for here."""
 
 
-def nowhere(made: Plan) -> Iterator[str]:
+def dangling_models(made: Plan) -> Iterator[str]:
     """Models that a key names and nobody answers for; no errors, since an operator may still make such a persona."""
     settings = made.settings
     if settings.vapi.secret and (usual := settings.vapi.model) and not _leads(made, usual):
@@ -22,7 +22,7 @@ def nowhere(made: Plan) -> Iterator[str]:
             yield f"routes.{at}.cache.verify {cache.verify} leads nowhere: no similar answer is ever served"
 
 
-def missing(settings: Settings) -> Iterator[str]:
+def missing_extras(settings: Settings) -> Iterator[str]:
     """Extras without which it starts and something does not work, but for `local`: that upstream is off."""
     asked = [("store: postgresql://…", "postgres")] if settings.store.startswith("postgres") else []
     asked += [(f"upstreams.{name}", "h2") for name, each in settings.upstreams.items() if _other_ways(each)]

@@ -18,7 +18,7 @@ import httpx
 from proxy.app import Sluice
 from proxy.instruments import Instruments
 from proxy.logs import dropped_lines
-from proxy.planning import loaded
+from proxy.planning import load_settings
 from proxy.serving.limits import Limits
 from proxy.serving.listening import listen
 from proxy.serving.running import Drain, Hooks, Server, Serving
@@ -83,7 +83,7 @@ def sluice(
         path = Path(folder) / "config.yaml"
         path.write_text(config)
         environ = {"PATH": os.environ.get("PATH", "")} | dict(environ or {})
-        settings = loaded(path, environ)
+        settings = load_settings(path, environ)
         drain = Drain()
         instruments = Instruments()
         dropped_lines(instruments)  # there from the start, as `sluice serve` has it

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from proxy.app import Sluice
-from proxy.planning import loaded
+from proxy.planning import load_settings
 from proxy.store.sqlite import SqliteStore
 
 CONFIG = """
@@ -43,7 +43,7 @@ async def living(app: Sluice) -> AsyncIterator[None]:
 
 
 def test_what_is_decided_while_a_process_starts_is_taken_over(config: Path) -> None:
-    app = Sluice(config, {}, loaded(config, {}))  # has read the store
+    app = Sluice(config, {}, load_settings(config, {}))  # has read the store
     with closing(SqliteStore(config.parent / "kept.db")) as store:
         store.write("settings", "default_upstream", "west")
 
@@ -71,7 +71,7 @@ class Lagging(SqliteStore):
 
 
 def test_what_is_decided_while_the_store_is_read_stays_decided(config: Path) -> None:
-    app = Sluice(config, {}, loaded(config, {}))
+    app = Sluice(config, {}, load_settings(config, {}))
     app.decisions.store.close()
     app.decisions.store = store = Lagging(config.parent / "kept.db")
 

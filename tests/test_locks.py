@@ -43,10 +43,10 @@ FLOORS = (
     ["proxy.upstream", "proxy.caches", "proxy.embedders"],
     ["proxy.stages"],
     ["proxy.gateway"],
-    ["proxy.doors", "proxy.planning", "proxy.keeping"],
+    ["proxy.doors", "proxy.planning", "proxy.cache_setup"],
     ["proxy.personas", "proxy.keys", "proxy.warning"],
     ["proxy.decisions", "proxy.ledger"],
-    ["proxy.building", "proxy.control", "proxy.standing", "proxy.accounts"],
+    ["proxy.building", "proxy.control", "proxy.health", "proxy.accounts"],
     ["proxy.reloading"],
     ["proxy.app"],
     ["proxy.selftest"],
@@ -340,8 +340,8 @@ def mixed_traffic(proxy: Running, east: OpenAIDouble) -> None:
 
 def test_the_upstream_side_and_dispatch_count_the_same_attempts(proxy: Running, east: OpenAIDouble) -> None:
     mixed_traffic(proxy, east)
-    seen_by_dispatch = proxy.app.plant.gateway.stages.dispatch.sent
-    assert seen_by_dispatch.told() == proxy.app.upstreams.sent.told()
+    seen_by_dispatch = proxy.app.runtime.gateway.stages.dispatch.sent
+    assert seen_by_dispatch.totals() == proxy.app.upstreams.sent.totals()
     assert seen_by_dispatch["east"].value == len(east.calls), "and that is what the upstream saw"
 
 

@@ -65,7 +65,7 @@ def memory(proxy: Running) -> InMemorySpanExporter:
 
 
 def trace_with(proxy: Running, provider: TracerProvider) -> None:
-    gateway = proxy.app.plant.gateway
+    gateway = proxy.app.runtime.gateway
     gateway.stages = replace(gateway.stages, tracing=Tracing(provider))
 
 

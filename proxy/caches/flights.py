@@ -63,7 +63,7 @@ class Flight:
         try:
             while not self._over and not self._ready(call):
                 await self._heard(call)
-            self._told(call)
+            self._copy_trace(call)
             call.trace.waited += self._waited(asked, waited)
             if self.answer is None or not self._ready(call):
                 raise self._broken()
@@ -74,7 +74,7 @@ class Flight:
             self._leave(call)
             if self.task.cancelling():  # nobody else waits: who was asked is known once that has ended
                 await asyncio.wait([self.task])
-            self._told(call)
+            self._copy_trace(call)
             raise
 
     def _ready(self, call: Call) -> bool:
@@ -107,7 +107,7 @@ class Flight:
         self._readers.append(reading)
         return Copy(answer.status, headers, stream=reading, leave=lambda: self._leave(call, reading))
 
-    def _told(self, call: Call) -> None:
+    def _copy_trace(self, call: Call) -> None:
         mine, theirs = self.call.trace, call.trace
         theirs.upstream, theirs.model, theirs.changes = mine.upstream, mine.model, mine.changes
         theirs.attempts = list(mine.attempts)
@@ -173,7 +173,7 @@ class Flight:
             self._wholes -= not call.stream
         elif reading in self._readers:
             self._readers.remove(reading)
-            self._told(call)  # others may have gone on where the first one broke
+            self._copy_trace(call)  # others may have gone on where the first one broke
         if not self._readers and not self._waiting and not self._over:
             self.joinable = False
             self.task.cancel()

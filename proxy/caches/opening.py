@@ -8,7 +8,7 @@ class MissingExtra(Exception):
     """config.yaml asks for something whose packages are not installed; the text says which extra brings them."""
 
 
-def opened(address: str, max_size: int) -> Store:
+def open_store(address: str, max_size: int) -> Store:
     """`memory`, bounded by `max_size` bytes, or a Redis by its URL. Nothing is connected yet. Raises MissingExtra."""
     if address == "memory":
         return Memory(max_size)

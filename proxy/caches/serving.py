@@ -54,7 +54,7 @@ class Copy:
             self.leave = None
 
 
-def replayed(data: bytes, age: float, call: Call) -> Copy:
+def replay(data: bytes, age: float, call: Call) -> Copy:
     """A kept answer in the form that the call asks for."""
     lines = [(b"age", b"%d" % max(0, int(age)))]
     if not call.stream:

@@ -65,7 +65,7 @@ class Tallies:
         }
 
 
-def together(one: Stats, other: Stats) -> Stats:
+def merge_stats(one: Stats, other: Stats) -> Stats:
     """The stats of two workers as one; what the first cannot tell stays unknown."""
     sums = {key: None if one[key] is None else one[key] + (other[key] or 0) for key in one.keys() - {"by_route"}}
     routes = {each["route"]: each for each in one["by_route"]}

@@ -4,10 +4,10 @@ import argparse
 import sys
 from typing import NoReturn
 
-from proxy.cli.configured import add_config, planned
-from proxy.keeping import cache_of
+from proxy.cache_setup import make_cache
+from proxy.cli.configured import add_config, load_plan
 from proxy.planning import default_upstream
-from proxy.warning import missing, nowhere
+from proxy.warning import dangling_models, missing_extras
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,11 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     What a start would only warn of is told on stderr; what it would refuse, a missing extra of the cache, is raised.
     """
-    made = planned(arguments.config)
+    made = load_plan(arguments.config)
     settings = made.settings
-    cache_of(settings, lambda route, result: None, _nobody)
-    found = [f"by the file alone, {warning}" for warning in nowhere(made)]  # /admin may have made such a persona
-    for warning in [*found, *missing(settings)]:
+    make_cache(settings, lambda route, result: None, _nobody)
+    found = [
+        f"by the file alone, {warning}" for warning in dangling_models(made)
+    ]  # /admin may have made such a persona
+    for warning in [*found, *missing_extras(settings)]:
         print(f"{arguments.config}: warning: {warning}", file=sys.stderr)
     print("upstreams")
     for name, upstream in settings.upstreams.items():

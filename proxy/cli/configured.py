@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from proxy.planning import Plan, loaded, plan
+from proxy.planning import Plan, load_settings, plan
 
 
 def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
@@ -17,6 +17,6 @@ def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
         parser.add_argument(name, nargs="?", type=Path, default=usual, help=help)
 
 
-def planned(config: Path) -> Plan:
+def load_plan(config: Path) -> Plan:
     """The plan of a file, by which nothing is started. Raises ConfigError."""
-    return plan(loaded(config, os.environ))
+    return plan(load_settings(config, os.environ))

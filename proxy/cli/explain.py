@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from proxy.call import Call
-from proxy.cli.configured import add_config, planned
+from proxy.cli.configured import add_config, load_plan
 from proxy.doors.reading import fill
 from proxy.errors import SluiceError
 from proxy.stages.explaining import explain
@@ -34,7 +34,7 @@ def call_for(model: str, body: bytes | None) -> Call:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the explanation as JSON; 1 where no route takes the name, 2 where name or body are none."""
-    made = planned(arguments.config)
+    made = load_plan(arguments.config)
     try:
         body = arguments.body.read_bytes() if arguments.body else None
         said = explain(made.router, made.screen, call_for(arguments.model, body))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.cli.configured import add_config
-from proxy.planning import Plan, loaded, plan
+from proxy.planning import Plan, load_settings, plan
 from proxy.settings import Settings
 from proxy.settings.problems import printable
 from proxy.stages.catalog import Shelf
@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a line per model; 1 where an upstream that is on could not be asked."""
-    settings = loaded(arguments.config, os.environ)
+    settings = load_settings(arguments.config, os.environ)
     names = [arguments.upstream] if arguments.upstream is not None else list(settings.upstreams)
     if not settings.upstreams.keys() >= set(names):
         print(f"{arguments.config}: there is no upstream {arguments.upstream!r}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import get_args
 import orjson
 import uvloop
 
-from proxy.cli.configured import add_config, planned
+from proxy.cli.configured import add_config, load_plan
 from proxy.errors import SluiceError
 from proxy.selftest.card import as_json, entry, heading, totals
 from proxy.selftest.exchanging import Subject, Wish, subject
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"There are faults 1 to {len(WALL)}, not {', '.join(map(str, sorted(unknown)))}.", file=sys.stderr)
         return 2
     try:
-        chosen = subject(planned(arguments.config), wish)
+        chosen = subject(load_plan(arguments.config), wish)
     except SluiceError as error:
         print(error.message, file=sys.stderr)
         return 2

@@ -13,10 +13,10 @@ from proxy.cli.configured import add_config
 from proxy.doors.front import cross_origin
 from proxy.instruments import Instruments
 from proxy.logs import configure, dropped_lines
-from proxy.orphans import end_with
-from proxy.planning import loaded
+from proxy.orphans import end_with_parent
+from proxy.planning import load_settings
 from proxy.serving.limits import Limits
-from proxy.serving.listening import inherited
+from proxy.serving.listening import inherited_sockets
 from proxy.serving.running import Drain, Hooks, Serving, serve
 from proxy.serving.workers import ENVIRONMENT, Place, Supervisor, place_of
 from proxy.settings import ConfigError
@@ -43,13 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
     said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
     over = {key: value for key, value in said.items() if value is not None}
-    settings = loaded(arguments.config, os.environ, over)
+    settings = load_settings(arguments.config, os.environ, over)
     made = Instruments()
     writer = configure(settings.log.format, settings.log.level, dropped_lines(made))
     try:
         place = place_of(os.environ.get(ENVIRONMENT))
         if place is not None:
-            end_with(place.parent, signal.SIGTERM)
+            end_with_parent(place.parent, signal.SIGTERM)
         if settings.server.workers > 1 and place is None:
             command = [sys.executable, *sys.orig_argv[1:]]  # as this process: `-m` might find another `proxy` first
             supervisor = Supervisor(command, settings.server.workers, settings.server.drain)
@@ -78,9 +78,9 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
         on_listening=announced if place is None else lambda host, port: None,
         on_drain=lambda: log.info("draining: running calls may finish"),
         on_reload=reload,
-        on_error=lambda headers: cross_origin(headers, app.plant.front.cors),
+        on_error=lambda headers: cross_origin(headers, app.runtime.front.cors),
     )
-    sockets = inherited(place.sockets) if place is not None else None
+    sockets = inherited_sockets(place.sockets) if place is not None else None
     notice = NOTICE if place is None else 0.0  # one worker's end is none of the readiness that its siblings share
     return serve(app, Serving(server.host, server.port, server.drain, notice, limits), drain, hooks, sockets)
 

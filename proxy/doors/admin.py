@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
 from proxy.doors.front import respond, respond_json
-from proxy.doors.reading import begun, body_of, fill, json_object, require_json
+from proxy.doors.reading import begin_call, fill, json_object, read_body, require_json
 from proxy.doors.sessions import Sessions
 from proxy.doors.table import Endpoint
 from proxy.errors import SluiceError
@@ -95,7 +95,7 @@ class AdminDoor:
 
     async def login(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The form's `token` for a cookie, then back to /admin."""
-        body = await body_of(scope, receive, _LARGEST)
+        body = await read_body(scope, receive, _LARGEST)
         shown = parse_qs(body.decode("latin-1")).get("token", [""])[0]
         origin = value(scope["headers"], b"origin") or b""  # of the browser, which may see https where a proxy ends it
         secure = scope["scheme"] == "https" or origin.startswith(b"https://")
@@ -143,8 +143,8 @@ class AdminDoor:
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /admin/explain with a chat body."""
-        call = begun(scope, "admin", "chat/completions")
-        fill(call, await body_of(scope, receive, _EXPLAINED))
+        call = begin_call(scope, "admin", "chat/completions")
+        fill(call, await read_body(scope, receive, _EXPLAINED))
         await respond_json(scope, send, self.control.explain(call))
 
     async def reload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +171,7 @@ class AdminDoor:
 async def fields_of(scope: Scope, receive: Receive) -> dict[str, Any]:
     """A JSON object sent to this door."""
     require_json(value(scope["headers"], b"content-type"))
-    return json_object(await body_of(scope, receive, _LARGEST), scope["headers"])
+    return json_object(await read_body(scope, receive, _LARGEST), scope["headers"])
 
 
 def asked(scope: Scope, name: str) -> str | None:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
 from proxy.doors.answering import Manners, answer, was_read
-from proxy.doors.reading import begun, body_of, fill, json_object, require_json
+from proxy.doors.reading import begin_call, fill, json_object, read_body, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, joined_list, joined_object, members
 from proxy.doors.table import Endpoint
@@ -34,18 +34,18 @@ class ChatDoor:
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as /v1/chat/completions does."""
-        call = begun(scope, "chat", "chat/completions")
+        call = begin_call(scope, "chat", "chat/completions")
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
         self.gateway.admit(call)
         require_json(call.content_type)
-        body = await body_of(scope, receive, self.manners.max_body, call)
-        fill(call, spelled_out(body, json_object(body, call.headers), self.first_model))
+        body = await read_body(scope, receive, self.manners.max_body, call)
+        fill(call, expand_short_form(body, json_object(body, call.headers), self.first_model))
 
 
-def spelled_out(body: bytes, fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> bytes:
+def expand_short_form(body: bytes, fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> bytes:
     """A chat-completions body: the very same, or what the short form stands for. `fields`: the body, parsed.
 
     Short: `{"message", "model"?, "persona"?, "conversation"?: [messages]}` and any field of a chat-completions body.

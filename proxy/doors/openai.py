@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.call import Call
 from proxy.doors.answering import Manners, answer, turn_away, was_read
 from proxy.doors.front import respond_json
-from proxy.doors.reading import begun, body_of, fill, taken
+from proxy.doors.reading import begin_call, fill, read_body, take_body
 from proxy.doors.replying import Responder
 from proxy.doors.table import App, Endpoint
 from proxy.errors import SluiceError
@@ -60,10 +60,10 @@ class OpenAIDoor:
 
     def _answering(self, endpoint: str) -> App:
         def answered(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            call = begun(scope, "openai", endpoint)
+            call = begin_call(scope, "openai", endpoint)
             try:
                 self.gateway.admit(call)
-                body = taken(scope, self.manners.max_body)
+                body = take_body(scope, self.manners.max_body)
                 if body is None:
                     return self._received(call, scope, receive, send)
                 fill(call, body)
@@ -79,17 +79,17 @@ class OpenAIDoor:
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
-        fill(call, await body_of(scope, receive, self.manners.max_body, call))
+        fill(call, await read_body(scope, receive, self.manners.max_body, call))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models, `?upstream=NAME` for one upstream's."""
-        self.gateway.admit(begun(scope, "openai", "models"))
+        self.gateway.admit(begin_call(scope, "openai", "models"))
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("upstream")
         await respond_json(scope, send, {"object": "list", "data": self.listing.entries(asked[0] if asked else None)})
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models/{id}; the id may hold slashes, encoded or not."""
-        self.gateway.admit(begun(scope, "openai", "models"))
+        self.gateway.admit(begin_call(scope, "openai", "models"))
         name = unquote(scope["sluice.rest"])
         entry = self.listing.entry(name)
         if entry is None:

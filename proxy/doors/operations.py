@@ -24,7 +24,7 @@ class HealthLine:
 class Operations:
     """`/livez`, `/readyz`, `/health` and `/metrics`."""
 
-    standings: Callable[[], list[HealthLine]]
+    health: Callable[[], list[HealthLine]]
     draining: Callable[[], bool]
     exposition: Callable[[], Awaitable[tuple[bytes, str]]]  # Prometheus text and its content type
 
@@ -52,7 +52,7 @@ class Operations:
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 while calls are taken; 503 while draining, or where no upstream is switched on."""
-        usable = any(standing.live for standing in self.standings())
+        usable = any(upstream.live for upstream in self.health())
         status = "draining" if self.draining() else "ready" if usable else "no upstream is switched on"
         code = 200 if status == "ready" else 503
         await respond_json(scope, send, {"status": status, "upstreams": self._lines()}, code)
@@ -65,11 +65,11 @@ class Operations:
     def _lines(self) -> list[dict[str, object]]:
         return [
             {
-                "name": standing.name,
-                "provider": standing.provider,
-                "live": standing.live,
-                "healthy": standing.healthy,
-                "reason": standing.reason or None,
+                "name": upstream.name,
+                "provider": upstream.provider,
+                "live": upstream.live,
+                "healthy": upstream.healthy,
+                "reason": upstream.reason or None,
             }
-            for standing in self.standings()
+            for upstream in self.health()
         ]

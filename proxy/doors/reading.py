@@ -18,7 +18,7 @@ _LONGEST_MODEL: Final = 1000  # characters
 _NO_FIELDS: Final[dict[str, Any]] = {}
 
 
-def taken(scope: Scope, limit: int) -> bytes | None:
+def take_body(scope: Scope, limit: int) -> bytes | None:
     """The request's whole body where the server has it already, else None. Raises client_too_large past `limit`."""
     direct: Direct | None = scope.get(DIRECT)
     body = direct.take() if direct is not None else None
@@ -27,7 +27,7 @@ def taken(scope: Scope, limit: int) -> bytes | None:
     return body
 
 
-async def body_of(scope: Scope, receive: Receive, limit: int, call: Call | None = None) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, call: Call | None = None) -> bytes:
     """The request's whole body. Raises client_too_large past `limit` bytes, client_cancelled where the client left.
 
     `call`: the time that its client takes to send it is not the call's.
@@ -94,20 +94,20 @@ class Shown:
     own: tuple[tuple[bytes, bytes], ...]  # the lines that are for Sluice
 
 
-def begun(scope: Scope, door: Door, endpoint: str) -> Call:
+def begin_call(scope: Scope, door: Door, endpoint: str) -> Call:
     """A call of which only the head is known."""
     headers = scope["headers"]
     if isinstance(headers, Lines):
         shown = headers.worked.get("shown")
         if shown is None:
-            shown = headers.worked["shown"] = shown_by(headers)
+            shown = headers.worked["shown"] = read_head(headers)
     else:
-        shown = shown_by(headers)
+        shown = read_head(headers)
     asked = (shown.own_id or new_id(), door, endpoint, "", b"", _NO_FIELDS, headers)
     return Call(*asked, shown.passed, shown.own, shown.credential, shown.content_type)
 
 
-def shown_by(headers: Headers) -> Shown:
+def read_head(headers: Headers) -> Shown:
     """Reads the lines; the key is the one of Authorization where there are several."""
     own_id = credential = key = content_type = passed = None
     own = []

@@ -52,7 +52,7 @@ class Responder:
         if self.started:
             if not self._events:
                 raise BrokenOff
-            return self._body((b"" if self._knows else self._told()) + failure.event(), more=False)
+            return self._body((b"" if self._knows else self._receipt_comment()) + failure.event(), more=False)
         headers = [(b"content-type", b"application/json"), *failure.headers()]
         return self._whole(failure.status, headers, failure.body())
 
@@ -65,13 +65,15 @@ class Responder:
 
     def _whole(self, status: int, headers: Headers, body: bytes) -> Awaitable[None] | None:
         if self.started:  # comments have gone out already: the rest can only be an event
-            return self._body(self._told() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False)
+            return self._body(
+                self._receipt_comment() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False
+            )
         self.started = True
         return send_whole(self._scope, self._send, status, with_receipt(headers, self._call), body)
 
     async def _stream(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         if self.started:
-            await self._body(self._told(), more=True)
+            await self._body(self._receipt_comment(), more=True)
         else:
             if not (value(reply.headers, b"content-type") or b"").lower().startswith(b"text/event-stream"):
                 self._events = False
@@ -103,7 +105,7 @@ class Responder:
         self._last, self._over = perf_counter(), not more
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
-    def _told(self) -> bytes:
+    def _receipt_comment(self) -> bytes:
         """Who answered, as a comment, where the head had to leave before that was known."""
         trace = self._call.trace
         return (

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.call import Call, Headers
 from proxy.doors.answering import Manners, answer, was_read
 from proxy.doors.front import respond_json
-from proxy.doors.reading import begun, body_of, fill, json_object, require_json
+from proxy.doors.reading import begin_call, fill, json_object, read_body, require_json
 from proxy.doors.table import Endpoint
 from proxy.doors.vapi_calls import chat_body, session_of, without_vapis
 from proxy.doors.vapi_signing import Signing, shows_secret
@@ -52,14 +52,14 @@ class VapiDoor:
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A turn of a voice call, answered as a stream unless a whole answer is asked for."""
-        call = begun(scope, "vapi", "chat/completions")
+        call = begin_call(scope, "vapi", "chat/completions")
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
             await answer(self.gateway, call, responder)
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
         self._admit(call)
-        body = await body_of(scope, receive, self.manners.max_body, call)
+        body = await read_body(scope, receive, self.manners.max_body, call)
         require_json(call.content_type)
         fields = json_object(body, call.headers)
         call.session = session_of(fields)
@@ -87,7 +87,7 @@ class VapiDoor:
         signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
         if signing is None and not shows_secret(headers, self.voice.secret):
             raise _unknown()
-        body = await body_of(scope, receive, self.manners.max_body)
+        body = await read_body(scope, receive, self.manners.max_body)
         if signing is not None:
             signing.check(headers, body, time.time())
         require_json(value(headers, b"content-type"))

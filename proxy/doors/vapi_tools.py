@@ -61,7 +61,7 @@ async def results(calls: list[ToolCall], tools: Mapping[str, Tool], call_id: str
     """`[{toolCallId, name, result or error}]` in the order of the calls."""
     answers = await asyncio.gather(*(_asked(call, tools, call_id) for call in calls[:_MOST]))
     answers += [{"error": f"Not called: only {_MOST} tools are called at a time."} for _ in calls[_MOST:]]
-    return [{"toolCallId": call.id, "name": call.name, **said} for call, said in zip(calls, answers, strict=True)]
+    return [{"toolCallId": call.id, "name": call.name, **result} for call, result in zip(calls, answers, strict=True)]
 
 
 async def function_result(message: Mapping[str, Any], tools: Mapping[str, Tool], call_id: str | None) -> dict[str, str]:
@@ -81,12 +81,12 @@ async def _asked(call: ToolCall, tools: Mapping[str, Tool], call_id: str | None)
     except orjson.JSONEncodeError:
         return {"error": f"The arguments for {call.name} are nested too deeply."}
     try:
-        return said(await tool(body))
+        return parse_result(await tool(body))
     except SluiceError as failure:
         return {"error": f"The tool {call.name} failed: {one_line(failure.message)}"}
 
 
-def said(answer: bytes) -> dict[str, str]:
+def parse_result(answer: bytes) -> dict[str, str]:
     """A tool's answer as `{"result": text}` or `{"error": text}`: its own such object, or whatever else it is."""
     try:
         content = orjson.loads(answer)

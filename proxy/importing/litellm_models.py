@@ -117,7 +117,7 @@ class Models:
                     continue
                 elif key in SIZES and (size := count(value)):
                     limits.setdefault(SIZES[key], size)
-                    self._size_told(at, key)
+                    self._note_limit(at, key)
                 elif key in IDLE or str(key).startswith("supports_"):
                     self.findings.exact(at, "labels the deployment only; nothing is needed here")
                 else:
@@ -126,7 +126,7 @@ class Models:
             if said and not found.model.endswith("{rest}"):
                 self.upstreams[found.upstream].setdefault(key, {})[found.model] = said
 
-    def _size_told(self, at: str, key: str) -> None:
+    def _note_limit(self, at: str, key: str) -> None:
         if key == "max_input_tokens":
             self.findings.approximate(at, "taken for the whole context window, prompt and answer together")
         else:

@@ -84,13 +84,13 @@ class Groups:
             found = [each.shares.get(key, 0) for each in members]
             if all(found):
                 for each in members:
-                    self._share_told(each, key)
+                    self._note_share(each, key)
                 step = reduce(gcd, found)
                 return [share // step for share in found]
         self._shares_unused(members)
         return [1] * len(members)
 
-    def _share_told(self, each: Deployment, used: str) -> None:
+    def _note_share(self, each: Deployment, used: str) -> None:
         for key in each.shares:
             at = f"{each.path}.litellm_params.{key}"
             if key != used:

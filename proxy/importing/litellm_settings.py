@@ -208,7 +208,7 @@ def _callbacks(sections: Sections, at: str, value: Any) -> None:
             sections.findings.unsupported(f"{at}.{name}" if isinstance(name, str) else at)
 
 
-def _told(verdict: str, says: str) -> Rule:
+def _constant(verdict: str, says: str) -> Rule:
     """A rule that only says something."""
 
     def tell(sections: Sections, at: str, value: Any) -> None:
@@ -249,10 +249,10 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("router_settings", "retry_after"): _retry_after,
     ("router_settings", "routing_strategy"): _strategy,
     ("router_settings", "model_group_alias"): _aliases,
-    ("router_settings", "enable_pre_call_checks"): _told("exact", "always so where a model's limits are known"),
+    ("router_settings", "enable_pre_call_checks"): _constant("exact", "always so where a model's limits are known"),
     ("router_settings", "set_verbose"): _verbose,
     ("litellm_settings", "request_timeout"): _timeout,
-    ("litellm_settings", "drop_params"): _told("approximate", DROPPING),
+    ("litellm_settings", "drop_params"): _constant("approximate", DROPPING),
     ("litellm_settings", "cache"): _cached,
     ("litellm_settings", "cache_params"): _cache_params,
     ("litellm_settings", "callbacks"): _callbacks,
@@ -261,8 +261,8 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("litellm_settings", "service_callback"): _callbacks,
     ("litellm_settings", "json_logs"): _json_logs,
     ("litellm_settings", "set_verbose"): _verbose,
-    ("litellm_settings", "telemetry"): _told("exact", "Sluice sends none"),
-    ("litellm_settings", "turn_off_message_logging"): _told("exact", "prompts are not logged unless log.content"),
+    ("litellm_settings", "telemetry"): _constant("exact", "Sluice sends none"),
+    ("litellm_settings", "turn_off_message_logging"): _constant("exact", "prompts are not logged unless log.content"),
     ("general_settings", "master_key"): _master_key,
 }
 """By section and key; "" stands for any section."""

@@ -47,7 +47,7 @@ class Allowance:
             raise self._spent(limits.monthly_budget)
         if self.window is not None:
             minute = self.window.enter(limits.requests_per_minute, limits.tokens_per_minute, self.clock())
-            call.trace.quota = told(limits, minute)
+            call.trace.quota = limit_headers(limits, minute)
             if minute.over:
                 raise self._over(minute)
 
@@ -89,7 +89,7 @@ def month_after(now: datetime) -> datetime:
     return datetime(year, month, 1, tzinfo=UTC)
 
 
-def told(limits: Limits, minute: Minute) -> Headers:
+def limit_headers(limits: Limits, minute: Minute) -> Headers:
     """OpenAI's lines about the limits that there are."""
     lines: Headers = []
     for what, most, count, ends in (

@@ -47,7 +47,7 @@ class Breaker:
     def noted(self, failure: SluiceError | None, now: float, admitted: Pass = "call") -> None:
         """An attempt ended well (None), or with a failure."""
         self.abandoned(admitted)
-        if (failure is not None and not is_the_upstreams(failure)) or (self.open_until and admitted != "probe"):
+        if (failure is not None and not is_upstream_fault(failure)) or (self.open_until and admitted != "probe"):
             return
         if failure is None:
             self.failed, self.open_until, self.cause = 0, None, None
@@ -86,7 +86,7 @@ class Breaker:
         )
 
 
-def is_the_upstreams(failure: SluiceError) -> bool:
+def is_upstream_fault(failure: SluiceError) -> bool:
     """Whether a failure says that the upstream is not well: a rate limit or a client's mistake does not."""
     return failure.code.startswith("upstream_") and failure.code not in (
         "upstream_rate_limited",

@@ -77,7 +77,7 @@ def _limit_in(place: Path) -> int | None:
     return int(said) if said.isdecimal() and int(said) < 1 << 60 else None
 
 
-def resident(root: Path = _ROOT) -> int:
+def resident_memory(root: Path = _ROOT) -> int:
     """Bytes of memory that this process has; 0 where the system does not tell."""
     try:
         pages = (root / "proc/self/statm").read_text().split()[1]

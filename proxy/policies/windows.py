@@ -102,12 +102,12 @@ Windows = Callable[[bytes], Window]
 """The window of a key, by its digest: one that it has already, or a new one."""
 
 
-def alone(digest: bytes) -> Window:
+def local_window(digest: bytes) -> Window:
     """A window in this process's own memory."""
     return Window(memoryview(bytearray(8 * _NUMBERS)).cast("q"))
 
 
-class Shared:
+class SharedWindows:
     """The windows of all workers, in one file that each of them maps.
 
     Records are never given back: a key takes 2 KB of the file, once it has made a call, until the server ends.
@@ -132,7 +132,7 @@ class Shared:
             return Window(record[_OWNER : _OWNER + 8 * _NUMBERS].cast("q"), self._lock)
         except OSError as error:
             log.error("a client key's limits hold for each worker alone: the folder they share is %s", error.strerror)
-        return alone(digest)
+        return local_window(digest)
 
     def _record(self, at: int) -> memoryview:
         chunk, place = divmod(at, _RECORDS)

@@ -13,6 +13,7 @@ from proxy.providers.messages import (
     Fields,
     cannot,
     data_url,
+    ignored_in_message,
     image,
     mapping,
     messages,
@@ -22,7 +23,6 @@ from proxy.providers.messages import (
     refuse,
     text,
     tool_calls,
-    untold,
 )
 from proxy.shapes import list_of
 
@@ -124,7 +124,7 @@ def converse(fields: Fields) -> Conversation:
     found = Conversation()
     for place, message in messages(fields):
         role = message.get("role")
-        found.changes += untold(message, place, _TAKEN.get(str(role), ()), _PART)
+        found.changes += ignored_in_message(message, place, _TAKEN.get(str(role), ()), _PART)
         if role in ("system", "developer"):
             if found.turns:
                 found.change("move system")

@@ -11,6 +11,7 @@ from proxy.providers.messages import (
     Fields,
     cannot,
     fields_of,
+    ignored_members,
     leftover,
     mapping,
     number,
@@ -19,7 +20,6 @@ from proxy.providers.messages import (
     strings,
     text,
     tools,
-    untaken,
 )
 
 DEFAULT_MAX_TOKENS: Final = 4096  # Anthropic demands the field; where the model's own limit is known, that is sent
@@ -121,7 +121,9 @@ class Translation:
         found = []
         for function, tool in tools(value):
             found.append(_tool(function, tool))
-            self.changes += untaken(tool, ("type", "function", "cache_control")) + untaken(function, _FUNCTION)
+            self.changes += ignored_members(tool, ("type", "function", "cache_control")) + ignored_members(
+                function, _FUNCTION
+            )
         if found:
             self.body[name] = found
 
@@ -158,7 +160,7 @@ class Translation:
             raise cannot(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
 
     def _reasoning(self, name: str, value: Any) -> None:
-        self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")
+        self.changes += ignored_members(mapping(value, name), ("effort",), "reasoning.")
         if (effort := value.get("effort")) is not None:
             self._set_effort("reasoning.effort", effort)
 

@@ -89,7 +89,7 @@ class SummingReader:
 
     def __init__(self) -> None:
         self._cutter = EventCutter()
-        self._told: dict[str, Any] = {}  # the last event with usage
+        self._usage_event_held: dict[str, Any] = {}  # the last event with usage
         self._made = 0  # tokens of all choices so far
 
     def feed(self, data: bytes) -> bytes:
@@ -113,14 +113,14 @@ class SummingReader:
             return event
         if chunk.get("choices") != [] or not is_count(made := object_of(chunk.get("usage")).get("completion_tokens")):
             return event
-        self._told, self._made = chunk, self._made + made
+        self._usage_event_held, self._made = chunk, self._made + made
         return b""
 
     def _usage(self) -> bytes:
         """The event held back, if there is one: each choice had the same prompt, and tokens of its own."""
-        if not (chunk := self._told):
+        if not (chunk := self._usage_event_held):
             return b""
-        self._told, usage = {}, chunk["usage"]
+        self._usage_event_held, usage = {}, chunk["usage"]
         counts = {"completion_tokens": self._made}
         if is_count(prompt := usage.get("prompt_tokens")):
             counts["total_tokens"] = prompt + self._made

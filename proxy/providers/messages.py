@@ -125,12 +125,14 @@ def messages(fields: Fields) -> Iterator[tuple[str, Fields]]:
         yield place, message
 
 
-def untaken(fields: Fields, taken: Collection[str], under: str = "") -> list[str]:
+def ignored_members(fields: Fields, taken: Collection[str], under: str = "") -> list[str]:
     """The changes to report for what stands in an object beside what is taken from it; none where it says nothing."""
     return [f"drop {under}{name}" for name, value in fields.items() if name not in taken and value not in _NOTHING]
 
 
-def untold(message: Fields, place: str, taken: Collection[str], of_parts: Collection[str] = PART) -> list[str]:
+def ignored_in_message(
+    message: Fields, place: str, taken: Collection[str], of_parts: Collection[str] = PART
+) -> list[str]:
     """The same for a message, its parts and its calls.
 
     Raises a 400 for what the conversation would mean something else without: calls of the old kind, spoken answers.
@@ -138,13 +140,13 @@ def untold(message: Fields, place: str, taken: Collection[str], of_parts: Collec
     for name in _UNTELLABLE:
         if message.get(name):
             raise cannot(f"{place}.{name}", f"This upstream takes no {name} in a message.")
-    found = untaken(message, {"role", "content", *taken})
+    found = ignored_members(message, {"role", "content", *taken})
     content, calls = message.get("content"), message.get("tool_calls")
     for part in filter(_is_object, list_of(content)):
-        found += untaken(part, of_parts)
-        found += untaken(shown, ("url",)) if _is_object(shown := part.get("image_url")) else []
+        found += ignored_members(part, of_parts)
+        found += ignored_members(shown, ("url",)) if _is_object(shown := part.get("image_url")) else []
     for call in filter(_is_object, list_of(calls)):
-        found += untaken(call, ("id", "type", "function", "index"))
+        found += ignored_members(call, ("id", "type", "function", "index"))
     return found
 
 

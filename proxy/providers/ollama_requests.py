@@ -10,6 +10,8 @@ from proxy.providers.messages import (
     Fields,
     cannot,
     fields_of,
+    ignored_in_message,
+    ignored_members,
     image,
     leftover,
     mapping,
@@ -24,8 +26,6 @@ from proxy.providers.messages import (
     text,
     tool_calls,
     tools,
-    untaken,
-    untold,
 )
 
 DEFAULT_WINDOW: Final = 4096  # tokens: num_ctx where nobody says otherwise, on machines below 24 GiB of VRAM
@@ -157,7 +157,7 @@ class Translation:
         self.changes.append(f"drop {name}")
 
     def _reasoning(self, name: str, value: Any) -> None:
-        self.changes += untaken(mapping(value, name), ("effort",), "reasoning.")
+        self.changes += ignored_members(mapping(value, name), ("effort",), "reasoning.")
         if (effort := value.get("effort")) is not None:
             self._effort("reasoning.effort", effort)
 
@@ -180,7 +180,7 @@ class Translation:
         self.body["tools"] = []
         for function, tool in tools(value):
             self.body["tools"].append({"type": "function", "function": function})
-            self.changes += untaken(tool, ("type", "function"))
+            self.changes += ignored_members(tool, ("type", "function"))
 
     def _tool_choice(self, name: str, value: Any) -> None:
         if value not in ("auto", "none"):
@@ -215,7 +215,7 @@ def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:
     names: dict[str, str] = {}
     for place, message in messages(fields):
         role = message.get("role")
-        changes += untold(message, place, _TAKEN.get(str(role), ()))
+        changes += ignored_in_message(message, place, _TAKEN.get(str(role), ()))
         if role in ("system", "developer"):
             yield {"role": "system", "content": plain(message, place)}
         elif role == "user":

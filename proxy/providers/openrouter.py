@@ -61,7 +61,7 @@ class OpenRouter(OpenAICompatible):
         elif status == 404 and why:
             status = 502  # the model is there; what our account or the route allows leaves none that may answer
         error = judge(status, replace(report, message=_in_full(report.message, metadata)), headers)
-        return error if error.again == "never" else _as_told(error, report, availability, headers or [])
+        return error if error.again == "never" else _with_retry_hints(error, report, availability, headers or [])
 
     def copes(self, problem: SluiceError, fields: Mapping[str, Any]) -> bool:
         """By another model, where the client names some to fall back on; by a shorter prompt, where it allows that."""
@@ -107,7 +107,9 @@ def _in_full(message: str, metadata: Mapping[str, Any]) -> str:
     return clean(": ".join(text for text in says if text))
 
 
-def _as_told(error: SluiceError, report: Report, availability: Mapping[str, Any], headers: Headers) -> SluiceError:
+def _with_retry_hints(
+    error: SluiceError, report: Report, availability: Mapping[str, Any], headers: Headers
+) -> SluiceError:
     """The upstream's failure with what OpenRouter says of trying again."""
     if error.code == "upstream_auth_failed":
         return error

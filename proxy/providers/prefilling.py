@@ -15,7 +15,7 @@ OPEN: Final = {"continue_final_message": True, "add_generation_prompt": False}
 """vLLM's, which would close the message otherwise and begin a new one. Each by its path in the body."""
 
 
-def opened(order: Order, body: bytes, settings: Mapping[str, bool]) -> tuple[bytes, list[str]]:
+def leave_open(order: Order, body: bytes, settings: Mapping[str, bool]) -> tuple[bytes, list[str]]:
     """The order's `body` with `settings` that the client left out, and the changes to report.
 
     As it is where its last message is not the assistant's, or config.yaml says nothing of the target's `prefill`.

@@ -16,7 +16,7 @@ from proxy.providers.messages import fields_of, written
 from proxy.providers.numbering import NumberingReader
 from proxy.providers.openai_compatible import OpenAICompatible
 from proxy.providers.pieces import joined, joined_events
-from proxy.providers.prefilling import OPEN, PREFIX, opened
+from proxy.providers.prefilling import OPEN, PREFIX, leave_open
 from proxy.sse import EventCutter, events, payload
 
 _MESSAGES: Final = Path.of("messages")
@@ -125,7 +125,7 @@ class Tabled(OpenAICompatible):
     def request(self, order: Order) -> Request:
         """The order with the row's parameters renamed and dropped and its messages fitted, each named in `changes`."""
         body, changes = self._fitted(order)
-        body, said = opened(order, body, self._row.prefill)
+        body, said = leave_open(order, body, self._row.prefill)
         changes += said
         for change, edit in self._edits:
             if (edited := edit(body)) is not body:
@@ -171,7 +171,7 @@ class OddReader:
         self._cutter = EventCutter()
         self._mark = orjson.dumps(row.usage_in)
         self._chunk: dict[str, Any] = {}  # that held the hidden usage
-        self._told = not row.usage_in  # the usage event was sent
+        self._usage_sent = not row.usage_in  # the usage event was sent
 
     def feed(self, data: bytes) -> bytes:
         """Whole events. Raises upstream_error where the odd member reports one."""
@@ -180,7 +180,7 @@ class OddReader:
     def finish(self) -> bytes:
         """The rest, and the usage event if the stream ended without `[DONE]`."""
         rest = self._seen(self._cutter.finish())
-        if self._told or not self._chunk:
+        if self._usage_sent or not self._chunk:
             return rest
         return rest + (b"\n\n" if rest and not rest.endswith((b"\n\n", b"\r\n\r\n")) else b"") + self._usage_event()
 
@@ -188,14 +188,14 @@ class OddReader:
         batch = exchanged(self._row, batch)
         if self._row.pieces:
             batch = joined_events(batch)
-        if self._told or all(batch.find(word) < 0 for word in (self._mark, b'"usage"', b"[DONE]")):
+        if self._usage_sent or all(batch.find(word) < 0 for word in (self._mark, b'"usage"', b"[DONE]")):
             return batch
         return b"".join(map(self._with_usage, events(batch)))
 
     def _with_usage(self, event: bytes) -> bytes:
         data = payload(event) or b""
         if data.startswith(b"[DONE]"):
-            return (self._usage_event() if self._chunk and not self._told else b"") + event
+            return (self._usage_event() if self._chunk and not self._usage_sent else b"") + event
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -206,7 +206,7 @@ class OddReader:
 
     def _note(self, chunk: dict[str, Any]) -> None:
         if chunk.get("usage"):
-            self._told = True
+            self._usage_sent = True
         hidden = chunk.get(self._row.usage_in)
         if not isinstance(hidden, dict):
             return
@@ -216,7 +216,7 @@ class OddReader:
             self._chunk = chunk
 
     def _usage_event(self) -> bytes:
-        self._told = True
+        self._usage_sent = True
         head = {name: self._chunk[name] for name in ("id", "object", "created", "model") if name in self._chunk}
         usage = self._chunk[self._row.usage_in]["usage"]
         return b"data: " + orjson.dumps(head | {"choices": [], "usage": usage}) + b"\n\n"

@@ -11,9 +11,9 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
 from proxy.providers.openai_compatible import OpenAICompatible, parsed
-from proxy.providers.prefilling import OPEN, opened
+from proxy.providers.prefilling import OPEN, leave_open
 from proxy.providers.reports import Report
-from proxy.providers.runpod_output import Transcript, failed, told
+from proxy.providers.runpod_output import Transcript, error_report, failed
 from proxy.shapes import list_of
 
 _LARGEST: Final = 10 * 1024 * 1024  # bytes that the body of /run may have
@@ -45,7 +45,7 @@ class RunPod(OpenAICompatible):
 
     def request(self, order: Order) -> Request:
         """The order as it is, but for what worker-vllm has to be told to go on from an assistant message."""
-        body, changes = opened(order, order.body, OPEN)
+        body, changes = leave_open(order, order.body, OPEN)
         asked = super().request(order.with_body(body) if changes else order)
         path = f"{self._endpoint}/openai/v1{asked.path}"
         return Request(path, asked.body, asked.method, asked.headers, tuple(changes))
@@ -72,7 +72,7 @@ class RunPod(OpenAICompatible):
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
         """By status; an error that is a text is read as those of jobs are."""
         text = report.fields.get("message")
-        inner = told(text) if isinstance(text, str) else report
+        inner = error_report(text) if isinstance(text, str) else report
         return super().judge(inner.status or status, replace(report, message=inner.message), headers)
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
@@ -124,7 +124,7 @@ class RunPodQueue(RunPod, Talker):
 
     def submit(self, order: Order) -> Request:
         """POST /run. Raises client_too_large above RunPod's limit."""
-        asked, _ = opened(order, order.body, OPEN)
+        asked, _ = leave_open(order, order.body, OPEN)
         body = b'{"input":{"openai_route":"/v1/%s","openai_input":%s}}' % (order.endpoint.encode(), asked)
         if len(body) > _LARGEST:
             raise SluiceError("client_too_large", "The upstream takes at most 10 MB.")
@@ -216,8 +216,8 @@ class Job(Generator[Step, Answer | None, None]):
 
     def _rest(self, job: dict[str, Any], transcript: Transcript) -> Generator[Step, Answer | None, None]:
         """The end of a job: its output if none was streamed, and what the output lacks. Raises why it failed."""
-        untold = job["status"] == "FAILED" and not job.get("error")  # /stream does not say why
-        if untold or (self._order.stream and transcript.empty and job["status"] == "COMPLETED"):
+        unexplained = job["status"] == "FAILED" and not job.get("error")  # /stream does not say why
+        if unexplained or (self._order.stream and transcript.empty and job["status"] == "COMPLETED"):
             while not (job := (yield from self._polled("status"))):
                 yield Pause(self._pause)
         if job["status"] != "COMPLETED" or job.get("error"):

@@ -162,10 +162,10 @@ def _texts(value: Any) -> str:
 
 def failed(error: Any) -> SluiceError:
     """Why a job failed, by the `error` that RunPod gives."""
-    return judge(0, told(error))
+    return judge(0, error_report(error))
 
 
-def told(error: Any) -> Report:
+def error_report(error: Any) -> Report:
     """The report in RunPod's `error`: text that may hold JSON, a Python repr, a traceback, or vLLM's own answer.
 
     Of a handler's exception only the message is told, never its traceback, host or worker.

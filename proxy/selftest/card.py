@@ -40,9 +40,9 @@ def entry(row: Row, colour: bool) -> Iterator[str]:
     plain = len(f"{row.fault.number:>3}  {verdict:<7}  {row.fault.title}")
     yield (title + " " * max(1, WIDTH - plain - len(seconds)) + seconds).rstrip()
     if row.judgement is None:
-        yield f"{_INDENT}not covered: {row.told}"
+        yield f"{_INDENT}not covered: {row.note}"
         return
-    got = row.told or (caller(row.heard) if row.heard else "")
+    got = row.note or (caller(row.heard) if row.heard else "")
     saw = upstreams(row.seen)
     if len(both := f"{_INDENT}caller {got}   upstreams {saw}") <= WIDTH:
         yield both
@@ -111,7 +111,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "verdict": row.judgement.verdict if row.judgement else None,
         "reason": row.judgement.reason if row.judgement else "not covered",
         "best": row.best,
-        "caller": row.told or (caller(heard) if heard else ""),
+        "caller": row.note or (caller(heard) if heard else ""),
         "status": heard.status if heard else None,
         "code": heard.code if heard else None,
         "seconds": round(heard.seconds, 3) if heard else None,

@@ -26,7 +26,7 @@ class Outcome:
 
     judgement: Judgement | None
     heard: Heard | None = None
-    told: str = ""  # what else the card shall say of the caller
+    note: str = ""  # what else the card says about the caller
 
 
 Episode = Callable[[Stage, Expectation], Awaitable[Outcome]]
@@ -80,8 +80,8 @@ def back_after(down: float, within: float) -> Episode:
                 break
             await asyncio.sleep(EVERY * scale)
         answered = sum(each.verdict == "pass" for each in judgements)
-        told = f"{answered} of {len(judgements)} calls answered, back {max(0.0, past - down):.0f} s after it healed"
-        return Outcome(worst([*judgements, _amplified(stage, len(judgements))]), heard, told)
+        note = f"{answered} of {len(judgements)} calls answered, back {max(0.0, past - down):.0f} s after it healed"
+        return Outcome(worst([*judgements, _amplified(stage, len(judgements))]), heard, note)
 
     return episode
 

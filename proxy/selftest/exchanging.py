@@ -73,8 +73,8 @@ def subject(made: Plan, wish: Wish) -> Subject:
     chart = Chart(settings, made.chart.providers)
     routes = (*chart.routes(), chart.default(choice.targets[0].upstream))
     route = next(each for each in routes if (each.match, each.exact) == (choice.route.match, choice.route.exact))
-    told = model if route.response.asked else ""
-    terms = Terms(route.policies, len(choice.targets), wish.scale, told)
+    shown_model = model if route.response.asked else ""
+    terms = Terms(route.policies, len(choice.targets), wish.scale, shown_model)
     return Subject(settings, model, route, choice.targets, terms)
 
 

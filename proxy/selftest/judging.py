@@ -20,7 +20,7 @@ class Terms:
     policies: Policies
     targets: int
     scale: float
-    told: str = ""  # the model name that answers carry by the route's rules; "": the upstream's own
+    model: str = ""  # the name that answers must show by the route's rules; "": the upstream's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def judge(expects: Expectation, truth: str, heard: Heard, seen: Sequence[Seen], 
     if heard.code is None:
         if expects.wants == "error":
             return Judgement("fail", "an answer, where only the error would be true: it was routed round")
-        if wrong := _not_told(expects, heard, seen, terms.told):
+        if wrong := _misattributed(expects, heard, seen, terms.model):
             return Judgement("fail", wrong)
         if heard.unreadable:
             return Judgement("safe", "the whole answer, with the event that is no JSON passed on as it came")
@@ -164,15 +164,15 @@ def _times(seen: Iterable[Seen], place: int) -> list[float]:
     return [each.at for each in seen if each.place == place]
 
 
-def _not_told(expects: Expectation, heard: Heard, seen: Sequence[Seen], told: str) -> str:
+def _misattributed(expects: Expectation, heard: Heard, seen: Sequence[Seen], model: str) -> str:
     """What is wrong with the model name and usage of an answer that must come from a certain target."""
     if expects.whose is None or not seen:
         return ""
     last = seen[-1]
     if last.place != expects.whose and any(each.place == expects.whose for each in seen):
         return f"answered by target {letter(last.place)}"
-    if heard.model != (told or last.model):
-        return f'the answer names the model "{heard.model}", where "{told or last.model}" is right'
+    if heard.model != (model or last.model):
+        return f'the answer names the model "{heard.model}", where "{model or last.model}" is right'
     if heard.counted != last.counted:
         return f"usage tells {heard.counted} input tokens, and the target that answered said {last.counted}"
     return ""

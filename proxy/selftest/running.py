@@ -17,13 +17,13 @@ APART: Final = 0.03  # seconds between the beginnings of two scenarios
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one fault. `judgement` None: it could not be played, as `told` says."""
+    """What came of one fault. `judgement` None: it could not be played, as `note` says."""
 
     fault: Fault
     judgement: Judgement | None
     best: Verdict
     heard: Heard | None = None
-    told: str = ""
+    note: str = ""
     seen: tuple[Seen, ...] = ()
 
 
@@ -57,7 +57,7 @@ async def run_fault(subject: Subject, fault: Fault, start: asyncio.Barrier | Non
         if start is not None:
             await asyncio.sleep(APART * await start.wait())
         outcome = await fault.episode(stage, fault.expects)
-        return Row(fault, outcome.judgement, expected, outcome.heard, outcome.told, tuple(stage.seen()))
+        return Row(fault, outcome.judgement, expected, outcome.heard, outcome.note, tuple(stage.seen()))
 
 
 def _spoken(subject: Subject, fault: Fault) -> bool:

@@ -19,7 +19,7 @@ _CATALOG: Final = "catalog-"  # how the names begin of files that hold one upstr
 log = logging.getLogger("sluice")
 
 
-def agreed(folder: Path, name: str, proposal: int) -> int:
+def agree_on(folder: Path, name: str, proposal: int) -> int:
     """A number that all workers use: the one that was proposed first."""
     place = folder / f"{name}.agreed"
     try:

@@ -48,7 +48,7 @@ def listen_at(addresses: Iterable[Address], port: int) -> list[socket.socket]:
         return sockets
 
 
-def inherited(fds: tuple[int, ...]) -> list[socket.socket]:
+def inherited_sockets(fds: tuple[int, ...]) -> list[socket.socket]:
     """The listening sockets that another process has opened and handed on."""
     sockets = [socket.socket(fileno=fd) for fd in fds]
     for sock in sockets:

@@ -23,14 +23,14 @@ class SeriesLimit:
 
     path: Path
     most: int = MOST
-    _told: dict[str, set[Labels]] = field(default_factory=dict)
+    _admitted: dict[str, set[Labels]] = field(default_factory=dict)
     _lines: int = 0
     _read: int = 0  # bytes of the file
 
-    def told(self, family: str, asked: Iterable[Labels], lines: int) -> Container[Labels]:
+    def admitted(self, family: str, asked: Iterable[Labels], lines: int) -> Container[Labels]:
         """Those of the family that are told of; `lines`: how many a scrape gets of each."""
-        told = self._told.setdefault(family, set())
-        new = [values for values in asked if values not in told][: max(0, self.most - self._lines) // lines]
+        admitted = self._admitted.setdefault(family, set())
+        new = [values for values in asked if values not in admitted][: max(0, self.most - self._lines) // lines]
         try:
             with self.path.open("ab+", buffering=0) as file:
                 if new:  # in one piece, behind what others write at the same time
@@ -43,10 +43,12 @@ class SeriesLimit:
                     self._note(*orjson.loads(line))
         except (OSError, ValueError, TypeError):
             pass  # what could not be written down, or read, is counted among the others
-        return told
+        return admitted
 
     def _note(self, lines: int, family: str, *values: str) -> None:
-        told = self._told.setdefault(family, set())
-        if values not in told and self._lines + lines <= self.most:  # the file's order decides, for every worker alike
-            told.add(values)
+        admitted = self._admitted.setdefault(family, set())
+        if (
+            values not in admitted and self._lines + lines <= self.most
+        ):  # the file's order decides, for every worker alike
+            admitted.add(values)
             self._lines += lines

@@ -27,7 +27,7 @@ class Siblings:
     folder: Path
     name: str  # "INDEX-PID"
     instruments: Instruments
-    tells: Mapping[str, Callable[..., object]] = field(default_factory=dict)  # JSON of what is asked for by these words
+    answers: Mapping[str, Callable[..., object]] = field(default_factory=dict)  # question: gives what JSON can hold
     _server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -68,18 +68,18 @@ class Siblings:
         self.save()
         return found
 
-    async def told(self, what: str, *given: object, patience: float = _PATIENCE) -> list[Any]:
+    async def ask_all(self, what: str, *arguments: object, patience: float = _PATIENCE) -> list[Any]:
         """What every other worker that lives tells of this within so many seconds; `given`: arguments, JSON."""
         names = [sock.stem for sock in self.folder.glob("*.sock") if sock.stem != self.name]
-        answers = await asyncio.gather(*(self._ask(name, [what, *given], patience) for name in names))
+        answers = await asyncio.gather(*(self._ask(name, [what, *arguments], patience) for name in names))
         return [answer for answer in answers if answer is not None]
 
     async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
         """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
-            told = await self.told(_NUMBERS, patience=left)  # one that is busy is not gone
-            under_way = (_snapshot(each).get("sluice_in_flight", ()) for each in told)
+            snapshots = await self.ask_all(_NUMBERS, patience=left)  # one that is busy is not gone
+            under_way = (_snapshot(each).get("sluice_in_flight", ()) for each in snapshots)
             if not any(numbers[0] for series in under_way for (name,), numbers in series if name in upstreams):
                 return
             await asyncio.sleep(_LOOK)
@@ -98,13 +98,13 @@ class Siblings:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, orjson.JSONDecodeError):  # who asked may be tired of waiting, or gone
-            what, *given = orjson.loads(await reader.readline())
+            what, *arguments = orjson.loads(await reader.readline())
             if what == _NUMBERS:
                 self.save()
                 writer.write(orjson.dumps(self.instruments.snapshot()))
-            elif (tell := self.tells.get(what)) is not None:
-                told = tell(*given)
-                writer.write(orjson.dumps(await told if isawaitable(told) else told))
+            elif (answer := self.answers.get(what)) is not None:
+                result = answer(*arguments)
+                writer.write(orjson.dumps(await result if isawaitable(result) else result))
             await writer.drain()
         writer.close()
 

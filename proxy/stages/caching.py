@@ -13,8 +13,8 @@ import orjson
 from proxy.caches.contract import MODEL, ROUTE, Entry, Found, Holding, Store
 from proxy.caches.flights import Flight
 from proxy.caches.keys import Asked, Question, asked, tag
-from proxy.caches.serving import Answered, Copy, replayed
-from proxy.caches.tallies import Result, Stats, Tallies, together
+from proxy.caches.serving import Answered, Copy, replay
+from proxy.caches.tallies import Result, Stats, Tallies, merge_stats
 from proxy.call import Call, Trace
 from proxy.clocks import timeout
 from proxy.errors import SluiceError
@@ -82,7 +82,7 @@ class Cache:
         wanted = self._wanted(call, choice)
         if wanted is None:
             if call.cache == "only":
-                raise nothing_kept()
+                raise cache_miss()
             return await send(call, choice)
         found = None
         if call.cache != "refresh":
@@ -96,14 +96,14 @@ class Cache:
                 return await flight.join(call)
         self._say(wanted, "miss")
         if call.cache == "only":
-            raise nothing_kept()
+            raise cache_miss()
         return await self._begun(wanted, send, found).join(call)
 
     async def stats(self, others: Iterable[Stats] = ()) -> Stats:
         """What it keeps and how often that served; `others`: what other workers told."""
-        return reduce(together, others, self._tallies.stats(await self.store.holding()))
+        return reduce(merge_stats, others, self._tallies.stats(await self.store.holding()))
 
-    async def told(self) -> Stats:
+    async def local_stats(self) -> Stats:
         """The same of this worker alone, for the others; a store that is theirs too they know themselves."""
         return self._tallies.stats(Holding(0, 0, 0) if self.store.shared else await self.store.holding())
 
@@ -186,7 +186,7 @@ class Cache:
                 del self._flights[place]
 
         place = wanted.key + _FORM[wanted.call.stream]
-        flight = Flight(own(wanted.call), lambda call: send(call, wanted.choice), landed)
+        flight = Flight(flight_call(wanted.call), lambda call: send(call, wanted.choice), landed)
         flight.task.add_done_callback(forget)
         if wanted.call.timeout is None and _shareable(wanted):
             self._flights[place] = flight
@@ -202,7 +202,7 @@ class Cache:
         self._say(wanted, result)
         trace.cache, trace.upstream, trace.model = shown, entry.upstream, entry.model
         trace.changes = wanted.asked.changes
-        return replayed(entry.data, self.clock() - entry.kept_at, wanted.call)
+        return replay(entry.data, self.clock() - entry.kept_at, wanted.call)
 
     def _say(self, wanted: Wanted, result: Result) -> None:
         route = wanted.choice.route.name
@@ -211,12 +211,12 @@ class Cache:
         self._tallies.note(route, result)
 
 
-def nothing_kept() -> SluiceError:
+def cache_miss() -> SluiceError:
     """The error of a call that wants nothing but a kept answer."""
     return SluiceError("cache_miss", "No answer to this call is kept, and x-sluice-cache: only forbids asking for one.")
 
 
-def own(call: Call) -> Call:
+def flight_call(call: Call) -> Call:
     """The call as a flight makes it: with a trace of its own, and asking for the usage that some reader may want."""
     trace = Trace()
     trace.route = call.trace.route

@@ -79,9 +79,9 @@ class Shelf:
             known = self.models.get(model.rpartition(":")[0])
         if known is not None or not self.configured:
             return known
-        return self.told_of(model)
+        return self.configured_for(model)
 
-    def told_of(self, model: str) -> Model | None:
+    def configured_for(self, model: str) -> Model | None:
         """What config.yaml says of a model, by whichever of its names."""
         if (told := self.configured.get(model)) is not None:
             return told
@@ -105,7 +105,7 @@ class Shelf:
         )
 
     def _known(self, model: Model) -> Model:
-        said = self.told_of(model.id)
+        said = self.configured_for(model.id)
         if said is None:
             return model
         prices = {**(model.prices or {}), **(said.prices or {})} or None
@@ -132,9 +132,7 @@ class Catalog:
         shelf = self.shelves.get(upstream)
         if shelf is None:
             return False
-        if model in shelf.models or model in shelf.named or shelf.listed(model) in shelf.models:
-            return True
-        return shelf.told_of(model) is not None
+        return model in shelf.models or shelf.listed(model) in shelf.models or shelf.configured_for(model) is not None
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
         """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""

@@ -19,7 +19,7 @@ _NOT_THE_CLIENTS: Final = ("upstream_", "proxy_")  # how codes of failures begin
 _STEP: Final = 5  # seconds
 _STEPS: Final = 120
 _TIMES: Final = 500  # times kept per step and upstream: enough for a percentile, bounded under load
-_TOLD_TIMES: Final = 50  # of those, evenly spread, that other workers are told
+_SHARED_TIMES: Final = 50  # of those, evenly spread, that other workers are told
 
 Steps = Sequence[tuple[int, dict[str, dict[str, Any]]]]
 """By second and upstream what a worker has tallied, as JSON: `calls`, `errors`, `tokens`, and `times` in order."""
@@ -63,13 +63,13 @@ class History:
     def steps(self, most: int = _TIMES) -> Steps:
         """The last ten minutes; at most so many times per step and upstream."""
         return [
-            (second, {name or "none": tally.told(most) for name, tally in tallies.items()})
+            (second, {name or "none": tally.summary(most) for name, tally in tallies.items()})
             for second, tallies in self._tallies.items()
         ]
 
-    def told_steps(self) -> Steps:
+    def shared_steps(self) -> Steps:
         """The same, small enough to be told at each look."""
-        return self.steps(_TOLD_TIMES)
+        return self.steps(_SHARED_TIMES)
 
     def traffic(self, others: Iterable[Steps] = ()) -> dict[str, Any]:
         """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`.
@@ -82,7 +82,7 @@ class History:
             for name, told in upstreams.items():
                 step.setdefault(name, []).append(told)
         points = [
-            {"t": second, "upstreams": {name: joined(each) for name, each in found[second].items()}}
+            {"t": second, "upstreams": {name: merge_tallies(each) for name, each in found[second].items()}}
             for second in sorted(found)[-_STEPS:]
         ]
         return {"step": _STEP, "points": points}
@@ -115,7 +115,7 @@ class Tally:
         if calls <= _TIMES:
             self._times.append(seconds * 1000)
 
-    def told(self, most: int) -> dict[str, Any]:
+    def summary(self, most: int) -> dict[str, Any]:
         """The numbers, and the times in order, thinned to so many."""
         times = sorted(self._times)
         if len(times) > most:
@@ -123,7 +123,7 @@ class Tally:
         return {"calls": self.calls, "errors": self.errors, "tokens": self.tokens, "times": times}
 
 
-def joined(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def merge_tallies(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers of one step and upstream, of all workers together, as the admin page draws them."""
     times = sorted((took, each["calls"] / len(each["times"])) for each in told for took in each["times"])
     sums = {key: sum(each[key] for each in told) for key in ("calls", "errors", "tokens")}

@@ -60,23 +60,23 @@ def rewritten(call: Call, route: Route, instance: bytes) -> tuple[bytes, Headers
 
     `instance` names this proxy in cdn-loop.
     """
-    headers = passing(call.headers, instance)
+    headers = upstream_headers(call.headers, instance)
     if route.request.is_identity:
         return call.body, headers, ()
     return route.request.apply(call.body, call.fields, headers, call.endpoint)
 
 
-def passing(headers: Headers, instance: bytes) -> Headers:
+def upstream_headers(headers: Headers, instance: bytes) -> Headers:
     """The client's lines that an upstream may see, and the trace of having passed here (cdn-loop, RFC 8586)."""
     if not isinstance(headers, Lines):
-        return _passing(headers, instance)
+        return _upstream_headers(headers, instance)
     passed: Lines | None = headers.worked.get(instance)
     if passed is None:
-        passed = headers.worked[instance] = _passing(headers, instance)
+        passed = headers.worked[instance] = _upstream_headers(headers, instance)
     return passed
 
 
-def _passing(headers: Headers, instance: bytes) -> Lines:
+def _upstream_headers(headers: Headers, instance: bytes) -> Lines:
     loop = b", ".join([content for name, content in headers if name == b"cdn-loop"] + [instance])
     lines = [line for line in to_upstream(headers) if line[0] != b"cdn-loop"]
     return Lines([*lines, (b"cdn-loop", loop)])

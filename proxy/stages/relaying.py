@@ -27,11 +27,11 @@ class Relay(Flowing):
     async def __anext__(self) -> bytes:
         if self._head:
             head, self._head = self._head, b""
-            return self._told(head)
+            return self._relayed(head)
         try:
             while self._batches is not None:
-                if told := self._told(await self._batches.__anext__()):
-                    return told
+                if batch := self._relayed(await self._batches.__anext__()):
+                    return batch
         except SluiceError as failure:
             failure.blank(self._blank)
             self._call.trace.failure = failure
@@ -50,14 +50,14 @@ class Relay(Flowing):
         return self._stream.last_at if isinstance(self._stream, Flowing) else None
 
     def _passed(self, outlet: Outlet, batch: bytes) -> bool:
-        told = self._rewritten(batch)
-        if told and not outlet(told):
+        rewritten = self._rewritten(batch)
+        if rewritten and not outlet(rewritten):
             return False  # and nothing is kept of it: it comes again
         if self._content:
             keep_content(self._call.trace, batch)
         return True
 
-    def _told(self, batch: bytes) -> bytes:
+    def _relayed(self, batch: bytes) -> bytes:
         if self._stream is not None and self._stream.watch.failure is not None:  # in the upstream's own words
             batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         if self._content:

@@ -37,7 +37,7 @@ class Router:
         """The route and targets of a call; weights are drawn by its session. Raises model_not_found."""
         choice = self.resolve(call.model)
         if choice.route.weighted:
-            return replace(choice, targets=drawn(choice.targets, call.session))
+            return replace(choice, targets=weighted_order(choice.targets, call.session))
         return choice
 
     def leads(self, model: str) -> tuple[Target, ...]:
@@ -112,7 +112,7 @@ def _filled(template: Target, model: str, rest: str) -> Target:
     return replace(template, model=model.join(part.replace("{rest}", rest) for part in parts))
 
 
-def drawn(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
+def weighted_order(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
     """Targets in an order drawn by weight: by chance, or always the same for one session (rendezvous hashing)."""
 
     def score(target: Target) -> float:
@@ -126,7 +126,7 @@ def drawn(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
     return tuple(sorted(targets, key=score))
 
 
-def misrouted(router: Router, model: str, expect: Sequence[str]) -> str:
+def routing_mismatch(router: Router, model: str, expect: Sequence[str]) -> str:
     """How a routing test fails: "" where the name leads to the targets that are expected.
 
     One target is the one that is asked first; several are all there are, in order.

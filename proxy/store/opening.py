@@ -10,7 +10,7 @@ from proxy.store.sqlite import SqliteStore
 _MISSING: Final = 'store: postgresql://… needs the extra "postgres": pip install "sluice[postgres]".'
 
 
-def opened(address: str) -> Store:
+def open_store(address: str) -> Store:
     """`sqlite:///file` or `postgresql://…`. Nothing is opened yet; a missing extra too shows at the first use."""
     if address.startswith("sqlite:///"):
         return SqliteStore(Path(address.removeprefix("sqlite:///")))

@@ -12,7 +12,7 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.providers.contract import Provider
 from proxy.providers.reports import BROKEN_OFF
-from proxy.upstream.border import translated
+from proxy.upstream.border import translate_error
 from proxy.usage import usage_of
 from proxy.watch import lenient
 
@@ -72,7 +72,7 @@ async def peeked(source: Pieces, upstream: str) -> Peeked:
             if piece.strip() or len(found.begins) > _MOST_BLANKS:
                 break
     except httpx.HTTPError as error:
-        raise translated(error, upstream) from None
+        raise translate_error(error, upstream) from None
     return found
 
 
@@ -86,7 +86,7 @@ async def read_whole(source: Pieces, upstream: str, most: int = MAX_WHOLE) -> by
             if size > most:
                 raise too_large()
     except httpx.HTTPError as error:
-        raise translated(error, upstream) from None
+        raise translate_error(error, upstream) from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -33,13 +33,13 @@ _IN_MID_BODY: Final[tuple[_Row, ...]] = (
 )
 
 
-def redirected(upstream: str) -> SluiceError:
+def redirect_error(upstream: str) -> SluiceError:
     """An answer that is a redirect: the key is for the configured address alone."""
     text = f'The upstream "{upstream}" answered with a redirect, which is never followed.'
     return SluiceError("upstream_error", text, again="next")
 
 
-def translated(
+def translate_error(
     error: httpx.HTTPError | httpx.InvalidURL | OSError, upstream: str = "", *, answered: bool = True
 ) -> SluiceError:
     """The error as the caller is to see it, without addresses. `answered`: it struck after the response's head."""

@@ -9,7 +9,7 @@ import httpx
 
 from proxy.call import Headers
 from proxy.headers import Lines
-from proxy.upstream.border import redirected, translated
+from proxy.upstream.border import redirect_error, translate_error
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import trust
 from proxy.upstream.pool import Bounds, Origin
@@ -114,7 +114,7 @@ class Client:
         try:
             origin, start = self.starts.get((method, url)) or self._start(method, url)
             lines = headers.worked.get("encoded") if isinstance(headers, Lines) else None
-            head = start + (encoded(headers) if lines is None else lines)
+            head = start + (encode_headers(headers) if lines is None else lines)
             if body or method in _WITH_BODY:
                 head += b"content-length: %d\r\n\r\n" % len(body)
             else:
@@ -133,12 +133,12 @@ class Client:
             if parser.encoding and parser.encoding.lower() != b"identity":
                 raise httpx.DecodingError("the answer is encoded although identity was asked for")
             if upstream and 300 <= parser.status < 400:
-                raise redirected(upstream)
+                raise redirect_error(upstream)
         except BaseException as error:
             if connection is not None:
                 connection.abort()
             if upstream and isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-                raise translated(error, upstream, answered=False) from None
+                raise translate_error(error, upstream, answered=False) from None
             raise
         if not parser.complete:
             return Response(parser.status, parser.headers, Body(connection, origin))
@@ -179,7 +179,7 @@ class Client:
         return self._tls
 
 
-def encoded(headers: Headers) -> bytes:
+def encode_headers(headers: Headers) -> bytes:
     """The lines as they are sent, kept with them where they can keep it. Raises httpx.LocalProtocolError."""
     each = [b": ".join(line) for line in headers if line[0] not in _OURS]
     each.append(b"")

@@ -28,13 +28,13 @@ def trust() -> ssl.SSLContext:
 async def dial(resolver: Resolver, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
     """A connection to a host. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
     loop = asyncio.get_running_loop()
-    sock = await first_connected(families_in_turn(await resolver.addresses()))
+    sock = await first_connected(interleave_families(await resolver.addresses()))
     name = resolver.host if tls is not None else None
     _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
     return connection
 
 
-def families_in_turn(addresses: Sequence[Address]) -> list[Address]:
+def interleave_families(addresses: Sequence[Address]) -> list[Address]:
     """IPv6 and IPv4 by turns, beginning with the family that the resolver put first."""
     first = [item for item in addresses if item[0] == addresses[0][0]]
     others = [item for item in addresses if item[0] != addresses[0][0]]

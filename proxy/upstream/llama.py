@@ -8,7 +8,7 @@ from typing import Final
 
 import xllamacpp
 
-from proxy.orphans import end_with
+from proxy.orphans import end_with_parent
 
 CONTEXT: Final = 8192  # tokens; what SmolLM2 was trained for, shared by the calls that run at the same time
 AT_A_TIME: Final = 4  # calls; more wait
@@ -24,7 +24,7 @@ def main() -> None:
     asked.add_argument("--threads", required=True, type=int)
     asked.add_argument("--parent", required=True, type=int)
     said = asked.parse_args()
-    end_with(said.parent, signal.SIGKILL)
+    end_with_parent(said.parent, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of us by Ctrl-C and systemd, while calls may finish
         signal.signal(number, signal.SIG_IGN)
     ready = os.dup(1)

@@ -11,7 +11,7 @@ from proxy.errors import SluiceError
 from proxy.instruments import Numbers
 from proxy.providers.contract import Answer, Request, Target
 from proxy.upstream.bodies import read_whole
-from proxy.upstream.border import redirected, translated
+from proxy.upstream.border import redirect_error, translate_error
 from proxy.upstream.client import Client, Response, Whole
 from proxy.upstream.dialing import trust
 
@@ -85,10 +85,10 @@ class Upstreams:
         try:
             response = await self._through(transport, target, request, headers, connect)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise translated(error, target.upstream, answered=False) from None
+            raise translate_error(error, target.upstream, answered=False) from None
         if 300 <= response.status_code < 400:
             await response.stream.aclose()
-            raise redirected(target.upstream)
+            raise redirect_error(target.upstream)
         return response
 
     async def _through(

@@ -12,7 +12,7 @@ from proxy.providers.contract import Reader
 from proxy.reply import Flowing, Outlet
 from proxy.sse import DONE
 from proxy.upstream.bodies import Pieces
-from proxy.upstream.border import translated
+from proxy.upstream.border import translate_error
 from proxy.upstream.client import Body
 from proxy.upstream.talking import Talk
 from proxy.watch import RawWatch, Watch
@@ -53,7 +53,7 @@ class EventStream(Flowing):
         "_pieces",
         "_reader",
         "_source",
-        "_told_at",
+        "_passed_at",
         "failure",
         "watch",
     )
@@ -74,7 +74,7 @@ class EventStream(Flowing):
         self._flows = False  # content has come, and whoever reads on does so to the end
         self._outlet: Outlet = _no_outlet
         self._left = b""  # what the outlet did not take
-        self._told_at: float | None = None  # when it last took something
+        self._passed_at: float | None = None  # when it last took something
         self.failure: SluiceError | None = None  # that ended it
 
     @property
@@ -94,7 +94,7 @@ class EventStream(Flowing):
     @property
     def last_at(self) -> float | None:
         """What the watch drops is silence to the client."""
-        return self._told_at
+        return self._passed_at
 
     def _open(self) -> None:
         if self._outlet is not _no_outlet and isinstance(self._source, Body):
@@ -116,7 +116,7 @@ class EventStream(Flowing):
             self._left = seen
             return False
         else:
-            self._told_at = watch.last_at
+            self._passed_at = watch.last_at
         return not (watch.done and watch.lingers)
 
     async def __anext__(self) -> bytes:
@@ -146,7 +146,7 @@ class EventStream(Flowing):
         except SluiceError as failure:
             return self._sound_before(failure)
         except httpx.HTTPError as error:
-            return self._cut(translated(error))
+            return self._cut(translate_error(error))
         except asyncio.CancelledError:
             if name := clock.caught():
                 return self._cut(timeout(name))

@@ -29,7 +29,7 @@ def entry(size: int = 10) -> Entry:
 
 
 def test_what_is_put_is_there_until_it_is_too_old() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         time = Time()
         memory = Memory(10_000, time)
         await memory.put(key(A, A, 1), entry(), 60)
@@ -41,11 +41,11 @@ def test_what_is_put_is_there_until_it_is_too_old() -> None:
         assert await memory.get(key(A, A, 1)) is None
         assert (await memory.holding()).size == 0
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_the_least_recently_used_makes_room() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         memory = Memory(4 * (OVERHEAD + 10))
         for number in range(4):
             await memory.put(key(A, A, number), entry(), 60)
@@ -56,22 +56,22 @@ def test_the_least_recently_used_makes_room() -> None:
         await memory.put(key(A, A, 0), entry(5), 60)
         assert (await memory.holding()).size == 4 * OVERHEAD + 35
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_one_that_is_too_large_is_not_kept_and_takes_the_old_one_with_it() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         memory = Memory(10_000)
         await memory.put(key(A, A, 1), entry(), 60)
         await memory.put(key(A, A, 1), entry(2_500), 60)
         assert await memory.get(key(A, A, 1)) is None
         assert (await memory.holding()).size == 0
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_clearing_by_route_and_model() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         memory = Memory(100_000)
         for number, (route, model) in enumerate([(A, A), (A, B), (B, A), (B, B)]):
             await memory.put(key(route, model, number), entry(), 60)
@@ -81,7 +81,7 @@ def test_clearing_by_route_and_model() -> None:
         assert (await memory.holding()).by_route == {B: 1}
         assert await memory.clear(None, None) == 1
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 FILL = """

@@ -73,7 +73,7 @@ def answers(port: int) -> bool:
 
 @needs_server
 def test_what_one_process_keeps_another_finds(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         one, other = await ready(server.url), await ready(server.url)
         await one.put(KEY, ENTRY, 60)
         assert await other.get(KEY) == ENTRY
@@ -85,12 +85,12 @@ def test_what_one_process_keeps_another_finds(server: Server) -> None:
         await one.aclose()
         await other.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_clearing_and_counting_by_route_and_model(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url)
         await store.clear(None, None)
         for number, tags in enumerate([A + A, A + B, B + A, B + B]):
@@ -102,12 +102,12 @@ def test_clearing_and_counting_by_route_and_model(server: Server) -> None:
         assert await store.clear(None, None) == 1
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_another_calls_answer_is_never_taken(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         import redis.asyncio
 
         store, other = await ready(server.url), A + B + b"o" * 16
@@ -121,12 +121,12 @@ def test_another_calls_answer_is_never_taken(server: Server) -> None:
         assert await store.get(KEY) is None
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_a_frozen_redis_costs_its_budget_once_and_comes_back(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url, budget=0.01)
         os.kill(server.process.pid, signal.SIGSTOP)
         began = time.perf_counter()
@@ -144,12 +144,12 @@ def test_a_frozen_redis_costs_its_budget_once_and_comes_back(server: Server) -> 
         await until(store)
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_many_calls_at_once_wait_for_a_frozen_redis_together(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url, budget=0.01)
         os.kill(server.process.pid, signal.SIGSTOP)
         began = time.perf_counter()
@@ -157,25 +157,25 @@ def test_many_calls_at_once_wait_for_a_frozen_redis_together(server: Server) -> 
         assert time.perf_counter() - began < 0.3
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_one_that_is_closed_connects_no_more(server: Server) -> None:
     """A reload closes it while calls that began with it go on."""
 
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url)
         await store.aclose()
         await store.put(KEY, ENTRY, 60)
         assert asyncio.all_tasks() == {asyncio.current_task()}, "it tries to connect"
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 @needs_server
 def test_a_redis_that_died_under_way(server: Server) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url)
         server.process.kill()
         server.process.wait()
@@ -185,13 +185,13 @@ def test_a_redis_that_died_under_way(server: Server) -> None:
         assert await store.clear(None, None) is None
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_a_full_redis_keeps_no_more_and_still_has_what_it_kept(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         store = await ready(server.url)
         admin = Redis.from_url(server.url)
         await admin.config_set("maxmemory", "1")  # bytes, with Redis' usual policy, which removes nothing
@@ -204,7 +204,7 @@ def test_a_full_redis_keeps_no_more_and_still_has_what_it_kept(
         await admin.aclose()
         await store.aclose()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
     assert len([record for record in caplog.records if "Redis refuses" in record.message]) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_dead_redis_costs_nothing_and_is_tried_ever_less(caplog: pytest.LogCap
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
 
-        async def told() -> None:
+        async def scenario() -> None:
             now, tried = [0.0], []
             store = RedisStore(f"redis://127.0.0.1:{port}/0", clock=lambda: now[0])
             for _ in range(60):
@@ -227,7 +227,7 @@ def test_a_dead_redis_costs_nothing_and_is_tried_ever_less(caplog: pytest.LogCap
             assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.06)
             await store.aclose()
 
-        asyncio.run(told())
+        asyncio.run(scenario())
     assert len([record for record in caplog.records if "Redis" in record.message]) == 1
 
 

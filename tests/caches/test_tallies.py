@@ -2,7 +2,7 @@
 
 from proxy.caches.contract import Holding
 from proxy.caches.keys import tag
-from proxy.caches.tallies import Tallies, together
+from proxy.caches.tallies import Tallies, merge_stats
 
 
 def test_each_route_has_its_own_counts_beside_what_the_store_holds() -> None:
@@ -31,7 +31,7 @@ def test_workers_are_summed_route_by_route_and_what_is_unknown_stays_so() -> Non
     here.note("a", "hit")
     there.note("a", "miss")
     there.note("b", "miss")
-    summed = together(here.stats(Holding(None, None, None)), there.stats(Holding(2, 10, 20, {tag("a"): 2})))
+    summed = merge_stats(here.stats(Holding(None, None, None)), there.stats(Holding(2, 10, 20, {tag("a"): 2})))
     assert (summed["entries"], summed["bytes"], summed["hits"], summed["misses"]) == (None, None, 1, 2)
     assert summed["by_route"] == [
         {"route": "a", "entries": 2, "hits": 1, "misses": 1},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.planning import loaded
+from proxy.planning import load_settings
 from proxy.settings import ConfigError
 from tests.deploy.test_dockerfile import IMAGE
 
@@ -47,7 +47,7 @@ def test_sluice_runs_with_as_little_as_it_needs() -> None:
     assert "no-new-privileges:true" in service["security_opt"] and "privileged" not in service
     assert "/tmp" in service["tmpfs"]
     grace = int(service["stop_grace_period"].removesuffix("s"))
-    assert grace > loaded(CONFIG, {"SLUICE_KEY": "sk-1"}).server.drain
+    assert grace > load_settings(CONFIG, {"SLUICE_KEY": "sk-1"}).server.drain
 
 
 def test_what_is_mounted_is_there() -> None:
@@ -73,12 +73,12 @@ def test_the_configuration_takes_what_compose_gives_it() -> None:
     named = variables(CONFIG.read_text())
     assert set(given) <= named
     empty = dict.fromkeys(given, "")
-    settings = loaded(CONFIG, empty | {"SLUICE_KEY": "sk-1", "SLUICE_DEFAULT_UPSTREAM": "local"})
+    settings = load_settings(CONFIG, empty | {"SLUICE_KEY": "sk-1", "SLUICE_DEFAULT_UPSTREAM": "local"})
     assert (settings.server.host, settings.server.port) == ("0.0.0.0", 8080)
     assert settings.access.keys == "required" and settings.default_upstream == "local"
     assert settings.store == "sqlite:////var/lib/sluice/sluice.db"
     with pytest.raises(ConfigError, match=r"access\.client_keys"):
-        loaded(CONFIG, empty)
+        load_settings(CONFIG, empty)
 
 
 def test_images_are_named_without_a_registrys_host() -> None:

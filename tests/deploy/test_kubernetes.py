@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from proxy.app import Sluice
-from proxy.planning import loaded
+from proxy.planning import load_settings
 from proxy.settings import ConfigError
 from tests.deploy.dockerfile import pairs
 from tests.deploy.test_dockerfile import IMAGE
@@ -44,9 +44,9 @@ def test_probes_ask_for_paths_that_sluice_serves_openly(tmp_path: Path) -> None:
     environ = {"SLUICE_KEY": "sk-1"}
     file = tmp_path / "config.yaml"
     file.write_text(re.sub("store: .*", "store: sqlite:///sluice.db", CONFIG.read_text()))
-    app = Sluice(file, environ, loaded(file, environ))
+    app = Sluice(file, environ, load_settings(file, environ))
     app.decisions.store.close()  # it is never started, so nothing else would
-    table = app.plant.front.table
+    table = app.runtime.front.table
     served = {endpoint.path: endpoint.access for endpoint in table.endpoints if "GET" in endpoint.methods}
     probes = {name: CONTAINER[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert {served[probe["path"]] for probe in probes.values()} == {"open"}
@@ -88,15 +88,15 @@ def test_the_configuration_holds_with_the_secrets_keys_and_not_without() -> None
     keys = set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
     used = set(re.findall(r"\$\{(\w+)", CONFIG.read_text()))
     assert keys <= used and "SLUICE_KEY" in keys
-    assert loaded(CONFIG, dict.fromkeys(keys, "sk-1")).access.keys == "required"
+    assert load_settings(CONFIG, dict.fromkeys(keys, "sk-1")).access.keys == "required"
     with pytest.raises(ConfigError, match=r"access\.client_keys"):
-        loaded(CONFIG, dict.fromkeys(keys, ""))
+        load_settings(CONFIG, dict.fromkeys(keys, ""))
     assert (FOLDER / ".gitignore").read_text().split() == KUSTOMIZATION["secretGenerator"][0]["envs"]
 
 
 def test_a_pod_has_time_to_drain() -> None:
     before = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain = loaded(CONFIG, {"SLUICE_KEY": "sk-1"}).server.drain
+    drain = load_settings(CONFIG, {"SLUICE_KEY": "sk-1"}).server.drain
     assert POD["terminationGracePeriodSeconds"] > before + drain
     assert DEPLOYMENT["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from proxy.doors.chat import spelled_out
+from proxy.doors.chat import expand_short_form
 from proxy.errors import SluiceError
 
 
 def spelled(body: Any, first: str | None = "up/first") -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return json.loads(spelled_out(raw, json.loads(raw), lambda: first))
+    return json.loads(expand_short_form(raw, json.loads(raw), lambda: first))
 
 
 def test_a_chat_completions_body_is_not_touched() -> None:
     raw = b'{ "messages":[ ], "message":"x", "persona":"p" }'
-    assert spelled_out(raw, json.loads(raw), lambda: None) is raw
+    assert expand_short_form(raw, json.loads(raw), lambda: None) is raw
 
 
 def test_the_message_follows_the_conversation() -> None:
@@ -44,7 +44,7 @@ def test_persona_before_model_before_the_first_one(chosen: dict[str, Any], model
 
 def test_other_fields_pass_as_they_came() -> None:
     raw = b'{"message":"hi","stream":true,"temperature":0.70,"later":{"x":[1e2]}}'
-    assert spelled_out(raw, json.loads(raw), lambda: "m").endswith(
+    assert expand_short_form(raw, json.loads(raw), lambda: "m").endswith(
         b'"stream":true,"temperature":0.70,"later":{"x":[1e2]}}'
     )
 

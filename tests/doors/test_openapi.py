@@ -28,7 +28,7 @@ def table() -> Iterator[set[tuple[str, str, str]]]:
 
 
 def served(app: Sluice) -> Iterator[tuple[str, str, str]]:
-    for endpoint in (*app.plant.front.table.endpoints, *Documents().endpoints()):
+    for endpoint in (*app.runtime.front.table.endpoints, *Documents().endpoints()):
         if endpoint.path not in ALSO_KNOWN_AS and endpoint.path != FILES:
             for method in endpoint.methods - {"HEAD"}:
                 yield method.lower(), endpoint.path, endpoint.access

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.call import Call
-from proxy.doors.reading import bearer, begun, body_of, fill, json_object, require_json
+from proxy.doors.reading import bearer, begin_call, fill, json_object, read_body, require_json
 from proxy.errors import SluiceError
 
 CHAT = {"model": "gpt-4o", "messages": []}
@@ -19,7 +19,7 @@ CHAT = {"model": "gpt-4o", "messages": []}
 def read(body: bytes | dict[str, Any], endpoint: str = "chat/completions", **headers: str) -> Call:
     lines = {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
     scope = {"headers": [(name.encode(), text.encode("latin-1")) for name, text in lines.items()]}
-    call = begun(scope, "openai", endpoint)
+    call = begin_call(scope, "openai", endpoint)
     fill(call, body if isinstance(body, bytes) else orjson.dumps(body))
     return call
 
@@ -36,7 +36,7 @@ def collected(*messages: dict[str, Any], limit: int = 10) -> bytes:
     async def receive() -> dict[str, Any]:
         return left.pop(0)
 
-    return asyncio.run(body_of({}, receive, limit))
+    return asyncio.run(read_body({}, receive, limit))
 
 
 def piece(body: bytes, more: bool = False) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_a_long_path_takes_no_long_time(path: bytes) -> None:
 def test_every_endpoint_of_the_real_app_declares_who_may_use_it() -> None:
     """The list is written out: who adds an endpoint says here who may use it."""
     with sluice("upstreams: {up: {provider: ollama}}") as running:
-        table = running.app.plant.front.table
+        table = running.app.runtime.front.table
     for each in table.endpoints:
         expected = (
             "admin" if each.path.startswith("/admin/") and each.access != "page" else

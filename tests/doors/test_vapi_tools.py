@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.doors.vapi_tools import ToolCall, results, said, tool_calls
+from proxy.doors.vapi_tools import ToolCall, parse_result, results, tool_calls
 from proxy.errors import SluiceError
 
 ASKED = ToolCall("c1", "lookup", {"city": "Oslo"})
@@ -121,11 +121,11 @@ def test_arguments_too_deep_to_write_are_an_answer_too() -> None:
     ],
 )
 def test_an_answer_is_one_line(answer: bytes, read: dict[str, str]) -> None:
-    assert said(answer) == read
+    assert parse_result(answer) == read
 
 
 @settings(max_examples=60)
 @given(st.binary())
 def test_any_answer_is_one_line(answer: bytes) -> None:
-    ((field, text),) = said(answer).items()
+    ((field, text),) = parse_result(answer).items()
     assert field in ("result", "error") and "\n" not in text and "\r" not in text

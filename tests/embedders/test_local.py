@@ -27,7 +27,7 @@ def alike(one: Any, other: Any) -> float:
 
 
 def test_what_means_the_same_is_nearer_than_what_does_not() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         worker = Worker("test")
         model = MiniLM(worker)
         owl, bird, tax = [await model.embed(text) for text in ("an owl", "a night bird", "my tax return")]
@@ -38,7 +38,7 @@ def test_what_means_the_same_is_nearer_than_what_does_not() -> None:
             assert np.isfinite(await model.embed(odd)).all()
         worker.close()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_false_hits_are_rarer_than_one_in_a_hundred() -> None:
@@ -54,7 +54,7 @@ def test_false_hits_are_rarer_than_one_in_a_hundred() -> None:
 
 
 def test_the_loop_runs_on_while_a_text_is_embedded() -> None:
-    async def told() -> float:
+    async def scenario() -> float:
         worker = Worker("test")
         model = MiniLM(worker)
         await model.embed("warm")
@@ -67,4 +67,4 @@ def test_the_loop_runs_on_while_a_text_is_embedded() -> None:
         worker.close()
         return turns / took
 
-    assert asyncio.run(told()) > 1_000  # turns of the loop a second
+    assert asyncio.run(scenario()) > 1_000  # turns of the loop a second

@@ -10,7 +10,7 @@ from proxy.errors import SluiceError
 
 
 def test_work_is_done_elsewhere_and_in_turn() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         worker = Worker("test")
         done: list[int] = []
 
@@ -25,11 +25,11 @@ def test_work_is_done_elsewhere_and_in_turn() -> None:
             await worker.run(lambda: 1 // 0)
         worker.close()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_the_queue_does_not_grow() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         worker, gate = Worker("test", most=2), threading.Event()
         waiting = [asyncio.create_task(worker.run(gate.wait)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -42,11 +42,11 @@ def test_the_queue_does_not_grow() -> None:
         with pytest.raises(SluiceError, match="proxy_overloaded"):
             await worker.run(print)
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_who_leaves_frees_no_place_before_its_time() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         worker, gate = Worker("test", most=1), threading.Event()
         leaving = asyncio.create_task(worker.run(gate.wait))
         await asyncio.sleep(0)
@@ -64,4 +64,4 @@ def test_who_leaves_frees_no_place_before_its_time() -> None:
                     await asyncio.sleep(0.001)
         worker.close()
 
-    asyncio.run(told())
+    asyncio.run(scenario())

@@ -7,7 +7,7 @@ from proxy.importing.litellm import Imported, convert
 from proxy.planning import Plan, plan
 from proxy.providers.registry import FACTS
 from proxy.settings import load
-from proxy.stages.routing import misrouted
+from proxy.stages.routing import routing_mismatch
 
 CONFIGS = sorted((Path(__file__).parent / "configs").glob("*.yaml"))
 
@@ -33,7 +33,7 @@ def planned(folder: Path, text: str) -> Plan:
     settings = load(written(folder, text), {}, FACTS)
     made = plan(settings)
     for test in settings.tests:
-        assert misrouted(made.router, test.model, test.expect) == ""
+        assert routing_mismatch(made.router, test.model, test.expect) == ""
     return made
 
 

@@ -103,7 +103,7 @@ def refused(answer: httpx.Response, status: int = 401, code: str = "invalid_api_
 
 def test_every_endpoint_declares_who_may_use_it(closed: Running) -> None:
     """The front checks what is declared; for clients and Vapi the door itself does, through the gateway."""
-    front = closed.app.plant.front
+    front = closed.app.runtime.front
     for endpoint in front.table.endpoints:
         assert endpoint.access in get_args(Access) and endpoint.methods, endpoint.path
         if endpoint.access not in ("open", "client", "vapi"):
@@ -118,21 +118,21 @@ DOCUMENTS = {"/openapi.json", "/docs", "/docs/style.css", "/docs/icon.svg"}
 
 def test_what_is_open_is_known_by_name_and_only_read(closed: Running) -> None:
     """A new endpoint that anybody may use must be added here on purpose."""
-    opened = [endpoint for endpoint in closed.app.plant.front.table.endpoints if endpoint.access == "open"]
+    opened = [endpoint for endpoint in closed.app.runtime.front.table.endpoints if endpoint.access == "open"]
     assert {endpoint.path for endpoint in opened} <= OPEN | DOCUMENTS
     assert all(endpoint.methods <= {"GET", "HEAD"} for endpoint in opened)
 
 
 def test_pages_change_nothing_but_sessions(closed: Running) -> None:
     """What browsers may send without a token or key is a login or a logout."""
-    for endpoint in closed.app.plant.front.table.endpoints:
+    for endpoint in closed.app.runtime.front.table.endpoints:
         if endpoint.access == "page" and endpoint.methods - {"GET", "HEAD"}:
             assert endpoint.path in ("/admin/login", "/admin/logout"), endpoint.path
 
 
 @pytest.mark.parametrize("path", FOR_CLIENTS)
 def test_every_path_for_clients_answers(closed: Running, path: str) -> None:
-    wait_for(lambda: closed.app.plant.plan.catalog.shelves["east"].state == "fetched")
+    wait_for(lambda: closed.app.runtime.plan.catalog.shelves["east"].state == "fetched")
     for shown in (path, path.removeprefix("/v1"), f"{closed.url}/{path}/"):
         answer = ask(closed, shown, body=FOR_CLIENTS[path], authorization=f"Bearer {KEY}")
         assert answer.status_code == 200, (shown, answer.text)

@@ -79,7 +79,7 @@ def test_a_persona_answers_from_its_own_upstream(proxy: Running, east: OpenAIDou
 def test_without_a_choice_the_first_model_of_the_default_upstream_answers(
     proxy: Running, east: OpenAIDouble, west: OpenAIDouble
 ) -> None:
-    wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].state == "fetched")
+    wait_for(lambda: proxy.app.runtime.plan.catalog.shelves["east"].state == "fetched")
     assert say(proxy, {"message": "hello"}).headers["x-sluice-model"] == "gpt-4o"
     proxy.reload(config(east, west, default="west"))
     assert say(proxy, {"message": "hello"}).headers["x-sluice-upstream"] == "west"
@@ -88,7 +88,7 @@ def test_without_a_choice_the_first_model_of_the_default_upstream_answers(
 def test_without_a_choice_no_model_answers_that_is_for_other_work(west: OpenAIDouble) -> None:
     with OpenAIDouble(key="sk-east", models=["text-embedding-3-small", "whisper-1", "gpt-4o"]) as east:
         with sluice(config(east, west)) as proxy:
-            wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].state == "fetched")
+            wait_for(lambda: proxy.app.runtime.plan.catalog.shelves["east"].state == "fetched")
             assert say(proxy, {"message": "hello"}).headers["x-sluice-model"] == "gpt-4o"
 
 
@@ -97,7 +97,7 @@ def test_without_a_choice_a_default_upstream_that_does_not_answer_is_at_fault(
 ) -> None:
     east.script(*[Status(500)] * 50, on="/models")
     with sluice(config(east, west)) as proxy:
-        wait_for(lambda: proxy.app.plant.plan.catalog.shelves["east"].trouble)
+        wait_for(lambda: proxy.app.runtime.plan.catalog.shelves["east"].trouble)
         answer = say(proxy, {"message": "hello"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
     assert "the default upstream east are not known: The upstream" in answer.json()["error"]["message"]

@@ -54,7 +54,7 @@ def proxy(east: OpenAIDouble) -> Iterator[Running]:
     with OpenAIDouble(key="sk-west") as west:
         west.always = CutAfter(20)
         with sluice(CONFIG.format(east=east.url, west=west.url)) as running:
-            wait_for(lambda: running.app.plant.plan.catalog.shelves["east"].state == "fetched")
+            wait_for(lambda: running.app.runtime.plan.catalog.shelves["east"].state == "fetched")
             yield running
 
 

@@ -546,7 +546,7 @@ def test_an_upstreams_code_is_a_word_of_ours_or_of_openai(deaf: int) -> None:
 def test_no_secret_is_in_what_objects_show_of_themselves(place: Place) -> None:
     """What a traceback or a debugger would print."""
     app = place.proxy.app
-    shown = f"{app.settings!r} {app.plant!r} {app.control!r} {app.upstreams!r}"
+    shown = f"{app.settings!r} {app.runtime!r} {app.control!r} {app.upstreams!r}"
     assert [secret for secret in SECRETS if secret in shown] == []
 
 

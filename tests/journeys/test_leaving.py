@@ -134,7 +134,7 @@ def seen(*doubles: Double) -> Callable[[], bool]:
 
 def queued(place: Place) -> tuple[socket.socket, Callable[[], Any]]:
     """Waiting for a place before a busy upstream."""
-    gate = place.proxy.app.plant.gateway.stages.dispatch.gates["gated"]
+    gate = place.proxy.app.runtime.gateway.stages.dispatch.gates["gated"]
     if not place.others:
         place.east.script(Held())
         place.others.append(place.ask("gated/m"))

@@ -304,7 +304,7 @@ def test_the_default_upstream_is_switched_at_once(place: Place) -> None:
 
 
 def test_what_can_be_switched_to_is_listed_with_its_state(place: Place) -> None:
-    wait_for(lambda: place.proxy.app.plant.plan.catalog.shelves["east"].state == "fetched")
+    wait_for(lambda: place.proxy.app.runtime.plan.catalog.shelves["east"].state == "fetched")
     said = place.admin("GET", "provider-settings").json()
     assert said["default_upstream"] == "east"
     listed = {entry["name"]: entry for entry in said["upstreams"]}
@@ -405,7 +405,7 @@ def chat_goes_to(proxy: Running, doubles: dict[str, Double], name: str, own: dic
 
 def each_lists_its_own_models(proxy: Running, doubles: dict[str, Double]) -> None:
     """The models of one provider are never shown as another's."""
-    shelves = proxy.app.plant.plan.catalog.shelves
+    shelves = proxy.app.runtime.plan.catalog.shelves
     wait_for(lambda: all(shelf.state == "fetched" for shelf in shelves.values()))
     with proxy.client() as client:
         for name, double in doubles.items():

@@ -178,7 +178,7 @@ def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
         wait_for(lambda: east.disconnects)
         fast = proxy.chat(BODY | {"model": "hedged-x"})
         assert fast.headers["x-sluice-attempts"] == "east:200"
-        assert proxy.app.metrics.dispatched.told() == proxy.app.upstreams.sent.told()
+        assert proxy.app.metrics.dispatched.totals() == proxy.app.upstreams.sent.totals()
         wait_for(lambda: proxy.metric("sluice_in_flight") == 0)
 
 
@@ -298,5 +298,5 @@ def test_what_goes_on_after_a_won_race_has_its_clocks_and_leaves_none_behind() -
         west.script(CutAfter(30), FirstTokenAfter(30))
         answer = proxy.chat(BODY | {"model": "hedged-x"}).text
         assert "upstream_truncated" in answer and "[DONE]" not in answer
-        watchdog = proxy.app.plant.gateway.stages.dispatch._watchdog
+        watchdog = proxy.app.runtime.gateway.stages.dispatch._watchdog
         wait_for(lambda: watchdog is not None and not watchdog._clocks)

@@ -7,7 +7,7 @@ import pytest
 from proxy.call import Call
 from proxy.errors import SluiceError
 from proxy.policies.allowances import Allowance, Limits, month_after
-from proxy.policies.windows import alone
+from proxy.policies.windows import local_window
 
 SECOND = 10**9
 
@@ -27,7 +27,7 @@ def call() -> Call:
 
 
 def allowance(limits: Limits, clock: Clock | None = None, spent: float = 0.0) -> Allowance:
-    return Allowance("team", "key-0", limits, None, lambda name: spent, alone(b""), clock or Clock())
+    return Allowance("team", "key-0", limits, None, lambda name: spent, local_window(b""), clock or Clock())
 
 
 def quota(made: Call) -> dict[str, str]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import STATUS, SluiceError
-from proxy.policies.breakers import Breaker, Breakers, Pass, Tripping, is_the_upstreams
+from proxy.policies.breakers import Breaker, Breakers, Pass, Tripping, is_upstream_fault
 
 BROKEN = SluiceError("upstream_error", "broken")
 MISTAKE = SluiceError("client_invalid_request", "yours")
@@ -39,7 +39,7 @@ def test_only_failures_in_a_row_count() -> None:
 @pytest.mark.parametrize("code", STATUS)
 def test_only_the_upstreams_own_failures_count(code: str) -> None:
     not_its = ("upstream_rate_limited", "upstream_not_configured", "upstream_timeout_total")
-    assert is_the_upstreams(SluiceError(code, "x")) is (code.startswith("upstream_") and code not in not_its)
+    assert is_upstream_fault(SluiceError(code, "x")) is (code.startswith("upstream_") and code not in not_its)
 
 
 def test_one_probe_at_a_time_when_the_time_is_over() -> None:

@@ -5,7 +5,7 @@ from resource import getpagesize
 
 import pytest
 
-from proxy.policies.pressure import Pressure, memory_limit, resident
+from proxy.policies.pressure import Pressure, memory_limit, resident_memory
 
 
 def test_one_late_look_is_no_pressure_two_in_a_row_are() -> None:
@@ -78,7 +78,7 @@ def test_the_limit_is_the_control_groups_or_the_machines(
 
 
 def test_what_is_resident(tmp_path: Path) -> None:
-    assert resident() > 1_000_000
-    assert resident(tmp_path) == 0
-    assert resident(written(tmp_path, {"proc/self/statm": "9 7 5"})) == 7 * getpagesize()
-    assert resident(written(tmp_path, {"proc/self/statm": ""})) == 0
+    assert resident_memory() > 1_000_000
+    assert resident_memory(tmp_path) == 0
+    assert resident_memory(written(tmp_path, {"proc/self/statm": "9 7 5"})) == 7 * getpagesize()
+    assert resident_memory(written(tmp_path, {"proc/self/statm": ""})) == 0

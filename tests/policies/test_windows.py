@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.policies.windows import MINUTE, Shared, Window, alone
+from proxy.policies.windows import MINUTE, SharedWindows, Window, local_window
 
 ROOT = Path(__file__).parent.parent.parent
 SECOND = 10**9
@@ -20,15 +20,15 @@ ID = sha256(b"a key").digest()
 ENTER = """
 import sys
 from pathlib import Path
-from proxy.policies.windows import Shared
-window = Shared(Path(sys.argv[1]))(bytes.fromhex(sys.argv[2]))
+from proxy.policies.windows import SharedWindows
+window = SharedWindows(Path(sys.argv[1]))(bytes.fromhex(sys.argv[2]))
 sys.stdin.readline()
 print(sum(not window.enter(100, None, int(sys.argv[3])).over for _ in range(90)))
 """
 
 
 def test_calls_come_in_up_to_the_limit_and_again_after_a_minute() -> None:
-    window = alone(ID)
+    window = local_window(ID)
     told = [window.enter(3, None, START + at * SECOND) for at in range(5)]
     assert [(each.calls, each.over) for each in told] == [
         (1, ""),
@@ -43,7 +43,7 @@ def test_calls_come_in_up_to_the_limit_and_again_after_a_minute() -> None:
 
 
 def test_tokens_count_once_they_are_known() -> None:
-    window = alone(ID)
+    window = local_window(ID)
     assert not window.enter(None, 100, START).over
     assert not window.enter(None, 100, START).over, "nothing is known to be used"
     window.used(150, START + 2 * SECOND)
@@ -54,7 +54,7 @@ def test_tokens_count_once_they_are_known() -> None:
 
 
 def test_the_limit_that_is_waited_for_longest_is_the_one_that_is_named() -> None:
-    window = alone(ID)
+    window = local_window(ID)
     window.enter(1, 10, START)
     window.used(10, START + 30 * SECOND)
     told = window.enter(1, 10, START + 40 * SECOND)
@@ -63,7 +63,7 @@ def test_the_limit_that_is_waited_for_longest_is_the_one_that_is_named() -> None
 
 
 def test_a_limit_that_became_smaller_holds_at_once() -> None:
-    window = alone(ID)
+    window = local_window(ID)
     for at in range(10):
         window.enter(10, None, START + at * SECOND)
     told = window.enter(2, None, START + 10 * SECOND)
@@ -71,14 +71,14 @@ def test_a_limit_that_became_smaller_holds_at_once() -> None:
 
 
 def test_a_machine_that_was_started_just_now() -> None:
-    window = alone(ID)
+    window = local_window(ID)
     assert [bool(window.enter(1, None, at).over) for at in (0, 1, SECOND)] == [False, True, True]
 
 
 @settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.integers(0, 20 * SECOND) | st.just(MINUTE - 1) | st.just(MINUTE), max_size=60))
 def test_no_minute_ever_has_more_and_the_wait_is_the_truth(most: int, pauses: list[int]) -> None:
-    window, now, entered = alone(ID), START, list[int]()
+    window, now, entered = local_window(ID), START, list[int]()
     for pause in pauses:
         now += pause
         told = window.enter(most, None, now)
@@ -104,11 +104,11 @@ def test_processes_count_together(tmp_path: Path) -> None:
         worker.stdin.flush()
     entered = [int(worker.communicate(timeout=60)[0]) for worker in workers]
     assert sum(entered) == 100
-    assert Shared(path)(ID).enter(100, None, START).over, "a worker that is started again goes on with it"
+    assert SharedWindows(path)(ID).enter(100, None, START).over, "a worker that is started again goes on with it"
 
 
 def test_each_key_has_its_own_and_they_are_as_many_as_it_takes(tmp_path: Path) -> None:
-    one, other = Shared(tmp_path / "minutes"), Shared(tmp_path / "minutes")
+    one, other = SharedWindows(tmp_path / "minutes"), SharedWindows(tmp_path / "minutes")
     ids = [sha256(b"%d" % at).digest() for at in range(200)]
     for digest in ids:
         assert not one(digest).enter(1, None, START).over
@@ -120,7 +120,7 @@ def test_each_key_has_its_own_and_they_are_as_many_as_it_takes(tmp_path: Path) -
 def test_where_the_file_cannot_grow_a_worker_counts_for_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, room: int
 ) -> None:
-    shared, before = Shared(tmp_path / "minutes"), getrlimit(RLIMIT_FSIZE)
+    shared, before = SharedWindows(tmp_path / "minutes"), getrlimit(RLIMIT_FSIZE)
     setrlimit(RLIMIT_FSIZE, (room, before[1]))
     try:
         window = shared(ID)

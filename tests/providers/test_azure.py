@@ -77,7 +77,7 @@ def azure() -> Iterator[tuple[Running, AzureDouble]]:
         AzureDouble(models=("gpt-4o", "gpt-4o-mini")) as double,
         sluice(CONFIG.format(url=double.url, key=double.key)) as proxy,
     ):
-        shelves = proxy.app.plant.plan.catalog.shelves
+        shelves = proxy.app.runtime.plan.catalog.shelves
         wait_for(lambda: shelves["v1"].state == "fetched" and shelves["locked"].trouble)
         wait_for(lambda: sum("api-version" in request.path for request in double.requests) >= 4)
         yield proxy, double

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.planning import loaded, plan
+from proxy.planning import load_settings, plan
 from proxy.selftest.card import WIDTH, as_json, caller, entry, heading, totals, upstreams
 from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.hearing import Heard
@@ -19,7 +19,7 @@ BROKEN = replace(ANSWER, text="".join(tokens_for("q")[:40]), finishes=(), done=F
 PASS = Row(SIXTEEN[0], Judgement("pass"), "pass", ANSWER, "", (Seen(0, 0.0, 429), Seen(0, 2.01, 200)))
 PARTIAL = Row(SIXTEEN[7], Judgement("partial", "a part, then upstream_truncated"), "partial", BROKEN)
 FAIL = Row(SIXTEEN[4], Judgement("fail", "hammered " * 20), "pass", Heard(0.1))
-SKIPPED = Row(WALL[-1], None, "pass", told="there is nothing to leave")
+SKIPPED = Row(WALL[-1], None, "pass", note="there is nothing to leave")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def chosen(tmp_path: Path) -> Subject:
     path = tmp_path / "config.yaml"
     path.write_text("upstreams:\n  east: {provider: openai, base_url: http://h/v1}\n  west: {provider: ollama}\n"
                     "routes:\n  - {prefix: gpt-, to: [east, west]}\n")  # fmt: skip
-    return subject(plan(loaded(path, {})), Wish(scale=0.5))
+    return subject(plan(load_settings(path, {})), Wish(scale=0.5))
 
 
 def test_the_heading_says_what_is_tested(chosen: Subject) -> None:

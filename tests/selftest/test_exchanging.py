@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import SluiceError
-from proxy.planning import Plan, loaded, plan
+from proxy.planning import Plan, load_settings, plan
 from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
 
 CONFIG = """
@@ -44,7 +44,7 @@ def planned(tmp_path: Path) -> Planned:
     def made(text: str) -> Plan:
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return plan(loaded(path, {}))
+        return plan(load_settings(path, {}))
 
     return made
 
@@ -53,14 +53,14 @@ def test_the_route_with_the_most_targets_is_asked_by_a_name_that_all_of_them_tak
     chosen = subject(planned(CONFIG), Wish())
     assert (chosen.route.match, chosen.model) == ("gpt-", "gpt-4o")
     assert [target.upstream for target in chosen.targets] == ["east", "router", "pods"]
-    assert chosen.terms.targets == 3 and chosen.terms.told == "gpt-4o"
+    assert chosen.terms.targets == 3 and chosen.terms.model == "gpt-4o"
     assert chosen.models_of("router") == ["openai/gpt-4o"]
 
 
 def test_another_route_can_be_wished(planned: Planned) -> None:
     chosen = subject(planned(CONFIG), Wish("house", "resume"))
     assert (chosen.route.match, chosen.terms.targets, chosen.terms.policies.stream_safety) == ("house", 1, "resume")
-    assert chosen.terms.told == ""
+    assert chosen.terms.model == ""
     with pytest.raises(SluiceError):
         subject(planned(CONFIG), Wish("nobody"))
 

@@ -84,7 +84,7 @@ def test_a_fallback_tells_its_own_name_and_usage() -> None:
     assert judge(expects, TRUTH, right, seen, TERMS).verdict == "pass"
     assert "names the model" in judge(expects, TRUTH, replace(right, model="a"), seen, TERMS).reason
     assert "usage tells 11" in judge(expects, TRUTH, replace(right, counted=11), seen, TERMS).reason
-    asked = replace(TERMS, told="house")
+    asked = replace(TERMS, model="house")
     assert judge(expects, TRUTH, replace(right, model="house"), seen, asked).verdict == "pass"
     assert judge(expects, TRUTH, right, seen, asked).verdict == "fail"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.planning import loaded, plan
+from proxy.planning import load_settings, plan
 from proxy.selftest import faults
 from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.judging import RANK, SLACK
@@ -32,7 +32,7 @@ routes:
 def chosen(folder: Path, wish: Wish) -> Subject:
     path = folder / "config.yaml"
     path.write_text(CONFIG)
-    return subject(plan(loaded(path, {})), wish)
+    return subject(plan(load_settings(path, {})), wish)
 
 
 def rows(of: Subject, wall: Sequence[Fault]) -> list[Row]:

@@ -12,27 +12,27 @@ def models(first: int, last: int) -> list[Labels]:
 
 def test_all_tell_the_same_series_and_never_more_than_there_is_room_for(tmp_path: Path) -> None:
     one, other = (SeriesLimit(tmp_path / "series", most=10) for _ in range(2))
-    assert one.told("x", models(0, 4), 1) == set(models(0, 4))
-    assert other.told("x", models(2, 6), 1) == set(models(0, 6))
-    assert one.told("y", models(0, 9), 2) == set(models(0, 2))
+    assert one.admitted("x", models(0, 4), 1) == set(models(0, 4))
+    assert other.admitted("x", models(2, 6), 1) == set(models(0, 6))
+    assert one.admitted("y", models(0, 9), 2) == set(models(0, 2))
     late = SeriesLimit(tmp_path / "series", most=10)
     for each in (other, late, one):
-        assert each.told("x", models(0, 99), 1) == set(models(0, 6))
-        assert each.told("y", models(5, 9), 2) == set(models(0, 2))
+        assert each.admitted("x", models(0, 99), 1) == set(models(0, 6))
+        assert each.admitted("y", models(5, 9), 2) == set(models(0, 2))
 
 
 def test_a_line_that_is_half_written_or_broken_is_not_told(tmp_path: Path) -> None:
     file, limit = tmp_path / "series", SeriesLimit(tmp_path / "series")
     file.write_bytes(b'[1,"x","a"]\n[1,"x')
-    assert limit.told("x", [], 1) == {("a",)}
+    assert limit.admitted("x", [], 1) == {("a",)}
     with file.open("ab") as disk:
         disk.write(b'","b"]\n[1,"x[1,"x","c"]\n')
-    limit.told("x", [], 1)
-    assert limit.told("x", [("d",)], 1) == {("a",), ("b",), ("d",)}
+    limit.admitted("x", [], 1)
+    assert limit.admitted("x", [("d",)], 1) == {("a",), ("b",), ("d",)}
 
 
 def test_where_nothing_can_be_written_all_are_others(tmp_path: Path) -> None:
-    assert SeriesLimit(tmp_path / "gone" / "series").told("x", [("a",)], 1) == set()
+    assert SeriesLimit(tmp_path / "gone" / "series").admitted("x", [("a",)], 1) == set()
 
 
 def test_what_is_not_told_of_by_itself_is_counted_among_the_others() -> None:
@@ -43,7 +43,7 @@ def test_what_is_not_told_of_by_itself_is_counted_among_the_others() -> None:
         calls.labels("r", "u", model, "ok").inc()
         tries.labels("u", model).inc(2)
     made.others = [{"sluice_x_total": [(("r", "u", "c", "ok"), [1.0]), (("r", "u", "d", "ok"), [1.0])]}]
-    made.told = lambda family, asked, lines: {("r", "u", "a", "ok"), ("u", "a")}
+    made.limit = lambda family, asked, lines: {("r", "u", "a", "ok"), ("u", "a")}
     assert {
         (sample.name, *sample.labels.values()): sample.value for each in made.collect() for sample in each.samples
     } == {

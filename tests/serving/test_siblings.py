@@ -39,9 +39,9 @@ def test_the_others_are_asked_by_a_word_and_who_knows_it_answers(tmp_path: Path)
             await each.open()
         (tmp_path / "2-3.sock").touch()  # of one that was killed
         asker = Siblings(tmp_path, "3-4", Instruments(), {"calls": lambda: [{"id": "own"}]})
-        assert sorted(told[0]["id"] for told in await asker.told("calls")) == ["a", "b"]
-        assert await one.told("steps") == [[[5, {}]]]
-        assert await one.told("nothing of that name") == []
+        assert sorted(told[0]["id"] for told in await asker.ask_all("calls")) == ["a", "b"]
+        assert await one.ask_all("steps") == [[[5, {}]]]
+        assert await one.ask_all("nothing of that name") == []
         for each in (one, two):
             await each.close()
 

@@ -44,7 +44,7 @@ def test_the_contracts_sample(tmp_path: Path) -> None:
     assert settings.defaults.timeouts.total == 3600.0
     assert settings.defaults.retry.budget == 0.2
     gpt, fast, house = settings.routes
-    planning.loaded(tmp_path / "config.yaml", {"SLUICE_KEY": "k"})  # its own routing tests pass
+    planning.load_settings(tmp_path / "config.yaml", {"SLUICE_KEY": "k"})  # its own routing tests pass
     assert [(target.upstream, target.model) for target in gpt.to] == [
         ("azure-east", None),
         ("openrouter", "openai/{model}"),

@@ -8,7 +8,7 @@ import orjson
 
 from proxy.call import Call
 from proxy.doors.reading import fill
-from proxy.planning import Plan, loaded, plan
+from proxy.planning import Plan, load_settings, plan
 
 
 def planned(config: str, **environ: str) -> Plan:
@@ -16,7 +16,7 @@ def planned(config: str, **environ: str) -> Plan:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(config)
-        return plan(loaded(path, environ))
+        return plan(load_settings(path, environ))
 
 
 def call(fields: Any, endpoint: str = "chat/completions", **headers: str) -> Call:

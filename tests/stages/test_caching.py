@@ -15,7 +15,7 @@ from proxy.call import Call, Headers
 from proxy.errors import SluiceError
 from proxy.policies.routes import CachePolicy, Choice
 from proxy.providers.contract import Target
-from proxy.stages.caching import Cache, is_finished, own
+from proxy.stages.caching import Cache, flight_call, is_finished
 from proxy.watch import ChatWatch
 from tests.caches.calls import HELLO, KEPT_AN_HOUR, call, choice, target
 
@@ -119,10 +119,10 @@ async def read(answer: Wired | Copy) -> bytes:
     return b"".join(batches)
 
 
-def run(told: Callable[[], Awaitable[None]]) -> None:
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(20):
-            await told()
+            await scenario()
 
     asyncio.run(bounded())
 
@@ -133,7 +133,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_an_answer_is_as_old_as_the_clock_says_and_no_older_than_allowed() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         stage, way = Stage(), choice(policy=CachePolicy(exact=60, sampled=True))
         assert await stage.ask(way=way) == "miss"
         stage.now += 59
@@ -143,11 +143,11 @@ def test_an_answer_is_as_old_as_the_clock_says_and_no_older_than_allowed() -> No
         stage.now += 61
         assert await stage.ask(way=way) == "miss"
 
-    run(told)
+    run(scenario)
 
 
 def test_what_a_route_does_not_keep_goes_straight_through() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         stage = Stage()
         for way in (choice(policy=None), choice(policy=CachePolicy())):
             assert [await stage.ask(way=way) for _ in range(2)] == ["off", "off"]
@@ -156,21 +156,21 @@ def test_what_a_route_does_not_keep_goes_straight_through() -> None:
         assert await stage.ask(endpoint="responses") == "off"
         assert stage.said == [("gpt-", "off")] * 2
 
-    run(told)
+    run(scenario)
 
 
 def test_what_a_flight_asks_for_itself() -> None:
     asked = call(STREAM | {"stream_options": {"include_obfuscation": False}})
-    made = own(asked)
+    made = flight_call(asked)
     options = {"include_obfuscation": False, "include_usage": True}
     assert made.wants_usage and orjson.loads(made.body) == made.fields == STREAM | {"stream_options": options}
     assert made.body[slice(*made.model_at)] == b'"gpt-4o"'
     assert not asked.wants_usage and made.trace is not asked.trace
-    assert own(call()).body == call().body
+    assert flight_call(call()).body == call().body
 
 
 def test_a_stream_flows_while_it_is_shared_and_each_has_its_own_pace() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         more = asyncio.Semaphore(0)
         texts = [event("a"), event("b"), event("c", "stop"), DONE]
         stage = Stage(lambda: Wired(stream=Batches([*texts], more)))
@@ -192,11 +192,11 @@ def test_a_stream_flows_while_it_is_shared_and_each_has_its_own_pace() -> None:
         assert (await read(second)).endswith(DONE)
         assert stage.upstream.asked == 1 and stage.upstream.given[0].closed
 
-    run(told)
+    run(scenario)
 
 
 def test_one_who_leaves_while_waiting_takes_nobody_along_and_the_last_ends_it() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         more = asyncio.Semaphore(0)
         stage = Stage(lambda: Wired(stream=Batches([event("a", "stop"), DONE], more)))
         waiting = [asyncio.create_task(stage.ask(STREAM)) for _ in range(3)]
@@ -213,11 +213,11 @@ def test_one_who_leaves_while_waiting_takes_nobody_along_and_the_last_ends_it() 
         more.release()
         assert await again == "miss"
 
-    run(told)
+    run(scenario)
 
 
 def test_all_see_the_failure_and_each_has_its_own() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         more = asyncio.Semaphore(0)
         broken = SluiceError("upstream_truncated", "It ended.", again="same")
         stage = Stage(lambda: Wired(stream=Batches([event("a"), broken], more)))
@@ -237,11 +237,11 @@ def test_all_see_the_failure_and_each_has_its_own() -> None:
         assert failures[0] is not failures[1] and {str(each) for each in failures} == {str(broken)}
         assert (await stage.cache.stats())["entries"] == 0
 
-    run(told)
+    run(scenario)
 
 
 def test_a_slow_reader_holds_the_upstream_back_and_a_faster_one_lets_it_go_on() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         batch = event("x" * 10_000)
         stage = Stage(lambda: Wired(stream=Batches([*[batch] * 100, event("", "stop"), DONE], None)))
         slow = await stage.open(call(STREAM))
@@ -255,11 +255,11 @@ def test_a_slow_reader_holds_the_upstream_back_and_a_faster_one_lets_it_go_on() 
         await fast.aclose()
         assert (await read(slow)).endswith(DONE)
 
-    run(told)
+    run(scenario)
 
 
 def test_a_stream_without_end_is_neither_held_nor_kept() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         batch, count = event("x" * 100_000), LONGEST // 100_000 + 50
         stage = Stage(lambda: Wired(stream=Batches([*[batch] * count, event("", "stop"), DONE], None)))
         first = await stage.open(call(STREAM))
@@ -267,11 +267,11 @@ def test_a_stream_without_end_is_neither_held_nor_kept() -> None:
         await first.aclose()
         assert await stage.ask(STREAM) == "miss"
 
-    run(told)
+    run(scenario)
 
 
 def test_a_stranger_error_is_nobodys_answer() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         stage = Stage()
 
         async def send(call: Call, choice: Choice) -> Wired:
@@ -281,11 +281,11 @@ def test_a_stranger_error_is_nobodys_answer() -> None:
         with pytest.raises(SluiceError, match="proxy_internal"):
             await stage.cache.answer(call(), choice(), send)
 
-    run(told)
+    run(scenario)
 
 
 def test_figures_and_clearing() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         stage, other = Stage(), choice(target("gpt-4.1"), name="other-")
         for way in (choice(), choice(), other):
             await stage.ask(way=way)
@@ -301,11 +301,11 @@ def test_figures_and_clearing() -> None:
         assert await stage.cache.clear(model="gpt-4.1") == 1
         assert await stage.ask() == "miss"
 
-    run(told)
+    run(scenario)
 
 
 def test_clearing_forgets_what_is_under_way() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         more = asyncio.Semaphore(0)
         stage = Stage(lambda: Wired(stream=Batches([event("a", "stop"), DONE], more)))
         first = await stage.open(call(STREAM))
@@ -315,11 +315,11 @@ def test_clearing_forgets_what_is_under_way() -> None:
         assert (await read(first)).endswith(DONE)
         assert (await stage.cache.stats())["entries"] == 0
 
-    run(told)
+    run(scenario)
 
 
 def test_usage_is_counted_with_one_call_alone() -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
         more = asyncio.Semaphore(0)
         stage = Stage(lambda: Wired(stream=Batches([event("a", "stop"), usage, DONE], more)))
@@ -333,7 +333,7 @@ def test_usage_is_counted_with_one_call_alone() -> None:
         paid = [stream.watch.usage for stream in streams if isinstance(stream, Reading)]
         assert [usage.output for usage in paid if usage is not None] == [4]
 
-    run(told)
+    run(scenario)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.stages.history import History, Tally, joined
+from proxy.stages.history import History, Tally, merge_tallies
 from proxy.usage import Usage
 
 
@@ -98,7 +98,7 @@ def test_what_other_workers_tell_stands_in_its_place() -> None:
     for at in range(400):
         one.note(call(at), at / 1000)
         two.note(call(1000 + at), (400 + at) / 1000)
-    told = orjson.loads(orjson.dumps(two.told_steps())), orjson.loads(orjson.dumps(two.calls()))
+    told = orjson.loads(orjson.dumps(two.shared_steps())), orjson.loads(orjson.dumps(two.calls()))
     points = one.traffic([told[0]])["points"]
     assert [point["t"] for point in points] == sorted({point["t"] for point in points})
     assert sum(point["upstreams"]["east"]["calls"] for point in points) == 800
@@ -110,9 +110,12 @@ def test_what_other_workers_tell_stands_in_its_place() -> None:
 def test_percentiles_weigh_what_each_worker_answered() -> None:
     busy = {"calls": 900, "errors": 9, "tokens": 90, "times": [10.0] * 50}
     idle = {"calls": 100, "errors": 1, "tokens": 10, "times": [500.0] * 50}
-    assert joined([busy, idle]) == {"calls": 1000, "errors": 10, "tokens": 100, "ms_p50": 10.0, "ms_p95": 500.0}
-    assert joined([{"calls": 20, "errors": 0, "tokens": 0, "times": [float(at) for at in range(20)]}])["ms_p95"] == 19
-    assert joined([{"calls": 0, "errors": 0, "tokens": 0, "times": []}])["ms_p50"] is None
+    assert merge_tallies([busy, idle]) == {"calls": 1000, "errors": 10, "tokens": 100, "ms_p50": 10.0, "ms_p95": 500.0}
+    assert (
+        merge_tallies([{"calls": 20, "errors": 0, "tokens": 0, "times": [float(at) for at in range(20)]}])["ms_p95"]
+        == 19
+    )
+    assert merge_tallies([{"calls": 0, "errors": 0, "tokens": 0, "times": []}])["ms_p50"] is None
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=700))
@@ -120,7 +123,7 @@ def test_times_that_are_thinned_keep_their_percentiles(times: list[float]) -> No
     tally = Tally()
     for each in times:
         tally.note(call().trace, each / 1000)
-    thin, ordered = tally.told(50), sorted(each / 1000 * 1000 for each in times[:500])
+    thin, ordered = tally.summary(50), sorted(each / 1000 * 1000 for each in times[:500])
     assert len(thin["times"]) <= 50 and thin["calls"] == len(times)
-    said = joined([thin])["ms_p50"]
+    said = merge_tallies([thin])["ms_p50"]
     assert ordered[int(len(ordered) * 0.47)] <= said <= ordered[min(len(ordered) - 1, int(len(ordered) * 0.53))]

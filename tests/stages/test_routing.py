@@ -11,7 +11,7 @@ from proxy.errors import SluiceError
 from proxy.policies.rewriting import RequestRules, ResponseRules
 from proxy.policies.routes import Policies, Retry, Route, Timeouts
 from proxy.providers.contract import Provider, Target
-from proxy.stages.routing import Router, drawn, misrouted
+from proxy.stages.routing import Router, routing_mismatch, weighted_order
 
 POLICIES = Policies(Timeouts(1, 1, 1, 1, 1), Retry(1, 0, 0, 0))
 
@@ -121,7 +121,7 @@ def test_weights_are_shares_of_the_first_place(weights: tuple[int, ...], by_sess
     targets = [place(f"u{at}", "m", weight) for at, weight in enumerate(weights)]
     draws = 6000
     sessions = (f"s{at}" if by_session else None for at in range(draws))
-    firsts = Counter(drawn(targets, session)[0].upstream for session in sessions)
+    firsts = Counter(weighted_order(targets, session)[0].upstream for session in sessions)
     for at, weight in enumerate(weights):
         assert abs(firsts[f"u{at}"] / draws - weight / sum(weights)) < 0.035
 
@@ -129,10 +129,10 @@ def test_weights_are_shares_of_the_first_place(weights: tuple[int, ...], by_sess
 @given(st.text(st.characters(codec="utf-8")))
 def test_a_session_stays_where_it_is_and_moves_only_if_its_target_goes(session: str) -> None:
     targets = [place(f"u{at}", "m", 1 + at % 3) for at in range(5)]
-    order = drawn(targets, session)
-    assert order == drawn(list(reversed(targets)), session)
+    order = weighted_order(targets, session)
+    assert order == weighted_order(list(reversed(targets)), session)
     assert sorted(target.upstream for target in order) == [target.upstream for target in targets]
-    assert drawn([target for target in targets if target is not order[0]], session) == order[1:]
+    assert weighted_order([target for target in targets if target is not order[0]], session) == order[1:]
 
 
 def test_only_weighted_routes_are_drawn() -> None:
@@ -147,11 +147,11 @@ def test_only_weighted_routes_are_drawn() -> None:
 
 def test_a_routing_test_says_what_is_wrong() -> None:
     table = router(route("gpt-", place("east"), place("west", "b-{rest}")))
-    assert misrouted(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
-    assert misrouted(table, "gpt-4", ["east/gpt-4"]) == ""
-    assert "leads to east/gpt-4, west/b-4" in misrouted(table, "gpt-4", ["west/b-4"])
-    assert "leads to east/gpt-4, west/b-4" in misrouted(table, "gpt-4", ["east/gpt-4", "west/c"])
-    assert "No route takes" in misrouted(table, "claude", ["east/claude"])
+    assert routing_mismatch(table, "gpt-4", ["east/gpt-4", "west/b-4"]) == ""
+    assert routing_mismatch(table, "gpt-4", ["east/gpt-4"]) == ""
+    assert "leads to east/gpt-4, west/b-4" in routing_mismatch(table, "gpt-4", ["west/b-4"])
+    assert "leads to east/gpt-4, west/b-4" in routing_mismatch(table, "gpt-4", ["east/gpt-4", "west/c"])
+    assert "No route takes" in routing_mismatch(table, "claude", ["east/claude"])
 
 
 def test_a_persona_that_is_not_there_is_told_as_such() -> None:

@@ -56,7 +56,7 @@ def found(
 ) -> tuple[bytes | None, float]:
     """What is found for a question where another one is known."""
 
-    async def told() -> tuple[bytes | None, float]:
+    async def scenario() -> tuple[bytes | None, float]:
         worker = Worker("test")
         similar = Similarity(embedder or Embedder(), 0.95, Index(1 << 20), worker, judge or Judge())
         await similar.note(await similar.find(Question(known, b"scope"), policy), b"key")
@@ -65,7 +65,7 @@ def found(
         similar.close()
         return answer.key, answer.score
 
-    return asyncio.run(told())
+    return asyncio.run(scenario())
 
 
 def test_a_question_that_means_the_same() -> None:
@@ -129,7 +129,7 @@ def test_rubbish_is_no_yes(answer: bytes) -> None:
 def test_twenty_thousand_questions_are_searched_beside_the_loop() -> None:
     numpy = pytest.importorskip("numpy")
 
-    async def told() -> float:
+    async def scenario() -> float:
         worker, index = Worker("test"), Index(1 << 30)
         similar = Similarity(Embedder(), 0.95, index, worker, Judge())
         vectors = numpy.random.default_rng(5).standard_normal((20_000, 64), numpy.float32)
@@ -142,4 +142,4 @@ def test_twenty_thousand_questions_are_searched_beside_the_loop() -> None:
         similar.close()
         return took
 
-    assert asyncio.run(told()) < 1.0
+    assert asyncio.run(scenario()) < 1.0

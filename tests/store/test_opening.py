@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store.opening import opened
+from proxy.store.opening import open_store
 from proxy.store.sqlite import SqliteStore
 
 WITHOUT = """
 import sys
 sys.modules["psycopg"] = None  # as Python itself marks what cannot be imported
 from proxy.store.contract import StoreError
-from proxy.store.opening import opened
-store = opened(sys.argv[1])
+from proxy.store.opening import open_store
+store = open_store(sys.argv[1])
 swap = lambda: store.swap("kind", "name", None, "text")
 for step in (store.version, lambda: store.read("kind"), lambda: store.write("kind", "name", None), swap):
     try:
@@ -26,7 +26,7 @@ store.close()
 
 
 def test_a_file_by_its_path(tmp_path: Path) -> None:
-    store = opened(f"sqlite:///{tmp_path}/sluice.db")
+    store = open_store(f"sqlite:///{tmp_path}/sluice.db")
     assert isinstance(store, SqliteStore)
     store.write("kind", "name", "text")
     store.close()
@@ -38,7 +38,7 @@ def test_a_server_by_its_scheme_and_nothing_is_connected_yet(scheme: str) -> Non
     pytest.importorskip("psycopg", reason="needs the extra `postgres`")
     from proxy.store.postgres import PostgresStore
 
-    store = opened(f"{scheme}://sluice:hunter2@127.0.0.1:1/sluice")
+    store = open_store(f"{scheme}://sluice:hunter2@127.0.0.1:1/sluice")
     assert isinstance(store, PostgresStore) and "hunter2" not in repr(store)
     store.close()
 

@@ -12,7 +12,7 @@ from typing import Any, LiteralString
 import pytest
 
 from proxy.app import Sluice
-from proxy.planning import loaded
+from proxy.planning import load_settings
 from proxy.serving.listening import listen
 from proxy.store.contract import Counts, StoreError
 from tests.doubles.openai import OpenAIDouble
@@ -315,7 +315,7 @@ def test_a_start_with_a_stuck_store_goes_on(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(CONFIG.format(url=east.url, store=server.url()))
-        settings = loaded(path, {})
+        settings = load_settings(path, {})
         with server.frozen(), caplog.at_level(logging.ERROR, "sluice"):
             began = time.monotonic()
             app = Sluice(path, {}, settings)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from proxy.errors import Again
-from proxy.upstream.border import translated
+from proxy.upstream.border import translate_error
 
 BEFORE: list[tuple[Exception, str, int, Again]] = [
     (httpx.ConnectTimeout("10.0.0.1"), "upstream_timeout_connect", 504, "next"),
@@ -37,7 +37,7 @@ WITHIN: list[tuple[Exception, str, Again]] = [
 
 @pytest.mark.parametrize("error,code,status,again", BEFORE, ids=lambda value: type(value).__name__)
 def test_before_an_answer(error: httpx.HTTPError, code: str, status: int, again: Again) -> None:
-    found = translated(error, "east", answered=False)
+    found = translate_error(error, "east", answered=False)
     assert (found.code, found.status, found.again) == (code, status, again)
     assert "10.0.0.1" not in found.message
     assert code == "client_invalid_request" or 'upstream "east"' in found.message
@@ -49,13 +49,13 @@ def test_before_an_answer(error: httpx.HTTPError, code: str, status: int, again:
 def test_what_is_our_own_fault_is_not_called_the_upstreams(number: int, code: str) -> None:
     error = httpx.ConnectError("OSError on connecting")
     error.__cause__ = OSError(number, "10.0.0.1")
-    found = translated(error, "east", answered=False)
+    found = translate_error(error, "east", answered=False)
     assert found.code == code and "10.0.0.1" not in found.message and 'upstream "east"' in found.message
 
 
 @pytest.mark.parametrize("error,code,again", WITHIN, ids=lambda value: type(value).__name__)
 def test_within_an_answer(error: httpx.HTTPError, code: str, again: Again) -> None:
-    found = translated(error, "east")
+    found = translate_error(error, "east")
     assert (found.code, found.again) == (code, again)
     assert found.message.startswith('The upstream "east" ')
-    assert translated(error, "").message.startswith("The upstream ")
+    assert translate_error(error, "").message.startswith("The upstream ")

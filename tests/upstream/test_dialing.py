@@ -8,7 +8,7 @@ import pytest
 
 from proxy.upstream.client import Client
 from proxy.upstream.connection import Connection
-from proxy.upstream.dialing import dial, families_in_turn, first_connected, trust
+from proxy.upstream.dialing import dial, first_connected, interleave_families, trust
 from proxy.upstream.resolving import Address, Resolver
 from tests.upstream.conftest import Run, server_side
 from tests.upstream.rawserver import HELLO, Peer, answering, read, serving
@@ -21,8 +21,8 @@ def address(port: int) -> Address:
 def test_the_families_take_turns() -> None:
     four = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{number}", 1)) for number in range(3)]
     six = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", (f"2001:db8::{number}", 1, 0, 0)) for number in range(1)]
-    assert families_in_turn([*six, *four]) == [six[0], four[0], four[1], four[2]]
-    assert families_in_turn([*four, *six]) == [four[0], six[0], four[1], four[2]]
+    assert interleave_families([*six, *four]) == [six[0], four[0], four[1], four[2]]
+    assert interleave_families([*four, *six]) == [four[0], six[0], four[1], four[2]]
 
 
 def test_an_address_that_refuses_is_followed_by_the_next(run: Run) -> None:

@@ -53,7 +53,7 @@ def test_the_request_goes_to_the_target_and_is_counted(run: Run) -> None:
             assert seen[0].startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
             assert b"\r\nx-team: search\r\nauthorization: Bearer k\r\nx-own: call\r\n" in seen[0]
             assert b"config" not in seen[0]
-            assert upstreams.sent.told() == {"east": 3}
+            assert upstreams.sent.totals() == {"east": 3}
             assert server.connections == 1
             await upstreams.aclose()
 
@@ -70,7 +70,7 @@ def test_attempts_that_fail_are_counted_and_named(run: Run) -> None:
         assert caught.value.code == "upstream_unreachable"
         assert caught.value.again == "same"
         assert str(server.port) not in caught.value.message
-        assert upstreams.sent.told() == {"east": 1}
+        assert upstreams.sent.totals() == {"east": 1}
 
     run(main())
 
@@ -149,7 +149,7 @@ def test_a_target_behind_a_forward_proxy_is_asked_through_it(run: Run) -> None:
             assert b"host: upstream.invalid\r\naccept-encoding: identity\r\ncontent-length: 2\r\n" in seen[0].lower()
             answer = await upstreams.fetch(place, Request("/models", method="GET"), 5)
             assert answer.body == b"hello"
-            assert upstreams.sent.told() == {"east": 1}
+            assert upstreams.sent.totals() == {"east": 1}
             await upstreams.aclose()
 
     run(main())
@@ -196,7 +196,7 @@ def test_fetch_gives_a_whole_answer_of_any_status(run: Run) -> None:
             upstreams = Upstreams()
             answer = await upstreams.fetch(target(server.url), Request("/models", method="GET"), 5)
             assert (answer.status, answer.headers[0], answer.body) == (401, (b"x-y", b"z"), b"no")
-            assert upstreams.sent.told() == {}
+            assert upstreams.sent.totals() == {}
             await upstreams.aclose()
 
     run(main())

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.caches.opening import MissingExtra, opened
+from proxy.caches.opening import MissingExtra, open_store
 from proxy.call import Call
 from proxy.embedders.upstream import Ask, UpstreamEmbedder
 from proxy.gateway import Gateway
@@ -16,22 +16,22 @@ from proxy.stages.caching import Cache, Similar
 _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic": pip install "sluice[semantic]".'
 
 
-def cache_of(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
+def make_cache(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
     """The cache that a configuration asks for. Raises MissingExtra, with what is to be installed."""
     most = settings.cache.max_size
-    room = most * 3 // 4 if compares(settings) else most
-    similar = _similar(settings, asking(gateway), max(1, most - room))
-    return Cache(opened(settings.cache.store, room), count, similar)
+    room = most * 3 // 4 if uses_similarity(settings) else most
+    similar = _similar(settings, ask_through(gateway), max(1, most - room))
+    return Cache(open_store(settings.cache.store, room), count, similar)
 
 
-def compares(settings: Settings) -> bool:
+def uses_similarity(settings: Settings) -> bool:
     """Whether any route compares questions."""
     return any(route.cache is not None and route.cache.similar for route in settings.routes)
 
 
 def _similar(settings: Settings, ask: Ask, room: int) -> Similar | None:
     """What finds similar questions; None where no route asks for it."""
-    if not compares(settings):
+    if not uses_similarity(settings):
         return None
     said = settings.cache.similar
     name = said.embedder if said else "local"
@@ -47,7 +47,7 @@ def _similar(settings: Settings, ask: Ask, room: int) -> Similar | None:
     return Similarity(embedder, said.threshold if said else 0.95, Index(room), worker, verifying(ask))
 
 
-def asking(gateway: Callable[[], Gateway]) -> Ask:
+def ask_through(gateway: Callable[[], Gateway]) -> Ask:
     """Asks for a whole answer through the one door, as Sluice's own client."""
 
     async def ask(endpoint: str, fields: Mapping[str, Any]) -> bytes:

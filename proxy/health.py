@@ -19,7 +19,7 @@ log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
-class Standings:
+class Health:
     """How the upstreams of the configuration in force stand."""
 
     sluice: "Sluice"
@@ -29,7 +29,7 @@ class Standings:
         """A line per upstream, for /health."""
         return [
             HealthLine(name, shelf.provider, not shelf.target.off, not trouble, trouble)
-            for name, shelf in self.sluice.plant.plan.catalog.shelves.items()
+            for name, shelf in self.sluice.runtime.plan.catalog.shelves.items()
             for trouble in [self.trouble(name, shelf)]
         ]
 
@@ -38,11 +38,11 @@ class Standings:
         sluice = self.sluice
         model = sluice.embedded.get(name) if sluice.place is None or sluice.place.leads else None
         trouble = shelf.trouble if model is None or model.state == "ready" else model.state
-        return trouble or ("It refuses our key." if name in sluice.plant.gateway.stages.dispatch.refused else "")
+        return trouble or ("It refuses our key." if name in sluice.runtime.gateway.stages.dispatch.refused else "")
 
     def show(self, name: str) -> None:
         """Tells Prometheus whether an upstream answers, unless it is one that only calls of before a reload know."""
-        if shelf := self.sluice.plant.plan.catalog.shelves.get(name):
+        if shelf := self.sluice.runtime.plan.catalog.shelves.get(name):
             self.sluice.metrics.up.labels(name).set(0 if self.trouble(name, shelf) else 1)
 
     def note(self, shelf: Shelf) -> None:
@@ -56,7 +56,7 @@ class Standings:
     def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
         """A breaker opened or closed."""
         # The catalogue may come to know the model while the breaker is open: the label stays what it was.
-        known = self.sluice.plant.plan.catalog.known(upstream, model)
+        known = self.sluice.runtime.plan.catalog.known(upstream, model)
         label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
         self.sluice.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
         if not is_open:
@@ -65,10 +65,10 @@ class Standings:
 
     async def follow(self, folder: Path) -> None:
         """Takes over what the leading worker learns of the upstreams."""
-        plan, seen = self.sluice.plant.plan, dict[str, float]()
+        plan, seen = self.sluice.runtime.plan, dict[str, float]()
         while True:
-            if plan is not self.sluice.plant.plan:  # a reload: what was left before may be news to the new one
-                plan, seen = self.sluice.plant.plan, {}
+            if plan is not self.sluice.runtime.plan:  # a reload: what was left before may be news to the new one
+                plan, seen = self.sluice.runtime.plan, {}
             for name, learnt in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
                 shelf = plan.catalog.shelves.get(name)
                 if shelf and not shelf.target.off and shelf.target.base == learnt.base:
@@ -80,4 +80,4 @@ class Standings:
 
     def _learnt(self, name: str) -> None:
         self.show(name)
-        self.sluice.plant.gateway.stages.meter.learnt()
+        self.sluice.runtime.gateway.stages.meter.learnt()
