@@ -1,4 +1,4 @@
-"""Client keys as operators make, change and revoke them, and what they used: the part behind the door to them."""
+"""Client keys as operators create, change and revoke them, with their usage: the logic behind `doors/keys.py`."""
 
 import hashlib
 import logging
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from proxy.app import Sluice
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_LONG: Final = 20  # characters of a static key from which on its last four may be shown
+_LONG: Final = 20  # characters: only of static keys this long or longer are the last four shown
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class Accounts:
-    """Reads and changes the keys in force; what it changes goes through the store first, so that a restart keeps it."""
+    """Reads and changes the client keys in force. Changes are written to the store first, so they survive a restart."""
 
     sluice: "Sluice"
 
@@ -41,7 +41,7 @@ class Accounts:
         return [key | {"used": None if used is None else _numbers(used.get((key["name"],), Counts()))} for key in found]
 
     async def _used(self) -> dict[tuple[str, ...], Counts] | None:
-        """What each key used this month; None: the store cannot say."""
+        """What each key used this month; None: the store could not be read."""
         try:
             return await self.sluice.ledger.sums(*days_of(month()), ("key",))
         except StoreError as error:
@@ -49,7 +49,7 @@ class Accounts:
             return None
 
     async def make_key(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Makes one; what is told of it has the key itself, this once. Raises 400, and 409 for a name that is taken."""
+        """Creates a key; only this result ever holds the secret. Raises 400, and 409 for a name that is taken."""
         key, secret = new_key(fields)
         if key.name in self.sluice.keys.made or not await self._swap(key, None):
             raise SluiceError("client_invalid_request", f"There is a key {key.name}.", status=409, param="name")
@@ -58,7 +58,7 @@ class Accounts:
         return {"key": secret} | await self._shown(key)
 
     async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Changes limits and end. Raises 400, and 404 where there is none of that name (any more)."""
+        """Changes limits and expiry of a key. Raises 400, and 404 where there is no key of that name (any more)."""
         before = await self._found(name)
         key = changed_key(before, fields)
         if not await self._swap(key, before.kept):
@@ -70,7 +70,7 @@ class Accounts:
         return await self._shown(key)
 
     async def revoke_key(self, name: str) -> None:
-        """Forgets one: at once here, within half a second elsewhere. Raises 404."""
+        """Deletes a key: at once in this process, within half a second in others. Raises 404."""
         await self._found(name)
         with store_errors():
             await self.sluice.decisions.keep("keys", name, None)
@@ -78,7 +78,7 @@ class Accounts:
         log.info("client key %s revoked", name)
 
     async def usage(self, first: str | None, last: str | None, by: str | None) -> dict[str, Any]:
-        """`{from, to, data: [{key?, day?, model?, upstream?, calls, failed, …}]}`. Raises 400 for what is no date."""
+        """`{from, to, data: [{key?, day?, model?, upstream?, calls, failed, …}]}`. Raises 400 for an invalid date."""
         to = _day("to", last) if last is not None else today()
         begin = _day("from", first) if first is not None else to.replace(day=1)
         if begin > to:
@@ -92,13 +92,16 @@ class Accounts:
         return {"from": str(begin), "to": str(to), "data": data}
 
     async def _shown(self, key: Key) -> dict[str, Any]:
-        """A key whose budget may be new: what it has spent before is looked up, that it holds from now on."""
+        """A key of the store as listed.
+
+        If its budget is new, its spending so far is read first, so that the budget holds.
+        """
         with suppress(StoreError):
             await self.sluice.ledger.look()
         return self._listed(key)
 
     def _listed(self, key: Key) -> dict[str, Any]:
-        """A key of the store, without itself."""
+        """A key of the store without its secret."""
         limits, reason = key.limits, "It has expired." if key.expired else None
         if reason is None and limits.monthly_budget is not None:
             if self.sluice.ledger.spent(key.name) >= limits.monthly_budget:
@@ -130,7 +133,7 @@ class Accounts:
 
 
 def _configured(key: str) -> dict[str, Any]:
-    """A key of config.yaml, by its tenant: it has no other name."""
+    """A key of config.yaml, listed by its tenant: it has no other name."""
     name = tenant_of(hashlib.sha256(key.encode()).hexdigest())
     unset = dict.fromkeys(
         ("created", "expires", "reason", "requests_per_minute", "tokens_per_minute", "monthly_budget")
@@ -140,7 +143,7 @@ def _configured(key: str) -> dict[str, Any]:
 
 
 def _numbers(counts: Counts) -> dict[str, Any]:
-    """The numbers; the cost without the rounding errors of its sum."""
+    """The counters as numbers; the cost rounded, without the errors of floating-point sums."""
     return asdict(counts) | {"cost": round(counts.cost, 9)}
 
 

@@ -1,4 +1,4 @@
-"""The running proxy: what outlives reloads, and what runs beside the calls."""
+"""The running proxy: the state that outlives reloads, and the background tasks."""
 
 import asyncio
 import logging
@@ -44,22 +44,22 @@ from proxy.tracing import Tracing, tracing_of
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 
-_LOADING = 5.0  # seconds that an embedded model may take before calls are taken all the same
-_PRESSURE_LOOK = 0.5  # seconds between two looks at how the process stands
+_LOADING = 5.0  # seconds to wait for an embedded model before calls are accepted anyway
+_PRESSURE_LOOK = 0.5  # seconds between two measurements of loop lag and memory
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class Sluice:
-    """The running proxy: what outlives reloads, and the runtime of the configuration in force."""
+    """The running proxy, an ASGI app: state that outlives reloads, and the runtime of the configuration in force."""
 
     path: Path
     environ: Mapping[str, str]
     settings: Settings
-    server: Mapping[str, object] = field(default_factory=dict)  # the command line's, over the file's
+    server: Mapping[str, object] = field(default_factory=dict)  # options of the command line, which override the file
     draining: Callable[[], bool] = lambda: False
     writer: Writer | None = None  # of the log
-    place: Place | None = None  # among several workers; None: it is alone
+    place: Place | None = None  # among several workers; None: this is the only process
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     upstreams: Upstreams = field(default_factory=Upstreams)
     process: ProcessState = field(default_factory=ProcessState)
@@ -84,7 +84,7 @@ class Sluice:
     runtime: Runtime = field(init=False)
     embedded: dict[str, EmbeddedModel] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
-    _fetching: asyncio.Task[None] | None = field(default=None, init=False)  # of catalogues; None: it is not ours
+    _fetching: asyncio.Task[None] | None = field(default=None, init=False)  # catalogue refresh; None: not by us
     _siblings: Siblings | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -111,11 +111,11 @@ class Sluice:
         return self.runtime.front(scope, receive, send)
 
     def default_upstream(self) -> str | None:
-        """Where names go that no route takes."""
+        """The upstream of model names that no route matches; None: there is none."""
         return default_upstream(self.settings, self.process.default_upstream)
 
     def cache_for(self, settings: Settings) -> Cache:
-        """The cache that a configuration asks for, empty. Raises MissingExtra."""
+        """A new, empty cache as the configuration asks for it. Raises MissingExtra."""
 
         def count(route: str, result: str) -> None:
             self.metrics.cache.labels(route, result).inc()
@@ -123,17 +123,17 @@ class Sluice:
         return make_cache(settings, count, lambda: self.runtime.gateway)
 
     async def ask_siblings(self, what: str, *arguments: object) -> list[Any]:
-        """What the other workers tell of this; nothing where there are none."""
+        """The answers of the other workers to a question (see `Control.sibling_answers`); [] with a single worker."""
         return [] if self._siblings is None else await self._siblings.ask_all(what, *arguments)
 
     async def exposition(self) -> tuple[bytes, str]:
-        """Prometheus' text, of all workers together, and its content type."""
+        """The Prometheus exposition of all workers together, and its content type."""
         if self._siblings is not None:
             self.instruments.others = await self._siblings.gather()
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """ASGI's lifespan: what runs beside the calls."""
+        """The ASGI lifespan: starts and stops the background tasks."""
         await receive()
         await self._start_work()
         await send({"type": "lifespan.startup.complete"})
@@ -143,7 +143,7 @@ class Sluice:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.embedded and self._siblings is not None and self.place is not None and self.place.leads:
-            await self.ledger.save()  # all calls here have ended, and the wait may take what time there is
+            await self.ledger.save()  # now, since the wait below may take all the time that is left
             await self._siblings.unneeded(self.embedded, self.settings.server.drain)
         for model in self.embedded.values():
             await model.stop()
@@ -158,7 +158,7 @@ class Sluice:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start_work(self) -> None:
-        """Starts what runs beside the calls; of several workers one alone does what is to be done once."""
+        """Starts the background tasks. Of several workers only the leading one fetches catalogues and runs models."""
         place, start = self.place, asyncio.create_task
         self.process.counters.load(self.runtime.plan.named())
         if place is None or place.leads:
@@ -184,7 +184,7 @@ class Sluice:
             self._tasks.append(start(self._siblings.keep_saving()))
 
     async def _note_pressure(self) -> None:
-        """Looks from time to time how late the event loop is, and how much memory is taken."""
+        """Measures at intervals how late the event loop is and how much memory the process takes."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _PRESSURE_LOOK
@@ -194,7 +194,7 @@ class Sluice:
                 self.process.counters.catch_up()
 
     async def fetch_anew(self) -> None:
-        """Fetches the catalogues of the new runtime in place of the old one's; starts embedded models that are new."""
+        """Restarts catalogue fetching with the new runtime's catalogue, and starts embedded models that are new."""
         if self._fetching is None:
             return
         self._fetching.cancel()

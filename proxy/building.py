@@ -1,4 +1,4 @@
-"""Puts a configuration to work: stages into a gateway, doors into a table, the table behind the front."""
+"""Builds what serves one configuration: stages into a gateway, doors into a table of endpoints behind the front."""
 
 import logging
 from collections.abc import Callable
@@ -44,7 +44,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One configuration at work."""
+    """One configuration while it serves calls."""
 
     plan: Plan
     gateway: Gateway
@@ -52,7 +52,7 @@ class Runtime:
 
 
 def build(sluice: "Sluice", settings: Settings, cache: Cache) -> Runtime:
-    """A configuration put to work beside what outlives reloads."""
+    """The runtime of a configuration, connected to the process's lasting state."""
     _make_embedded(sluice, settings)
     bases = {name: model.base for name, model in sluice.embedded.items()}
     made = plan(settings, sluice.upstreams, bases, sluice.process)
@@ -85,7 +85,7 @@ def build(sluice: "Sluice", settings: Settings, cache: Cache) -> Runtime:
 
 
 def _make_embedded(sluice: "Sluice", settings: Settings) -> None:
-    """Makes the models that Sluice serves itself, where they are not there yet. They are not started here."""
+    """Makes the embedded models that do not exist yet. They are not started here."""
     for name, upstream in settings.upstreams.items():
         if upstream.embedded and name not in sluice.embedded:
             port = agree_on(sluice.place.folder, f"embedded-{name}", unused_port()) if sluice.place else 0
@@ -93,7 +93,7 @@ def _make_embedded(sluice: "Sluice", settings: Settings) -> None:
 
 
 def _call_listener(sluice: "Sluice", settings: Settings) -> Callable[[Call, float], None]:
-    """Who is told of calls that ended: the history, and the log as far as its level asks for them."""
+    """What is called with every ended call: the history, and the log as far as its level asks for it."""
     writer, note, level = sluice.writer, sluice.history.note, settings.log.level
     if writer is None or level == "error":
         return note
@@ -147,7 +147,7 @@ def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, manners: Manners) -> V
 
 
 def gates(settings: Settings) -> dict[str, Gate]:
-    """A gate for each upstream that takes only so many calls at a time."""
+    """A concurrency limit for each upstream that has `max_in_flight`."""
     return {
         name: Gate(name, upstream.max_in_flight, upstream.max_wait)
         for name, upstream in settings.upstreams.items()

@@ -1,4 +1,4 @@
-"""Puts the cache together: its store, and for `similar` the embedder, the index and whoever verifies."""
+"""Builds the cache of a configuration: its store, and for `similar` the embedder, the vector index and the verifier."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,7 +17,7 @@ _MISSING: Final = 'Routes with `cache: {similar: …}` need the extra "semantic"
 
 
 def make_cache(settings: Settings, count: Callable[[str, str], None], gateway: Callable[[], Gateway]) -> Cache:
-    """The cache that a configuration asks for. Raises MissingExtra, with what is to be installed."""
+    """The cache that a configuration asks for. Raises MissingExtra, naming the extra to install."""
     most = settings.cache.max_size
     room = most * 3 // 4 if uses_similarity(settings) else most
     similar = _similar(settings, ask_through(gateway), max(1, most - room))
@@ -25,12 +25,12 @@ def make_cache(settings: Settings, count: Callable[[str, str], None], gateway: C
 
 
 def uses_similarity(settings: Settings) -> bool:
-    """Whether any route compares questions."""
+    """Whether any route has `cache.similar`."""
     return any(route.cache is not None and route.cache.similar for route in settings.routes)
 
 
 def _similar(settings: Settings, ask: Ask, room: int) -> Similar | None:
-    """What finds similar questions; None where no route asks for it."""
+    """The search for similar questions; None where no route asks for it."""
     if not uses_similarity(settings):
         return None
     said = settings.cache.similar
@@ -48,7 +48,7 @@ def _similar(settings: Settings, ask: Ask, room: int) -> Similar | None:
 
 
 def ask_through(gateway: Callable[[], Gateway]) -> Ask:
-    """Asks for a whole answer through the one door, as Sluice's own client."""
+    """A function that asks for a whole answer through the gateway, as a client of Sluice itself."""
 
     async def ask(endpoint: str, fields: Mapping[str, Any]) -> bytes:
         body = orjson.dumps(fields)

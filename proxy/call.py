@@ -15,60 +15,60 @@ Door = Literal["openai", "chat", "vapi", "admin"]
 CacheMode = Literal["on", "off", "refresh", "only"]
 
 CHAT_LIKE: Final = ("chat/completions", "completions")
-"""Endpoints whose answers have choices, and whose streams tell their usage where that is asked for."""
+"""Endpoints whose answers have `choices`, and whose streams report usage where `stream_options` asks for it."""
 TargetState = tuple[str, str, tuple[str, ...], Usage]
-"""What a trace tells of one target: upstream, model, changes, usage."""
+"""The part of a trace that belongs to one target: upstream, model, changes, usage. Saved while two targets race."""
 
 
 @dataclass(slots=True)
 class Try:
-    """One attempt as OpenTelemetry gets to see it: who was asked, from when to when, and what came of it."""
+    """One attempt as OpenTelemetry records it: which target, start, end and outcome."""
 
     upstream: str
-    model: str  # its name there
+    model: str  # its name at the upstream
     provider: str  # the upstream's dialect
     began: float = field(default_factory=perf_counter)
     ended: float = 0.0  # perf_counter; 0: under way
-    status: int = 0  # that it answered with; 0: it did not
+    status: int = 0  # HTTP status of the answer; 0: no answer
     outcome: str = ""  # "ok", the error's code, or "cancelled"
 
     def end(self, outcome: str) -> None:
-        """It ended. Only the first end counts."""
+        """Records the end. Only the first call counts."""
         if not self.outcome:
             self.ended, self.outcome = perf_counter(), outcome
 
 
 class Trace:
-    """What was chosen and done for a call, as it happens: read off by headers, metrics, log and admin page.
+    """What was chosen and done for a call so far; headers, metrics, log and admin page read it.
 
-    Defaults stand on the class, so that making one costs next to nothing.
+    Defaults are class attributes, so that making an instance costs next to nothing.
     """
 
     route: str = ""
-    upstream: str = ""  # that answered, or was asked last
-    model: str = ""  # its name there
-    changes: tuple[str, ...] = ()  # what rewriting did
+    upstream: str = ""  # the one that answered, or was asked last
+    model: str = ""  # its name at the upstream
+    changes: tuple[str, ...] = ()  # what rewriting changed, as x-sluice-changes lists it
     cache: str = "off"
     waited: float = 0.0  # seconds spent waiting for upstreams
     overhead: float | None = None  # seconds inside Sluice until the answer's head left
-    content_at: float | None = None  # perf_counter of the first token
-    last_at: float | None = None  # and of the last
-    malformed: int = 0  # events of the upstream that were no JSON, and were dropped
-    counted: bool = False  # among the open streams
+    content_at: float | None = None  # perf_counter at the first token
+    last_at: float | None = None  # and at the last
+    malformed: int = 0  # dropped events of the upstream: not JSON
+    counted: bool = False  # counted in sluice_streams_open
     status: int = 0
     failure: SluiceError | None = None
     kept: list[bytes] | None = None  # the prompt, then the answer, where `log.content` wants them
-    usage: Usage = NO_USAGE  # exchanged whole, never changed in place
-    span: Any = None  # OpenTelemetry's, where it is on
-    tries: list[Try] | None = None  # the attempts, where somebody wants to know their times
-    quota: Sequence[tuple[bytes, bytes]] = ()  # what its key may still do, as header lines
+    usage: Usage = NO_USAGE  # replaced as a whole, never changed in place
+    span: Any = None  # an OpenTelemetry span, where tracing is on
+    tries: list[Try] | None = None  # one per attempt, where tracing is on
+    quota: Sequence[tuple[bytes, bytes]] = ()  # rate-limit headers of the client key
 
     def __init__(self) -> None:
         self.attempts: list[str] = []  # "openrouter:429"
 
     @property
     def target_state(self) -> TargetState:
-        """What it tells of the target that answered, or was asked last."""
+        """The part that belongs to the target that answered, or was asked last."""
         return self.upstream, self.model, self.changes, self.usage
 
     @target_state.setter
@@ -77,22 +77,22 @@ class Trace:
 
 
 class Allowance(Protocol):
-    """What a client key that operators made may do."""
+    """The limits of a client key that operators made."""
 
     key: str  # its name
 
     def enter(self, call: "Call") -> None:
-        """Lets a call in, and notes what its client is told. Raises policy_rate_limited."""
+        """Admits a call and keeps the rate-limit headers for its client. Raises policy_rate_limited."""
         ...
 
     def used(self, tokens: int) -> None:
-        """A call took so many tokens."""
+        """Counts the tokens that a call took."""
         ...
 
 
 @dataclass(slots=True)
 class Call:
-    """A call on its way in. `body` is OpenAI-shaped JSON as it came; `fields` is the same, parsed (read only)."""
+    """A call on its way in. `body` is OpenAI-shaped JSON as received; `fields` is the same, parsed (read only)."""
 
     id: str  # x-request-id
     door: Door
@@ -101,12 +101,12 @@ class Call:
     body: bytes
     fields: Mapping[str, Any]
     headers: Headers = field(default_factory=list, repr=False)  # the client's, all of them
-    passed: bytes | None = None  # the proxies it has come through (cdn-loop, RFC 8586)
-    own: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # those of the headers that are for Sluice
-    credential: str | None = field(default=None, repr=False)  # the client key it showed
+    passed: bytes | None = None  # proxies on its way so far (cdn-loop, RFC 8586)
+    own: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # the headers meant for Sluice itself
+    credential: str | None = field(default=None, repr=False)  # the client key that it sent
     content_type: bytes | None = None
-    tenant: str | None = None  # set by admission: whose call it is
-    allowance: Allowance | None = None  # and what that key may do, where operators made it
+    tenant: str | None = None  # set by admission: the owner, for cache and queues
+    allowance: Allowance | None = None  # limits of the key, where operators made it
     stream: bool = False
     session: str | None = None  # keeps a session on one target of a weighted route
     cache: CacheMode = "on"
@@ -117,12 +117,12 @@ class Call:
 
     @property
     def left(self) -> float | None:
-        """Seconds left of what its client allows it (x-sluice-timeout); None: it set no bound."""
+        """Seconds left of the client's own time limit (x-sluice-timeout); None: it set no limit."""
         return None if self.timeout is None else self.began + self.timeout - perf_counter()
 
     @property
     def chat(self) -> bool:
-        """Whether this is a chat completion: the one endpoint that is translated between dialects."""
+        """Whether this is a chat completion: the only endpoint that is translated between dialects."""
         return self.endpoint == "chat/completions"
 
     @property

@@ -1,4 +1,4 @@
-"""The clocks of a call: each ends a wait when its deadline passes, and says which deadline that was."""
+"""Deadlines of a call: each ends a wait by cancelling it, and reports which deadline it was."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,27 +6,27 @@ from typing import Final, Literal
 
 from proxy.errors import SluiceError
 
-TICK: Final = 0.01  # seconds between two looks at the clocks
-LATE: Final = 0.1  # seconds that a look may be late before what came in the meantime is read first
+TICK: Final = 0.01  # seconds between two checks of the clocks
+LATE: Final = 0.1  # seconds that a check may be late before sockets are read first
 
 ClockName = Literal["connect", "first_token", "idle", "whole", "total", "queue"]
 
 
 class Watchdog:
-    """Looks at the clocks of one event loop every few milliseconds, while there are any.
+    """Checks all clocks of one event loop every 10 ms, while there are any.
 
-    So a deadline costs an assignment, not a timer of the loop; it is kept to the tick.
+    Setting a deadline is then an assignment and needs no timer of the event loop; the price is a precision of 10 ms.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._clocks: set[Clock] = set()
         self._ticking = False
-        self._due = 0.0  # when the next look is due
-        self._spared = False  # the last look came too late to judge anybody
+        self._due = 0.0  # when the next check is due
+        self._spared = False  # the last check was too late, so no clock was expired
 
     def clock(self, total: float, ends_as: ClockName = "total") -> "Clock":
-        """A clock. `total`: seconds until every wait is over, `ends_as`: what that deadline is called."""
+        """A new clock. `total`: seconds until every wait is over, `ends_as`: the name of that deadline."""
         clock = Clock(self, self._loop, total, ends_as)
         self._clocks.add(clock)
         if not self._ticking:
@@ -35,12 +35,12 @@ class Watchdog:
         return clock
 
     def forget(self, clock: "Clock") -> None:
-        """A call is over."""
+        """Removes the clock of a call that is over."""
         self._clocks.discard(clock)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        # If it was we who stood still, what came meanwhile may lie unread: one turn of the loop for that, but no more.
+        # If this process was blocked, data that came in time may be unread: sockets get one turn of the loop first.
         self._spared = not self._spared and now - self._due > LATE
         if not self._spared:
             for clock in [clock for clock in self._clocks if clock.at is not None and clock.at <= now]:
@@ -58,13 +58,13 @@ class Watchdog:
 class Clock:
     """Deadlines for the waits of a call.
 
-    `set` before a wait, `clear` after it; a wait whose deadline passes is cancelled, and `caught` then tells a deadline
-    from a caller who left.
+    Call `set` before a wait and `clear` after it. A wait whose deadline passes is cancelled; on CancelledError,
+    `caught` tells whether a deadline or the caller caused it.
     """
 
-    # Defaults stand on the class, so that making one costs next to nothing.
-    at: float | None = None  # when the wait that runs now is over, by the loop's time
-    more: Callable[[], float] | None = None  # asked when it is over: seconds to go on for; `set` takes it away
+    # Defaults are class attributes, so that making a clock costs next to nothing.
+    at: float | None = None  # deadline of the current wait (loop.time()); None: no wait
+    more: Callable[[], float] | None = None  # called at the deadline: seconds to extend it by; reset by `set`
     _task: asyncio.Task[object] | None = None
     _expired = False
 
@@ -75,7 +75,7 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds until every wait is over."""
+        """Seconds until the total deadline."""
         return self._ends - self._loop.time()
 
     def beside(self, total: float, ends_as: ClockName = "total") -> "Clock":
@@ -84,41 +84,41 @@ class Clock:
         return self._watchdog.clock(*((total, ends_as) if total < left else (left, self._ends_as)))
 
     def set(self, name: ClockName, seconds: float) -> None:
-        """The wait that this task begins now may take `seconds`, and no longer than `total` allows."""
+        """Starts a deadline for a wait of the current task: in `seconds`, but no later than the total deadline."""
         loop = self._loop
         self._task, self._name, self.more = asyncio.current_task(loop), name, None
         at = loop.time() + seconds
         self.at = at if at < self._ends else self._ends
 
     def again(self, seconds: float) -> None:
-        """The task that `set` was called in begins another wait of the same name."""
+        """Restarts the deadline for the next wait of the same task under the same name."""
         at = self._loop.time() + seconds
         self.at = at if at < self._ends else self._ends
 
     def clear(self) -> None:
-        """No wait of ours is running."""
+        """Ends the deadline: no wait is running."""
         self.at = None
 
     def caught(self) -> ClockName | None:
-        """To be asked on CancelledError: the deadline that caused it, or None where the task itself is to end."""
+        """To be called on CancelledError: the deadline that caused it; None: the task itself was cancelled."""
         if not self._expired:
             return None
         self._expired = False
         return None if self._task is None or self._task.uncancel() > 0 else self._name
 
     def expire(self) -> None:
-        """The deadline has passed: ends the wait."""
+        """The deadline has passed: cancels the wait."""
         if self.at == self._ends:
             self._name = self._ends_as
         elif self.more is not None and (more := self.more()) > 0:
             self.again(more)
             return
         self.at = None
-        if self._task is not None and self._task.cancel():  # one that is over already is not to be told
+        if self._task is not None and self._task.cancel():  # False where the task is done already
             self._expired = True
 
     def close(self) -> None:
-        """The call is over."""
+        """The call is over: no deadline of this clock fires any more."""
         self.at = self.more = None
         self._watchdog.forget(self)
 
@@ -134,7 +134,7 @@ _WAITED = {
 
 
 def timeout(name: ClockName) -> SluiceError:
-    """The error of a clock. A silent upstream is not asked twice; after `total` nobody is."""
+    """The error of a passed deadline. A silent upstream is not asked again; after `total` no upstream is."""
     return SluiceError(
         f"upstream_timeout_{name}", f"The upstream {_WAITED[name]}.", again="never" if name == "total" else "next"
     )

@@ -1,4 +1,4 @@
-"""What operators read and change while Sluice runs: the part behind the admin door."""
+"""What operators read and change while Sluice runs: the logic behind `doors/admin.py`."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(slots=True)
 class Control:
-    """Reads the runtime that runs; what it changes goes through the store first, so that a restart keeps it."""
+    """Reads the current runtime. Changes are written to the store first, so that they survive a restart."""
 
     sluice: "Sluice"
     started: float
@@ -48,7 +48,10 @@ class Control:
         }
 
     async def switch_default(self, upstream: str | None) -> None:
-        """Switches at once and for later starts. Raises 400 for an unknown name, 409 for one that is off."""
+        """Switches the default upstream, now and for later starts.
+
+        Raises 400 for an unknown name, 409 for one that is off.
+        """
         if upstream is not None:
             shelf = self.sluice.runtime.plan.catalog.shelves.get(upstream)
             if shelf is None:
@@ -64,7 +67,7 @@ class Control:
         log.info("default upstream switched to %s", upstream or f"config.yaml's ({self.sluice.default_upstream()})")
 
     def models(self, upstream: str | None) -> list[dict[str, Any]]:
-        """The models that can be called, as /v1/models lists them for clients."""
+        """The models that can be called, as /v1/models lists them."""
         return self.sluice.runtime.plan.catalog.entries(upstream)
 
     def personas(self, upstream: str | None) -> list[dict[str, Any]]:
@@ -72,7 +75,7 @@ class Control:
         return self.sluice.personas.listed(self.sluice.runtime.plan, upstream)
 
     async def add_persona(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Makes or changes one. Raises 400 for what is wrong with it, 409 for a name that config.yaml has."""
+        """Creates or replaces a persona. Raises 400 for invalid fields, 409 for a name that config.yaml has."""
         made, plan = persona(fields), self.sluice.runtime.plan
         if made.name in plan.settings.personas:
             raise SluiceError(
@@ -85,31 +88,31 @@ class Control:
             raise SluiceError("client_invalid_request", refused.message, param="model")
         await self._write("personas", made.name, made.text())
         self.sluice.personas.made[made.name] = made
-        self.sluice.personas.join(self.sluice.runtime.plan)  # which a reload may have exchanged meanwhile
+        self.sluice.personas.join(self.sluice.runtime.plan)  # read again: a reload may have replaced it meanwhile
         log.info("persona %s made for %s", made.name, made.upstream)
         return next(each for each in self.personas(None) if each["name"] == made.name)
 
     async def delete_persona(self, name: str) -> None:
-        """Forgets one. Raises 404, and 409 for one of config.yaml."""
+        """Deletes a persona of the store. Raises 404, and 409 for one of config.yaml."""
         plan = self.sluice.runtime.plan
         if name in plan.settings.personas:
             raise SluiceError("client_invalid_request", f"config.yaml has the persona {name}.", status=409)
         if name not in self.sluice.personas.made:
             raise SluiceError("client_invalid_request", f"There is no persona {name!r}.", status=404)
         await self._write("personas", name, None)
-        self.sluice.personas.made.pop(name, None)  # another request may have been faster
+        self.sluice.personas.made.pop(name, None)  # a concurrent request may have deleted it already
         self.sluice.personas.join(self.sluice.runtime.plan)
         log.info("persona %s deleted", name)
 
     @property
     def sibling_answers(self) -> dict[str, Callable[..., object]]:
-        """What other workers ask of this one, by the words that they ask with."""
+        """What other workers can ask this one for, by the word that names the question."""
         sluice = self.sluice
         return {
             "calls": sluice.history.calls,
             "steps": sluice.history.shared_steps,
             "busy": self.busy,
-            "cache": lambda: sluice.cache.local_stats(),  # a reload may exchange it
+            "cache": lambda: sluice.cache.local_stats(),  # looked up late: a reload may replace the cache
             "clear": lambda route, model: sluice.cache.clear(route, model),
         }
 
@@ -134,7 +137,10 @@ class Control:
         }
 
     def busy(self) -> dict[str, Any]:
-        """What each worker knows of its own calls: `{UPSTREAM: {in_flight, breakers: [{model, cause, retry_in}]}}`."""
+        """Calls in flight and open breakers of this worker.
+
+        `{UPSTREAM: {in_flight, breakers: [{model, cause, retry_in}]}}`
+        """
         stages = self.sluice.runtime.gateway.stages
         found: dict[str, Any] = {
             name: {"in_flight": stages.meter.under_way(name), "breakers": []} for name in self.sluice.settings.upstreams
@@ -142,14 +148,14 @@ class Control:
         for upstream, model, breaker in stages.dispatch.breakers.open():
             cause, left = breaker.cause, (breaker.open_until or 0.0) - time.monotonic()
             told = {"model": model, "cause": cause.message if cause else None, "retry_in": max(0.0, left)}
-            if upstream in found:  # else a reload has taken it away
+            if upstream in found:  # else a reload has removed it
                 found[upstream]["breakers"].append(told)
         return found
 
     def _upstream(self, name: str, shelf: Shelf, busy: list[dict[str, Any]]) -> dict[str, Any]:
-        """One upstream as the admin page shows it; `busy`: what every worker told."""
+        """One upstream as the admin page shows it; `busy`: one answer of `Control.busy` per worker."""
         trouble = self.sluice.health.trouble(name, shelf)
-        here = [told[name] for told in busy if name in told]  # another worker may not have reloaded yet
+        here = [told[name] for told in busy if name in told]  # a worker that has not reloaded yet may not know it
         return {
             "name": name,
             "provider": shelf.provider,
@@ -163,23 +169,23 @@ class Control:
         }
 
     def explain(self, call: Call) -> dict[str, Any]:
-        """What would happen to the call."""
+        """What would happen to the call; nothing is sent."""
         plan = self.sluice.runtime.plan
         return explain(plan.router, plan.screen, call)
 
     async def reload(self) -> dict[str, Any]:
-        """Takes over config.yaml. Raises 400 with its problems."""
+        """Reloads config.yaml. Raises 400 with its problems."""
         try:
             await self.sluice.reloads.reload()
         except ConfigError as error:
             raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
         place = self.sluice.place
         if place is not None and os.getppid() == place.parent:
-            os.kill(place.parent, signal.SIGHUP)  # it has all workers reload, this one once more
+            os.kill(place.parent, signal.SIGHUP)  # the parent tells all workers to reload, this one again
         return {"reloaded": True}
 
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
-        """Forgets kept answers, of a route or an upstream's model or all."""
+        """Clears the cache: of a route, of an upstream's model, or all of it."""
         cleared = await self.sluice.cache.clear(route, model)
         others = await self.sluice.ask_siblings("clear", route, model)
         cleared = None if cleared is None else sum(others, cleared)

@@ -1,4 +1,4 @@
-"""What operators decide while Sluice runs: kept in the store, so that restarts and other processes have it too."""
+"""Operators' decisions at run time (default upstream, personas, keys): stored, and followed by all processes."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from proxy.personas import Personas
 from proxy.planning import ProcessState
 from proxy.store.contract import Store, StoreError
 
-_FOLLOW = 0.4  # seconds between two looks at what other processes decided
+_FOLLOW = 0.4  # seconds between two reads of the store
 
 Kept = tuple[dict[str, str], dict[str, str], dict[str, str]]
 """Settings, personas and client keys."""
@@ -22,7 +22,7 @@ log = logging.getLogger("sluice")
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Within it, a store that fails raises a SluiceError: proxy_internal, in the words of its StoreError."""
+    """A context in which a StoreError becomes a SluiceError (proxy_internal) with the same text."""
     try:
         yield
     except StoreError as error:
@@ -31,47 +31,47 @@ def store_errors() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Decisions:
-    """The default upstream, personas and client keys that are in force, and the store that they are kept in."""
+    """The default upstream, personas and client keys in force, and the store that holds them."""
 
     store: Store
     process: ProcessState
     personas: Personas
     keys: Keys
-    _recalled: bool = False  # whether what was decided before is in force
-    _changes: int = 0  # decided here: what was read of the store before the last one is out of date
+    _recalled: bool = False  # whether stored decisions have been loaded
+    _changes: int = 0  # decisions made here; anything read before the last one is out of date
 
     def recall(self) -> None:
-        """Puts in force what was decided before, as far as the store can be read."""
+        """Puts the stored decisions in force, as far as the store can be read."""
         self._recalled = self._take(self._read())
 
     async def keep(self, kind: str, name: str, text: str | None) -> None:
-        """Keeps what is decided here, or forgets it (None); whoever decides puts it in force. Raises StoreError."""
+        """Stores or deletes (None) a decision; the caller puts it in force. Raises StoreError."""
         await asyncio.to_thread(self.store.write, kind, name, text)
         self._changes += 1
 
     async def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
-        """Keeps it where nobody has decided otherwise meanwhile; whether it did. Raises StoreError."""
+        """Stores a decision if the stored one is still `before`; returns whether it was. Raises StoreError."""
         done = await asyncio.to_thread(self.store.swap, kind, name, before, after)
         self._changes += 1
         return done
 
     async def look(self) -> None:
-        """Takes over at once what became of the client keys elsewhere. Raises StoreError."""
+        """Reads the client keys of the store at once. Raises StoreError."""
         changes = self._changes
         kept = await asyncio.to_thread(self.store.read, "keys")
         if self._changes == changes:
             self.keys.take(kept)
 
     async def follow(self, taken: Callable[[], None]) -> None:
-        """Takes over what operators decide at other workers, or other machines with the same store."""
-        seen = -1  # so that the first look takes over what came between the start's reading and this
+        """Takes over decisions that were made in other workers, or on other machines with the same store."""
+        seen = -1  # so that the first round reads whatever changed since `recall`
         while True:
             try:
                 version, changes = await asyncio.to_thread(self.store.version), self._changes
                 if not self._recalled or version != seen:
                     kept = await asyncio.to_thread(self._read)
                     if self._changes != changes:
-                        continue  # decided here meanwhile, and perhaps not yet in what was read
+                        continue  # something was decided here meanwhile, maybe after the read
                     self._recalled = self._take(kept)
                     taken()
                 seen = version
@@ -80,7 +80,7 @@ class Decisions:
             await asyncio.sleep(_FOLLOW)
 
     def _read(self) -> Kept | None:
-        """What the store has; None where it cannot be read."""
+        """The content of the store; None where it cannot be read."""
         try:
             return self.store.read("settings"), self.store.read("personas"), self.store.read("keys")
         except StoreError as error:
@@ -88,7 +88,10 @@ class Decisions:
             return None
 
     def _take(self, kept: Kept | None) -> bool:
-        """Takes that over; whether there was anything. Never in a thread: requests would meet half of it."""
+        """Puts what was read in force; False: nothing was read.
+
+        Never called in a thread: requests would see a half-finished change.
+        """
         if kept is None:
             return False
         settings, personas, keys = kept

@@ -58,16 +58,16 @@ STATUS: Final[dict[str, int]] = {
     "endpoint_not_supported": 404,
     "cache_miss": 504,
 }
-_IN_VAIN: Final = ("proxy_loop", "cache_miss")  # a second call would be told the same; SDKs repeat every 5xx
+_IN_VAIN: Final = ("proxy_loop", "cache_miss")  # a retry would fail alike, and SDKs retry every 5xx
 TYPES: Final[dict[str, str]] = {"upstream": "upstream_error", "proxy": "proxy_error", "policy": "policy_error"}
 
 Again = Literal["same", "next", "never"]
-"""What may follow a failed attempt: the same target again, only another target, or nothing at all."""
+"""What may follow a failed attempt: the same target again, only another target, or no further attempt."""
 
 
 @dataclass(slots=True, eq=False)
 class SluiceError(Exception):
-    """A failure as the caller is to see it. Texts never hold keys, addresses of ours or foreign exceptions."""
+    """A failure as the caller is to see it. Messages never hold keys, our addresses or texts of foreign exceptions."""
 
     code: str
     message: str
@@ -77,8 +77,8 @@ class SluiceError(Exception):
     retry_after: float | None = None  # seconds, as the upstream asked
     should_retry: bool | None = None  # sent as x-should-retry where known
     kind: str = ""  # OpenAI's `type`; "": by code
-    lines: list[tuple[bytes, bytes]] = field(default_factory=list)  # the upstream's headers that may pass
-    own: str = ""  # what of the message is in our words; "": all of it
+    lines: list[tuple[bytes, bytes]] = field(default_factory=list)  # headers of the upstream that may be passed on
+    own: str = ""  # the part of the message that is in our own words; "": all of it
 
     def __post_init__(self) -> None:
         self.status = self.status or STATUS.get(self.code, 400)
@@ -90,7 +90,7 @@ class SluiceError(Exception):
         return f"{self.code}: {self.message}"
 
     def blank(self, blank: Blank) -> None:
-        """Takes secrets out of what the upstream said: its words, its headers, and its code, which is dropped then."""
+        """Removes secrets from the upstream's texts: message, headers, and code (replaced if it holds one)."""
         self.message, self.kind = blank(self.message), blank(self.kind)
         self.param = self.param and blank(self.param)
         self.lines = [(name, blank(value.decode("latin-1")).encode("latin-1")) for name, value in self.lines]
@@ -104,7 +104,7 @@ class SluiceError(Exception):
         )
 
     def event(self) -> bytes:
-        """The same as one server-sent event, for a stream that has begun."""
+        """The same envelope as one server-sent event, for a stream that has begun."""
         return b"data: " + self.body() + b"\n\n"
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -118,15 +118,15 @@ class SluiceError(Exception):
 
 
 def draining() -> SluiceError:
-    """The error of a call that the process, which is ending, waits for no longer or does not begin any more."""
+    """The error of a call that is ended, or not begun, because the process is shutting down."""
     return SluiceError("proxy_draining", "The proxy is shutting down.", retry_after=1)
 
 
 def invalid_field(param: str, problem: str) -> SluiceError:
-    """The 400 for a field of a request that is not as it must be: "`stream` must be true or false."."""
+    """A 400 that names a field of the request: "`stream` must be true or false."."""
     return SluiceError("client_invalid_request", f"`{param}` {problem}.", param=param)
 
 
 def metric_code(error: SluiceError) -> str:
-    """The error's code out of the closed list, for labels and logs."""
+    """The error's code if it is on the closed list, else client_invalid_request: for labels and logs."""
     return error.code if error.code in STATUS else "client_invalid_request"

@@ -11,7 +11,7 @@ from proxy.call import Headers
 
 
 class Lines(list[tuple[bytes, bytes]]):
-    """Header lines that are never changed, with what was worked out of them: a kept connection repeats its head."""
+    """Header lines that never change, with a cache of what was computed from them: connections repeat their heads."""
 
     __slots__ = ("worked",)
 
@@ -65,10 +65,10 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
     b"x-real-ip",
 }
 Verdict = Literal["stays", "passes", "renamed", "looked at"]
-"""What becomes of a header line; "looked at": it passes unless it names an internal address, which others never do."""
+"""What happens to a header line; "looked at": it passes unless its value names an internal address."""
 
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
-"""An x-request-id that is taken over from a client."""
+"""Values of a client's x-request-id that are kept."""
 _NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
 _REMEMBERED: Final = 1024
 _TELLING: Final = re.compile(rb"[.\[]|//|::|localhost")  # no address is without any of these
@@ -79,7 +79,10 @@ _ADDRESS: Final = re.compile(
 
 
 class _Rule(dict[bytes, Verdict]):
-    """What becomes of lines of a name, decided once per name; names that are made up are not remembered for ever."""
+    """The verdict for each header name, computed once.
+
+    Unknown names are not kept, since clients can invent any number.
+    """
 
     def __init__(self, never: frozenset[bytes], prefixes: tuple[bytes, ...], known: dict[bytes, Verdict]) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ _BACK: Final = _Rule(
 
 
 def to_upstream(headers: Headers) -> Headers:
-    """The client's lines that an upstream may see: no framing, credentials, cookies or traces of where it came from."""
+    """The client's header lines that an upstream may see: no framing, credentials, cookies or traces of its origin."""
     verdicts = _OUT
     passed = [line for line in headers if verdicts[line[0]] != "stays"]
     if any(line[0] == b"connection" for line in headers):
@@ -112,7 +115,7 @@ def to_upstream(headers: Headers) -> Headers:
 
 
 def to_client(headers: Headers) -> Headers:
-    """The upstream's lines that a client may see; its request id comes back as x-upstream-request-id."""
+    """The upstream's header lines that a client may see; its request id is renamed to x-upstream-request-id."""
     verdicts, kept = _BACK, []
     for line in headers:
         verdict = verdicts[line[0]]
@@ -130,7 +133,7 @@ def to_client(headers: Headers) -> Headers:
 
 
 def of_type(headers: Headers, kind: bytes) -> Headers:
-    """The lines with this content type in place of another."""
+    """The lines with their content type replaced."""
     return [line for line in headers if line[0] != b"content-type"] + [(b"content-type", kind)]
 
 
@@ -147,7 +150,7 @@ def _names_an_internal_address(value: bytes) -> bool:
             address = ipaddress.ip_address(found.strip(b"[]").decode())
         except ValueError:
             if b":" not in found and not found.endswith(b"]") and not found[-1:].isdigit():
-                return True  # a name that only means something inside
+                return True  # a host name of an internal network
             continue
         if not address.is_global:
             return True
@@ -155,18 +158,18 @@ def _names_an_internal_address(value: bytes) -> bool:
 
 
 def request_id(headers: Headers) -> str:
-    """The client's own x-request-id where it is sane, else a new one."""
+    """The client's own x-request-id if it is acceptable, else a new one."""
     shown = value(headers, b"x-request-id")
     return shown.decode() if shown and SANE_ID.fullmatch(shown) else new_id()
 
 
 def new_id() -> str:
-    """An id for a request that brought none."""
+    """A new id for a request that brought none."""
     return f"req_{random.getrandbits(96):024x}"
 
 
 def value(headers: Headers, name: bytes) -> bytes | None:
-    """The first line of this (lower-case) name."""
+    """The value of the first line with this (lower-case) name, or None."""
     for found, content in headers:
         if found == name:
             return content

@@ -1,4 +1,4 @@
-"""How each upstream stands, and who is told of it: operators, Prometheus, the other workers."""
+"""Health of the upstreams, reported to operators, Prometheus and the other workers."""
 
 import asyncio
 import logging
@@ -13,20 +13,20 @@ from proxy.stages.catalog import Shelf
 if TYPE_CHECKING:
     from proxy.app import Sluice
 
-_LOOK = 0.4  # seconds between two looks at what the leading worker learnt of upstreams
+_LOOK = 0.4  # seconds between two reads of what the leading worker learnt
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class Health:
-    """How the upstreams of the configuration in force stand."""
+    """The health of every upstream of the configuration in force."""
 
     sluice: "Sluice"
     _breaker_labels: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def all(self) -> list[HealthLine]:
-        """A line per upstream, for /health."""
+        """One line per upstream, for /health."""
         return [
             HealthLine(name, shelf.provider, not shelf.target.off, not trouble, trouble)
             for name, shelf in self.sluice.runtime.plan.catalog.shelves.items()
@@ -34,19 +34,19 @@ class Health:
         ]
 
     def trouble(self, name: str, shelf: Shelf) -> str:
-        """Why an upstream does not answer ("": it does); an embedded model of ours knows better than its catalogue."""
+        """Why an upstream does not answer; "": it does. For an embedded model, its process state takes precedence."""
         sluice = self.sluice
         model = sluice.embedded.get(name) if sluice.place is None or sluice.place.leads else None
         trouble = shelf.trouble if model is None or model.state == "ready" else model.state
         return trouble or ("It refuses our key." if name in sluice.runtime.gateway.stages.dispatch.refused else "")
 
     def show(self, name: str) -> None:
-        """Tells Prometheus whether an upstream answers, unless it is one that only calls of before a reload know."""
+        """Updates sluice_upstream_up, unless the upstream exists only for calls that began before a reload."""
         if shelf := self.sluice.runtime.plan.catalog.shelves.get(name):
             self.sluice.metrics.up.labels(name).set(0 if self.trouble(name, shelf) else 1)
 
     def note(self, shelf: Shelf) -> None:
-        """A catalogue was fetched, or could not be: tells Prometheus and the other workers."""
+        """Reports a fetched catalogue, or a failed fetch, to Prometheus and the other workers."""
         self._learnt(shelf.target.upstream)
         if self.sluice.place is not None:
             models = list(shelf.models.values()) if shelf.fetched_at is not None else None
@@ -54,8 +54,8 @@ class Health:
             share_catalog(self.sluice.place.folder, shelf.target.upstream, learnt)
 
     def note_breaker(self, upstream: str, model: str, is_open: bool) -> None:
-        """A breaker opened or closed."""
-        # The catalogue may come to know the model while the breaker is open: the label stays what it was.
+        """Reports that a breaker opened or closed."""
+        # The label is kept while the breaker is open, even if the catalogue comes to list the model meanwhile.
         known = self.sluice.runtime.plan.catalog.known(upstream, model)
         label = self._breaker_labels.setdefault((upstream, model), model if known else "other")
         self.sluice.metrics.breaker.labels(upstream, label).set(1 if is_open else 0)
@@ -64,10 +64,10 @@ class Health:
         log.warning("breaker of %s/%s %s", upstream, model, "opened" if is_open else "closed")
 
     async def follow(self, folder: Path) -> None:
-        """Takes over what the leading worker learns of the upstreams."""
+        """Takes over what the leading worker learns about the upstreams."""
         plan, seen = self.sluice.runtime.plan, dict[str, float]()
         while True:
-            if plan is not self.sluice.runtime.plan:  # a reload: what was left before may be news to the new one
+            if plan is not self.sluice.runtime.plan:  # after a reload the new plan must read everything again
                 plan, seen = self.sluice.runtime.plan, {}
             for name, learnt in (await asyncio.to_thread(shared_catalogs, folder, seen)).items():
                 shelf = plan.catalog.shelves.get(name)

@@ -1,10 +1,10 @@
-"""Hosts: which of them are this machine alone."""
+"""Which hosts are loopback."""
 
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, and reached from it alone."""
+    """Whether a host name or address is reachable from this machine alone."""
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

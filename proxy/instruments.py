@@ -15,7 +15,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Join = Literal["sum", "min", "max"]
 Labels = tuple[str, ...]
 Snapshot = dict[str, list[tuple[Labels, list[float]]]]
-"""By family: label values and numbers of each child; sums of snapshots are snapshots."""
+"""By family name: label values and numbers of each series. Snapshots of several processes can be summed up."""
 
 
 class Number:

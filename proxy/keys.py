@@ -1,4 +1,4 @@
-"""Client keys that operators made: kept in the store by their digests, never as themselves."""
+"""Client keys that operators made: the store holds their digests, never the keys themselves."""
 
 import hashlib
 import re
@@ -20,15 +20,18 @@ from proxy.stages.admission import tenant_of
 
 PREFIX: Final = "sk-sluice-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_OURS: Final = re.compile(r"open|vapi|sluice|key-[0-9a-f]{12}")  # under which calls without a made key are booked
-_HINT: Final = 4  # last characters of a key that are shown: of 43, which leaves it 232 random bits
-_MOST: Final = 2**53  # what every JSON reader takes for the number that it is
+_OURS: Final = re.compile(r"open|vapi|sluice|key-[0-9a-f]{12}")  # tenants of calls without such a key
+_HINT: Final = 4  # last characters of a key that are shown: of 43, so 232 random bits stay unknown
+_MOST: Final = 2**53  # larger integers lose precision in some JSON parsers
 _CHANGED: Final = ("expires", "requests_per_minute", "tokens_per_minute", "monthly_budget")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key. Its digest is a plain SHA-256: of 256 random bits nothing can be guessed, so nothing has to be slow."""
+    """One key.
+
+    Its digest is a plain SHA-256: a secret of 256 random bits cannot be guessed, so no slow hash is needed.
+    """
 
     name: str
     digest: str  # hexadecimal
@@ -36,22 +39,22 @@ class Key:
     created: float  # seconds since 1970, as `expires`
     expires: float | None = None
     limits: Limits = Limits()
-    kept: str = ""  # as the store has it
+    kept: str = ""  # its text in the store
 
     def text(self) -> str:
-        """As it is to be kept in the store."""
+        """The key as the store keeps it (JSON)."""
         limits = {name: getattr(self.limits, name) for name in _CHANGED[1:]}
         fields = {"digest": self.digest, "hint": self.hint, "created": self.created, "expires": self.expires}
         return orjson.dumps(fields | limits).decode()
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether its expiry has passed."""
         return self.expires is not None and self.expires <= time()
 
 
 def new_key(fields: dict[str, Any]) -> tuple[Key, str]:
-    """A new key of this description, and the secret itself. Raises client_invalid_request, naming the field."""
+    """A new key with these fields, and its secret. Raises client_invalid_request, naming the field."""
     name = fields.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise invalid_field("name", "takes 1 to 64 letters, digits, dots, dashes and underscores")
@@ -63,7 +66,7 @@ def new_key(fields: dict[str, Any]) -> tuple[Key, str]:
 
 
 def changed_key(key: Key, fields: dict[str, Any]) -> Key:
-    """The key with other limits or another end; null takes one away. Raises client_invalid_request."""
+    """The key with other limits or another expiry; null removes one. Raises client_invalid_request."""
     for given in fields:
         if given not in _CHANGED:
             raise invalid_field(given, "is not known, or cannot be changed; what can: " + ", ".join(_CHANGED))
@@ -74,7 +77,7 @@ def changed_key(key: Key, fields: dict[str, Any]) -> Key:
 
 
 def _read(name: str, text: str) -> Key:
-    """A key as it was kept. Raises what such reading raises."""
+    """Parses a stored key. Raises SluiceError, ValueError, TypeError or LookupError for unreadable text."""
     fields = orjson.loads(text)
     limits = {each: _limit(each, fields[each]) for each in _CHANGED[1:]}
     created, expires = (None if fields[each] is None else float(fields[each]) for each in ("created", "expires"))
@@ -97,13 +100,13 @@ def _limit(name: str, value: object) -> Any:
 
 
 def _expires(value: object) -> float | None:
-    """Seconds since 1970 of an ISO 8601 time, or of a date's beginning (UTC)."""
+    """Seconds since 1970 of an ISO 8601 time, or of the start of a date (UTC)."""
     if value is None:
         return None
     try:
         read = datetime.fromisoformat(value if isinstance(value, str) else "")
         at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
-        shown_time(at)  # in UTC it may be beyond the last year that there is
+        shown_time(at)  # raises where the year in UTC is beyond 9999
     except (ValueError, OverflowError):
         raise invalid_field("expires", "must be a time such as 2027-01-31T12:00:00Z, a date, or null") from None
     if at <= time():
@@ -113,16 +116,16 @@ def _expires(value: object) -> float | None:
 
 @dataclass(slots=True)
 class Keys:
-    """The keys of the store. `spent`: USD of this month, by name."""
+    """The keys of the store. `spent`: USD spent this month, by key name."""
 
     spent: Callable[[str], float] = lambda name: 0.0
     windows: Windows = local_window
     made: dict[str, Key] = field(default_factory=dict)
-    known: bool = False  # whether the store could be read yet
+    known: bool = False  # whether the store has been read
     _allowances: dict[str, Allowance] = field(default_factory=dict, repr=False)  # by digest
 
     def take(self, kept: dict[str, str]) -> None:
-        """Reads what the store has; what cannot be read any more is passed over."""
+        """Replaces the keys by what the store has; unreadable entries are skipped."""
         before, self.known, self.made = self.made, True, {}
         for name, text in kept.items():
             had = before.get(name)
@@ -133,17 +136,17 @@ class Keys:
         self._settle()
 
     def put(self, key: Key) -> None:
-        """A key that was made or changed."""
+        """Adds or replaces a key."""
         self.made[key.name] = key
         self._settle()
 
     def drop(self, name: str) -> None:
-        """A key that was revoked."""
+        """Removes a revoked key."""
         self.made.pop(name, None)
         self._settle()
 
     def _settle(self) -> None:
-        """Makes the allowances of all keys. A key whose limits changed keeps what it did within the last minute."""
+        """Rebuilds the allowances of all keys. A key whose limits changed keeps its counts of the last minute."""
         before, self._allowances = self._allowances, {}
         for key in self.made.values():
             had = before.get(key.digest)
@@ -155,13 +158,16 @@ class Keys:
             self._allowances[key.digest] = had
 
     def admit(self, call: Call, credential: str) -> bool:
-        """Whether it is one of these keys: then the call is its own. Raises SluiceError where it is none any more."""
+        """Whether the credential is one of these keys; the call then belongs to it.
+
+        Raises SluiceError for an expired one.
+        """
         if not credential.startswith(PREFIX):
             return False
         if not self.known:
             said = "Keys made on /admin cannot be looked up now: the store cannot be read."
             raise SluiceError("proxy_internal", said, status=503)
-        # A digest says nothing about other keys, so how long a look-up takes may be seen.
+        # Looked up by digest: timing reveals nothing about other keys.
         allowance = self._allowances.get(hashlib.sha256(credential.encode("utf-8", "replace")).hexdigest())
         if allowance is None:
             return False
@@ -172,7 +178,7 @@ class Keys:
 
 
 def shown_time(at: float | None) -> str | None:
-    """A time as the admin API writes it."""
+    """A time as the admin API writes it (ISO 8601, UTC)."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Writes down what calls took, and knows what keys have spent of their budgets; no call ever waits for it."""
+"""Writes the usage of calls to the store in the background, and knows what each key has spent of its budget."""
 
 import asyncio
 import logging
@@ -12,20 +12,20 @@ from proxy.keys import Keys
 from proxy.stages.booking import Books
 from proxy.store.contract import Batch, Column, Counts, Line, Store, StoreError
 
-_EACH = 2.0  # seconds; what a process that is killed has booked since is lost
+_EACH = 2.0  # seconds between two saves; a killed process loses what it counted since
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class Ledger:
-    """This process's books, and the store that all write theirs into."""
+    """The usage counted by this process, and the store that all processes write to."""
 
     store: Store
     keys: Keys
     books: Books = field(default_factory=Books)
     _writer: str = field(default_factory=lambda: secrets.token_hex(8))  # a name that no other process has
-    _batch: Batch | None = None  # that is on its way, and will be until it is known to have been added
+    _batch: Batch | None = None  # unconfirmed: sent again until the store has added it
     _number: int = 0
     _month: str = ""  # of the costs that follow
     _on_its_way: dict[str, float] = field(default_factory=dict)  # costs by key, of the batch
@@ -34,13 +34,13 @@ class Ledger:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def spent(self, key: str) -> float:
-        """USD of this month."""
+        """USD spent by a key this month."""
         self._turned()
         booked = self.books.costs.get(key, 0.0) + self._on_its_way.get(key, 0.0)
         return booked + self._written.get(key, 0.0)
 
     def recall(self) -> None:
-        """Reads what was spent before this start, as far as the store can be read. It blocks."""
+        """Reads what keys had spent before this start, as far as the store can be read. Blocking."""
         try:
             self._written = self._costs(*self._asked())
         except StoreError as error:
@@ -48,13 +48,13 @@ class Ledger:
         self._month = month()
 
     async def keep(self) -> None:
-        """Writes down every two seconds what was booked since."""
+        """Saves the counts every two seconds."""
         while True:
             await asyncio.sleep(_EACH)
             await self.save()
 
     async def save(self) -> None:
-        """Writes down what was booked, and looks what others have; what cannot be written is kept for later."""
+        """Writes the counts and reads those of other processes; what cannot be written is kept for the next time."""
         async with self._turn:
             try:
                 await self._save()
@@ -69,12 +69,12 @@ class Ledger:
                 self._failing = False
 
     async def look(self) -> None:
-        """Looks what a key has spent whose budget is new. Raises StoreError."""
+        """Reads what a key with a new budget has spent. Raises StoreError."""
         async with self._turn:
             await self._look()
 
     async def close(self) -> None:
-        """Writes down the rest: in two goes where a batch is on its way from before."""
+        """Writes the remaining counts: in two steps where an earlier batch is still unconfirmed."""
         await self.save()
         if self._batch is None:
             await self.save()
@@ -84,12 +84,12 @@ class Ledger:
             log.error("what %d calls took could not be written down", sum(counts.calls for counts in lost))
 
     async def sums(self, first: str, last: str, by: Sequence[Column]) -> dict[tuple[str, ...], Counts]:
-        """What calls took from one day to another, this process's last ones included. Raises StoreError."""
+        """Usage from one day to another, including this process's unsaved counts. Raises StoreError."""
         await self.save()
         return await asyncio.to_thread(self.store.sums, first, last, by)
 
     def _turned(self) -> None:
-        """Begins the month that it is now, if it is another."""
+        """Starts a new month if the calendar has."""
         now = time()
         if now >= self.books.day_ends:
             self.books.turn(now)
@@ -121,7 +121,7 @@ class Ledger:
             self._written = found
 
     def _asked(self) -> tuple[str, list[str]]:
-        """The month, and the keys that have a budget for it."""
+        """The current month, and the keys that have a budget."""
         return month(), [key.name for key in self.keys.made.values() if key.limits.monthly_budget is not None]
 
     def _costs(self, month: str, keys: list[str]) -> dict[str, float]:
@@ -132,15 +132,15 @@ class Ledger:
 
 
 def month() -> str:
-    """That of now, UTC: "2026-11"."""
+    """The current month, UTC: "2026-11"."""
     return f"{today():%Y-%m}"
 
 
 def days_of(month: str) -> tuple[str, str]:
-    """Its first day, and one that no month goes beyond."""
+    """The first day of a month, and a day past its end."""
     return f"{month}-01", f"{month}-31"
 
 
 def today() -> date:
-    """The day, UTC."""
+    """The current day, UTC."""
     return datetime.now(UTC).date()

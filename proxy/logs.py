@@ -20,25 +20,25 @@ from proxy.call import Call, Trace
 from proxy.errors import metric_code
 from proxy.instruments import Instruments, Number
 
-_WAITING: Final = 10_000  # lines that may wait to be written; more are dropped, and counted
-_WORDY: Final = 500  # lines that may wait with a prompt and an answer; with more waiting, calls are told without
-_PAUSE: Final = 0.05  # seconds between two rounds of writing, so that a busy proxy wakes the writer seldom
+_WAITING: Final = 10_000  # queued lines; more are dropped and counted
+_WORDY: Final = 500  # queued lines above which calls are logged without prompt and answer
+_PAUSE: Final = 0.05  # seconds between two writes, so that a busy proxy rarely wakes the thread
 _LONGEST: Final = 64 * 1024  # bytes of a prompt or an answer in the log
 
 _UNSEEN: Final = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""What JSON may hold as it is, and some terminals and readers of lines obey."""
+"""Characters that JSON may contain unescaped but that some terminals and line readers interpret."""
 
 _NO_WORDS: Final[Mapping[str, str]] = {}
 
 Line = Callable[[], str]
-"""A line that is made when it is written."""
+"""Produces a log line when it is written."""
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line; whatever a value holds stays inside it."""
+    """One JSON object per line; values are escaped, so none can break out of its line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without the newline."""
         said: dict[str, object] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
@@ -49,16 +49,16 @@ class JsonLines(logging.Formatter):
         return json_line(said)
 
     def call(self, said: "Ended") -> str:
-        """The line of a call that ended."""
+        """The line of an ended call."""
         own, alike = json_line(said.own), said.alike.line
         return f"{own[:-1]},{alike[1:]}"
 
 
 class Readable(logging.Formatter):
-    """A line for people; control characters of values are shown, not sent to the terminal."""
+    """Lines for people; control characters in values are shown as escapes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without the newline."""
         text = record.getMessage()
         if record.exc_info:
             text += f"\n{self.formatException(record.exc_info)}"
@@ -67,7 +67,7 @@ class Readable(logging.Formatter):
         return f"{_clock(record.created)} {record.levelname.lower():<7} {shown}"
 
     def call(self, said: "Ended") -> str:
-        """The line of a call that ended."""
+        """The line of an ended call."""
         fields = said.fields
         tokens = f"{fields['tokens_input'] or '?'}+{fields['tokens_output'] or '?'} tokens"
         where = f"{fields['route']} -> {fields['upstream']}/{fields['model']}" if fields["upstream"] else "-"
@@ -79,7 +79,7 @@ class Readable(logging.Formatter):
 
 
 class Stream(Protocol):
-    """What lines are written to."""
+    """Where lines are written."""
 
     def write(self, text: str, /) -> object: ...
     def flush(self) -> object: ...
@@ -87,9 +87,9 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unbuffered:
-    """A file without Python's buffer, out of which a process that ends would still have to write.
+    """A file without Python's buffer, which an ending process would still have to flush.
 
-    For a reader that is stuck it would wait for ever, and for one that has gone its exit code would be 120.
+    Flushing would block for ever on a stuck reader, and make the exit code 120 on a closed pipe.
     """
 
     file: int
@@ -102,11 +102,11 @@ class Unbuffered:
             left = left[os.write(self.file, left) :]
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing is buffered."""
 
 
 class Writer(logging.Handler):
-    """Takes records and calls without waiting, and writes them from a thread of its own."""
+    """A logging handler that queues records and calls, and writes them in its own thread."""
 
     def __init__(self, stream: Stream, form: JsonLines | Readable, dropped: Number | None = None) -> None:
         """`dropped`: counts the lines that are not written."""
@@ -121,18 +121,18 @@ class Writer(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a record; its arguments are formatted now, since they may change."""
+        """Queues a record; it is formatted now, since its arguments may change."""
         line = self.form.format(record)
         self._put(lambda: line)
 
     def note(self, call: Call, seconds: float) -> None:
-        """Takes a call that ended. What was kept of its words is cut now: whoever has the call next lets go of it."""
+        """Queues an ended call. Prompt and answer are copied now, since the history drops them next."""
         kept, ended = call.trace.kept, time()
         words = words_of(kept) if kept is not None and len(self._lines) < _WORDY else {}
         self._put(lambda: self.form.call(ended_call(call, seconds, ended, words)))
 
     def close(self) -> None:
-        """Writes what is left, for a second at most."""
+        """Writes what is queued, for one second at most."""
         self._ends = True
         self._wake.set()
         self._thread.join(1.0)
@@ -155,7 +155,7 @@ class Writer(logging.Handler):
                 line = self._lines.popleft()
                 try:
                     pieces.append(line())
-                except (TypeError, ValueError, LookupError, AttributeError):  # one bad line must not end the log
+                except (TypeError, ValueError, LookupError, AttributeError):  # one bad line must not end the thread
                     self.dropped.inc()
             if pieces:
                 try:
@@ -170,14 +170,14 @@ class Writer(logging.Handler):
 
 
 def dropped_lines(made: Instruments) -> Number:
-    """The metric of lines that the log lost: its stream stuck or gone, or a line that could not be made."""
+    """The metric of log lines that were not written: stream stuck or closed, queue full, or formatting failed."""
     return made.counter("sluice_log_lines_dropped_total", "Lines of the log that were not written.").labels()
 
 
 def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number | None = None) -> Writer:
-    """Sends Sluice's log to standard error in the given form; `dropped` counts what cannot be written."""
+    """Sends the log of Sluice to standard error in the given format; `dropped` counts lines that are not written."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
-    encoding = sys.stderr.encoding if readable else "utf-8"  # JSON knows no other, whatever the locale says
+    encoding = sys.stderr.encoding if readable else "utf-8"  # JSON is UTF-8, whatever the locale says
     writer = Writer(Unbuffered(sys.stderr.fileno(), encoding), Readable() if readable else JsonLines(), dropped)
     root = logging.getLogger()
     root.handlers[:] = [writer]
@@ -188,7 +188,7 @@ def configure(form: Literal["auto", "text", "json"], level: str, dropped: Number
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """What the log says of many calls in the same words, and the JSON of it."""
+    """The part of a log line that many calls share, and its JSON."""
 
     fields: dict[str, Any]
     line: str
@@ -196,19 +196,19 @@ class Alike:
 
 @dataclass(slots=True)
 class Ended:
-    """What the log says of a call that ended: what it shares with others, and what is its own."""
+    """The log line of an ended call as fields: those shared with other calls, and its own."""
 
     own: dict[str, Any]
     alike: Alike
 
     @property
     def fields(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields."""
         return self.own | self.alike.fields
 
 
 def ended_call(call: Call, seconds: float, ended: float | None = None, words: Mapping[str, str] = _NO_WORDS) -> Ended:
-    """What the log says of a call that ended now, or then; `words`: its prompt and answer, where they are told."""
+    """The log fields of a call that ended at `ended`; `words`: its prompt and answer, where they are logged."""
     trace, usage = call.trace, call.trace.usage
     first, overhead = trace.content_at, trace.overhead
     own = {
@@ -255,7 +255,7 @@ def _alike(
 
 
 def keep_content(trace: Trace, piece: bytes) -> None:
-    """Keeps the prompt, and then pieces of the answer, as far as the log would tell them."""
+    """Keeps the prompt, then pieces of the answer, up to the size that is logged."""
     if trace.kept is None:
         trace.kept = [piece[:_LONGEST]]
     elif (room := _LONGEST - sum(map(len, trace.kept[1:]))) > 0:
@@ -263,7 +263,7 @@ def keep_content(trace: Trace, piece: bytes) -> None:
 
 
 def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
-    """The prompt and the answer as far as `keep_content` has kept them; none where it has kept nothing."""
+    """The prompt and the answer as `keep_content` kept them; empty where it kept nothing."""
     if not kept:
         return {}
     prompt, *pieces = kept
@@ -271,16 +271,16 @@ def words_of(kept: Sequence[bytes] | None) -> dict[str, str]:
 
 
 def json_line(said: dict[str, Any]) -> str:
-    """JSON on one line for every reader: the separators of other alphabets' lines are escaped too."""
+    """JSON on one line for every reader: Unicode line separators are escaped too."""
     try:
         line = orjson.dumps(said, default=str).decode()
-    except orjson.JSONEncodeError:  # a number or a text that JSON does not have
+    except orjson.JSONEncodeError:  # NaN, huge integers, lone surrogates
         return json.dumps(said, default=str)
     return line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def escape_control_characters(text: str) -> str:
-    """A text without control characters, which are shown as escapes."""
+    """The text with control characters as escapes."""
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 

@@ -1,4 +1,4 @@
-"""The metrics by name, with their labels and buckets; stages/metering.py counts calls by them."""
+"""All metrics by name, with their labels and buckets; stages/metering.py updates them."""
 
 import platform
 from collections.abc import Container
@@ -18,15 +18,15 @@ DURATION: Final = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     *(120.0, 300.0, 600.0),
 )
-MOST_NAMED: Final = 7_000  # series from which on no more models are told apart
-MOST_SERIES: Final = 8_000  # and no more routes and upstreams either
+MOST_NAMED: Final = 7_000  # with this many series, new models get no series of their own
+MOST_SERIES: Final = 8_000  # with this many, nor do new routes and upstreams
 
 Labels = tuple[str, str, str, str]
 """Door, route, upstream, model."""
 
 
 class Metrics:
-    """Every metric but the one of the log itself; docs/operations.md has the table."""
+    """Every metric except the one of the log itself; docs/operations.md has a table of them."""
 
     def __init__(self, made: Instruments) -> None:
         self._made = made
@@ -78,11 +78,11 @@ class Metrics:
 
     @property
     def full(self) -> bool:
-        """Whether models that come now count as `other`. Asked for new series only."""
+        """Whether new models are counted as `other` from now on. Called for new series only."""
         return self._made.series() > MOST_NAMED
 
     def kept(self, labels: Labels, made: Container[Labels] = ()) -> Labels:
-        """The labels that new series get: all of them, without the model once there are many, the door alone at last.
+        """The labels of a new series: all; without the model once there are many series; finally the door alone.
 
         `made`: labels of series that exist already.
         """

@@ -1,14 +1,14 @@
-"""Finds what a misspelled name was probably meant to be."""
+"""Suggests known names for a misspelled one."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Final
 
-_FEW: Final = 20  # names that are compared however far they are
+_FEW: Final = 20  # with at most so many known names, the closest is suggested however different
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with up to three known names close to this one, else with the nearest of a few known, or nothing."""
+    """A sentence with up to three similar known names; with few known names, the closest; else ""."""
     names = list(known)[:5000]
     if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         return f" Did you mean {', '.join(close)}?"

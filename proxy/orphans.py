@@ -1,4 +1,4 @@
-"""Has a process end with the one that started it, however that one ends."""
+"""Ends a process when its parent ends, however that happens."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 def end_with_parent(parent: int, by: signal.Signals) -> None:
-    """Has the kernel (Linux) send `by` to this process when the parent is gone; it may have gone already."""
+    """Has the kernel (Linux) send signal `by` to this process once its parent has ended, or now if it has already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:

@@ -17,7 +17,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A named preset of one upstream. `set`: dotted paths and the values they always get."""
+    """A named preset of one upstream. `set`: dotted paths and the values they are set to in every call."""
 
     name: str
     upstream: str
@@ -26,16 +26,16 @@ class Persona:
     set: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        """As it is kept in the store."""
+        """The persona as the store keeps it (JSON)."""
         return orjson.dumps(
             {"upstream": self.upstream, "model": self.model, "system": self.system, "set": self.set}
         ).decode()
 
 
 def persona(fields: dict[str, Any]) -> Persona:
-    """The persona that these fields describe. Raises client_invalid_request, naming the field."""
+    """Parses the fields of a persona. Raises client_invalid_request, naming the field."""
     for key in fields:
-        if key not in ("name", "upstream", "model", "system", "set", "source"):  # the last is ours: see `listed`
+        if key not in ("name", "upstream", "model", "system", "set", "source"):  # source is set by us: see `listed`
             raise invalid_field(key, "is not known; a persona has name, upstream, model, system and set")
     for key in ("name", "upstream", "model"):
         if not isinstance(fields.get(key), str) or not fields[key]:
@@ -48,7 +48,7 @@ def persona(fields: dict[str, Any]) -> Persona:
     if not isinstance(values, dict) or any(not key or key.partition(".")[0].lower() == "model" for key in values):
         raise invalid_field("set", "must be an object of parameters, the model not among them")
     try:
-        orjson.dumps({"data": [{"set": values}]})  # as deep as it will ever be written
+        orjson.dumps({"data": [{"set": values}]})  # nested as deeply as the admin API will write it
     except orjson.JSONEncodeError:
         raise invalid_field("set", "is nested too deeply") from None
     return Persona(fields["name"], fields["upstream"], fields["model"], system or None, values)
@@ -56,12 +56,12 @@ def persona(fields: dict[str, Any]) -> Persona:
 
 @dataclass(slots=True)
 class Personas:
-    """The personas of the store, and how they join a routing table."""
+    """The personas of the store, and how they are added to a routing table."""
 
     made: dict[str, Persona] = field(default_factory=dict)
 
     def take(self, kept: dict[str, str]) -> None:
-        """Reads what the store has; what cannot be read any more is passed over."""
+        """Replaces the personas by what the store has; unreadable entries are skipped."""
         self.made = {}
         for name, text in kept.items():
             try:
@@ -70,7 +70,7 @@ class Personas:
                 continue
 
     def join(self, plan: "Plan") -> None:
-        """Puts them into the routing table, but for those whose upstream is gone or whose name the config has."""
+        """Adds them to the routing table, except those whose upstream is gone or whose name config.yaml uses."""
         taken = plan.settings.personas
         for name in [route.match for route in plan.router.exact_routes()]:
             if name.startswith("persona/") and name.removeprefix("persona/") not in taken:
@@ -84,7 +84,7 @@ class Personas:
         plan.router.lost = lost
 
     def listed(self, plan: "Plan", upstream: str | None) -> list[dict[str, Any]]:
-        """`[{name, upstream, model, system, set, source}]`, the config's first."""
+        """`[{name, upstream, model, system, set, source}]`, those of config.yaml first."""
         taken = plan.settings.personas
         configured = [_listed(name, each, "config") for name, each in taken.items()]
         stored = [_listed(name, each, "store") for name, each in self.made.items() if name not in taken]

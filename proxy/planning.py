@@ -1,4 +1,4 @@
-"""What follows from a configuration alone: its routing table and catalogue; serving and the commands start here."""
+"""What follows from a configuration alone: routing table and catalogue; used by `serve` and all other commands."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from proxy.upstream.sending import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A configuration's parts, without anything running."""
+    """The parts of a configuration, with nothing running."""
 
     settings: Settings
     chart: Chart
@@ -29,7 +29,7 @@ class Plan:
     screen: Screen
 
     def named(self) -> Iterator[str]:
-        """The models that the configuration names itself."""
+        """The models that the configuration itself names."""
         for upstream in self.settings.upstreams.values():
             yield from upstream.models or ()
             yield from upstream.limits
@@ -38,11 +38,11 @@ class Plan:
 
 @dataclass(slots=True)
 class ProcessState:
-    """What outlives reloads, and all plans of a process share."""
+    """State of the process that outlives reloads and is shared by all plans."""
 
-    default_upstream: str | None = None  # that operators chose over config.yaml's
+    default_upstream: str | None = None  # chosen by operators, overrides config.yaml
     counters: Counters = field(default_factory=Counters)
-    instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # of this process
+    instance: bytes = field(default_factory=lambda: b"sluice-" + secrets.token_hex(6).encode())  # in cdn-loop
 
 
 def plan(
@@ -53,7 +53,7 @@ def plan(
 ) -> Plan:
     """The routing table and catalogue of a configuration.
 
-    `upstreams`, `process`: those of the process, where one runs already; `bases`: see Chart.
+    `upstreams`, `process`: those of the running process, if there is one; `bases`: see Chart.
     """
     upstreams, process = upstreams or Upstreams(), process or ProcessState()
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
@@ -89,7 +89,7 @@ def _asked(settings: Settings) -> Iterator[str]:
 
 
 def default_upstream(settings: Settings, chosen: str | None = None) -> str | None:
-    """Where names go that no route takes: the operators' choice, the config's, or the only upstream."""
+    """The upstream of names that no route matches: chosen by operators, else by config.yaml, else the only upstream."""
     if chosen in settings.upstreams:
         return chosen
     if settings.default_upstream is not None:
@@ -98,9 +98,9 @@ def default_upstream(settings: Settings, chosen: str | None = None) -> str | Non
 
 
 def first_model(catalog: Catalog, upstream: str | None) -> str | None:
-    """The first model of an upstream that answers chats, as it can be called; None where it has none.
+    """The first chat model of an upstream, as clients call it; None where it has none.
 
-    Raises SluiceError where that is for another reason: nothing is the default, it is off, it does not answer.
+    Raises SluiceError where its models are unknown: no default upstream, or it is off or does not answer.
     """
     shelf = catalog.shelves.get(upstream or "")
     if shelf is None:
@@ -123,12 +123,12 @@ def _shelf(chart: Chart, name: str) -> Shelf:
 
 
 def load_settings(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:
-    """The settings of a file, its own routing tests passed. Raises ConfigError."""
+    """The settings of a file, its routing tests passed. Raises ConfigError."""
     return load(path, environ, FACTS, server, _failing)
 
 
 def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """The routing tests that fail, and how."""
+    """The routing tests that fail, each with the reason."""
     router = plan(settings).router
     for at, test in enumerate(settings.tests):
         if wrong := routing_mismatch(router, test.model, test.expect):
@@ -136,7 +136,7 @@ def _failing(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def keep_models(before: Shelf | None, now: Shelf) -> None:
-    """A reload keeps what was fetched, where the upstream is still the same place."""
+    """Carries the fetched catalogue over a reload, where the upstream still has the same address."""
     if before is not None and before.target.base == now.target.base and before.state == "fetched":
         if now.fixed is None and before.fetched_at is not None and not now.target.off:
             now.take(before.models.values())

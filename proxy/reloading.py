@@ -1,4 +1,4 @@
-"""Takes over config.yaml when it has changed: whole, or not at all."""
+"""Reloads config.yaml when it changes: completely, or not at all."""
 
 import asyncio
 import logging
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 _READ_AT_START: Final = (
     *("server.host", "server.port", "server.workers", "server.drain", "server.timeouts"),
     *("store", "log.format"),
-)  # keys of config.yaml that a reload does not put in force
+)  # keys of config.yaml that take effect only at a restart
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A changed configuration that is good and built, and not in force yet."""
+    """A changed configuration that is valid and built, but not yet in force."""
 
     written: Settings  # what the file says
-    settings: Settings  # the same, as far as it goes without a restart
+    settings: Settings  # the same, but with the old values of keys that need a restart
     cache: Cache
     runtime: Runtime
 
 
 @dataclass(slots=True)
 class Reloads:
-    """Sees that config.yaml has changed, and puts it in force; running calls finish with what they began with."""
+    """Watches config.yaml and puts changes in force; running calls finish with the configuration they began with."""
 
     sluice: "Sluice"
-    problem: str = ""  # of the last reload; "": it went well
+    problem: str = ""  # error of the last reload; "": it succeeded
     _watcher: Watcher = field(init=False)
-    _started: Settings = field(init=False)  # what the server runs with, whatever reloads bring
-    _written: Settings = field(init=False)  # what the file said last, also where that waits for a restart
+    _started: Settings = field(init=False)  # what the server was started with
+    _written: Settings = field(init=False)  # what the file said at the last reload
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
         path = self.sluice.path
-        self._watcher = Watcher(path, (path.parent / ".env",))  # what is written from here on is a change
+        self._watcher = Watcher(path, (path.parent / ".env",))  # watches for changes from here on
         self._started = self._written = self.sluice.settings
 
     async def watch(self) -> None:
@@ -56,12 +56,12 @@ class Reloads:
             try:
                 await self.reload()
             except ConfigError:
-                pass  # told already, and shown
+                pass  # logged and shown on /admin already
 
     async def reload(self) -> None:
-        """Takes the file's configuration if it is good. Raises ConfigError, and then nothing has changed.
+        """Reloads the file if it is valid. Raises ConfigError, and then nothing has changed.
 
-        One after the other: whoever has read the file first must not put it in force last.
+        Reloads run one at a time: the one that read the file first must not be the last to take effect.
         """
         async with self._turn:
             try:
@@ -78,13 +78,13 @@ class Reloads:
         log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
 
     async def _read(self) -> Candidate:
-        """What the file says now. Raises ConfigError for anything."""
+        """What the file says now. Raises ConfigError for every failure."""
         sluice = self.sluice
         try:
-            await asyncio.to_thread(self._watcher.changed)  # what is read here is no news to the watch
+            await asyncio.to_thread(self._watcher.changed)  # the watcher need not report what is read here
             written = await asyncio.to_thread(load_settings, sluice.path, sluice.environ, sluice.server)
             settings, bound = written, self._started.server.host
-            if written.server.host != bound:  # which is listened on until a restart: that must be safe too
+            if written.server.host != bound:  # still listened on until a restart, so access is checked for it too
                 server = {**sluice.server, "host": bound}
                 settings = await asyncio.to_thread(load_settings, sluice.path, sluice.environ, server)
             before = sluice.settings
@@ -95,7 +95,7 @@ class Reloads:
             raise
         except MissingExtra as error:
             raise ConfigError(str(sluice.path), [Problem(0, 0, "cache.store", str(error))]) from error
-        except Exception as error:  # the watch must go on whatever a file does to us
+        except Exception as error:  # the watch must survive any file
             log.exception("config.yaml cannot be built")
             problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
             raise ConfigError(str(sluice.path), [problem]) from error
@@ -112,7 +112,7 @@ class Reloads:
             keep_models(before.plan.catalog.shelves.get(name), shelf)
         for name in known:
             if name not in same:
-                sluice.metrics.up.forget(name)  # until it is asked anew, if it is there at all
+                sluice.metrics.up.forget(name)  # unknown until it is asked again
         self._warn_of_what_waits(candidate.written)
         if sluice.writer is not None:
             log.setLevel(settings.log.level.upper())
@@ -123,7 +123,7 @@ class Reloads:
         log.info("config.yaml is reloaded")
 
     def _warn_of_what_waits(self, written: Settings) -> None:
-        """Warns of each key that waits for a restart, once: where the file now differs from start and last reload."""
+        """Warns of each key that needs a restart, once: where the file differs from the start and the last reload."""
         for key in _READ_AT_START:
             if attrgetter(key)(written) not in (attrgetter(key)(self._started), attrgetter(key)(self._written)):
                 log.warning("%s has changed: that takes a restart", key)

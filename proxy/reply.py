@@ -1,4 +1,4 @@
-"""What comes back for a call: whole, or a stream of server-sent events."""
+"""The answer to a call: whole, or a stream of server-sent events."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
@@ -6,57 +6,57 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 DIRECT: Final = "sluice.direct"
-"""The key in an ASGI scope where our server offers its Direct way while the request is being answered."""
+"""Key of an ASGI scope under which our server offers `Direct` while the request is being answered."""
 
 Outlet = Callable[[bytes], bool]
-"""Passes a batch on at once. False: not now, and nothing of it has left; it is to be sent as ever."""
+"""Sends a batch at once. False: not possible now, nothing was sent, and the caller must send it the usual way."""
 
 
 class Direct(Protocol):
-    """A short cut past ASGI's messages, where our own server runs the app.
+    """A faster way than ASGI messages, offered by our own server.
 
-    What it declines at the moment goes by `receive` and `send` as with any other server.
+    Whatever it declines is sent by `receive` and `send`, as with any other server.
     """
 
     def take(self) -> bytes | None:
-        """The request's whole body, once; None: it is not all there yet, or the client has left."""
+        """The request's whole body, once; None: it has not all arrived, or the client has left."""
         ...
 
     def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Writes a whole response, its head included; False: not now.
+        """Writes a whole response with its head; False: not possible now.
 
-        The framing is the server's: no content-length among the headers, and a HEAD request's body is left out by it.
+        The server does the framing: `headers` holds no content-length, and the body is left out for a HEAD request.
         """
         ...
 
     def push(self, data: bytes) -> bool:
-        """Writes a piece of the body where that flows in chunks: an Outlet."""
+        """Writes a piece of a chunked body. An `Outlet`."""
         ...
 
 
 class BrokenOff(Exception):
-    """Raised by the app where a body that has begun can neither be completed nor hold an error.
+    """Raised by the app when a body that has begun can neither be completed nor carry an error.
 
-    The server then breaks the connection, which is the only way left to say so.
+    The server then closes the connection, the only signal left.
     """
 
 
 class Flowing(ABC):
-    """A stream whose batches need not wait for the task that reads it."""
+    """A stream that can send batches past the task that reads it."""
 
     __slots__ = ()
 
     @abstractmethod
     def flow(self, outlet: Outlet) -> None:
-        """From now on a batch that comes while the reader waits for it may go to `outlet` at once.
+        """From now on, a batch that arrives while the reader waits may be sent to `outlet` directly.
 
-        The reader still gets what the outlet does not take, failures, and the end.
+        The reader still gets what the outlet declines, failures, and the end.
         """
 
     @property
     @abstractmethod
     def last_at(self) -> float | None:
-        """When the outlet last took something (perf_counter)."""
+        """When the outlet last took a batch (perf_counter)."""
 
 
 @dataclass(slots=True)
@@ -67,6 +67,6 @@ class Reply:
     """
 
     status: int
-    headers: list[tuple[bytes, bytes]]  # the upstream's that may pass, and Sluice's own about the route
+    headers: list[tuple[bytes, bytes]]  # the upstream's that may be passed on, and Sluice's own
     body: bytes | None = None
     stream: AsyncIterator[bytes] | None = None

@@ -1,4 +1,4 @@
-"""Values of foreign JSON by the shape that is hoped for: what has another shape is an empty one of it."""
+"""Reads values of foreign JSON by their expected type: a value of another type becomes an empty one."""
 
 from typing import Any
 

@@ -11,25 +11,25 @@ from typing import Final
 from proxy.errors import SluiceError
 
 DONE: Final = b"data: [DONE]\n\n"
-MAX_EVENT: Final = 32 * 1024 * 1024  # bytes that one event may have; more is taken for rubbish
+MAX_EVENT: Final = 32 * 1024 * 1024  # largest event in bytes; more is an error
 
 _BLANK = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")  # an end of line, then an empty line
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class EventCutter:
-    """Cuts a byte stream where events end: what `feed` gives back is always whole events, byte for byte."""
+    """Cuts a byte stream at event boundaries: `feed` returns only whole events, unchanged."""
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._tail: list[bytes] = []
         self._held = 0
-        self._last = b""  # the last bytes held, where an end could have been cut in two
+        self._last = b""  # the last bytes held, since a boundary may be split across reads
         self._limit = limit
 
     def feed(self, data: bytes) -> bytes:
-        """The events that are complete with `data` (b"": none yet). Raises upstream_malformed past the limit."""
+        """The events completed by `data` (b"": none yet). Raises upstream_malformed past the size limit."""
         if not self._tail and data.endswith(b"\n\n") and data.find(b"\r") < 0:
-            return data  # as nearly all come
+            return data  # the usual case
         seen = self._last + data if self._last else data
         end = _end_of_last_event(seen) - len(self._last)
         if end <= 0:
@@ -46,7 +46,7 @@ class EventCutter:
         return whole
 
     def finish(self) -> bytes:
-        """What was held: an event whose empty line never came, or nothing."""
+        """What is still held: an event whose closing empty line never came, or b""."""
         rest = b"".join(self._tail)
         self._tail.clear()
         self._held, self._last = 0, b""

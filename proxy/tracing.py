@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of calls and of the attempts they took, where the extra `otel` is installed and OTEL_* asks."""
+"""OpenTelemetry traces of calls and attempts, with the extra `otel` and where OTEL_* variables ask for them."""
 
 import logging
 import threading
@@ -20,8 +20,8 @@ log = logging.getLogger("sluice")
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _CONTEXT: Final = (b"traceparent", b"tracestate")
-_FLUSH: Final = 2.0  # seconds that the last spans may take to leave at the end
-_LONGEST: Final = 200  # characters of a model's name, which a client makes up
+_FLUSH: Final = 2.0  # seconds for exporting the last spans at shutdown
+_LONGEST: Final = 200  # characters of a model name, which clients can choose freely
 
 _OPERATIONS: Final = {
     "chat/completions": "chat",
@@ -75,7 +75,7 @@ def operation(endpoint: str) -> str:
 
 @dataclass(slots=True)
 class Tracing:
-    """Makes a span of every call and one of each attempt. It runs on the event loop; a thread of the SDK sends."""
+    """Makes a span for every call and one for each attempt, on the event loop; a thread of the SDK exports them."""
 
     provider: "TracerProvider"
     _tracer: "Tracer" = field(init=False)
@@ -88,11 +88,11 @@ class Tracing:
 
         self._words, self._context = trace, TraceContextTextMapPropagator()
         self._tracer = self.provider.get_tracer("sluice", __version__)
-        # It warns of every malformed line that a client sends, quoting it.
+        # It would log every malformed line that a client sends.
         logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
     def begin(self, call: Call) -> None:
-        """Opens the span of a call, below the client's own, and puts it in place of that in what upstreams get."""
+        """Opens the span of a call as a child of the client's, and passes its context on to upstreams."""
         span = self._tracer.start_span(
             f"{operation(call.endpoint)} {call.model[:_LONGEST]}",
             self._context.extract(_carried(call.headers)),
@@ -107,23 +107,23 @@ class Tracing:
             call.trace.span, call.trace.tries = span, []
 
     def ended(self, call: Call) -> None:
-        """Ends the span of a call that ended, as its trace says, with one below it for each attempt."""
+        """Closes the span of a call with attributes from its trace, and adds a child span for each attempt."""
         span = call.trace.span
         if span is None:
             return
         call.trace.span = None
         failure = call.trace.failure
         span.set_attributes(dict(_read(OF_A_CALL, call)))
-        if failure is not None and failure.status >= 500:  # what is the client's fault is no error of a server's span
+        if failure is not None and failure.status >= 500:  # a client's fault is no error of a server span
             span.set_status(self._words.StatusCode.ERROR)
         within = self._words.set_span_in_context(span)
-        epoch = span.start_time - _nanoseconds(call.began)  # one for the call: what followed each other is told so
+        epoch = span.start_time - _nanoseconds(call.began)  # one for all spans: their order is kept
         for tried in call.trace.tries or ():
             self._attempt(within, operation(call.endpoint), tried, epoch)
         span.end(epoch + _nanoseconds(perf_counter()))
 
     def _attempt(self, within: Any, name: str, tried: Try, epoch: int) -> None:
-        tried.end("cancelled")  # changes nothing where it has ended
+        tried.end("cancelled")  # no effect if it has ended already
         span = self._tracer.start_span(
             f"{name} {tried.model[:_LONGEST]}",
             within,
@@ -136,14 +136,14 @@ class Tracing:
         span.end(epoch + _nanoseconds(tried.ended))
 
     def close(self) -> None:
-        """Sends what is left. It blocks for two seconds at the most, also where the collector does not answer."""
+        """Exports the remaining spans. Blocks for two seconds at most, even if the collector does not answer."""
         flush = threading.Thread(target=self.provider.shutdown, name="otel-shutdown", daemon=True)
         flush.start()
         flush.join(_FLUSH)
 
 
 def tracing_of(environ: Mapping[str, str]) -> Tracing | None:
-    """Tracing as OpenTelemetry's standard variables ask for it; None where they do not, or cannot be obeyed."""
+    """Tracing as OpenTelemetry's standard variables ask for it; None where they do not, or are not usable."""
     asked = {name.strip().lower() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",")} - {""}
     if not asked and any(environ.get(name) for name in _ENDPOINTS):
         asked = {"otlp"}
@@ -166,7 +166,7 @@ def tracing_of(environ: Mapping[str, str]) -> Tracing | None:
 
 
 def _provider() -> "TracerProvider":
-    """A batching provider with the OTLP/HTTP exporter, which read the rest of OTEL_* by themselves."""
+    """A batching provider with the OTLP/HTTP exporter; both read the remaining OTEL_* variables themselves."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -181,18 +181,18 @@ def _provider() -> "TracerProvider":
 
 
 def _carried(headers: Headers) -> dict[str, list[str]]:
-    """The trace context among header lines. Several `traceparent` lines are none (W3C Trace Context 2.2.1)."""
+    """The trace context in the header lines. Several `traceparent` lines count as none (W3C Trace Context 2.2.1)."""
     parents, states = ([text.decode("latin-1") for name, text in headers if name == wanted] for wanted in _CONTEXT)
     return {"traceparent": parents, "tracestate": states} if len(parents) == 1 else {}
 
 
 def _read(rows: Rows, source: Call | Try) -> Iterator[tuple[str, str | int | float | bool]]:
-    """The attributes that are known."""
+    """The attributes whose values are known."""
     return ((name, value) for name, read in rows if (value := read(source)) not in (None, ""))
 
 
 def _first_chunk(call: Call) -> float | None:
-    """Seconds from a stream's start to its first token."""
+    """Seconds from the start of a streamed call to its first token."""
     at = call.trace.content_at
     return at - call.began if call.stream and at is not None else None
 

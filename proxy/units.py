@@ -14,12 +14,12 @@ BYTES: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 def duration(text: object) -> float:
     """Seconds of `250ms`, `5s`, `10m` or `1h`. Raises ValueError for anything else, a bare number included."""
     number, unit = _split(text, DURATION, "expected a duration such as 250ms, 5s, 10m or 1h")
-    # Dividing gives the nearest float to what is written; 250 * 0.001 need not.
+    # Division gives the float nearest to the written value; 250 * 0.001 need not.
     return float(number) / 1000 if unit == "ms" else float(number) * SECONDS[unit]
 
 
 def wait(text: object) -> float:
-    """The same, and more than none."""
+    """The same as `duration`, but more than zero."""
     if seconds := duration(text):
         return seconds
     raise ValueError("expected a duration of more than 0s")
@@ -60,7 +60,7 @@ def written_share(value: float) -> str:
 
 
 def _split(text: object, pattern: str, wanted: str) -> tuple[str, str]:
-    """Number and unit of a text that fits the whole pattern."""
+    """Number and unit of a text that matches the whole pattern."""
     if not isinstance(text, str) or not re.fullmatch(pattern, text):
         raise ValueError(wanted)
     number = text.rstrip("BKMGmsh%")

@@ -1,4 +1,4 @@
-"""What an answer took: tokens and cost, as upstreams tell them, added up and priced."""
+"""Tokens and cost of answers as upstreams report them: parsed, added up and priced."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Usage:
     cost: float | None = None  # USD
 
     def and_also(self, other: "Usage") -> "Usage":
-        """Both together; what only one of them knows counts as it is."""
+        """Both added up; a value known to only one of them counts as it is."""
         return Usage(
             _sum(self.input, other.input),
             _sum(self.output, other.output),
@@ -29,11 +29,11 @@ class Usage:
 
 
 NO_USAGE: Final = Usage()
-"""Of a call whose answer has not said what it took."""
+"""The usage of a call for which no upstream has reported any."""
 
 
 def usage_of(usage: Mapping[str, Any]) -> Usage:
-    """OpenAI's usage object (chat or Responses names; `cost` as OpenRouter gives it)."""
+    """Parses OpenAI's usage object (names of the chat or Responses API; `cost` as OpenRouter reports it)."""
     get = usage.get
     inside = get("prompt_tokens_details") or get("input_tokens_details")
     made = get("completion_tokens_details") or get("output_tokens_details")
@@ -43,7 +43,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     written = _count(get("completion_tokens", get("output_tokens")))
     total = get("total_tokens")
     if type(total) is int and read is not None and written is not None and read + written < total <= _MOST_TOKENS:
-        written = total - read  # thoughts are counted apart from what was said, and cost the same (xAI, Gemini)
+        written = total - read  # reasoning is reported outside of output, at the same price (xAI, Gemini)
     return Usage(
         read,
         written,
@@ -54,10 +54,13 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
 
 
 def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
-    """USD of an answer; None where a price that it takes is not known. Cached tokens cost as input if not said."""
+    """USD of an answer; None where a needed price is unknown.
+
+    Without a price of their own, cached tokens cost as input.
+    """
     if usage.input is None or "input" not in prices or (usage.output and "output" not in prices):
         return None
-    cached = min(usage.cached or 0, usage.input)  # some count them apart
+    cached = min(usage.cached or 0, usage.input)  # some report them outside of input
     dollars = (usage.input - cached) * prices["input"] + cached * prices.get("cached", prices["input"])
     return (dollars + (usage.output or 0) * prices.get("output", 0.0)) / 1e6
 
@@ -67,7 +70,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 def is_count(value: Any) -> TypeGuard[int]:
-    """Whether an upstream's number can be one of tokens: not below zero, nor too large for sums in JSON."""
+    """Whether an upstream's number can be a token count: not negative, and small enough to be summed up in JSON."""
     return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
@@ -76,7 +79,7 @@ def _count(value: Any) -> int | None:
 
 
 def _cost(usage: Mapping[str, Any]) -> float | None:
-    """What OpenRouter charges, and with a key of one's own ("byok") what the provider behind it does besides."""
+    """What OpenRouter charges, plus the provider's charge where one's own key is used (BYOK)."""
     cost, details = _dollars(usage["cost"]), usage.get("cost_details")
     if cost is None or usage.get("is_byok") is not True or not isinstance(details, dict):
         return cost

@@ -9,11 +9,11 @@ from proxy.settings import Settings
 from proxy.settings.upstreams import UpstreamSettings
 
 _PACKAGES: Final = {"h2": ("h2", "socksio"), "postgres": ("psycopg",)}
-"""By extra: what it brings that is looked for here."""
+"""The packages of each extra whose presence is checked here."""
 
 
 def dangling_models(made: Plan) -> Iterator[str]:
-    """Models that a key names and nobody answers for; no errors, since an operator may still make such a persona."""
+    """Configured model names that lead nowhere; no errors, since an operator may still create such a persona."""
     settings = made.settings
     if settings.vapi.secret and (usual := settings.vapi.model) and not _leads(made, usual):
         yield f"vapi.model {usual} leads nowhere: where Vapi names no model, its calls end with 404"
@@ -23,7 +23,7 @@ def dangling_models(made: Plan) -> Iterator[str]:
 
 
 def missing_extras(settings: Settings) -> Iterator[str]:
-    """Extras without which it starts and something does not work, but for `local`: that upstream is off."""
+    """Extras that the settings need and that are not installed, except `local`: without it that upstream is off."""
     asked = [("store: postgresql://…", "postgres")] if settings.store.startswith("postgres") else []
     asked += [(f"upstreams.{name}", "h2") for name, each in settings.upstreams.items() if _other_ways(each)]
     for what, extra in asked:
@@ -32,12 +32,12 @@ def missing_extras(settings: Settings) -> Iterator[str]:
 
 
 def _leads(made: Plan, model: str) -> bool:
-    """Whether any target of the name may be asked for it, as far as is known."""
+    """Whether any target of the name could be asked, as far as is known."""
     return any(
         made.catalog.shelves[target.upstream].refusal(target.model) is None for target in made.router.leads(model)
     )
 
 
 def _other_ways(upstream: UpstreamSettings) -> bool:
-    """Whether it is asked by what our own client does not speak."""
+    """Whether the upstream is reached by a protocol that our own client does not speak."""
     return upstream.http == "h2" or upstream.proxy.startswith("socks")

@@ -1,4 +1,4 @@
-"""What the events of a running stream say about it: content, finish, usage, failure."""
+"""Reads from the events of a running stream: first content, finish, usage, failure."""
 
 import json
 import re
@@ -17,17 +17,17 @@ _TEXT = b'"content":"'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
-"""Finds the failure that an event reports, if it does."""
+"""Returns the failure that an event reports, or None."""
 
 
 class ChatWatch:
     """Watches a stream of chat (or text) completion events.
 
-    Until content is seen every event is parsed; after that only those in which something besides content may stand.
+    Until the first content every event is parsed; after that only events that may hold anything besides content.
     """
 
-    lingers = True  # after [DONE] only the end of the body is to come
-    failure = None  # it raises those
+    lingers = True  # after [DONE] only the end of the body follows
+    failure = None  # failures are raised instead
     __slots__ = (
         "_asked",
         "_before",
@@ -48,25 +48,25 @@ class ChatWatch:
     def __init__(self, failure_in: FailureIn, own_usage: bool, choices: int = 1) -> None:
         self._failure_in = failure_in
         self._asked = choices
-        self._ended: set[str] = set()  # the choices that have finished
-        self._own_usage = own_usage  # the usage event is there because we asked, not the client
-        self.content_at: float | None = None  # perf_counter of the first content
-        self.last_at: float | None = None  # and of the last bytes
+        self._ended: set[str] = set()  # indexes of finished choices
+        self._own_usage = own_usage  # we asked for the usage event, not the client
+        self.content_at: float | None = None  # perf_counter at the first content
+        self.last_at: float | None = None  # and at the last bytes
         self.finished = False
         self.done = False
-        self.malformed = 0  # events that were no JSON
-        self.sound = b""  # what came in one batch with the failure, before it
+        self.malformed = 0  # events that were not JSON
+        self.sound = b""  # the part of the batch before the failure
         self.usage: Usage | None = None
-        self._before = self._behind = b""  # what stands before and behind the text in an event of nothing but content
-        self._text_at = 0, 0  # where that text begins, and ends, told from the event's end; 0: it is not known
+        self._before = self._behind = b""  # bytes around the text in a content-only event
+        self._text_at = 0, 0  # start of that text, and its end relative to the event's end; 0: unknown
 
     @property
     def complete(self) -> bool:
-        """Whether the stream may end now without anything missing."""
+        """Whether the stream may end now with nothing missing."""
         return self.finished or self.done
 
     def see(self, batch: bytes) -> bytes:
-        """What of these events goes on to the client. Raises the failure that one of them reports."""
+        """The part of these events that goes to the client. Raises a failure that one of them reports."""
         self.last_at = perf_counter()
         begins, ends = self._text_at
         if begins and batch.startswith(self._before) and batch.endswith(self._behind):
@@ -95,7 +95,7 @@ class ChatWatch:
         return b"".join(kept)
 
     def _learn(self, event: bytes) -> None:
-        """Keeps what stands around the text of an event of nothing but content: the next like it need no parsing."""
+        """Remembers the bytes around the text of a content-only event: further events like it need no parsing."""
         start = event.find(_TEXT) + len(_TEXT)
         end = event.find(b'"', start)
         if start >= len(_TEXT) and end > 0 and event.endswith(b"}\n\n") and event.count(b"\n\n") == 1:
@@ -104,7 +104,7 @@ class ChatWatch:
 
     def _keep(self, event: bytes) -> bool:
         if self.done:
-            return False  # as what comes behind it in pieces of its own
+            return False  # nothing after [DONE] is passed on
         data = payload(event)
         if data is None:
             return True
@@ -117,7 +117,7 @@ class ChatWatch:
             self.malformed += 1
             return False
         if isinstance(fields, list) and fields and isinstance(fields[0], dict):
-            fields = fields[0]  # Gemini puts an error into an array
+            fields = fields[0]  # Gemini wraps an error in an array
         if not isinstance(fields, dict):
             return True
         if failure := self._failure_in(fields):
@@ -165,13 +165,13 @@ class ResponsesWatch:
         self.last_at: float | None = None
         self.complete = False
         self.lingers = False
-        self.done = True  # nothing is to be added at the end
-        self.failure: SluiceError | None = None  # that it reports; the client is told by the event itself
+        self.done = True  # no [DONE] has to be added
+        self.failure: SluiceError | None = None  # reported by an event, which the client gets itself
         self.malformed = 0
         self.usage: Usage | None = None
 
     def see(self, batch: bytes) -> bytes:
-        """The batch, up to its terminal event, which gives the usage."""
+        """The batch up to its terminal event, from which the usage is read."""
         self.last_at = perf_counter()
         if self.content_at is None and batch.find(b".delta") >= 0:
             self.content_at = self.last_at
@@ -181,7 +181,7 @@ class ResponsesWatch:
                 at += len(event)
                 self._note(payload(event))
                 if self.complete:
-                    return batch[:at]  # what stands behind it is for nobody, as in pieces of its own
+                    return batch[:at]  # nothing after the terminal event is passed on
         return batch
 
     def _note(self, data: bytes | None) -> None:
@@ -192,7 +192,7 @@ class ResponsesWatch:
             return
         if not isinstance(fields, dict):
             return
-        kind = fields.get("type", "error" if fields.get("error") else None)  # some fail in the chat API's way
+        kind = fields.get("type", "error" if fields.get("error") else None)  # some fail as in the chat API
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
             self.complete = self.lingers = True
             response = fields.get("response")
@@ -205,7 +205,7 @@ class ResponsesWatch:
 
 
 class RawWatch:
-    """Watches a body that is no event stream: nothing in it is looked at."""
+    """Watches a body that is no event stream: nothing in it is parsed."""
 
     __slots__ = ("content_at", "last_at")
     complete = done = True
@@ -229,7 +229,7 @@ Watch = ChatWatch | ResponsesWatch | RawWatch
 
 
 class Noted(Protocol):
-    """What a watch has seen of a stream."""
+    """What a watch has read from a stream."""
 
     @property
     def content_at(self) -> float | None: ...
@@ -242,19 +242,19 @@ class Noted(Protocol):
     def last_at(self) -> float | None: ...
     @property
     def malformed(self) -> int:
-        """Events that were no JSON, and were dropped."""
+        """Events that were not JSON and were dropped."""
         ...
 
     @property
     def usage(self) -> Usage | None: ...
     @property
     def failure(self) -> SluiceError | None:
-        """That it reported and that nobody was raised for."""
+        """A failure that the stream reported without an exception being raised for it."""
         ...
 
 
 def note_stream(call: Call, watch: Noted) -> None:
-    """Keeps with the call what its watched stream has said; of several streams, what they said together."""
+    """Copies what a watch has read to the trace of the call; for several streams, combined."""
     trace = call.trace
     if trace.content_at is None:
         trace.content_at = watch.content_at
@@ -267,7 +267,7 @@ def note_stream(call: Call, watch: Noted) -> None:
 
 
 def _talks_from(batch: bytes, start: int) -> int:
-    """Where in a batch the first event begins that may say something besides content; its length: none does."""
+    """Offset of the first event in the batch that may hold more than content; the length of the batch if none does."""
     first = len(batch)
     for word in (b"[DONE]", b'"error"'):
         if (at := batch.find(word, start, first)) >= 0:
@@ -282,11 +282,11 @@ def _talks_from(batch: bytes, start: int) -> int:
         before = batch.rfind(b"\n\n", start, first)
         first = start if before < 0 else before + 2
     odd = batch.count(b"}\n\n", start, first) != batch.count(b"\n\n", start, first)
-    return start if odd else first  # an event that ends otherwise is hardly JSON
+    return start if odd else first  # an event that does not end in } is probably not JSON
 
 
 def lenient(data: bytes) -> Any:
-    """JSON, also with what orjson refuses and some servers send: half of a surrogate pair, NaN. Raises ValueError."""
+    """Parses JSON, including what orjson refuses and some servers send: lone surrogates, NaN. Raises ValueError."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -297,5 +297,5 @@ def lenient(data: bytes) -> Any:
 
 
 def _content_in(delta: Any) -> bool:
-    """Whether a delta holds anything that a reader would miss: all but the role and empty values."""
+    """Whether a delta holds anything but a role and empty values."""
     return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")

@@ -1,1 +1,1 @@
-"""Where answers are kept, and how calls that ask the same share one."""
+"""Stores of cached answers, and the sharing of one answer between identical calls."""

@@ -1,25 +1,25 @@
-"""The interface of the cache's stores, and the form in which an answer is kept."""
+"""The interface of cache stores, and the form in which an answer is stored."""
 
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-ROUTE: Final = slice(0, 8)  # the part of a key that stands for its route
-MODEL: Final = slice(8, 16)  # and for the model asked
+ROUTE: Final = slice(0, 8)  # the part of a key that identifies its route
+MODEL: Final = slice(8, 16)  # and its model
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A whole answer in OpenAI's form, as it was before the route's response rules."""
+    """A whole answer in OpenAI's form, before the route's response rules."""
 
     data: bytes
     kept_at: float  # Unix seconds
-    upstream: str  # that gave it
-    model: str  # its name there
+    upstream: str  # the one that answered
+    model: str  # its name at the upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a store holds now. None: it cannot tell."""
+    """The size of a store. None: unknown."""
 
     entries: int | None
     size: int | None  # bytes
@@ -29,38 +29,38 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The key of an answer to a question that means the same (None: there is none), and how alike they are."""
+    """The result of a search for a similar question: the key of its answer (None: no match), and the similarity."""
 
     key: bytes | None
     score: float = 0.0
-    looked_for: object = None  # what `find` made of the question, for `note`
-    waited: float = 0.0  # seconds of upstreams that were asked on the way
+    looked_for: object = None  # passed on from `find` to `note`
+    waited: float = 0.0  # seconds spent waiting for upstreams
 
 
 class Store(Protocol):
-    """Keeps entries by key (see `keys.Asked`). It never raises: what it cannot do is a miss, or is left undone."""
+    """Stores entries by key (see `keys.Asked`). It never raises: what fails is a miss, or is not stored."""
 
     @property
     def shared(self) -> bool:
-        """Whether other processes keep theirs in the same place."""
+        """Whether other processes use the same storage."""
         ...
 
     async def get(self, key: bytes) -> Entry | None:
-        """The entry, if it is there and has not expired."""
+        """The entry, if it exists and has not expired."""
         ...
 
     async def put(self, key: bytes, entry: Entry, ttl: float) -> None:
-        """Keeps an entry for `ttl` seconds, in place of an earlier one."""
+        """Stores an entry for `ttl` seconds, replacing an earlier one."""
         ...
 
     async def clear(self, route: bytes | None, model: bytes | None) -> int | None:
-        """Forgets the entries whose keys have these `ROUTE` and `MODEL` parts (None: any). How many; None: unknown."""
+        """Deletes the entries whose keys have these `ROUTE` and `MODEL` parts (None: any). How many; None: unknown."""
         ...
 
     async def holding(self) -> Holding:
-        """How full it is."""
+        """The size of the store."""
         ...
 
     async def aclose(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...

@@ -1,4 +1,4 @@
-"""One upstream's answer on its way to everybody who asked the same while it was under way."""
+"""One upstream request shared by identical calls: its answer goes to everybody who asked while it was under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,19 +16,19 @@ from proxy.headers import of_type
 from proxy.usage import NO_USAGE, Usage
 from proxy.watch import ChatWatch
 
-WINDOW: Final = 256 * 1024  # bytes that are read ahead of the fastest reader
-LONGEST: Final = 8 * 1024 * 1024  # bytes of a stream that are held for those who join late
-_BATCH: Final = 64 * 1024  # bytes that a reader who lags behind gets at once
+WINDOW: Final = 256 * 1024  # bytes that may be buffered ahead of the fastest reader
+LONGEST: Final = 8 * 1024 * 1024  # bytes of a stream that are kept for late joiners
+_BATCH: Final = 64 * 1024  # largest read of a reader that lags behind
 
 Send = Callable[[Call], Awaitable[Answered]]
 Landed = Callable[["Flight"], Awaitable[None]]
-"""Told of an answer that is complete and held as a whole; until it is done, others may still join."""
+"""Called with a flight whose answer is complete; until it returns, others may still join."""
 
 
 class Flight:
-    """Asks once, in a task of its own that ends with its last reader, and holds what comes for all of them.
+    """Asks the upstream once, in a task that is cancelled when its last reader leaves, and buffers the answer for all.
 
-    `call` is the flight's own: its trace says what was done, and each reader's call gets a copy of that.
+    `call` is the flight's own: its trace is copied to the call of each reader.
     """
 
     def __init__(self, call: Call, send: Send, landed: Landed) -> None:
@@ -36,15 +36,15 @@ class Flight:
         self.joinable = True
         self.answer: Answered | None = None  # once its head is there
         self.whole: bytes | None = None  # once it is complete
-        self._headed = inf  # when the head was there (perf_counter)
+        self._headed = inf  # when the head arrived (perf_counter)
         self._failure: SluiceError | None = None
         self._over = False  # nothing more will come for the readers
         self._batches: list[bytes] = []
-        self._first = 0  # number of the first batch that is still held
-        self._size = 0  # bytes that came
+        self._first = 0  # number of the first batch in the buffer
+        self._size = 0  # bytes received
         self._read = 0  # bytes that the fastest reader has
         self._readers: list[Reading] = []
-        self._waiting = 0  # readers that have not begun, or want the whole
+        self._waiting = 0  # readers that have not begun, or want a whole answer
         self._wholes = 0  # of these, the latter
         self._paid = False
         self._assembler = Assembler()
@@ -54,7 +54,7 @@ class Flight:
     # for readers
 
     async def join(self, call: Call) -> Copy:
-        """The answer from its beginning, as `call` wants it. Raises the failure where there is none."""
+        """The answer from its beginning, in the form that `call` wants. Raises the failure if there is none."""
         self._waiting += 1
         if not call.stream:
             self._wholes += 1
@@ -69,20 +69,20 @@ class Flight:
                 raise self._broken()
             return self._copy(call, self.answer)
         except BaseException:
-            if not self._over:  # it left, or its own time is over
+            if not self._over:  # the client left, or its own time limit passed
                 call.trace.waited += perf_counter() - asked
             self._leave(call)
-            if self.task.cancelling():  # nobody else waits: who was asked is known once that has ended
+            if self.task.cancelling():  # the last reader: the trace is complete once the task has ended
                 await asyncio.wait([self.task])
             self._copy_trace(call)
             raise
 
     def _ready(self, call: Call) -> bool:
-        """Whether there is what this call's answer can begin with."""
+        """Whether the answer to this call can begin."""
         return self.answer is not None and (self.whole is not None or (call.stream and self.call.stream))
 
     def _waited(self, asked: float, before: float) -> float:
-        """Seconds of a wait that were the upstream's: of those until its head what our own call says, then all."""
+        """Seconds of a wait spent on the upstream: until the head of the answer as our own call counts it, then all."""
         now = perf_counter()
         headed = max(asked, min(self._headed, now))
         return min(headed - asked, self.call.trace.waited - before) + now - headed
@@ -113,13 +113,13 @@ class Flight:
         theirs.attempts = list(mine.attempts)
 
     def _broken(self) -> SluiceError:
-        """Each reader's own error."""
+        """A new error for each reader."""
         if self._failure is None:
             return SluiceError("proxy_internal", "The call that this one had joined did not end as it should.")
         return replace(self._failure)
 
     async def batch(self, reading: "Reading") -> bytes:
-        """What came since the reader last asked; b"": the end. Raises how it broke."""
+        """What arrived since the reader last asked; b"": the end. Raises the failure of a broken answer."""
         while reading.at >= self._first + len(self._batches):
             if self._over:
                 if self.whole is None:
@@ -140,7 +140,7 @@ class Flight:
         return held[start] if end == start + 1 else b"".join(held[start:end])
 
     async def _heard(self, call: Call) -> None:
-        """Waits for news, and no longer than the call of one who joined may take. Raises upstream_timeout_total."""
+        """Waits for news, but no longer than the time limit of the call that joined. Raises upstream_timeout_total."""
         try:
             async with asyncio.timeout(call.left if self.call.timeout is None else None):
                 await self._news.wait()
@@ -148,13 +148,13 @@ class Flight:
             raise timeout("total") from None
 
     def pays(self) -> bool:
-        """Whether the asker is the one reader whose call counts what the answer took."""
+        """True once: for the one reader whose call counts the usage of the answer."""
         paid, self._paid = self._paid, True
         return not paid
 
     @property
     def usage(self) -> Usage | None:
-        """What is known of all that the answer took: its stream's, and what the trace has of others or of the whole."""
+        """The known usage of the answer: its stream's, plus what the trace has of earlier streams or a whole answer."""
         stream, known = self.answer.stream if self.answer else None, self.call.trace.usage
         said = stream.watch.usage if stream else None
         if said is not None:
@@ -163,7 +163,7 @@ class Flight:
 
     @property
     def malformed(self) -> int:
-        """Events that were no JSON, in all streams of which the answer was put together."""
+        """Events that were not JSON, in all streams of the answer."""
         stream = self.answer.stream if self.answer else None
         return self.call.trace.malformed + (stream.watch.malformed if stream else 0)
 
@@ -173,7 +173,7 @@ class Flight:
             self._wholes -= not call.stream
         elif reading in self._readers:
             self._readers.remove(reading)
-            self._copy_trace(call)  # others may have gone on where the first one broke
+            self._copy_trace(call)  # another upstream may have continued the stream
         if not self._readers and not self._waiting and not self._over:
             self.joinable = False
             self.task.cancel()
@@ -211,7 +211,7 @@ class Flight:
             await self._complete(self._assembler.whole(), landed)
 
     async def _end_at_done(self, stream: Events, landed: Landed) -> None:
-        """What follows the last event is only the end of the connection, and no reader waits for that."""
+        """Completes the answer at its last event: readers need not wait for the end of the connection."""
         if stream.watch.done and not self._over:
             await self._complete(self._assembler.whole(), landed)
 
@@ -229,7 +229,7 @@ class Flight:
             await self._room.wait()
 
     def _trim(self) -> None:
-        """Lets go of what every reader has had."""
+        """Drops batches that every reader has had."""
         had = min((reading.at for reading in self._readers), default=self._first)
         if not self._waiting:
             del self._batches[: had - self._first]
@@ -250,12 +250,12 @@ class Flight:
 
 
 class Reading:
-    """One client's way through a flight's events, at its own pace; an error if it breaks."""
+    """One reader of a flight's events, at its own pace."""
 
     def __init__(self, flight: Flight, events: list[bytes] | None, call: Call) -> None:
         assert flight.answer is not None
         self.at = 0  # number of the next batch
-        self.read = 0  # bytes it has had
+        self.read = 0  # bytes read
         self.call = call
         self._flight = flight
         self._events = events
@@ -277,7 +277,7 @@ class Reading:
         raise StopAsyncIteration
 
     def _settle(self) -> None:
-        """What the answer took is counted with the call of the first reader who sees it, and no other's."""
+        """Counts the usage of the answer for the first reader that sees it, and for no other."""
         self._pays = self._pays or self._flight.pays()
         self.watch.usage = None
         if self._pays:

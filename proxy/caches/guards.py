@@ -1,4 +1,4 @@
-"""What embeddings do not see: that two questions which read alike differ in a number, a name, a "not", an order."""
+"""Differences that embeddings overlook: in numbers, names, negations or word order."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 Difference = Literal["", "numbers", "names", "negation", "question", "order", "words"]
-"""In what two texts differ; "": in nothing but polite, empty or interchangeable words. "words": in other words."""
+"""How two texts differ; "": only in polite, empty or interchangeable words; "words": in other words."""
 
 _EDGES: Final = "\"'“”„‚‘’«»‹›`()[]{}<>,;:!?.…¿¡،؛؟。、！？「」『』*"
-_CODE: Final = re.compile(r"[\d_@/\\=<>#$%+|^~&*]|^-|[a-z][A-Z]|\w\.\w")  # what is no word: its case counts too
+_CODE: Final = re.compile(r"[\d_@/\\=<>#$%+|^~&*]|^-|[a-z][A-Z]|\w\.\w")  # not a word: its case matters
 _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/%]*(?:st|nd|rd|th)?")
 _QUOTE: Final = str.maketrans("’‘ʼ`", "''''")
 
@@ -22,7 +22,7 @@ _SHORT: Final = (
     (re.compile(r"\b(what|where|who|how|when|why)'re\b"), r"\1 are"),
     (re.compile(r"\bi'd like\b|\bi would like\b"), "i want"),
 )
-_PHRASES: Final = (  # of folded words, in this order: what is asked stays, how it is asked goes
+_PHRASES: Final = (  # applied to folded words in this order: removes how something is asked
     (r"^(hi|hello|hey) ", ""),
     (r"\b(please|kindly)\b ?", ""),
     (r"^(can|could|would|will) you (tell me|let me know) ", ""),
@@ -70,7 +70,7 @@ _QUESTION: Final = frozenset(
 
 
 def difference(one: str, other: str) -> Difference:
-    """In what two questions differ, the gravest first. Whether they mean the same beyond that, embeddings must say."""
+    """How two questions differ, the gravest difference first; "" means that embeddings may decide."""
     mine, theirs = canonical(one), canonical(other)
     if mine == theirs:
         return ""
@@ -87,7 +87,7 @@ def difference(one: str, other: str) -> Difference:
 
 
 def canonical(text: str) -> tuple[str, ...]:
-    """The words that make up what is asked, in order; two texts with the same ones ask the same."""
+    """The essential words of a question, in order; texts with equal ones ask the same."""
     text = unicodedata.normalize("NFC", text).translate(_QUOTE).strip()
     if fronted := _FRONTED.match(text):
         text = f"{fronted[2]} {fronted[1]}"
@@ -98,7 +98,7 @@ def canonical(text: str) -> tuple[str, ...]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Words in lower case, punctuation at their edges gone; what looks like code stays as it is."""
+    """Words in lower case without surrounding punctuation; what looks like code stays unchanged."""
     for raw in text.split():
         word = raw.strip(_EDGES)
         if not word:
@@ -111,7 +111,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Words with a capital that no sentence begins with, in lower case."""
+    """Capitalized words that do not begin a sentence, in lower case."""
     begins = True
     for raw in text.split():
         word = raw.strip(_EDGES)

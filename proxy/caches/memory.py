@@ -1,4 +1,4 @@
-"""Answers in this process's memory: the least recently used go first when it is full."""
+"""A cache store in this process's memory, with LRU eviction."""
 
 import time
 from collections import Counter, OrderedDict
@@ -8,22 +8,22 @@ from typing import Final
 
 from proxy.caches.contract import MODEL, ROUTE, Entry, Holding
 
-OVERHEAD: Final = 512  # bytes that an entry takes besides its data: objects, their places in the dict, the key
-_LARGEST: Final = 4  # one entry may take this part of the whole at most
+OVERHEAD: Final = 512  # bytes per entry besides its data: objects, dict slot, key
+_LARGEST: Final = 4  # an entry may take at most a fourth of the store
 
 
 @dataclass(slots=True)
 class Memory:
-    """At most `max_bytes`, counted as the entries really take them."""
+    """At most `max_bytes`, overhead of the entries included."""
 
     max_bytes: int
     clock: Callable[[], float] = time.time  # Unix seconds
     shared: bool = field(default=False, init=False)
-    _kept: OrderedDict[bytes, tuple[float, Entry]] = field(default_factory=OrderedDict, init=False)  # and when it ends
+    _kept: OrderedDict[bytes, tuple[float, Entry]] = field(default_factory=OrderedDict, init=False)  # with its expiry
     _bytes: int = field(default=0, init=False)
 
     async def get(self, key: bytes) -> Entry | None:
-        """The entry, if it is there and has not expired."""
+        """The entry, if it exists and has not expired."""
         found = self._kept.get(key)
         if found is None:
             return None
@@ -35,7 +35,7 @@ class Memory:
         return entry
 
     async def put(self, key: bytes, entry: Entry, ttl: float) -> None:
-        """Keeps an entry for `ttl` seconds; others make room for it. One that is too large is not kept."""
+        """Stores an entry for `ttl` seconds and evicts others if needed. Entries that are too large are not stored."""
         self._drop(key)
         size = _size(entry)
         if size > self.max_bytes // _LARGEST:
@@ -46,14 +46,14 @@ class Memory:
             self._drop(next(iter(self._kept)))
 
     async def clear(self, route: bytes | None, model: bytes | None) -> int:
-        """Forgets the entries whose keys have these parts (None: any). How many."""
+        """Deletes the entries whose keys have these parts (None: any). How many."""
         gone = [key for key in self._kept if route in (None, key[ROUTE]) and model in (None, key[MODEL])]
         for key in gone:
             self._drop(key)
         return len(gone)
 
     async def holding(self) -> Holding:
-        """How full it is, by route too."""
+        """The size of the store, by route too."""
         return Holding(len(self._kept), self._bytes, self.max_bytes, Counter(key[ROUTE] for key in self._kept))
 
     async def aclose(self) -> None:

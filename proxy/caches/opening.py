@@ -1,15 +1,15 @@
-"""The store of kept answers that config.yaml names."""
+"""Opens the cache store that config.yaml names."""
 
 from proxy.caches.contract import Store
 from proxy.caches.memory import Memory
 
 
 class MissingExtra(Exception):
-    """config.yaml asks for something whose packages are not installed; the text says which extra brings them."""
+    """A configured feature needs packages that are not installed; the text names the extra that has them."""
 
 
 def open_store(address: str, max_size: int) -> Store:
-    """`memory`, bounded by `max_size` bytes, or a Redis by its URL. Nothing is connected yet. Raises MissingExtra."""
+    """`memory`, bounded by `max_size` bytes, or a Redis by its URL. Does not connect yet. Raises MissingExtra."""
     if address == "memory":
         return Memory(max_size)
     try:

@@ -1,4 +1,4 @@
-"""Answers in a Redis that several processes and machines share (redis-py; extra `redis`)."""
+"""A cache store in a Redis shared by several processes and machines (redis-py; extra `redis`)."""
 
 import asyncio
 import logging
@@ -18,22 +18,23 @@ from proxy.caches.contract import Entry, Holding
 T = TypeVar("T")
 
 BUDGET: Final = 0.010  # seconds that a call may wait for Redis
-_OPERATORS: Final = 2.0  # and an operator
-_LARGEST: Final = 1 << 20  # bytes of an entry: a larger one would hardly pass within the budget
-_PATIENCE: Final = 1.0  # seconds that a Redis which failed may take to answer again
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds between the attempts, doubled each time
-_CONNECTIONS: Final = 8  # making one takes the loop 3 ms: calls wait for each other's instead
-_PREFIX: Final = b"sluice:1:"  # the number is that of the form below
-_HEAD: Final = struct.Struct("<dHH")  # kept_at, lengths of the upstream's and the model's name
+_OPERATORS: Final = 2.0  # seconds, for operators
+_LARGEST: Final = 1 << 20  # bytes of an entry; larger ones would exceed the time limit
+_PATIENCE: Final = 1.0  # seconds that a retry may take
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds between retries, doubled each time
+_CONNECTIONS: Final = 8  # opening one blocks the loop for 3 ms, so calls share a few
+_PREFIX: Final = b"sluice:1:"  # the number is the version of the format below
+_HEAD: Final = struct.Struct("<dHH")  # kept_at, lengths of the upstream and model names
 
 log = logging.getLogger("sluice")
 
 
 @dataclass(slots=True)
 class RedisStore:
-    """Each step is over within its budget and fails quietly; a Redis that failed once is tried again beside the calls.
+    """Each step has a time limit and fails silently; after a failure, Redis is retried in the background.
 
-    Until it answers, the first time too, it costs nothing. One that refuses a step (it is full) has what it keeps.
+    Until it answers again (or for the first time) calls skip it. A Redis that refuses a write (it is full) is still
+    read.
     """
 
     url: str = field(repr=False)
@@ -44,18 +45,18 @@ class RedisStore:
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CONNECTIONS), init=False, repr=False)
     _answers: bool = field(default=False, init=False)
     _trying: asyncio.Task[None] | None = field(default=None, init=False)
-    _next: float = field(default=0.0, init=False)  # when it may be tried again
+    _next: float = field(default=0.0, init=False)  # when the next retry is due
     _pause: float = field(default=_FIRST_PAUSE, init=False)
     _closed: bool = field(default=False, init=False)
-    _refuses: bool = field(default=False, init=False)  # it was told of, and nothing was kept since
+    _refuses: bool = field(default=False, init=False)  # a refusal was logged, and nothing has been stored since
 
     async def get(self, key: bytes) -> Entry | None:
-        """The entry, if it is there and Redis says so in time."""
+        """The entry, if it exists and Redis answers in time."""
         found: bytes | None = await self._within(self.budget, lambda redis: redis.get(_name(key)))
         return None if found is None else _unpacked(key, found)
 
     async def put(self, key: bytes, entry: Entry, ttl: float) -> None:
-        """Keeps an entry for `ttl` seconds, if it is not too large and Redis takes it in time."""
+        """Stores an entry for `ttl` seconds, if it is not too large and Redis accepts it in time."""
         packed = _packed(key, entry)
         px = max(1, int(ttl * 1000))
         if len(packed) <= _LARGEST and await self._within(
@@ -64,7 +65,7 @@ class RedisStore:
             self._refuses = False
 
     async def clear(self, route: bytes | None, model: bytes | None) -> int | None:
-        """Forgets the entries whose keys have these parts. None: Redis did not answer."""
+        """Deletes the entries whose keys have these parts. None: Redis did not answer."""
         pattern = _PREFIX + _pattern(route) + _pattern(model) + b"*"
 
         async def cleared(redis: Any) -> int:
@@ -73,7 +74,7 @@ class RedisStore:
         return await self._within(_OPERATORS, cleared)
 
     async def holding(self) -> Holding:
-        """The entries by route; Redis keeps its own account of bytes (`maxmemory`)."""
+        """The number of entries by route; bytes are limited by Redis itself (`maxmemory`)."""
 
         async def counted(redis: Any) -> dict[bytes, int]:
             routes: dict[bytes, int] = {}
@@ -86,7 +87,7 @@ class RedisStore:
         return Holding(None, None, None) if routes is None else Holding(sum(routes.values()), None, None, routes)
 
     async def aclose(self) -> None:
-        """Closes its connections; calls that are still under way find it gone."""
+        """Closes its connections; for calls still under way the store is empty."""
         self._closed = True
         if self._trying is not None:
             self._trying.cancel()
@@ -96,19 +97,19 @@ class RedisStore:
             await redis.aclose()
 
     async def _within(self, seconds: float, step: Callable[[Any], Awaitable[T]]) -> T | None:
-        """What a step gives, or None where it fails, takes too long, or Redis is left alone."""
+        """The result of a step; None if it fails, takes too long, or Redis is being skipped."""
         if not self._answers:
             self._look_after()
             return None
         try:
             return await _at_most(seconds, self._taken(step))
-        except ResponseError as refusal:  # full, read-only, not allowed: other steps may still do
+        except ResponseError as refusal:  # full, read-only or not allowed: other steps may still work
             if not self._refuses:
                 log.warning("the cache's Redis refuses a command (%s)", type(refusal).__name__)
                 self._refuses = True
             return None
         except (TimeoutError, OSError, RedisError) as failure:
-            if self._answers:  # else it is one of several that were under way
+            if self._answers:  # else another step has reported it already
                 log.warning("the cache's Redis fails (%s); calls go on without it", type(failure).__name__)
                 self._answers, self._next = False, self.clock() + _FIRST_PAUSE
             return None
@@ -118,7 +119,7 @@ class RedisStore:
             return await step(self._redis)
 
     def _look_after(self) -> None:
-        """Begins to try in the background whether Redis answers, unless it is too early, or tried already."""
+        """Starts retrying Redis in the background, unless it is too early or a retry is running."""
         if not self._closed and self.clock() >= self._next and (self._trying is None or self._trying.done()):
             self._trying = asyncio.create_task(self._try())
 
@@ -138,7 +139,7 @@ class RedisStore:
 
 
 async def _at_most(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives, or TimeoutError at the very time: redis-py can swallow a cancellation while it connects."""
+    """The result of the work, or TimeoutError on time: redis-py can swallow a cancellation while it connects."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may ask for it
     try:
@@ -151,7 +152,7 @@ async def _at_most(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _client(url: str) -> Any:
-    """Whose connections are made with as few questions as can be."""
+    """A client whose connections need few round trips to set up."""
     plain: dict[str, Any] = {"protocol": 2, "driver_info": None, "socket_timeout": _PATIENCE}
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **plain)
 
@@ -165,7 +166,7 @@ def _pattern(part: bytes | None) -> bytes:
 
 
 def _packed(key: bytes, entry: Entry) -> bytes:
-    """The key (so that an answer can never be taken for another's), a head, the names, the data."""
+    """The key (so that an answer is never taken for another's), a header, the names, the data."""
     upstream, model = entry.upstream.encode(), entry.model.encode()
     return b"".join((key, _HEAD.pack(entry.kept_at, len(upstream), len(model)), upstream, model, entry.data))
 

@@ -1,4 +1,4 @@
-"""An answer as a call gets it from the cache: the same shape as one that comes straight from an upstream."""
+"""An answer from the cache, in the same shape as one from an upstream."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Events(Protocol):
 
 
 class Answered(Protocol):
-    """An upstream's answer: `body`, or `head` (events already there) and the rest of `stream`."""
+    """The answer of an upstream: `body`, or `head` (events already read) and the rest in `stream`."""
 
     @property
     def target(self) -> Target: ...
@@ -38,24 +38,24 @@ class Answered(Protocol):
 
 @dataclass(slots=True)
 class Copy:
-    """An answer out of the cache, to be closed after use like the upstream's own."""
+    """An answer from the cache, closed after use like that of an upstream."""
 
     status: int
     headers: Headers
     body: bytes | None = None
     head: bytes = b""
     stream: Events | None = None
-    leave: Callable[[], None] | None = None  # told when it is let go of
+    leave: Callable[[], None] | None = None  # called when it is closed
 
     async def aclose(self) -> None:
-        """Lets go of it."""
+        """Ends its use."""
         if self.leave is not None:
             self.leave()
             self.leave = None
 
 
 def replay(data: bytes, age: float, call: Call) -> Copy:
-    """A kept answer in the form that the call asks for."""
+    """A stored answer in the form that the call asks for, whole or as a stream."""
     lines = [(b"age", b"%d" % max(0, int(age)))]
     if not call.stream:
         return Copy(200, [(b"content-type", b"application/json"), *lines], data)

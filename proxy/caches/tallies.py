@@ -1,4 +1,4 @@
-"""Hits and misses of the cache by route, as operators are shown them."""
+"""Cache hits and misses by route, for operators."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from proxy.caches.contract import Holding
 from proxy.caches.keys import tag
 
 Result = Literal["hit", "similar", "shared", "miss", "off"]
-"""What the cache said to one call."""
+"""The outcome of one cache look-up."""
 
 Stats = dict[str, Any]
 """`{entries, bytes, max_bytes, hits, misses, shared, by_route: [{route, entries, hits, misses}]}`.
@@ -18,7 +18,7 @@ Similar hits count as hits. None stands for what the store cannot tell.
 
 @dataclass(slots=True)
 class Tally:
-    """What the cache said on one route."""
+    """The outcomes on one route."""
 
     hits: int = 0
     misses: int = 0
@@ -27,12 +27,12 @@ class Tally:
 
 @dataclass(slots=True)
 class Tallies:
-    """What the cache said on every route since this worker began."""
+    """The outcomes on every route since this worker started."""
 
     _routes: dict[str, Tally] = field(default_factory=dict)
 
     def note(self, route: str, result: Result) -> None:
-        """Counts one call that the cache could have answered."""
+        """Counts the outcome for one call."""
         tally = self._routes.get(route)
         if tally is None:
             tally = self._routes[route] = Tally()
@@ -44,7 +44,7 @@ class Tallies:
             tally.hits += 1
 
     def stats(self, holding: Holding) -> Stats:
-        """The counts, beside what the store holds."""
+        """The counts, with the size of the store."""
         tallies = self._routes.values()
         return {
             "entries": holding.entries,
@@ -66,7 +66,7 @@ class Tallies:
 
 
 def merge_stats(one: Stats, other: Stats) -> Stats:
-    """The stats of two workers as one; what the first cannot tell stays unknown."""
+    """The stats of two workers combined; a value unknown to the first stays unknown."""
     sums = {key: None if one[key] is None else one[key] + (other[key] or 0) for key in one.keys() - {"by_route"}}
     routes = {each["route"]: each for each in one["by_route"]}
     for each in other["by_route"]:

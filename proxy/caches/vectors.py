@@ -1,4 +1,4 @@
-"""Questions as vectors, compared one by one with all others of their scope (numpy; extra `semantic`)."""
+"""A vector index: questions compared one by one with all others of their scope (numpy; extra `semantic`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST: Final = 100_000  # questions
-_TEXT: Final = 1024  # bytes that a question's text and its place in the index take, generously
-_FEW: Final = 256  # questions of a scope up to which they are picked out one by one
+_TEXT: Final = 1024  # bytes of a question's text and index entry, estimated generously
+_FEW: Final = 256  # up to so many questions of a scope are compared one by one
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A question that was asked before, the key of its answer, and the cosine of the angle between the two."""
+    """An indexed question, the key of its answer, and its cosine similarity."""
 
     key: bytes
     text: str
@@ -31,14 +31,14 @@ class _Row:
 
 
 class Index:
-    """At most `max_bytes` of questions; the oldest go first. To be used by one thread."""
+    """At most `max_bytes` of questions; the oldest are dropped first. For use by one thread."""
 
     def __init__(self, max_bytes: int, most: int = MOST) -> None:
         self._max_bytes, self._most = max_bytes, most
         self._reset(0, 0)
 
     def _reset(self, rows: int, size: int) -> None:
-        self._vectors: Vector = np.empty((rows, size), np.float32)  # takes memory as it fills
+        self._vectors: Vector = np.empty((rows, size), np.float32)  # the system allocates pages as it fills
         self._numbers: NDArray[np.int64] = np.empty(rows, np.int64)  # of each row's scope
         self._rows: list[_Row] = []
         self._places: dict[bytes, int] = {}  # by key
@@ -51,10 +51,10 @@ class Index:
         return len(self._rows)
 
     def add(self, scope: bytes, vector: Sequence[float] | Vector, text: str, key: bytes) -> None:
-        """Remembers a question, in place of an earlier one with the same key."""
+        """Adds a question, replacing an earlier one with the same key."""
         unit = _unit(vector)
         if self._vectors.shape[1] != len(unit):
-            # Vectors of another length come of another model: they cannot be compared with those that are there.
+            # Vectors of another length come from another model and cannot be compared with the present ones.
             self._reset(min(self._most, self._max_bytes // (len(unit) * 4 + _TEXT)), len(unit))
         if not len(self._vectors):
             return
@@ -75,7 +75,7 @@ class Index:
         self._scopes.setdefault(scope, {})[place] = None
 
     def nearest(self, scope: bytes, vector: Sequence[float] | Vector, least: float, most: int = 4) -> list[Near]:
-        """The questions of this scope that are at least so alike, the most alike first."""
+        """The questions of this scope with at least this similarity, the most similar first."""
         places, unit = self._scopes.get(scope), _unit(vector)
         if not places or self._vectors.shape[1] != len(unit):
             return []
@@ -101,7 +101,7 @@ class Index:
 
 
 def _unit(vector: Sequence[float] | Vector) -> Vector:
-    """The vector at length 1; one without a direction is alike nothing."""
+    """The vector scaled to length 1; one without a direction matches nothing."""
     made = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(made))
     return made / np.float32(length) if 0.0 < length < float("inf") else np.zeros_like(made)

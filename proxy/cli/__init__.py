@@ -1,4 +1,4 @@
-"""The command `sluice`: exit codes are 0, 1 failed, 2 bad input."""
+"""The command `sluice`. Exit codes: 0, 1 failed, 2 bad input."""
 
 import argparse
 import os
@@ -25,28 +25,29 @@ _COMMANDS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; `argv` without the program's name."""
+    """Runs one command; `argv`: without the program's name."""
     _open_standard_streams()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal lacks must not end a command
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()  # here, where a failure can still be told
+            sys.stdout.flush()  # now, while a failure can still be reported
     except KeyboardInterrupt:
         return 1
-    except OSError as error:  # of stdout: the commands tell of the files that they read
+    except OSError as error:  # of stdout: the commands report errors of the files they read
         if not isinstance(error, BrokenPipeError):
             print(f"sluice: {error}", file=sys.stderr)
-        sys.stdout = open(os.devnull, "w")  # else Python writes what is left at its very end, and that fails again
+        sys.stdout = open(os.devnull, "w")  # else Python flushes the rest at exit, which fails again
         return 1
 
 
 def _open_standard_streams() -> None:
-    """Opens those of the first three files that a shell has closed: a socket in their place would end libuv.
+    """Opens those of the three standard streams that a shell has closed.
 
-    What is written there is lost, but can be written: Python has None where a file was closed.
+    A socket in the place of one would make libuv abort. What is written there is lost, but can be written: Python has
+    None for a closed stream.
     """
     while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(file, True)
@@ -59,7 +60,7 @@ def _run(said: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sluice", description="An OpenAI-compatible reverse proxy with one door.")
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the command that is asked for is loaded: what the others need would double the time of a start.
+    # Only the requested command is imported: the imports of the others would double the start-up time.
     wanted = [said[0]] if said and said[0] in _COMMANDS else list(_COMMANDS)
     for name in wanted:
         command = import_module(f"proxy.cli.{_COMMANDS[name]}")

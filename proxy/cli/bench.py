@@ -1,4 +1,4 @@
-"""`sluice bench`: what Sluice costs on this machine, beside a direct connection to the same upstream."""
+"""`sluice bench`: the overhead of Sluice on this machine, compared with a direct connection to the same upstream."""
 
 import argparse
 import asyncio
@@ -40,7 +40,7 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints a table; 1 where Sluice could not be started or did not answer well."""
+    """Measures and prints a table; 1 if Sluice could not be started or did not answer correctly."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             print(runner.run(_measured(args.seconds / ROUNDS)))
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _sluice(upstream: int) -> AsyncIterator[int]:
-    """Sluice in a process of its own before the upstream at this port; gives the port it listens on."""
+    """Sluice in a process of its own in front of the upstream at this port; yields its port."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(
@@ -63,13 +63,13 @@ async def _sluice(upstream: int) -> AsyncIterator[int]:
             "routes: [{prefix: gpt-, to: 'bench/{rest}'}]\n"
         )
         command = (sys.executable, "-P", "-m", "proxy", "serve", "--config", str(config), "--port", "0")
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the `proxy` that we are, and no other
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # this very `proxy` package
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environ)
         assert process.stderr is not None
         try:
             port = await _announced(process.stderr)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(process.stderr.read())  # a log that nobody reads would stop Sluice in the end
+                tasks.create_task(process.stderr.read())  # a full log pipe would block Sluice
                 yield port
                 process.terminate()
         finally:
@@ -79,7 +79,7 @@ async def _sluice(upstream: int) -> AsyncIterator[int]:
 
 
 async def _announced(log: asyncio.StreamReader) -> int:
-    """The port that the log names. Raises BenchFailed where Sluice ends, or says nothing for too long."""
+    """The port that the log names. Raises BenchFailed if Sluice ends, or logs nothing for too long."""
     said = b""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -94,7 +94,7 @@ async def _announced(log: asyncio.StreamReader) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table, and how it is read off the answers to a load."""
+    """One line of the table, and how it is computed from the answers to a load."""
 
     title: str
     load: Load
@@ -121,7 +121,7 @@ async def _measured(seconds: float) -> str:
         direct: int = server.sockets[0].getsockname()[1]
         async with _sluice(direct) as through:
             targets = {"direct": direct, "sluice": through}
-            for port in targets.values():  # connections are made, caches are warm
+            for port in targets.values():  # opens connections, warms caches
                 await press(port, _MANY, 0.3)
             tallies: dict[tuple[Load, str], list[Tally]] = defaultdict(list)
             for number in range(ROUNDS):
@@ -132,7 +132,7 @@ async def _measured(seconds: float) -> str:
 
 
 def _table(tallies: Mapping[tuple[Load, str], Sequence[Tally]]) -> str:
-    """Medians over the rounds, and what Sluice takes or adds."""
+    """Medians over the rounds, and the difference that Sluice makes."""
     lines = [f"{'':40}{'direct':>12}{'sluice':>12}"]
     for each in _FIGURES:
         direct, sluice = (median(map(each.read, tallies[each.load, name])) for name in ("direct", "sluice"))

@@ -18,16 +18,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints upstreams and routes; the tests have passed when it does (a failure is a ConfigError, exit code 2).
+    """Prints upstreams and routes; the routing tests have passed by then (a failure is a ConfigError, exit code 2).
 
-    What a start would only warn of is told on stderr; what it would refuse, a missing extra of the cache, is raised.
+    Warnings of a start go to stderr; what a start would refuse, a missing extra of the cache, is raised.
     """
     made = load_plan(arguments.config)
     settings = made.settings
     make_cache(settings, lambda route, result: None, _nobody)
     found = [
         f"by the file alone, {warning}" for warning in dangling_models(made)
-    ]  # /admin may have made such a persona
+    ]  # /admin may have created such a persona
     for warning in [*found, *missing_extras(settings)]:
         print(f"{arguments.config}: warning: {warning}", file=sys.stderr)
     print("upstreams")

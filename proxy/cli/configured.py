@@ -1,4 +1,4 @@
-"""What the commands that start from a configuration share: how they are told its file, and what follows from it."""
+"""The configuration argument shared by several commands, and the plan made from it."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from proxy.planning import Plan, load_settings, plan
 
 
 def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
-    """Adds the configuration's file, as an option or as an argument that may be left out."""
+    """Adds the configuration file, as an option or an optional argument."""
     usual = Path(os.environ.get("SLUICE_CONFIG") or "config.yaml")
     help = "else $SLUICE_CONFIG, else config.yaml"
     if name.startswith("-"):
@@ -18,5 +18,5 @@ def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
 
 
 def load_plan(config: Path) -> Plan:
-    """The plan of a file, by which nothing is started. Raises ConfigError."""
+    """The plan of a configuration file; nothing is started. Raises ConfigError."""
     return plan(load_settings(config, os.environ))

@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def call_for(model: str, body: bytes | None) -> Call:
-    """A call for `model` with this body, or with the shortest there is. Raises client errors."""
+    """A call for `model` with this body, or with a minimal one. Raises client errors."""
     fields = orjson.loads(body) if body else {"messages": [{"role": "user", "content": "Hello"}]}
     if not isinstance(fields, dict):
         raise SluiceError("client_invalid_request", "The body must be a JSON object.")
@@ -33,7 +33,7 @@ def call_for(model: str, body: bytes | None) -> Call:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the explanation as JSON; 1 where no route takes the name, 2 where name or body are none."""
+    """Prints the explanation as JSON; 1 if no route matches the name, 2 if name or body are invalid."""
     made = load_plan(arguments.config)
     try:
         body = arguments.body.read_bytes() if arguments.body else None

@@ -1,4 +1,4 @@
-"""`sluice healthcheck`: asks a running Sluice on this machine whether it takes calls; for container health checks."""
+"""`sluice healthcheck`: asks a running Sluice on this machine whether it is ready; for container health checks."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ def _port(text: str) -> int:
 
 
 async def _asked(port: int) -> int:
-    """The status of who listens here; ::1 is asked where nobody does at 127.0.0.1, as with `host: "::"`."""
+    """The status of /readyz at this port; tries ::1 if nothing listens at 127.0.0.1, as with `host: "::"`."""
     return await status_of(f"http://127.0.0.1:{port}/readyz") or await status_of(f"http://[::1]:{port}/readyz")
 
 

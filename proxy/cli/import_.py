@@ -1,4 +1,4 @@
-"""`sluice import litellm FILE`: another gateway's configuration as ours on stdout, the findings on stderr."""
+"""`sluice import litellm FILE`: another gateway's configuration converted to ours on stdout, findings on stderr."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 done, 1 nothing could be brought over (or, with --strict, not everything), 2 no such configuration."""
+    """0: done, 1: nothing could be converted (or, with --strict, not everything), 2: unreadable input."""
     try:
         imported = convert(_given(arguments.file).decode("utf-8-sig"))
     except OSError as error:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{arguments.file}: no model of it can be brought over", file=sys.stderr)
         return 1
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as config.yaml is read, whatever the terminal has
+        sys.stdout.reconfigure(encoding="utf-8")  # config.yaml is UTF-8, whatever the locale says
     print(imported.text, end="")
     return 1 if arguments.strict and imported.findings.count("unsupported") else 0
 

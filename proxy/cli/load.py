@@ -1,4 +1,4 @@
-"""Load for `sluice bench`: an upstream that answers at once, clients that ask again as soon as they have an answer."""
+"""Load for `sluice bench`: an upstream that answers at once, and clients that repeat their request without pause."""
 
 import asyncio
 import re
@@ -10,8 +10,8 @@ from typing import Final, cast
 import httptools
 
 KEY: Final = "sk-bench"
-EVENTS: Final = 64  # of a stream
-PATIENCE: Final = 30.0  # seconds that Sluice has to start, and an answer to come
+EVENTS: Final = 64  # events per stream
+PATIENCE: Final = 30.0  # seconds for Sluice to start, and for an answer
 
 WHOLE: Final = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1741569952,"model":"bench","choices":[{"index":0,'
@@ -29,16 +29,16 @@ LAST: Final = _CHUNK % (b"", b'"stop"') + b"data: [DONE]\n\n"
 
 
 class BenchFailed(Exception):
-    """There is nothing to show; the message says why."""
+    """The measurement failed; the message says why."""
 
 
 def _framed(body: bytes) -> bytes:
-    """The body as one chunk of a chunked message."""
+    """The body in chunked framing, as one chunk."""
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
 def _answer(body: bytes) -> bytes:
-    """A whole answer as it goes over the wire."""
+    """A whole answer as bytes on the wire."""
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
@@ -48,7 +48,7 @@ _END: Final = _framed(LAST) + b"0\r\n\r\n"
 
 
 class Upstream(asyncio.Protocol):
-    """Answers chat completions at once: whole, or as a stream of one event per turn of the loop."""
+    """Answers chat completions at once: whole, or as a stream of one event per turn of the event loop."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
@@ -88,7 +88,7 @@ class Upstream(asyncio.Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What one target answered while it was pressed."""
+    """What one target answered under load."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -97,13 +97,13 @@ class Tally:
     latencies: list[float] = field(default_factory=list)  # seconds
 
     def latency(self, share: float) -> float:
-        """The latency that this share of the answers does not pass, in milliseconds."""
+        """The latency in milliseconds at this quantile."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
 
 
 class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer, until `over` says that time is up."""
+    """One connection that repeats its request after each answer, until `over` returns True."""
 
     def __init__(self, request: bytes, tally: Tally, over: Callable[[], bool]) -> None:
         self.request, self.tally, self.over = request, tally, over
@@ -111,12 +111,12 @@ class Client(asyncio.Protocol):
         self.held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asks for the first time."""
+        """Sends the first request."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end: wanted, or a failure of the other side."""
+        """The end, expected or not."""
         self.tally.failed += not self.over()
         if not self.ended.done():
             self.ended.set_result(None)
@@ -130,20 +130,20 @@ class Client(asyncio.Protocol):
             self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
-        """A part of its body, cut anywhere: an empty line may begin at the end of the last part."""
+        """A part of its body; an empty line may be split between two parts."""
         body = self.held + body
         self.tally.events += body.count(b"\n\n")
         self.held = b"" if body.endswith(b"\n\n") else body[-1:]
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
+        """The answer is complete."""
         self.tally.latencies.append(perf_counter() - self.began)
         self.tally.requests += 1
         self.tally.failed += self.parser.get_status_code() != 200
         if self.over():
             self.transport.close()
         else:
-            asyncio.get_running_loop().call_soon(self._ask)  # a parser cannot be replaced within its own call
+            asyncio.get_running_loop().call_soon(self._ask)  # a parser cannot be replaced within its own callback
 
     def _ask(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
@@ -163,14 +163,14 @@ def _request(stream: bool) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked, and over how many connections."""
+    """The request, and the number of connections."""
 
     stream: bool
     connections: int
 
 
 async def press(port: int, load: Load, seconds: float) -> Tally:
-    """Asks for so many seconds. Raises BenchFailed where an answer is not what it should be."""
+    """Applies the load for so many seconds. Raises BenchFailed for a wrong answer."""
     loop, tally, began = asyncio.get_running_loop(), Tally(), perf_counter()
     request = _request(load.stream)
 

@@ -1,4 +1,4 @@
-"""`sluice models`: asks every upstream for its models and prints them with their limits and prices."""
+"""`sluice models`: asks every upstream for its models and prints them with limits and prices."""
 
 import argparse
 import asyncio
@@ -15,10 +15,10 @@ from proxy.stages.catalog import Shelf
 from proxy.upstream.embedded import EmbeddedModel, packaged
 from proxy.upstream.sending import Upstreams
 
-_LOADING: Final = 60.0  # seconds that an embedded model may take to be there
+_LOADING: Final = 60.0  # seconds for an embedded model to start
 
 Embedded = Mapping[str, EmbeddedModel]
-"""By upstream: the models that are started to be asked."""
+"""By upstream: the embedded models, which are started for this."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a line per model; 1 where an upstream that is on could not be asked."""
+    """Prints a line per model; 1 if an upstream that is switched on could not be asked."""
     settings = load_settings(arguments.config, os.environ)
     names = [arguments.upstream] if arguments.upstream is not None else list(settings.upstreams)
     if not settings.upstreams.keys() >= set(names):
@@ -55,7 +55,7 @@ async def _run(settings: Settings, names: list[str]) -> int:
 
 
 async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
-    """Asks one upstream and prints what it said; whether it did, where it is on."""
+    """Asks one upstream and prints its answer; returns False if it is on and could not be asked."""
     shelf, answered = made.catalog.shelves[name], True
     if not shelf.target.off:
         if model := embedded.get(name):

@@ -1,4 +1,4 @@
-"""`sluice selftest`: runs a configuration against a wall of upstream faults on loopback and prints the card."""
+"""`sluice selftest`: runs a configuration against simulated upstream faults on loopback and prints a report card."""
 
 import argparse
 import asyncio
@@ -36,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the card; 1 where a fault was not survived, 2 where the configuration or an option is bad."""
+    """Prints the card; 1 if a fault was not survived, 2 if the configuration or an option is invalid."""
     wish = Wish(arguments.route, arguments.safety, arguments.clock_scale)
     faults = [fault for fault in WALL if not arguments.only or fault.number in arguments.only]
     if unknown := set(arguments.only) - {fault.number for fault in WALL}:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     plain = str(arguments.json) != "-"
     if plain and arguments.json:
         try:
-            arguments.json.open("ab").close()  # now, and not when all has been run
+            arguments.json.open("ab").close()  # fails now rather than after the run
         except OSError as error:
             print(f"{arguments.json}: cannot be written: {error.strerror}", file=sys.stderr)
             return 2
@@ -69,10 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _played(chosen: Subject, faults: Sequence[Fault]) -> list[Row]:
-    """What came of each fault."""
+    """The result for each fault."""
     counter = _Counter(len(faults))
     disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # every fault makes Sluice complain, and rightly so
+    logging.disable(logging.CRITICAL)  # every fault makes Sluice log errors
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(run_wall(chosen, faults, counter.count))
@@ -95,7 +95,7 @@ def _write(path: Path, text: bytes) -> None:
 
 
 class _Counter:
-    """Says on a terminal how far it is, since the slowest faults take a minute."""
+    """Shows progress on a terminal, since the slowest faults take a minute."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -109,7 +109,7 @@ class _Counter:
             print(f"\r  {self._done} of {self._most} faults", end="", file=sys.stderr, flush=True)
 
     def wipe(self) -> None:
-        """Takes the line away."""
+        """Clears the progress line."""
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 

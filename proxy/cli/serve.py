@@ -1,4 +1,4 @@
-"""`sluice serve`: runs the proxy until it is told to stop."""
+"""`sluice serve`: runs the proxy until a signal ends it."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ from proxy.serving.workers import ENVIRONMENT, Place, Supervisor, place_of
 from proxy.settings import ConfigError
 
 NOTICE: Final = 2.0
-"""Seconds after SIGTERM in which load balancers may see that readiness has ended, where calls are running."""
+"""Seconds after SIGTERM for which connections are still accepted while calls run, until load balancers notice."""
 
 log = logging.getLogger("sluice")
 
@@ -38,9 +38,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves; 2 where the configuration is bad, 1 where the address cannot be had."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which would end a process that cannot reload yet
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
+    """Serves; 2 if the configuration is invalid, 1 if the address is not available."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end a process that cannot reload yet
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # workers start with it blocked
     said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
     over = {key: value for key, value in said.items() if value is not None}
     settings = load_settings(arguments.config, os.environ, over)
@@ -81,12 +81,12 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
         on_error=lambda headers: cross_origin(headers, app.runtime.front.cors),
     )
     sockets = inherited_sockets(place.sockets) if place is not None else None
-    notice = NOTICE if place is None else 0.0  # one worker's end is none of the readiness that its siblings share
+    notice = NOTICE if place is None else 0.0  # with several workers, the others keep the address ready
     return serve(app, Serving(server.host, server.port, server.drain, notice, limits), drain, hooks, sockets)
 
 
 def announced(host: str, port: int) -> None:
-    """Says where it listens."""
+    """Logs the address."""
     shown = f"[{host}]" if ":" in host else host
     log.info("Sluice listens on http://%s:%d", shown, port)
 
@@ -95,4 +95,4 @@ async def _reloaded(app: Sluice) -> None:
     try:
         await app.reloads.reload()
     except ConfigError:
-        pass  # logged by the app, and shown on /admin
+        pass  # logged and shown on /admin

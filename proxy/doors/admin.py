@@ -1,4 +1,4 @@
-"""The operators' door: what runs, what it would do with a call, and what may be switched while it runs."""
+"""The admin API: what runs, what would happen to a call, and what can be changed while running."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -14,19 +14,19 @@ from proxy.doors.table import Endpoint
 from proxy.errors import SluiceError
 from proxy.headers import value
 
-_LARGEST: Final = 1024 * 1024  # bytes of a body here; explained calls may be larger
+_LARGEST: Final = 1024 * 1024  # bytes of a body, except for explained calls
 _EXPLAINED: Final = 20 * 1024 * 1024
 
 
 class Control(Protocol):
-    """What operators can read and change; every change may raise SluiceError, and is logged."""
+    """What operators can read and change. Every change may raise SluiceError, and is logged."""
 
     def provider_settings(self) -> dict[str, Any]:
         """`{default_upstream, upstreams: [{name, provider, live, reason, models}]}`."""
         ...
 
     async def switch_default(self, upstream: str | None) -> None:
-        """Switches the default upstream and keeps that; None: back to config.yaml's."""
+        """Switches the default upstream and stores that; None: back to the one of config.yaml."""
         ...
 
     def models(self, upstream: str | None) -> list[dict[str, Any]]:
@@ -38,11 +38,11 @@ class Control(Protocol):
         ...
 
     async def add_persona(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Makes or changes a persona in the store."""
+        """Creates or replaces a persona in the store."""
         ...
 
     async def delete_persona(self, name: str) -> None:
-        """Forgets one."""
+        """Deletes a persona."""
         ...
 
     def explain(self, call: Call) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Control(Protocol):
         ...
 
     async def reload(self) -> dict[str, Any]:
-        """Takes over config.yaml as it is on disk."""
+        """Reloads config.yaml from disk."""
         ...
 
     async def calls(self) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ class Control(Protocol):
         ...
 
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:
-        """Forgets kept answers."""
+        """Clears the cache, or a part of it."""
         ...
 
     async def overview(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Control(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdminDoor:
-    """`/admin/…` as JSON, and the login behind the page's form."""
+    """`/admin/…` as JSON, and the login form's endpoint."""
 
     control: Control
     sessions: Sessions
@@ -94,10 +94,10 @@ class AdminDoor:
         ]
 
     async def login(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The form's `token` for a cookie, then back to /admin."""
+        """Exchanges the form's `token` for a session cookie, then redirects to /admin."""
         body = await read_body(scope, receive, _LARGEST)
         shown = parse_qs(body.decode("latin-1")).get("token", [""])[0]
-        origin = value(scope["headers"], b"origin") or b""  # of the browser, which may see https where a proxy ends it
+        origin = value(scope["headers"], b"origin") or b""  # as the browser sees it, maybe before a TLS proxy
         secure = scope["scheme"] == "https" or origin.startswith(b"https://")
         lines = [(b"location", b"/admin"), (b"set-cookie", self.sessions.opened(shown, secure))]
         await respond(scope, send, 303, b"", lines)
@@ -169,17 +169,17 @@ class AdminDoor:
 
 
 async def fields_of(scope: Scope, receive: Receive) -> dict[str, Any]:
-    """A JSON object sent to this door."""
+    """The JSON object in the body of an admin request."""
     require_json(value(scope["headers"], b"content-type"))
     return json_object(await read_body(scope, receive, _LARGEST), scope["headers"])
 
 
 def asked(scope: Scope, name: str) -> str | None:
-    """A parameter of the query."""
+    """A parameter of the query string."""
     found = parse_qs(scope["query_string"].decode("latin-1")).get(name)
     return found[0] if found else None
 
 
 def invalid(message: str, param: str) -> SluiceError:
-    """A mistake in what an operator sent."""
+    """A 400 for a mistake in an admin request."""
     return SluiceError("client_invalid_request", message, param=param)

@@ -1,4 +1,4 @@
-"""What becomes of a call at every door: it is read or turned away, then answered."""
+"""The steps every door takes with a call: read it or refuse it, then answer it."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -14,14 +14,14 @@ from proxy.gateway import Gateway
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How the doors treat clients: the largest body in bytes, and the silence in seconds that a comment breaks."""
+    """How doors treat clients: largest body in bytes, and seconds of silence after which a stream gets a comment."""
 
     max_body: int
     ping: float
 
 
 async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
-    """Answers a call that was read."""
+    """Answers a call that has been read."""
     try:
         async with gateway.answer(call) as reply:
             if sending := responder.reply(reply):
@@ -34,7 +34,7 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
 
 
 async def was_read(reading: Awaitable[None], gateway: Gateway, call: Call, scope: Scope, send: Send) -> bool:
-    """Whether a call was read; one that was not is counted, and told why."""
+    """Reads a call; False: it could not be read, and has been counted and answered with its error."""
     try:
         await reading
     except SluiceError as failure:
@@ -47,7 +47,7 @@ async def was_read(reading: Awaitable[None], gateway: Gateway, call: Call, scope
 
 
 async def turn_away(gateway: Gateway, call: Call, failure: SluiceError, scope: Scope, send: Send) -> None:
-    """Counts and answers a call that got no further than its door."""
+    """Counts and answers a call that its door refuses."""
     gateway.refused(call, failure)
     call.stream = False
     if sending := Responder(scope, send, call, 0.0).fail(failure):

@@ -1,4 +1,4 @@
-"""The chat page's door: a chat-completions body, or one message in a short form, answered like chat completions."""
+"""The chat page's endpoint: a chat-completions body, or a short form of one, answered like chat completions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _SHORT: Final = frozenset({"message", "conversation", "persona", "model"})
 
 @dataclass(frozen=True, slots=True)
 class ChatDoor:
-    """POST /chat. `first_model`: what answers where nobody chose; None where no model is known."""
+    """POST /chat. `first_model`: the model to use where the client named none; None: no model is known."""
 
     gateway: Gateway
     manners: Manners
@@ -46,10 +46,11 @@ class ChatDoor:
 
 
 def expand_short_form(body: bytes, fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> bytes:
-    """A chat-completions body: the very same, or what the short form stands for. `fields`: the body, parsed.
+    """A chat-completions body: unchanged, or what the short form stands for. `fields`: the body, parsed.
 
-    Short: `{"message", "model"?, "persona"?, "conversation"?: [messages]}` and any field of a chat-completions body.
-    The message follows the conversation; the persona goes before the model; without both it is `first_model`.
+    Short form: `{"message", "model"?, "persona"?, "conversation"?: [messages]}` and any field of a chat-completions
+    body. The message follows the conversation; a persona takes precedence over the model; without both, `first_model`
+    is used.
     """
     if "messages" in fields:
         return body
@@ -67,7 +68,7 @@ def expand_short_form(body: bytes, fields: Mapping[str, Any], first_model: Calla
 
 
 def _conversation(fields: Mapping[str, Any]) -> bool:
-    """Whether messages come before this one."""
+    """Whether the request has earlier messages."""
     before = fields.get("conversation")
     if before is None:
         return False
@@ -82,7 +83,7 @@ def _model(fields: Mapping[str, Any], first_model: Callable[[], str | None]) -> 
         if chosen is not None and not isinstance(chosen, str):
             raise invalid_field(name, "must be a text")
         if chosen:
-            return prefix + chosen.removeprefix(prefix)  # "persona/pirate", as /v1/models lists it, is no other one
+            return prefix + chosen.removeprefix(prefix)  # "persona/pirate", as /v1/models lists it, is accepted too
     usual = first_model()
     if usual is None:
         raise invalid_field("model", "is missing, and the default upstream has no model that is known")

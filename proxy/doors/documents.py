@@ -1,4 +1,4 @@
-"""The HTTP API described: `/openapi.json` for programs, `/docs` for people, without scripts and foreign resources."""
+"""The API documentation: `/openapi.json` for programs, `/docs` for people, without scripts or external resources."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ def _described() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The document and its page, made once when this is made."""
+    """The document and its page, rendered once."""
 
     described: Mapping[str, Any] = field(default_factory=_described)
 
@@ -94,7 +94,7 @@ def _section(id: str, title: str, parts: Iterable[str]) -> str:
     return f'<section id="{id}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
-# An id stands inside its details, not on them: browsers open those that hold what a link leads to.
+# The id is on an element inside <details>: browsers then open it when a link leads there.
 def _operation(path: str, method: str, operation: Mapping[str, Any], shown: str) -> str:
     rows = "".join(_inside(operation))
     return (
@@ -105,7 +105,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], shown: str)
 
 
 def _credentials(security: Iterable[Mapping[str, Any]], schemes: Mapping[str, Mapping[str, str]]) -> str:
-    """What a request has to show, in the words of HTTP."""
+    """The credentials that an operation requires, in the terms of HTTP."""
     names = [name for alternative in security for name in alternative]
     if not names:
         return "None."
@@ -155,7 +155,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def _properties(schema: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every field by its dotted path, those of objects inside too."""
+    """Every field by its dotted path, those of nested objects included."""
     for key, part in schema.get("properties", {}).items():
         yield f"{before}{key}", part
         inner = part.get("items", part)

@@ -1,4 +1,4 @@
-"""The ASGI app before all doors: finds the endpoint, checks who may use it, puts failures into OpenAI's form."""
+"""The ASGI app in front of all doors: finds the endpoint, checks access, and puts failures into OpenAI's error form."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from proxy.headers import request_id, value
 
 _REMEMBERED: Final = 1024
 _OURS_ALONE: Final = frozenset({"admin", "chat", "desk", "metrics", "page", "vapi"})
-"""Access that no page of another origin has."""
+"""Access classes that no page of another origin may use."""
 _JSON: Final = (b"content-type", b"application/json")
 _EXPOSED: Final = (
     b"x-request-id, x-upstream-request-id, x-sluice-route, x-sluice-upstream, x-sluice-model, x-sluice-attempts, "
@@ -26,7 +26,7 @@ _EXPOSED: Final = (
 )
 
 Check = Callable[[Scope], None]
-"""Raises SluiceError where this request may not go on."""
+"""Raises SluiceError if the request may not proceed."""
 
 log = logging.getLogger("sluice")
 
@@ -49,7 +49,7 @@ class Front:
             found = self._found.get((scope["raw_path"], scope["method"])) or self._find(scope)
             endpoint = found.endpoint
             if self.cors and endpoint.access in _OURS_ALONE:
-                scope.pop("sluice.extra", None)  # pages of other origins may call /v1, and read nothing else
+                scope.pop("sluice.extra", None)  # CORS is for /v1 alone
             if check := self.checks.get(endpoint.access):
                 check(scope)
             scope["sluice.rest"] = found.rest
@@ -82,7 +82,7 @@ class Front:
 
 
 class Preflight(SluiceError):
-    """An OPTIONS request to a path that exists: no failure, but an answer made in the same place."""
+    """An OPTIONS request to an existing path: raised like a failure, since it is answered in the same place."""
 
     def __init__(self, methods: frozenset[str]) -> None:
         super().__init__("client_invalid_request", "OPTIONS")
@@ -90,7 +90,7 @@ class Preflight(SluiceError):
 
 
 class NotAllowed(SluiceError):
-    """A method that the path does not take; RFC 9110, 15.5.6 wants those that it does take in `allow`."""
+    """A method that the path does not support; `allow` lists the supported ones (RFC 9110, 15.5.6)."""
 
     def __init__(self, methods: frozenset[str]) -> None:
         allowed = ", ".join(sorted(methods))
@@ -102,12 +102,12 @@ class NotAllowed(SluiceError):
 
 
 def allow(methods: frozenset[str]) -> tuple[bytes, bytes]:
-    """The header that lists these methods, and OPTIONS, which every path takes."""
+    """The `allow` header with these methods, and OPTIONS, which every path supports."""
     return (b"allow", ", ".join(sorted(methods | {"OPTIONS"})).encode())
 
 
 def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
-    """The lines that let a browser page of an allowed origin read the answer."""
+    """The CORS response headers for a browser page of an allowed origin."""
     origin = value(headers, b"origin")
     if origin is None or (origin.decode("latin-1") not in allowed and "*" not in allowed):
         return []
@@ -119,9 +119,9 @@ def cross_origin(headers: Headers, allowed: frozenset[str]) -> Headers:
 
 
 def preflight(headers: Headers, allowed: bool, methods: frozenset[str]) -> Headers:
-    """The answer to a CORS preflight: any request header may be sent, since SDKs send many of their own.
+    """The answer to a CORS preflight. Any request header is allowed, since SDKs send many of their own.
 
-    `allowed`: the lines of `cross_origin` go out with it.
+    `allowed`: the lines of `cross_origin`, sent with it.
     """
     lines: Headers = [allow(methods)]
     if allowed:
@@ -133,7 +133,7 @@ def preflight(headers: Headers, allowed: bool, methods: frozenset[str]) -> Heade
 
 
 async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
-    """A whole answer with its request id, and without a body to a HEAD request."""
+    """Sends a whole answer with its request id; without the body to a HEAD request."""
     lines = [*headers]
     if not any(name == b"x-request-id" for name, _ in headers):
         lines.append((b"x-request-id", request_id(scope["headers"]).encode()))
@@ -142,5 +142,5 @@ async def respond(scope: Scope, send: Send, status: int, body: bytes, headers: H
 
 
 async def respond_json(scope: Scope, send: Send, content: object, status: int = 200) -> None:
-    """The same for JSON content."""
+    """The same for a JSON value."""
     await respond(scope, send, status, orjson.dumps(content), [_JSON, (b"cache-control", b"no-store")])

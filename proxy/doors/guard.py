@@ -1,4 +1,4 @@
-"""Who may use the endpoints that are not for clients: operators by token or on loopback, our own pages."""
+"""Access to the endpoints that are not for clients: operators by token or on loopback, and our own pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from proxy.headers import value
 from proxy.hosts import is_loopback
 from proxy.secrecy import same_secret
 
-_BROWSERS = (b"origin", b"sec-fetch-site")  # header lines that only browsers send
-_FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")  # how such header lines begin
+_BROWSERS = (b"origin", b"sec-fetch-site")  # headers that only browsers send
+_FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")  # prefixes of headers that proxies add
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The checks of one configuration. `host`: what the server is bound to."""
+    """The access checks of one configuration. `host`: the address that the server is bound to."""
 
     admin_token: str = field(repr=False)
     host: str
     closed_metrics: bool
     sessions: Sessions
-    open_keys: bool = False  # calls need no client key
+    open_keys: bool = False  # access.keys: open
     cors: frozenset[str] = frozenset()  # origins whose pages may call /v1
 
     def checks(self) -> Mapping[Access, Check]:
-        """A check for each access class that the front must look at before the endpoint."""
+        """The check for each access class, run before the endpoint."""
         checks: dict[Access, Check] = {"metrics": self.metrics, "admin": self.admin, "page": self.page}
         checks["chat"], checks["desk"] = self.page, self.desk
         if self.open_keys and is_loopback(self.host):
@@ -38,7 +38,7 @@ class Guard:
         return checks
 
     def client(self, scope: Scope) -> None:
-        """Refuses browsers that know this loopback address by a foreign name: a page may have given it that itself."""
+        """Refuses browsers that address a loopback server by a foreign host name (DNS rebinding)."""
         headers = scope["headers"]
         host = hostname((value(headers, b"host") or b"").decode("latin-1"))
         if not is_loopback(host) and any(name in _BROWSERS for name, _ in headers):
@@ -53,18 +53,18 @@ class Guard:
             self._operator(scope)
 
     def admin(self, scope: Scope) -> None:
-        """Operators, and nothing that a foreign page sends."""
+        """For operators; refuses requests from pages of another origin."""
         self.page(scope)
         self._operator(scope)
 
     def desk(self, scope: Scope) -> None:
-        """Operators. Browsers get the page itself without a token too: it holds nothing, and leads to the login."""
+        """For operators. Browsers get the page without a token too: it holds no data, and leads to the login."""
         self.page(scope)
         if b"text/html" not in (value(scope["headers"], b"accept") or b""):
             self._operator(scope)
 
     def page(self, scope: Scope) -> None:
-        """Refuses foreign origins on what changes something, and foreign names for a loopback address."""
+        """Refuses foreign origins on requests that change something, and foreign host names for a loopback address."""
         host = (value(scope["headers"], b"host") or b"").decode("latin-1")
         if is_loopback(self.host) and not is_loopback(hostname(host)):
             raise SluiceError("policy_forbidden", "This address is not served under that name.")
@@ -88,7 +88,7 @@ class Guard:
 
 
 def hostname(host: str) -> str:
-    """A Host header without its port."""
+    """The host of a Host header, without the port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host

@@ -1,4 +1,4 @@
-"""The operators' door to client keys, and to what calls took."""
+"""The admin API for client keys and usage."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,26 +12,26 @@ from proxy.doors.table import Endpoint
 
 
 class Accounts(Protocol):
-    """Client keys as operators see them; every change may raise SluiceError, and is logged."""
+    """Client keys as operators see them. Every change may raise SluiceError, and is logged."""
 
     async def keys(self) -> list[dict[str, Any]]:
-        """Every key, with its limits and what it used this month; never the key itself."""
+        """Every key with its limits and its usage of this month; never the secret."""
         ...
 
     async def make_key(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Makes one; what is told of it has the key itself, this once."""
+        """Creates a key; only this answer ever holds the secret."""
         ...
 
     async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Changes limits and end."""
+        """Changes limits and expiry."""
         ...
 
     async def revoke_key(self, name: str) -> None:
-        """Forgets one."""
+        """Deletes a key."""
         ...
 
     async def usage(self, first: str | None, last: str | None, by: str | None) -> dict[str, Any]:
-        """What calls took between two days, summed by one or several columns."""
+        """Usage between two days, summed by one or several columns."""
         ...
 
 

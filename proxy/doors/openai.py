@@ -1,4 +1,4 @@
-"""OpenAI's API as a door: chat completions and what else is routed by `model`, and the list of models."""
+"""OpenAI's API: chat completions, the other endpoints that are routed by `model`, and the list of models."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ FORWARDED: Final = (
 
 
 class Listing(Protocol):
-    """The models that can be called, as this door shows them."""
+    """The models that can be called."""
 
     def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
-        """OpenAI's model objects with what is known of their limits; of one upstream, or all."""
+        """OpenAI's model objects with their known limits; of one upstream, or all."""
         ...
 
     def entry(self, name: str) -> dict[str, Any] | None:
-        """The one of this id."""
+        """The model of this id."""
         ...
 
 
@@ -74,7 +74,7 @@ class OpenAIDoor:
         return answered
 
     async def _received(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a call whose body is still to come."""
+        """Answers a call whose body has not arrived yet."""
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
 
@@ -82,13 +82,13 @@ class OpenAIDoor:
         fill(call, await read_body(scope, receive, self.manners.max_body, call))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /models, `?upstream=NAME` for one upstream's."""
+        """GET /models; `?upstream=NAME` for those of one upstream."""
         self.gateway.admit(begin_call(scope, "openai", "models"))
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("upstream")
         await respond_json(scope, send, {"object": "list", "data": self.listing.entries(asked[0] if asked else None)})
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /models/{id}; the id may hold slashes, encoded or not."""
+        """GET /models/{id}; the id may contain slashes, percent-encoded or not."""
         self.gateway.admit(begin_call(scope, "openai", "models"))
         name = unquote(scope["sluice.rest"])
         entry = self.listing.entry(name)

@@ -12,7 +12,7 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `body`, `answer`: schemas by name, or a media type; "": none."""
+    """One method of one path. `body`, `answer`: names of schemas, or a media type; "": none."""
 
     method: str
     path: str
@@ -23,7 +23,7 @@ class Operation:
     answer: str = "AnyObject"
     status: int = 200
     query: str = ""  # parameters of the query, separated by blanks
-    routed: bool = False  # goes through the routing table: takes and gives Sluice's own headers
+    routed: bool = False  # goes through the routing table: has Sluice's own headers in and out
 
 
 def _forwarded(name: str, summary: str) -> Operation:
@@ -117,14 +117,14 @@ _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
     "admin": [{"adminToken": []}, {"adminCookie": []}, {}],
     "vapi": [{"vapiSecret": []}, {"vapiSecretHeader": []}],
 }
-"""Who may use an endpoint; `{}`: nobody has to show anything, where config.yaml says so."""
+"""The security requirements of each access class; `{}`: none, where config.yaml allows it."""
 
 _QUERIES: Final = {
     "from": "First day, UTC: 2026-11-01. Left out: the first of that month.",
     "to": "Last day, UTC. Left out: today.",
     "by": "key (left out), day, upstream, model, or several with commas between.",
 }
-"""What parameters of the query say that do not merely leave less of what there is."""
+"""Descriptions of query parameters; parameters that merely filter need none."""
 
 _SCHEMES: Final = {
     "clientKey": {"type": "http", "scheme": "bearer", "description": "A key of access.client_keys, or of /admin/keys."},

@@ -13,7 +13,7 @@ def text(says: str = "", **more: Any) -> Schema:
 
 
 def maybe(kind: str, says: str = "") -> Schema:
-    """A value of this type, or null where it is not known."""
+    """A value of this type, or null where it is unknown."""
     return {"type": [kind, "null"], **({"description": says} if says else {})}
 
 

@@ -1,4 +1,4 @@
-"""Health and metrics for those who run Sluice."""
+"""Health checks and metrics for operators."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from proxy.doors.table import Endpoint
 
 @dataclass(frozen=True, slots=True)
 class HealthLine:
-    """How one upstream is doing, without its address."""
+    """The health of one upstream, without its address."""
 
     name: str
     provider: str
     live: bool  # switched on
     healthy: bool
-    reason: str  # why not; "": nothing to say
+    reason: str  # why it is off or unhealthy; "": neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,22 @@ class Operations:
         ]
 
     async def root(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Says what this is; clients probe it with HEAD."""
+        """Identifies the server; clients probe it with HEAD."""
         await respond_json(scope, send, {"name": "sluice", "api": "/v1", "chat": "/ui", "health": "/health"})
 
     async def alive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """200 as long as the process answers."""
+        """200 while the process answers."""
         await respond_json(scope, send, {"status": "alive", "upstreams": self._lines()})
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """200 while calls are taken; 503 while draining, or where no upstream is switched on."""
+        """200 while calls are accepted; 503 while draining, or if no upstream is switched on."""
         usable = any(upstream.live for upstream in self.health())
         status = "draining" if self.draining() else "ready" if usable else "no upstream is switched on"
         code = 200 if status == "ready" else 503
         await respond_json(scope, send, {"status": status, "upstreams": self._lines()}, code)
 
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Prometheus' text format."""
+        """The Prometheus text format."""
         body, content_type = await self.exposition()
         await respond(scope, send, 200, body, [(b"content-type", content_type.encode())])
 

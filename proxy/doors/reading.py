@@ -1,4 +1,4 @@
-"""Reads an HTTP request into a call, or says what is wrong with it."""
+"""Parses an HTTP request into a call, or raises what is wrong with it."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -19,7 +19,7 @@ _NO_FIELDS: Final[dict[str, Any]] = {}
 
 
 def take_body(scope: Scope, limit: int) -> bytes | None:
-    """The request's whole body where the server has it already, else None. Raises client_too_large past `limit`."""
+    """The request's whole body if the server has it already, else None. Raises client_too_large past `limit`."""
     direct: Direct | None = scope.get(DIRECT)
     body = direct.take() if direct is not None else None
     if body is not None and len(body) > limit:
@@ -30,7 +30,7 @@ def take_body(scope: Scope, limit: int) -> bytes | None:
 async def read_body(scope: Scope, receive: Receive, limit: int, call: Call | None = None) -> bytes:
     """The request's whole body. Raises client_too_large past `limit` bytes, client_cancelled where the client left.
 
-    `call`: the time that its client takes to send it is not the call's.
+    `call`: its start is moved, so that the time the client takes to send the body does not count.
     """
     asked = perf_counter()
     try:
@@ -61,7 +61,10 @@ def too_large(limit: int) -> SluiceError:
 
 
 def json_object(body: bytes, headers: Headers) -> dict[str, Any]:
-    """The body's fields. Raises client_invalid_json; client_invalid_request where it is no object, or compressed."""
+    """The body's fields.
+
+    Raises client_invalid_json; client_invalid_request for a compressed body, or JSON that is no object.
+    """
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -77,7 +80,7 @@ def json_object(body: bytes, headers: Headers) -> dict[str, Any]:
 
 
 def require_json(content_type: bytes | None) -> None:
-    """Raises 415 for what is not JSON, so that no web page can post to a local proxy unasked."""
+    """Raises 415 for a content type other than JSON, so that no web page can post to a local proxy."""
     kind = (content_type or b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
         raise SluiceError("client_invalid_request", "The content-type must be application/json.", status=415)
@@ -85,13 +88,13 @@ def require_json(content_type: bytes | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the lines of a request's head say to a door."""
+    """What a door reads from the head of a request."""
 
-    own_id: str | None  # the client's x-request-id, if it is sane
+    own_id: str | None  # the client's x-request-id, if it is acceptable
     credential: str | None
     content_type: bytes | None
     passed: bytes | None
-    own: tuple[tuple[bytes, bytes], ...]  # the lines that are for Sluice
+    own: tuple[tuple[bytes, bytes], ...]  # header lines meant for Sluice itself
 
 
 def begin_call(scope: Scope, door: Door, endpoint: str) -> Call:
@@ -108,7 +111,7 @@ def begin_call(scope: Scope, door: Door, endpoint: str) -> Call:
 
 
 def read_head(headers: Headers) -> Shown:
-    """Reads the lines; the key is the one of Authorization where there are several."""
+    """Parses the header lines; of several credentials, the one in Authorization counts."""
     own_id = credential = key = content_type = passed = None
     own = []
     for name, value in headers:
@@ -130,7 +133,7 @@ def read_head(headers: Headers) -> Shown:
 
 
 def fill(call: Call, body: bytes) -> None:
-    """Adds the body. Raises client errors for what is no JSON object with one `model`."""
+    """Adds the body. Raises client errors where it is not a JSON object with exactly one `model`."""
     if call.content_type != b"application/json":
         require_json(call.content_type)
     for name, value in call.own:
@@ -140,7 +143,7 @@ def fill(call: Call, body: bytes) -> None:
     if not isinstance(model, str) or not model:
         problem = "is missing" if model is None else "must be a string that is not empty"
         raise invalid_field("model", f"{problem}; it decides the route")
-    if len(model) > _LONGEST_MODEL:  # it is kept for a while: in the history, by the routing table
+    if len(model) > _LONGEST_MODEL:  # history and routing table keep model names for a while
         raise invalid_field("model", "is too long for a name")
     call.model_at = model_span(body, fields)
     stream = fields.get("stream")
@@ -155,7 +158,7 @@ def fill(call: Call, body: bytes) -> None:
 
 
 def bearer(value: bytes) -> str | None:
-    """The credential of an Authorization header; None for another scheme."""
+    """The credential in an Authorization header; None for another scheme."""
     if value[:7] == b"Bearer ":
         return value[7:].strip().decode("latin-1") or None
     scheme, _, credential = value.partition(b" ")
@@ -163,7 +166,7 @@ def bearer(value: bytes) -> str | None:
 
 
 def _note_own(call: Call, name: bytes, value: bytes) -> None:
-    """Sluice's own request headers."""
+    """Parses a request header that is meant for Sluice itself."""
     text = value.decode("latin-1").strip()
     if name == b"x-sluice-session" or (name == b"x-session-id" and call.session is None):
         call.session = text or None

@@ -1,4 +1,4 @@
-"""Turns a reply, or a failure, into HTTP: one head, then the body or the events with comments while it is silent."""
+"""Sends a reply, or a failure, as HTTP; a silent stream gets comment lines meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -19,36 +19,42 @@ _TOLD_LATER = frozenset((b"x-sluice-upstream", b"x-sluice-model", b"x-sluice-att
 
 
 class Responder:
-    """One HTTP answer on its way out. Heads leave as late as they can, so that a failure still has its own status."""
+    """One HTTP response being sent.
 
-    # Defaults stand on the class, so that making one costs next to nothing.
+    The head is sent as late as possible, so that a failure still has its own status.
+    """
+
+    # Defaults are class attributes, so that making an instance costs next to nothing.
     started = False
-    _over = False  # the last of the body is on its way
+    _over = False  # the end of the body has been sent
     _timer: asyncio.TimerHandle | None = None
     _beat: asyncio.Task[None] | None = None
     _last = 0.0
-    _flows: Flowing | None = None  # what goes out past us
-    _events = True  # the stream is one of events, among which comments and errors have a place
-    _knows = False  # the client has been told who answers
+    _flows: Flowing | None = None  # a stream that sends to the server directly
+    _events = True  # an event stream: comments and errors can be inserted
+    _knows = False  # the client knows which upstream answers
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float) -> None:
         self._scope, self._send, self._call = scope, send, call
-        self._ping = ping  # seconds of silence after which a stream gets a comment line
-        if call.stream and call.endpoint != "audio/speech":  # which is never answered by events
+        self._ping = ping  # seconds of silence before a comment line
+        if call.stream and call.endpoint != "audio/speech":  # whose streams are not events
             self._last = call.began
             self._timer = asyncio.get_running_loop().call_later(ping, self._silent)
 
-    # Methods that only choose a coroutine are none themselves: each would be one more to step through. What they give
-    # is to be awaited; None: it is done.
+    # Methods that only pick a coroutine are not coroutines themselves, which would cost another step per await. What
+    # they return is to be awaited; None: already done.
 
     def reply(self, reply: Reply) -> Awaitable[None] | None:
-        """Sends a reply whole or as it streams; a break in a stream becomes an error event."""
+        """Sends a reply, whole or as a stream; a stream that breaks ends with an error event."""
         if reply.stream is not None:
             return self._stream(reply, reply.stream)
         return self._whole(reply.status, reply.headers, reply.body or b"")
 
     def fail(self, failure: SluiceError) -> Awaitable[None] | None:
-        """Sends a failure: with its status, or as an event where the head has left; BrokenOff where no event can be."""
+        """Sends a failure: with its status, or as an event after the head.
+
+        Raises BrokenOff where no event is possible.
+        """
         if self.started:
             if not self._events:
                 raise BrokenOff
@@ -57,14 +63,14 @@ class Responder:
         return self._whole(failure.status, headers, failure.body())
 
     def close(self) -> None:
-        """No more comments."""
+        """Stops the comments."""
         if self._timer is not None:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
 
     def _whole(self, status: int, headers: Headers, body: bytes) -> Awaitable[None] | None:
-        if self.started:  # comments have gone out already: the rest can only be an event
+        if self.started:  # the head has been sent with a comment: the rest can only be an event
             return self._body(
                 self._receipt_comment() + b"data: " + b"\ndata: ".join(body.split(b"\n")) + b"\n\n", more=False
             )
@@ -106,7 +112,7 @@ class Responder:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _receipt_comment(self) -> bytes:
-        """Who answered, as a comment, where the head had to leave before that was known."""
+        """Upstream, model and attempts as a comment, where the head was sent before they were known."""
         trace = self._call.trace
         return (
             f": sluice upstream={_plain(trace.upstream)} model={_plain(trace.model)}"
@@ -114,27 +120,27 @@ class Responder:
         ).encode()
 
     def _silent(self) -> None:
-        """The timer's step: a comment if it was silent for long, else wait for the rest."""
+        """Timer callback: sends a comment after enough silence, and re-arms itself."""
         passed = self._flows.last_at if self._flows is not None else None
         rest = max(self._last, passed or 0.0) + self._ping - perf_counter()
         if rest <= 0.001:
-            if self._beat is None or self._beat.done():  # else the reader takes nothing, not even a comment
+            if self._beat is None or self._beat.done():  # else the client reads nothing
                 self._beat = asyncio.get_running_loop().create_task(self._comment())
             rest = self._ping
         self._timer = asyncio.get_running_loop().call_later(rest, self._silent)
 
     async def _comment(self) -> None:
         if not self.started:
-            known = [line for line in receipt(self._call) if line[0] not in _TOLD_LATER]  # nobody has answered yet
+            known = [line for line in receipt(self._call) if line[0] not in _TOLD_LATER]  # no upstream has answered yet
             await self._head(200, [_EVENT_STREAM, *_NO_BUFFERING, *known])
-        if not self._over:  # it may have come while the head was sent
+        if not self._over:  # the answer may have ended while the head was sent
             await self._body(PING, more=True)
 
 
 def send_whole(scope: Scope, send: Send, status: int, lines: Headers, body: bytes) -> Awaitable[None] | None:
-    """A whole response, with what a browser page of another origin needs; None: the server took it at once.
+    """Sends a whole response with its CORS headers; returns None if the server took it at once, else an awaitable.
 
-    `lines`: without content-length; to a HEAD request the body does not go out.
+    `lines`: without content-length. A HEAD request gets no body.
     """
     if extra := scope.get("sluice.extra"):
         lines += extra
@@ -151,8 +157,10 @@ async def _in_two(send: Send, status: int, lines: Headers, body: bytes) -> None:
 
 
 def with_receipt(headers: Headers, call: Call) -> Headers:
-    """An answer's lines, and what was chosen and done for its call; what its own key may still do goes before what the
-    upstream says of ours."""
+    """The headers of an answer plus those of `receipt`.
+
+    The client key's rate limits replace the upstream's, which are ours.
+    """
     quota = call.trace.quota
     if quota:
         ours = {name for name, _ in quota}
@@ -178,7 +186,7 @@ def receipt(call: Call) -> Headers:
 def chosen(
     route: str, upstream: str, model: str, attempts: tuple[str, ...], cache: str, changes: tuple[str, ...]
 ) -> Headers:
-    """The lines that are the same for many calls; without the upstream's where nobody was asked."""
+    """The header lines that many calls share; without those of the upstream where none was asked."""
     asked = [(b"x-sluice-upstream", header(upstream)), (b"x-sluice-model", header(model))] if upstream else []
     return [
         (b"x-sluice-route", header(route)),
@@ -190,12 +198,12 @@ def chosen(
 
 
 def header(text: str) -> bytes:
-    """A text as a header line can hold it."""
+    """A text as a header value."""
     return _plain(text).encode()
 
 
 def _plain(text: str) -> str:
-    """A text as it may stand in a header or a comment: printable ASCII, bounded."""
+    """A text as it may appear in a header or comment: printable ASCII, limited in length."""
     if text.isascii() and text.isprintable() and len(text) <= 500:
         return text
     return "".join(each if each.isascii() and each.isprintable() else "?" for each in text[:500])

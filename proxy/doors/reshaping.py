@@ -1,4 +1,4 @@
-"""Takes a JSON object apart into its members, so that a door can make another of them with every value as it came."""
+"""Splits a JSON object into its members, so that a door can build another with every value unchanged."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,11 +7,11 @@ import orjson
 from proxy.jsonspans import children
 
 Member = tuple[str, bytes]
-"""A name and its value's bytes."""
+"""A name and the bytes of its value."""
 
 
 def members(raw: bytes) -> Iterator[Member]:
-    """The members of an object that is known to be valid JSON, in order; a name that is there twice comes twice."""
+    """The members of a valid JSON object, in order; duplicate names are kept."""
     for child in children(raw, raw.index(b"{")):
         yield orjson.loads(raw[child.key : child.key_end]), raw[child.start : child.end]
 

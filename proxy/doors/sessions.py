@@ -1,4 +1,4 @@
-"""The admin page's login: a signed cookie that holds nothing but when it ends."""
+"""The admin page's login: a signed cookie that holds only its expiry."""
 
 import hashlib
 import hmac
@@ -17,12 +17,12 @@ _LASTS: Final = 12 * 3600  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Signed with the admin token itself: another token ends every session."""
+    """Sessions signed with the admin token: changing the token ends all of them."""
 
     admin_token: str = field(repr=False)
 
     def opened(self, shown: str, secure: bool) -> bytes:
-        """The set-cookie value for whoever shows the token. Raises invalid_api_key."""
+        """The set-cookie value for a client that shows the token. Raises invalid_api_key."""
         if not self.admin_token:
             raise SluiceError(
                 "invalid_api_key",
@@ -38,19 +38,22 @@ class Sessions:
         return f"{name}={ends}.{self._signature(ends)}; {attributes}".encode()
 
     def closed(self, headers: Headers) -> list[bytes]:
-        """The set-cookie values that end a request's sessions; whoever has none learns nothing, not even their name."""
+        """The set-cookie values that end a request's sessions.
+
+        A request without one gets none, and learns no cookie name.
+        """
         return [f"{name}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Strict".encode() for name in self._held(headers)]
 
     def valid(self, headers: Headers) -> bool:
-        """Whether a request carries a session that has not ended."""
+        """Whether a request carries an unexpired session."""
         return bool(self._held(headers))
 
     def _held(self, headers: Headers) -> list[str]:
-        """The names of the cookies that are such sessions."""
+        """The names of the cookies that hold such sessions."""
         cookies = value(headers, b"cookie")
         if cookies is None or not self.admin_token:
             return []
-        # By hand: SimpleCookie gives up all cookies for one that another program on this host made without a name.
+        # Parsed by hand: SimpleCookie drops all cookies if another program on this host has set one without a name.
         pairs = (pair.strip().partition("=") for pair in cookies.decode("latin-1").split(";"))
         names = self._names()
         return [name for name, _, value in pairs if name in names and self._is_session(value)]
@@ -66,9 +69,10 @@ class Sessions:
         return int(ends) > time.time()
 
     def _names(self) -> tuple[str, str]:
-        """Of this token alone: ports share their host's cookies, and one gateway's login must not end another's.
+        """Cookie names that depend on the token: all ports of a host share its cookies.
 
-        The second is for https: a browser lets no page that came by http make a cookie named as a Secure one is.
+        The login of one gateway must not end that of another. The second name is for https: browsers let no page loaded
+        by http set a cookie under the name of a Secure one.
         """
         name = f"{_NAME}_{self._signature('')[:8]}"
         return name, f"{name}_https"

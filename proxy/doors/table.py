@@ -1,4 +1,7 @@
-"""Which path leads where and who may go there: every endpoint declares its access, none is reached otherwise."""
+"""The table of endpoints: paths, methods and access.
+
+Each endpoint declares its access, and nothing else is reachable.
+"""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -8,19 +11,19 @@ from typing import Final, Literal
 from starlette.types import Receive, Scope, Send
 
 Access = Literal["open", "client", "chat", "metrics", "page", "desk", "admin", "vapi"]
-"""Who may use an endpoint: anybody · holders of a client key · the same, but no foreign page · see access.metrics ·
-browsers on our own pages · the same, and holders of the admin token · these alone · Vapi."""
+"""Who may use an endpoint, in this order: anybody; holders of a client key; the same, but no page of another origin; as
+`access.metrics` says; our own pages; operators (browsers get the page itself to log in); operators; Vapi."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SLASHES: Final = re.compile(r"//+")
 _VERSION: Final = re.compile(r"\A(?:/v1)+(?=/|\Z)")
 _DOUBLED: Final = re.compile(r"(/.{1,40}?)\1+\Z")
-_LONGEST: Final = 200  # characters of a path in which a doubled suffix is looked for
+_LONGEST: Final = 200  # longer paths are not searched for a doubled suffix
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path (as `plain` gives it; a trailing `*` stands for the rest) with its methods, access and ASGI app."""
+    """One path (normalized as by `plain`; a trailing `*` matches the rest) with its methods, access and ASGI app."""
 
     path: str
     methods: frozenset[str]
@@ -30,14 +33,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An endpoint and what its `*` stood for, still percent-encoded."""
+    """An endpoint and what its `*` matched, still percent-encoded."""
 
     endpoint: Endpoint
     rest: str = ""
 
 
 class Table:
-    """Finds endpoints by raw path. `/v1` may be there or not, once or twice; slashes may be doubled or trail."""
+    """Finds endpoints by raw path. Tolerates a missing or doubled `/v1`, and doubled or trailing slashes."""
 
     def __init__(self, endpoints: list[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
@@ -48,7 +51,7 @@ class Table:
             kept.setdefault(endpoint.path.removesuffix("*"), []).append(endpoint)
 
     def find(self, raw_path: bytes, method: str) -> Found | frozenset[str]:
-        """The endpoint; or the methods that the path has instead (empty: there is no such path)."""
+        """The endpoint; or the methods that the path supports instead (empty: no such path)."""
         path = plain(raw_path.decode("latin-1"))
         found, rest = self._exact.get(path), ""
         if found is None and len(path) <= _LONGEST and (doubled := _DOUBLED.search(path)):
@@ -67,5 +70,5 @@ class Table:
 
 
 def plain(path: str) -> str:
-    """A path without `/v1`, doubled or trailing slashes: "/chat/completions"."""
+    """A path without `/v1` and without doubled or trailing slashes: "/chat/completions"."""
     return _VERSION.sub("", _SLASHES.sub("/", path)).rstrip("/") or "/"

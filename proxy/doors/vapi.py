@@ -1,4 +1,4 @@
-"""The door for Vapi's voice assistants: their custom LLM, and the webhook that Vapi tells of its calls."""
+"""The endpoints for Vapi's voice assistants: their custom LLM, and the webhook for their server messages."""
 
 import time
 from dataclasses import dataclass, field
@@ -22,7 +22,10 @@ from proxy.headers import value
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What voice calls are answered by. `secret` empty: the door is closed; None: no usual model, no apology."""
+    """Settings of voice calls.
+
+    `secret` empty: the door is closed; `model`, `apology` None: no default model, no apology.
+    """
 
     secret: str = field(repr=False)
     model: str | None = None
@@ -31,7 +34,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class VapiDoor:
-    """`/vapi/…`. The secret stands for a client key here; `signing` checks webhooks that are signed instead."""
+    """`/vapi/…`. The Vapi secret takes the place of a client key; `signing` checks signed webhooks instead."""
 
     gateway: Gateway
     manners: Manners
@@ -40,7 +43,7 @@ class VapiDoor:
     signing: Signing | None = None
 
     def endpoints(self) -> list[Endpoint]:
-        """What this door adds to the table: nothing while it is closed, as if there were no such paths."""
+        """What this door adds to the table: nothing while it is closed, so that its paths are 404."""
         if not self.voice.secret:
             return []
         post = frozenset({"POST"})
@@ -51,7 +54,7 @@ class VapiDoor:
         ]
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A turn of a voice call, answered as a stream unless a whole answer is asked for."""
+        """One turn of a voice call, answered as a stream unless a whole answer is asked for."""
         call = begin_call(scope, "vapi", "chat/completions")
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
             responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
@@ -66,14 +69,14 @@ class VapiDoor:
         fill(call, chat_body(body, fields, self.voice.model))
 
     def _admit(self, call: Call) -> None:
-        """Lets Vapi in, as a tenant of its own."""
+        """Admits Vapi as a tenant of its own."""
         if not shows_secret(call.headers, self.voice.secret):
             raise _unknown()
         call.tenant, call.credential = "vapi", None
         call.headers = without_vapis(call.headers)
 
     async def webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A server message of Vapi's."""
+        """A server message from Vapi."""
         try:
             reply = await self.hook.answer(await self._message(scope, receive))
         except SluiceError as failure:
@@ -82,7 +85,7 @@ class VapiDoor:
         await respond_json(scope, send, reply)
 
     async def _message(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        """Reads it. Raises SluiceError for whoever may not speak as Vapi, and for what is no message."""
+        """The body of a server message. Raises SluiceError for wrong credentials, and for an invalid message."""
         headers: Headers = scope["headers"]
         signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
         if signing is None and not shows_secret(headers, self.voice.secret):

@@ -21,12 +21,12 @@ _FIELDS: Final = frozenset(
 )  # all but `metadata`, which is Vapi's here; `model` and `stream` are looked at one by one
 _OF_ITEMS: Final = {
     "messages": frozenset("role content name tool_calls tool_call_id refusal function_call".split()),
-    "tools": frozenset("type function custom".split()),  # Vapi's hold the tool's server too, and what to say meanwhile
+    "tools": frozenset("type function custom".split()),  # not Vapi's: the tool's server, messages meanwhile
 }
 
 
 def session_of(fields: Mapping[str, Any]) -> str | None:
-    """What the turns of one telephone call have in common: its id."""
+    """The id of the telephone call, which all of its turns share."""
     call = fields.get("call")
     if not isinstance(call, dict):
         return None
@@ -37,7 +37,7 @@ def session_of(fields: Mapping[str, Any]) -> str | None:
 def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> bytes:
     """The chat-completions body in a request of Vapi's; `fields` is the same, parsed.
 
-    `model` is asked where Vapi names none; a stream is asked for unless `stream` is there and says otherwise.
+    `model` is used where Vapi names none. A stream is asked for unless `stream` says otherwise.
     """
     found = [_without_vapis_fields(member) for member in members(body) if _passes(member[0], fields)]
     if not fields.get("model") and model:
@@ -48,7 +48,7 @@ def chat_body(body: bytes, fields: Mapping[str, Any], model: str | None) -> byte
 
 
 def _passes(name: str, fields: Mapping[str, Any]) -> bool:
-    if name.lower() == "model":  # in capitals too: that is refused where the model is read
+    if name.lower() == "model":  # in any case, since reading the model refuses other spellings
         return bool(fields.get(name))
     if name == "stream":
         return fields[name] is not None
@@ -56,7 +56,7 @@ def _passes(name: str, fields: Mapping[str, Any]) -> bool:
 
 
 def _without_vapis_fields(member: Member) -> Member:
-    """Messages without Vapi's own fields, such as times, and tools likewise."""
+    """Messages and tools without Vapi's own fields, such as times."""
     name, value = member
     kept = _OF_ITEMS.get(name)
     if kept is None or not value.startswith(b"["):

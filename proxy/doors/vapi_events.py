@@ -1,4 +1,4 @@
-"""What Vapi told about its calls, counted and kept for the admin page: types, ids and states, never what was said."""
+"""Counts and keeps server messages of Vapi for the admin page: types, ids and states, never spoken words."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -15,26 +15,26 @@ _KINDS: Final = frozenset(
 _FREQUENT: Final = frozenset(
     "conversation-update speech-update transcript model-output voice-input voice-request "
     "call.endpointing.request assistant.speechStarted refused".split()
-)  # several a second, or anybody's: counted, but not listed
+)  # too frequent, or open to anybody: counted, but not listed
 _KEPT: Final = 100
 _LONGEST: Final = 120  # characters of an id or state
 
 
 def kind_of(message_type: str) -> str:
-    """The type as it may be counted by: one of Vapi's, or "other"."""
+    """The type as a metric label: one of Vapi's, or "other"."""
     kind = message_type.partition("[")[0]  # `transcript[transcriptType="final"]`
     return kind if kind in _KINDS else "other"
 
 
 @dataclass(slots=True)
 class VapiEvents:
-    """A count of each type, and the last events. Outlives reloads."""
+    """A count per type, and the last events. Outlives reloads."""
 
     _counts: Counter[str] = field(default_factory=Counter)
     _last: deque[dict[str, str | None]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, kind: str, call: str | None, status: str) -> None:
-        """An event came; `call`: Vapi's id of the telephone call."""
+        """Records an event; `call`: Vapi's id of the telephone call."""
         self._counts[kind] += 1
         if kind not in _FREQUENT:
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -42,5 +42,5 @@ class VapiEvents:
             self._last.append({"time": time, "type": kind, "call": shown, "status": status[:_LONGEST]})
 
     def said(self) -> dict[str, Any]:
-        """`{events: {TYPE: count}, last: [{time, type, call, status}]}`, the newest first."""
+        """`{events: {TYPE: count}, last: [{time, type, call, status}]}`, newest first."""
         return {"events": dict(self._counts), "last": list(reversed(self._last))}

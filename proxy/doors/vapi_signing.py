@@ -1,7 +1,7 @@
-"""Who may speak as Vapi: holders of the secret, or whoever signed this very body with it just now.
+"""Authentication of Vapi: by the secret, or by a recent signature of the very body.
 
 Vapi signs with an HMAC, in hex or base64, over "{timestamp}.{body}" or over the body alone; the names of both headers,
-the hash and a prefix such as `sha256=` are the operator's choice there (docs.vapi.ai, "Server authentication").
+the hash and a prefix such as `sha256=` are configured at Vapi (docs.vapi.ai, "Server authentication").
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from proxy.errors import SluiceError
 from proxy.headers import value
 from proxy.secrecy import same_secret
 
-_FRESH: Final = 300.0  # seconds that the signed time may be off, either way
-_MOST: Final = 65_536  # signatures remembered; the oldest make room
-_MILLISECONDS: Final = 100_000_000_000  # from here on a timestamp is in milliseconds: as seconds, the year 5138
+_FRESH: Final = 300.0  # seconds that the signed time may differ from ours
+_MOST: Final = 65_536  # signatures kept; the oldest are dropped first
+_MILLISECONDS: Final = 100_000_000_000  # larger timestamps are milliseconds (as seconds: year 5138)
 _DIGITS: Final = re.compile(rb"[0-9]{1,16}")
 
 
 def shows_secret(headers: Headers, secret: str) -> bool:
-    """Whether the secret is there, as `Authorization: Bearer` or `x-vapi-secret`."""
+    """Whether the request has the secret, as `Authorization: Bearer` or `x-vapi-secret`."""
     authorization = value(headers, b"authorization")
     shown = [(bearer(authorization) if authorization else None) or ""]
     shown.append((value(headers, b"x-vapi-secret") or b"").decode("latin-1"))
@@ -32,15 +32,15 @@ def shows_secret(headers: Headers, secret: str) -> bool:
 
 
 class Replays:
-    """The signatures that were taken, for as long as their time could pass for fresh. Outlives reloads."""
+    """Signatures seen so far, kept until their timestamp is too old to be accepted. Outlives reloads."""
 
     __slots__ = ("_taken",)
 
     def __init__(self) -> None:
-        self._taken: dict[bytes, float] = {}  # until when each is kept; the oldest first
+        self._taken: dict[bytes, float] = {}  # when each expires; oldest first
 
     def first(self, signature: bytes, now: float) -> bool:
-        """Whether it was not taken before. `now`: Unix seconds."""
+        """Whether the signature is seen for the first time. `now`: Unix seconds."""
         while self._taken and (oldest := next(iter(self._taken))):
             if self._taken[oldest] > now and len(self._taken) < _MOST:
                 break
@@ -53,7 +53,7 @@ class Replays:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How Vapi was told to sign; `timestamp_header` None: the body alone is signed, and no time is checked."""
+    """How Vapi signs; `timestamp_header` None: only the body is signed, and no time is checked."""
 
     header: str
     timestamp_header: str | None
@@ -70,11 +70,11 @@ class Signing:
     replays: Replays = field(default_factory=Replays)
 
     def is_signed(self, headers: Headers) -> bool:
-        """Whether there is a signature, right or wrong."""
+        """Whether the request has a signature, valid or not."""
         return value(headers, self.scheme.header.lower().encode()) is not None
 
     def check(self, headers: Headers, body: bytes, now: float) -> None:
-        """Raises invalid_api_key for a signature that is wrong, not of these minutes (`now`: Unix seconds), or used."""
+        """Raises invalid_api_key for a signature that is wrong, too old (`now`: Unix seconds), or replayed."""
         scheme = self.scheme
         payload = body
         stamp = None

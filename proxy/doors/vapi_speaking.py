@@ -1,4 +1,4 @@
-"""Replies to voice calls: where an upstream fails, the caller hears an apology instead of the line going dead."""
+"""Replies to voice calls: if an upstream fails, the caller hears an apology instead of silence."""
 
 import re
 import time
@@ -20,9 +20,9 @@ _TOOL_CALLS: Final = re.compile(rb'"tool_calls"\s*:\s*\[')
 
 
 class VoiceResponder(Responder):
-    """A responder that speaks `apology` in place of failures that are not the caller's; None: failures stay failures.
+    """A responder that speaks `apology` for failures that are not the caller's; None: failures stay failures.
 
-    Vapi ends the telephone call on a 5xx or a broken stream. Metrics and log still know the failure.
+    Vapi ends the telephone call on a 5xx or a broken stream. Metrics and log still record the failure.
     """
 
     def __init__(self, scope: Scope, send: Send, call: Call, ping: float, apology: str | None) -> None:
@@ -30,13 +30,13 @@ class VoiceResponder(Responder):
         self._apology = apology
 
     def reply(self, reply: Reply) -> Awaitable[None] | None:
-        """Sends a reply; a break in its stream is spoken."""
+        """Sends a reply; if its stream breaks, the apology follows."""
         if self._apology and reply.stream is not None and self._call.chat:
             reply.stream = Apologising(reply.stream, self._call, self._apology)
         return super().reply(reply)
 
     def fail(self, failure: SluiceError) -> Awaitable[None] | None:
-        """Sends a failure, or the apology as an answer of status 200."""
+        """Sends a failure, or the apology as an answer with status 200."""
         if not self._apology or not excusable(failure):
             return super().fail(failure)
         if self._call.stream:
@@ -46,14 +46,14 @@ class VoiceResponder(Responder):
 
 
 class Apologising(AsyncIterator[bytes]):
-    """A stream that ends with the apology where it would break; no generator, so nothing of it has to be closed."""
+    """A stream that ends with the apology where it would break. No generator, so it needs no closing."""
 
     __slots__ = ("_acts", "_apology", "_begun", "_call", "_over", "_stream")
 
     def __init__(self, stream: AsyncIterator[bytes], call: Call, apology: str) -> None:
         self._stream, self._call, self._apology = stream, call, apology
         self._begun = self._over = False
-        self._acts = False  # a tool call has begun: half of it is nothing that words could end
+        self._acts = False  # a tool call has begun: an apology cannot complete it
 
     async def __anext__(self) -> bytes:
         if self._over:
@@ -75,12 +75,12 @@ async def _once(events: bytes) -> AsyncIterator[bytes]:
 
 
 def excusable(failure: SluiceError) -> bool:
-    """Whether it was an upstream's fault or ours, not the caller's; nor is a full upstream the caller's."""
+    """Whether a failure was the upstream's or ours. A full upstream is no fault of the caller's either."""
     return metric_code(failure).startswith(("upstream_", "proxy_", "policy_concurrency"))
 
 
 def spoken_events(call: Call, apology: str, within: bool, failure: SluiceError) -> bytes:
-    """The apology as the end of a stream; `within`: text came before it. A comment tells whose fault it was."""
+    """The apology as the end of a stream; `within`: text was sent before it. A comment names the cause."""
     delta = {"content": f" {apology}"} if within else {"role": "assistant", "content": apology}
     chunks = [
         _completion(call, "chat.completion.chunk", {"delta": delta, "finish_reason": None}),

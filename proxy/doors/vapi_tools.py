@@ -1,4 +1,4 @@
-"""Vapi's tool calls: read in each of the shapes they come in, asked all at once, answered one line each."""
+"""Vapi's tool calls: parsed in each of their shapes, asked concurrently, answered with one line each."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,13 +13,13 @@ from proxy.shapes import object_of, string_of
 Tool = Callable[[bytes], Awaitable[bytes]]
 """Takes `{"toolCallId", "name", "arguments", "callId"}` as JSON, gives the tool's answer. Raises SluiceError."""
 
-_MOST: Final = 32  # tools asked for one message
+_MOST: Final = 32  # tools asked per message
 _ANSWER: Final = frozenset({"result", "error"})
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call; `arguments` None: they are no JSON object."""
+    """One tool call; `arguments` None: not a JSON object."""
 
     id: str
     name: str
@@ -87,7 +87,10 @@ async def _asked(call: ToolCall, tools: Mapping[str, Tool], call_id: str | None)
 
 
 def parse_result(answer: bytes) -> dict[str, str]:
-    """A tool's answer as `{"result": text}` or `{"error": text}`: its own such object, or whatever else it is."""
+    """A tool's answer as `{"result": text}` or `{"error": text}`.
+
+    An answer that is such an object is taken as it is; any other answer becomes the result as a whole.
+    """
     try:
         content = orjson.loads(answer)
     except orjson.JSONDecodeError:
@@ -109,5 +112,5 @@ def _text(content: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space: Vapi takes results of one line."""
+    """The text with every run of white space replaced by one space: Vapi accepts results of one line."""
     return " ".join(text.split())

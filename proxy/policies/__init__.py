@@ -1,1 +1,1 @@
-"""Decisions about calls and attempts, without I/O: nothing is sent, only a queue waits, and the time is an argument."""
+"""Decisions about calls and attempts, without I/O: only a queue waits, and the time is passed in as an argument."""

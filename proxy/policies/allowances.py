@@ -1,4 +1,4 @@
-"""What one client key may do, and what it is told of that."""
+"""Limits of one client key, and the rate-limit headers that its clients get."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _SECOND: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a key; None: there is none."""
+    """Limits of a key; None: unlimited."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None  # input and output
@@ -24,24 +24,24 @@ class Limits:
 
     @property
     def by_minute(self) -> bool:
-        """Whether its minutes have to be counted."""
+        """Whether calls or tokens per minute are limited."""
         return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
 
 @dataclass(slots=True)
 class Allowance:
-    """A key's name, its limits, and how far it has come. `spent`: USD of this month, by name."""
+    """A key's name, its limits, and its usage so far. `spent`: USD spent this month, by key name."""
 
     key: str
     tenant: str
     limits: Limits
     expires: float | None
     spent: Callable[[str], float]
-    window: Window | None = None  # where it has limits by the minute
+    window: Window | None = None  # where limits per minute are set
     clock: Callable[[], int] = monotonic_ns
 
     def enter(self, call: Call) -> None:
-        """Lets a call in, and notes what its client is told. Raises policy_rate_limited."""
+        """Admits a call and keeps the rate-limit headers for its client. Raises policy_rate_limited."""
         limits = self.limits
         if limits.monthly_budget is not None and self.spent(self.key) >= limits.monthly_budget:
             raise self._spent(limits.monthly_budget)
@@ -52,7 +52,7 @@ class Allowance:
                 raise self._over(minute)
 
     def used(self, tokens: int) -> None:
-        """A call took so many tokens."""
+        """Counts the tokens that a call took."""
         if self.window is not None and self.limits.tokens_per_minute is not None:
             self.window.used(tokens, self.clock())
 
@@ -79,18 +79,18 @@ class Allowance:
 
 
 def _refused(message: str, seconds: int) -> SluiceError:
-    # As a line of its own: `retry_after` is cut to the minute that an upstream may be waited for.
+    # As a header of its own: `retry_after` is limited to a minute.
     return SluiceError("policy_rate_limited", message, lines=[(b"retry-after", b"%d" % seconds)])
 
 
 def month_after(now: datetime) -> datetime:
-    """When the next calendar month begins, UTC."""
+    """The start of the next calendar month, UTC."""
     year, month = (now.year, now.month + 1) if now.month < 12 else (now.year + 1, 1)
     return datetime(year, month, 1, tzinfo=UTC)
 
 
 def limit_headers(limits: Limits, minute: Minute) -> Headers:
-    """OpenAI's lines about the limits that there are."""
+    """OpenAI's x-ratelimit headers, for the limits that the key has."""
     lines: Headers = []
     for what, most, count, ends in (
         (b"requests", limits.requests_per_minute, minute.calls, minute.calls_end),
@@ -106,6 +106,6 @@ def limit_headers(limits: Limits, minute: Minute) -> Headers:
 
 
 def _duration(nanoseconds: int) -> bytes:
-    """As OpenAI writes it: `1m0s`, `6.2s`, `0s`."""
+    """In OpenAI's notation: `1m0s`, `6.2s`, `0s`."""
     minutes, rest = divmod(round(nanoseconds / _SECOND, 1), 60)
     return b"%dm%gs" % (minutes, rest) if minutes else b"%gs" % rest

@@ -1,4 +1,4 @@
-"""Keeps calls away from an upstream's model that fails again and again; single probes look whether it is back."""
+"""Circuit breakers: keep calls away from an upstream model that fails repeatedly; single probes test for recovery."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
@@ -7,36 +7,36 @@ from typing import Final, Literal
 from proxy.errors import SluiceError
 
 _MOST: Final = 1000  # breakers that are kept
-_WITHIN: Final = ("upstream_truncated", "upstream_timeout_idle")  # failures that come behind first words
+_WITHIN: Final = ("upstream_truncated", "upstream_timeout_idle")  # failures after the first content
 
 
 @dataclass(frozen=True, slots=True)
 class Tripping:
-    """When a breaker opens (failures in a row) and for how long (seconds)."""
+    """When a breaker opens (consecutive failures) and for how long (seconds)."""
 
     failures: int
     open_for: float
 
 
 Pass = Literal["no", "call", "probe"]
-"""What a breaker says to a call; a probe is a call too."""
+"""The decision of a breaker about a call; a probe is also a normal call."""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """One upstream's model. Every `admits` that does not say "no" is followed by `noted` or `abandoned` with its word.
+    """The breaker of one model of an upstream. Each `admits` other than "no" is followed by `noted` or `abandoned`.
 
-    While it is open the probe alone is believed: calls that began before may end in any way, and say nothing of now.
+    While it is open only the result of the probe counts: calls that began before say nothing about the present.
     """
 
     tripping: Tripping
-    failed: int = 0  # in a row
+    failed: int = 0  # consecutive
     cause: SluiceError | None = None  # of the last failure
     open_until: float | None = None  # monotonic; None: closed
     probing: bool = False
 
     def admits(self, now: float) -> Pass:
-        """Whether a call may go there now; when the time is over, one at a time."""
+        """Whether a call may go there now; when `open_for` is over, one call at a time."""
         if self.open_until is None:
             return "call"
         if self.probing or now < self.open_until:
@@ -45,7 +45,7 @@ class Breaker:
         return "probe"
 
     def noted(self, failure: SluiceError | None, now: float, admitted: Pass = "call") -> None:
-        """An attempt ended well (None), or with a failure."""
+        """Records the end of an attempt: success (None) or a failure."""
         self.abandoned(admitted)
         if (failure is not None and not is_upstream_fault(failure)) or (self.open_until and admitted != "probe"):
             return
@@ -58,14 +58,15 @@ class Breaker:
             self.open_until = now + self.tripping.open_for
 
     def abandoned(self, admitted: Pass) -> None:
-        """An attempt ended without telling anything of the upstream."""
+        """Records that an attempt ended without a result for the upstream, as when the client left."""
         if admitted == "probe":
             self.probing = False
 
     def answers(self) -> bool:
-        """The probe has its first words, and may take long for the rest; whether calls go there again.
+        """The probe has its first content and may still take long. Returns whether calls are admitted again.
 
-        One more failure opens it again. Words say nothing of an upstream that last broke off within its answers.
+        One more failure opens the breaker again. First content proves nothing for an upstream that last broke off
+        within answers.
         """
         if not self.probing or (self.cause is not None and self.cause.code in _WITHIN):
             return False
@@ -74,7 +75,7 @@ class Breaker:
         return True
 
     def refusal(self, upstream: str, model: str, now: float) -> SluiceError:
-        """What a call gets that is kept away: the last failure's own code, and when to come back."""
+        """The error of a call that is kept away: with the code of the last failure, and when to retry."""
         wait = max(0.0, (self.open_until or now) - now)
         code = self.cause.code if self.cause else "upstream_overloaded"
         return SluiceError(
@@ -87,7 +88,7 @@ class Breaker:
 
 
 def is_upstream_fault(failure: SluiceError) -> bool:
-    """Whether a failure says that the upstream is not well: a rate limit or a client's mistake does not."""
+    """Whether a failure shows that the upstream is unwell; a rate limit or a client's mistake does not."""
     return failure.code.startswith("upstream_") and failure.code not in (
         "upstream_rate_limited",
         "upstream_not_configured",
@@ -97,14 +98,14 @@ def is_upstream_fault(failure: SluiceError) -> bool:
 
 @dataclass(slots=True)
 class Breakers:
-    """The breakers of all upstreams and models. `changed` is told when one opens or closes."""
+    """The breakers of all upstreams and models. `changed` is called when one opens or closes."""
 
     trippings: Mapping[str, Tripping]  # by upstream
     changed: Callable[[str, str, bool], None] = lambda upstream, model, is_open: None
     _breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)
 
     def of(self, upstream: str, model: str) -> Breaker:
-        """The breaker of one model; those that have nothing to tell are dropped when there are many."""
+        """The breaker of one model; idle ones are dropped when there are many."""
         breaker = self._breakers.get((upstream, model))
         if breaker is None:
             if len(self._breakers) >= _MOST:
@@ -113,7 +114,7 @@ class Breakers:
         return breaker
 
     def _make_room(self) -> None:
-        """Drops those that have nothing to tell; where few are, since clients made the names up, the oldest half."""
+        """Drops closed breakers without failures; if that frees little, since clients invent names, the oldest half."""
         self._breakers = {key: kept for key, kept in self._breakers.items() if kept.failed or kept.probing}
         if len(self._breakers) < _MOST * 3 // 4:
             return
@@ -122,7 +123,7 @@ class Breakers:
                 self.changed(*key, False)
 
     def noted(self, at: tuple[str, str], failure: SluiceError | None, now: float, admitted: Pass) -> None:
-        """An attempt at this upstream and model ended."""
+        """Records the end of an attempt at this upstream and model."""
         breaker = self._breakers.get(at)
         if failure is None and (breaker is None or (not breaker.failed and not breaker.probing)):
             return
@@ -133,7 +134,7 @@ class Breakers:
             self.changed(*at, after)
 
     def answers(self, at: tuple[str, str]) -> bool:
-        """A probe is being answered; whether it is a call like any other from now on."""
+        """A probe has its first content; returns whether it counts as a normal call from now on."""
         breaker = self._breakers.get(at)
         closes = breaker is not None and breaker.answers()
         if closes:
@@ -141,7 +142,7 @@ class Breakers:
         return closes
 
     def take_over(self, before: "Breakers", unchanged: Container[str]) -> None:
-        """Those of upstreams that a new configuration leaves as they are go on as they were; others begin anew."""
+        """On a reload: keeps the breakers of unchanged upstreams."""
         for (upstream, model), breaker in before._breakers.items():
             if upstream in unchanged and before.trippings[upstream] == self.trippings[upstream]:
                 self._breakers[upstream, model] = breaker
@@ -149,5 +150,5 @@ class Breakers:
                 self.changed(upstream, model, False)
 
     def open(self) -> list[tuple[str, str, Breaker]]:
-        """Those that keep calls away."""
+        """The open breakers."""
         return [(*key, kept) for key, kept in self._breakers.items() if kept.open_until is not None]

@@ -1,4 +1,4 @@
-"""Tokenizers that work offline, for counting a prompt before it is sent (extra `tokens`)."""
+"""Offline tokenizers for counting a prompt before it is sent (extra `tokens`)."""
 
 import re
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from proxy.policies.limits import Counter
 
-# Which vocabulary a model family uses, of those that quicktok brings along (Llama 4's may not be handed on); names as
-# providers write them, with or without a vendor in front.
+# The vocabulary of each model family, among those that quicktok includes (the licence of Llama 4's does not allow it);
+# names as providers write them, with or without a vendor prefix.
 _FAMILIES: Final = (
     (re.compile(r"gpt-oss"), "o200k_harmony"),
     (re.compile(r"gpt-(?:4o|4\.1|4\.5|[5-9])|(?:^|/)o[1-9]"), "o200k_base"),
@@ -22,10 +22,10 @@ _REMEMBERED: Final = 1024
 
 @dataclass(slots=True)
 class Counters:
-    """Exact counters by model name.
+    """Exact token counters by model name.
 
-    To load a tokenizer takes up to two seconds in which nothing else runs: quicktok holds the interpreter's lock. So it
-    is done before calls are taken, or while none is under way; until then an estimate must do.
+    Loading a tokenizer takes up to two seconds during which quicktok holds the GIL. So tokenizers are loaded at the
+    start, or while no call is under way; until then token counts are estimated.
     """
 
     available: bool = field(default_factory=lambda: find_spec("quicktok") is not None)
@@ -34,7 +34,7 @@ class Counters:
     _vocabularies: dict[str, str] = field(default_factory=dict)  # by model name; "": none that we have
 
     def counter_for(self, model: str) -> Counter | None:
-        """The counter of the model's family; None where its tokenizer is not at hand (yet)."""
+        """The counter for a model; None where its tokenizer is not available or not loaded yet."""
         if not self.available:
             return None
         vocabulary = self._vocabularies.get(model)
@@ -51,12 +51,12 @@ class Counters:
         return lambda text: len(tokenizer.encode_ordinary(text))
 
     def load(self, models: Iterable[str]) -> None:
-        """Loads the tokenizers of these models, blocking."""
+        """Loads the tokenizers of these models. Blocking."""
         if self.available:
             self._load({vocabulary_of(model) for model in models})
 
     def catch_up(self) -> None:
-        """Loads what calls have asked for meanwhile, blocking."""
+        """Loads tokenizers that calls have asked for meanwhile. Blocking."""
         if self._wanted:
             self._load(self._wanted)
             self._wanted = set()
@@ -70,6 +70,6 @@ class Counters:
 
 
 def vocabulary_of(model: str) -> str:
-    """The vocabulary that a model of this name uses; "" where that is not known."""
+    """The vocabulary of a model by its name; "" where it is unknown."""
     name = model.lower()
     return next((vocabulary for pattern, vocabulary in _FAMILIES if pattern.search(name)), "")

@@ -1,4 +1,4 @@
-"""Whether a call fits a model: what it takes in tokens, against what is known of the model."""
+"""Whether a call fits a model: its size in tokens against the model's limits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from proxy.providers.contract import Model
 from proxy.shapes import list_of
 
 Counter = Callable[[str], int]
-"""Counts the tokens of a text exactly, for the model at hand."""
+"""Counts the tokens of a text exactly, for one model."""
 
-_CHARACTERS_PER_TOKEN: Final = 4.0  # of English prose; code and other languages take fewer
-_SURELY: Final = 2.0  # an estimate must be over by so much before a call is refused on its word
-_PER_MESSAGE: Final = 4  # tokens that the role and the separators of a message take
+_CHARACTERS_PER_TOKEN: Final = 4.0  # for English prose; code and other languages have fewer
+_SURELY: Final = 2.0  # an estimate must exceed a limit by this factor to refuse a call
+_PER_MESSAGE: Final = 4  # tokens for role and separators of a message
 _PER_IMAGE: Final = 800
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a call takes. `counted`: by the model's own tokenizer; else estimated."""
+    """The size of a call. `counted`: by the model's own tokenizer; else estimated."""
 
     prompt: int  # tokens
-    answer: int | None  # the most it may answer, as the client said; None: it did not say
+    answer: int | None  # max_tokens of the client; None: not set
     counted: bool
     images: int = 0
     tools: bool = False
-    more: int = 0  # tokens that the estimate may lack, where the prompt is not in Latin letters
+    more: int = 0  # further tokens possible where the prompt is not in Latin script
 
     @property
     def total(self) -> int:
-        """Prompt and answer together, as far as they are known, rather too many than too few."""
+        """Prompt and answer together, estimated generously."""
         return self.prompt + self.more + (self.answer or 0)
 
 
 def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
-    """What the body of a call takes; `count` where the model's tokenizer is at hand."""
+    """The size of a call with this body; `count`: the model's tokenizer, if available."""
     texts = list(_texts(fields))
     messages = fields.get("messages")
     overhead = _PER_MESSAGE * len(messages) if isinstance(messages, list) else 0
@@ -52,7 +52,7 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
 
 
 def misfit(need: Need, model: Model) -> SluiceError | None:
-    """Why the call cannot be sent to this model, naming both numbers; None: it fits, as far as anybody can tell."""
+    """Why the call cannot be sent to this model, naming both numbers; None: it fits, as far as is known."""
     if need.images and model.inputs is not None and "image" not in model.inputs:
         return _cannot(f"The model {model.id} takes no images.", "messages")
     if need.tools and model.tools is False:
@@ -91,7 +91,7 @@ def _too_much(message: str, param: str) -> SluiceError:
 
 
 def _surplus(text: str) -> int:
-    """The bytes of a text beyond one per character: other scripts take about as many more tokens."""
+    """Bytes of a text beyond one per character: non-Latin scripts take about that many more tokens."""
     return 0 if text.isascii() else len(text.encode(errors="replace")) - len(text)
 
 
@@ -99,7 +99,7 @@ def _asked(fields: Mapping[str, Any]) -> int | None:
     for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = fields.get(key)
         if isinstance(value, float) and value.is_integer():
-            return int(value)  # 1e30; and so are whole numbers of more than 64 bits read
+            return int(value)  # 1e30, or an integer beyond 64 bits, which is parsed as a float
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     return None

@@ -1,4 +1,4 @@
-"""Whether this process has more to do than it can: new calls are refused then, running ones go on."""
+"""Overload protection: while the process is overloaded, new calls are refused and running ones go on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,25 +7,28 @@ from resource import getpagesize
 
 from proxy.errors import SluiceError
 
-_LATE = 1.0  # seconds behind its time that the event loop may be
-_FULL = 0.92  # share of the memory that may be taken
+_LATE = 1.0  # seconds that the event loop may be late
+_FULL = 0.92  # share of the memory limit
 _ROOT = Path("/")
 _GROUPS = {
     "": ("sys/fs/cgroup", "memory.max"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-}  # control groups of version 2 and 1: where they are, and what says how much memory they may have
+}  # cgroups v2 and v1: mount point, and the file that holds the memory limit
 
 
 @dataclass(slots=True)
 class Pressure:
-    """Told from time to time how things stand; `refusal` is what new calls get, None: they are welcome."""
+    """Fed with measurements at intervals. `refusal`: the error for new calls; None: not overloaded."""
 
-    memory: int | None = None  # bytes that this process may take; None: not known
+    memory: int | None = None  # limit in bytes; None: unknown
     refusal: SluiceError | None = None
     _late: int = 0
 
     def note(self, lag: float, taken: int) -> None:
-        """`lag`: seconds that the loop was late, `taken`: bytes resident. Two late looks in a row are pressure."""
+        """`lag`: seconds that the loop was late, `taken`: resident bytes.
+
+        Two late measurements in a row mean overload.
+        """
         self._late = self._late + 1 if lag > _LATE else 0
         reason = ""
         if self._late >= 2:
@@ -40,7 +43,7 @@ class Pressure:
 
 
 def memory_limit(root: Path = _ROOT) -> int | None:
-    """Bytes that this process may take: of its control groups, else of the machine; None where neither is told."""
+    """Bytes that this process may take: by its control groups, else by the machine; None: unknown."""
     limits = [limit for place in _limits(root) if (limit := _limit_in(place)) is not None]
     if limits:
         return min(limits)
@@ -52,9 +55,9 @@ def memory_limit(root: Path = _ROOT) -> int | None:
 
 
 def _limits(root: Path) -> Iterator[Path]:
-    """The files with the limits of the control groups that this process is in, each with those around it.
+    """The files with the memory limits of this process's control groups and of the groups that contain them.
 
-    A container sees its own group as the outermost one; a service of systemd's does not.
+    A container sees its own group as the root; a systemd service does not.
     """
     try:
         told = (root / "proc/self/cgroup").read_text().splitlines()
@@ -78,7 +81,7 @@ def _limit_in(place: Path) -> int | None:
 
 
 def resident_memory(root: Path = _ROOT) -> int:
-    """Bytes of memory that this process has; 0 where the system does not tell."""
+    """Resident bytes of this process; 0 where the system does not report them."""
     try:
         pages = (root / "proc/self/statm").read_text().split()[1]
     except (OSError, IndexError):

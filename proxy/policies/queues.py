@@ -1,4 +1,4 @@
-"""A bounded place before an upstream: so many calls at a time, more wait in turn by client, the rest is refused."""
+"""A concurrency limit with a bounded queue: more calls wait, clients in turn, and the rest is refused."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -11,7 +11,7 @@ _WAITING_PER_PLACE = 4
 
 @dataclass(slots=True)
 class Gate:
-    """At most `places` calls at a time; up to four times as many wait, at most `patience` seconds each."""
+    """At most `places` calls at a time; up to four times as many wait, for at most `patience` seconds each."""
 
     upstream: str
     places: int
@@ -21,7 +21,7 @@ class Gate:
     _queued: int = 0
 
     async def enter(self, tenant: str) -> None:
-        """Takes a place, to be given back by `leave`. Raises policy_concurrency where none comes free in time."""
+        """Takes a place, to be given back by `leave`. Raises policy_concurrency if none becomes free in time."""
         if self.inside < self.places and not self._queued:
             self.inside += 1
             return
@@ -41,7 +41,7 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        """Gives the place to whoever is next: clients take turns, each in its own order."""
+        """Gives the place to the next waiting call: clients take turns, each in its own order."""
         while self._waiting:
             tenant, line = self._waiting.popitem(last=False)
             turn = line.popleft()
@@ -55,7 +55,7 @@ class Gate:
 
     def _give_up(self, tenant: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
-            self.leave()  # the turn came together with the end of the wait
+            self.leave()  # the place was assigned just as the wait ended
             return
         line = self._waiting.get(tenant)
         if line is not None and turn in line:

@@ -1,15 +1,15 @@
-"""Whether a failed attempt is followed by another at the same target, and after how long."""
+"""Whether and when a failed attempt is repeated at the same target."""
 
 import random
 from dataclasses import dataclass, field
 
-WINDOW = 10  # seconds over which retries are weighed against calls
-ALWAYS = 3  # retries allowed in a window however few calls there are
+WINDOW = 10  # seconds over which retries are compared with calls
+ALWAYS = 3  # retries always allowed in a window
 
 
 @dataclass(slots=True)
 class Budget:
-    """Retries and hedges as a share of calls over the last ten seconds, so that a dead upstream is not stampeded."""
+    """Limits retries and hedges to a share of the calls of the last ten seconds, to protect a dead upstream."""
 
     share: float
     _calls: list[int] = field(default_factory=lambda: [0] * WINDOW)
@@ -24,7 +24,7 @@ class Budget:
         self._calls[second % WINDOW] += 1
 
     def spend(self, now: float, share: float | None = None) -> bool:
-        """Takes one retry (or hedge, of its own `share`) out of the budget; False: it is spent."""
+        """Takes one retry (or hedge, with its own `share`) from the budget; False: the budget is used up."""
         second = int(now)
         if second != self._second:
             self._turn(second)
@@ -41,15 +41,15 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double from `first` to `most` seconds, each cut by a random part so that callers spread out."""
+    """Delays that double from `first` to `most` seconds, each shortened at random so that callers spread out."""
 
     first: float
     most: float
 
     def wait(self, tries: int, asked: float | None) -> float | None:
-        """Seconds before the next try after `tries` failed ones; None: the upstream asked for longer than `most`.
+        """Seconds before the next attempt after `tries` failures; None: the upstream asked for more than `most`.
 
-        `asked`: the upstream's Retry-After, which is kept to as it is.
+        `asked`: the upstream's Retry-After, which is used unchanged.
         """
         if asked is not None:
             return asked if asked <= self.most else None

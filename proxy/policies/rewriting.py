@@ -1,4 +1,4 @@
-"""Rewrites calls on the way out and answers on the way back, by rules that are compiled once at load."""
+"""Rewrites requests on the way out and answers on the way back, by rules compiled when the configuration is loaded."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ How = Literal["replace", "prepend", "append"]
 _MESSAGES: Final = Path.of("messages")
 _CONTENT: Final = Path.of("content")
 _INSTRUCTIONS: Final = Path.of("instructions")
-_NESTED_MODEL: Final = Path.of("response.model")  # where events of the Responses API have it
+_NESTED_MODEL: Final = Path.of("response.model")  # its path in events of the Responses API
 _ASK_USAGE: Final = compile_set("stream_options.include_usage", True)
 _ASK_USAGE_AFRESH: Final = compile_set("stream_options", {"include_usage": True})
 _USAGE_ASKED: Final = b'{"stream_options":{"include_usage":true},'
@@ -29,7 +29,7 @@ _DATA_LINE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SystemText:
-    """Texts that join the client's system text, or stand in its place; None: nothing."""
+    """Texts to put before or after the client's system text, or in its place; None: unchanged."""
 
     prepend: str | None = None
     append: str | None = None
@@ -38,7 +38,7 @@ class SystemText:
 
 @dataclass(frozen=True, slots=True)
 class HeaderChanges:
-    """Header lines to put in place and to take out; values are Latin-1."""
+    """Header lines to set and to remove; values are Latin-1."""
 
     set: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
@@ -67,23 +67,23 @@ class ResponseRewrite:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One change to the system text, with the JSON that it puts in."""
+    """One change to the system text, with the JSON that it inserts."""
 
     how: How
     text: bytes  # a JSON string
-    joint: bytes  # what stands between the quotes: the text and the blank line
+    joint: bytes  # the text and a blank line, without quotes
     part: bytes  # the text as a part of a message
     message: bytes  # the text as a message
 
     @classmethod
     def of(cls, how: How, text: str) -> "System":
-        """The change that `how` says, with this text."""
+        """The change of the kind `how` with this text."""
         joint = f"{text}\n\n" if how == "prepend" else f"\n\n{text}"
         part, message = {"type": "text", "text": text}, {"role": "system", "content": text}
         return cls(how, orjson.dumps(text), orjson.dumps(joint)[1:-1], orjson.dumps(part), orjson.dumps(message))
 
     def in_messages(self, body: bytes, messages: Any) -> bytes:
-        """The body of a chat, whose `messages` are parsed, with the change; a message is put first if none has it."""
+        """The body of a chat, with its parsed `messages`, after the change. If none has system text, one is added."""
         if not isinstance(messages, list):
             return body
         ours = [index for index, message in enumerate(messages) if _is_system(message)]
@@ -101,11 +101,11 @@ class System:
         return body[:start] + self.message + (b"," if messages else b"") + body[start:]
 
     def in_instructions(self, body: bytes, instructions: Any) -> bytes:
-        """The body of a Responses API call, whose `instructions` are parsed, with the change."""
+        """The body of a Responses API call, with `instructions` as parsed, after the change."""
         return self._joined(body, _INSTRUCTIONS, instructions)
 
     def _joined(self, raw: bytes, path: Path, content: Any) -> bytes:
-        """Joins the text to the (parsed) content at `path`; what is there keeps its bytes."""
+        """Joins the text to the (parsed) content at `path`; the bytes of the content stay."""
         span = find(raw, path)
         if span is None or self.how == "replace" or not content or not isinstance(content, str | list):
             if content == [] and self.how != "replace":
@@ -120,13 +120,13 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """A route's rules for the way out: edits with their receipts in order, then the system text, then headers."""
+    """A route's compiled rules for requests: edits with their descriptions in order, then system text, then headers."""
 
     edits: tuple[tuple[str, Edit], ...] = ()
     systems: tuple[System, ...] = ()
     set_headers: tuple[tuple[bytes, bytes], ...] = ()
     remove_headers: tuple[bytes, ...] = ()
-    is_identity: bool = field(init=False)  # no call is ever changed, so `apply` need not be called
+    is_identity: bool = field(init=False)  # nothing to do: `apply` need not be called
 
     def __post_init__(self) -> None:
         identity = not (self.edits or self.systems or self.set_headers or self.remove_headers)
@@ -134,7 +134,7 @@ class RequestRules:
 
     @classmethod
     def of(cls, rewrite: RequestRewrite) -> "RequestRules":
-        """The rules, compiled. Raises ValueError for what no header can hold and renames into themselves."""
+        """Compiles the rules. Raises ValueError for an invalid header, or a rename of a path into itself."""
         edits = [(f"rename {old}->{new}", compile_rename(old, new)) for old, new in rewrite.rename.items()]
         edits += [(f"default {path}", compile_default(path, value)) for path, value in rewrite.default.items()]
         edits += [(f"set {path}", compile_set(path, value)) for path, value in rewrite.set.items()]
@@ -154,9 +154,9 @@ class RequestRules:
     def apply(
         self, body: bytes, fields: Mapping[str, Any], headers: Headers, endpoint: str = "chat/completions"
     ) -> tuple[bytes, Headers, tuple[str, ...]]:
-        """Body and headers after the rules (the same objects where nothing changed), and what changed.
+        """Body and headers after the rules (the same objects if nothing changed), and the list of changes.
 
-        `fields` is `body`, parsed; `endpoint` says where a system text goes: only `responses` has `instructions`.
+        `fields` is `body`, parsed; `endpoint` decides where a system text goes: only `responses` has `instructions`.
         """
         changes: list[str] = []
         edited = body
@@ -189,7 +189,7 @@ def _is_system(message: Any) -> bool:
 
 
 def _with_system(system: System, body: bytes, fields: Mapping[str, Any] | None, endpoint: str) -> bytes:
-    """The body with the system text; `fields`: None where rules before it changed the body."""
+    """The body with the system text; `fields`: None if earlier rules changed the body."""
     known = orjson.loads(body) if fields is None else fields
     if endpoint == "responses":
         return system.in_instructions(body, known.get("instructions"))
@@ -213,24 +213,24 @@ def ask_usage(body: bytes, fields: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRules:
-    """A route's rules for the way back, for whole answers and for events alike: set, remove, then the model's name."""
+    """A route's compiled rules for answers, whole or as events: set, remove, then the model name."""
 
     edits: tuple[Edit, ...] = ()
-    asked: bool = False  # the model is shown by the client's name for it
-    is_identity: bool = field(init=False)  # no answer is ever changed, so neither `whole` nor `events` need be called
+    asked: bool = False  # `response.model: asked`
+    is_identity: bool = field(init=False)  # nothing to do: `whole` and `events` need not be called
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_identity", not (self.edits or self.asked))  # frozen
 
     @classmethod
     def of(cls, rewrite: ResponseRewrite) -> "ResponseRules":
-        """The rules, compiled."""
+        """Compiles the rules."""
         edits = [compile_set(path, value) for path, value in rewrite.set.items()]
         edits += [compile_remove(path) for path in rewrite.remove]
         return cls(tuple(edits), rewrite.model == "asked" and "model" not in rewrite.remove)
 
     def whole(self, body: bytes, asked: str) -> bytes:
-        """A whole answer after the rules; what is no JSON object passes as it came."""
+        """A whole answer after the rules; anything but a JSON object passes unchanged."""
         try:
             fields = lenient(body)
             return self._edited(body, fields, asked) if isinstance(fields, dict) else body
@@ -238,7 +238,7 @@ class ResponseRules:
             return body
 
     def events(self, batch: bytes, asked: str) -> bytes:
-        """Whole server-sent events after the rules; comments, `[DONE]` and what is no JSON object pass as they came."""
+        """Whole server-sent events after the rules; comments, `[DONE]` and data that is no object stay unchanged."""
         return b"".join([self._event(event, asked) for event in events(batch)])
 
     def _event(self, event: bytes, asked: str) -> bytes:
@@ -272,7 +272,7 @@ def _renamed(data: bytes, asked: str) -> bytes:
 
 
 def _with_data(event: bytes, data: bytes) -> bytes:
-    """The event with other data: in the place of its first `data` line, the others gone, all other lines kept."""
+    """The event with other data in place of its first `data` line; further `data` lines go, all others stay."""
     parts = []
     at = 0
     for line in _DATA_LINE.finditer(event):

@@ -1,4 +1,4 @@
-"""What a routing rule says: which names it takes, where they go, and how their calls are treated."""
+"""A routing rule: the names it matches, its targets, and the policies for its calls."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Tries per target (the first included), waits in seconds, and the share of calls that retries may make up."""
+    """Attempts per target (the first included), delays in seconds, and the retry budget as a share of calls."""
 
     attempts: int
     backoff: float
@@ -29,7 +29,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """A second target is asked too after `after` seconds without a token, for at most `budget` of the calls."""
+    """A second target is asked after `after` seconds without a token, for at most the share `budget` of calls."""
 
     after: float
     budget: float
@@ -37,13 +37,13 @@ class Hedge:
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """What a route lets the cache keep; times in seconds, 0: not at all."""
+    """What the cache may keep of a route; times in seconds, 0: nothing."""
 
     exact: float = 0.0
     sampled: bool = False
     tools: bool = False
     similar: float = 0.0
-    verify: str = ""  # a model that is asked whether two questions are the same
+    verify: str = ""  # a model that judges whether two questions mean the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ class Route:
     request: RequestRules
     response: ResponseRules
     policies: Policies
-    written: bool = True  # False: the unwritten route of an upstream, or of the default upstream
+    written: bool = True  # False: an implicit route of an upstream, or of the default upstream
     weighted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A route with its targets for one model name, in the order in which they are to be tried."""
+    """A route with its targets for one model name, in the order in which they are tried."""
 
     route: Route
     targets: tuple[Target, ...]

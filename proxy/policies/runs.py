@@ -1,4 +1,4 @@
-"""One call's way over its targets: which is next, what the failures so far mean, and what the caller is told."""
+"""One call's way through its targets: which is next, what failures imply, and which error the caller gets."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from proxy.policies.routes import Choice, Policies
 from proxy.providers.contract import Order, Target
 
 Hold = Literal["nothing", "content", "all"]
-"""Events of a stream that are kept back: none, those before the first with content, or all of them."""
+"""Which events of a stream are held back: none, those before the first content, or all."""
 
 
 class Prepared(Protocol):
@@ -20,21 +20,21 @@ class Prepared(Protocol):
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What the rules did."""
+        """What the rules changed."""
         ...
 
     def order(self, target: Target) -> Order:
-        """The call for one target. Raises why that cannot be asked."""
+        """The call for one target. Raises the reason why it cannot be asked."""
         ...
 
     def context(self, target: Target) -> int | None:
-        """The tokens that the target's model can take, where that is known."""
+        """The context length of the target's model, where it is known."""
         ...
 
 
 @dataclass(slots=True)
 class Run:
-    """A call on its way. Failures are told by `failed`; the cause of the first target is what the caller gets."""
+    """A call in progress. Failures are reported to `failed`; the caller gets the failure of the first target."""
 
     call: Call
     choice: Choice
@@ -54,13 +54,13 @@ class Run:
 
     @property
     def hold(self) -> Hold:
-        """How much of a stream is kept back, since another target could still answer instead."""
+        """How much of a stream is held back, since another target could still answer instead."""
         if self.policies.stream_safety == "whole":
             return "all"
         return "content" if self.left else "nothing"
 
     def next_order(self) -> Order | None:
-        """What the next target that can be asked is to get; None: there is none left."""
+        """The order for the next target that can be asked; None: there is none left."""
         while self.left:
             try:
                 return self.prepared.order(self.left.popleft())
@@ -69,7 +69,7 @@ class Run:
         return None
 
     def failed(self, failure: SluiceError, target: Target) -> None:
-        """A target gave no answer. Raises where no other may be asked after that."""
+        """A target failed. Raises if no other may be asked after that."""
         if failure.code == "upstream_timeout_total":
             raise failure
         if self._failed is None:
@@ -81,7 +81,7 @@ class Run:
             raise self.given_up()
 
     def given_up(self) -> SluiceError:
-        """What the caller gets once every target has failed: the first one's failure, told as that one's."""
+        """The error for the caller once every target has failed: the first one's, with that target in the trace."""
         cause = self._failed or self._refused
         assert cause is not None, "a route has at least one target"
         if self._failed_at is not None:

@@ -1,4 +1,4 @@
-"""Joins a second upstream's stream to what a first one sent before it broke, so that the client sees one stream."""
+"""Joins the stream of a second upstream to what a first one sent before it broke, into one stream for the client."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _MESSAGES: Final = Path.of("messages")
 
 @dataclass(slots=True)
 class Transcript:
-    """What the client has seen of a stream: enough to go on with it."""
+    """What the client has seen of a stream so far: enough to continue it."""
 
     texts: dict[str, str] = field(default_factory=dict)  # by the delta's field
     head: dict[str, Any] = field(default_factory=dict)  # id and created of the first event
@@ -26,13 +26,13 @@ class Transcript:
     # nor a finish, which has nothing behind it
 
     def add(self, batch: bytes) -> None:
-        """Takes events that go to the client."""
+        """Adds events that go to the client."""
         for event in events(batch):
             fields = _object(event)
             if fields is None:
                 self.joinable = self.joinable and not _unread(event)
                 continue
-            if not self.head and fields.get("id"):  # Azure's first chunk, of its filter, has none
+            if not self.head and fields.get("id"):  # Azure's first chunk (content filter) has none
                 self.head = {key: fields[key] for key in ("id", "created") if key in fields}
             for choice in _choices(fields):
                 self._add(choice)
@@ -52,14 +52,14 @@ class Transcript:
 
 
 class Disagreement(Exception):
-    """The new answer says something else than what the client has seen."""
+    """The new answer differs from what the client has seen."""
 
 
 @dataclass(slots=True)
 class Splice:
-    """Adapts a second stream. `continues`: it goes on where the first ended.
+    """Adapts a second stream. `continues`: it continues where the first ended.
 
-    Else it is a fresh answer: the part of it that the client has already is left out, as long as the two agree.
+    Otherwise it is a fresh answer: the part that the client already has is removed, as long as the two agree.
     """
 
     transcript: Transcript
@@ -68,7 +68,7 @@ class Splice:
     _joined: bool = False
 
     def events(self, batch: bytes) -> bytes:
-        """What of these events the client is to see. Raises Disagreement."""
+        """The part of these events that the client is to see. Raises Disagreement."""
         kept = []
         for event in events(batch):
             fields = _object(event)
@@ -76,8 +76,8 @@ class Splice:
                 if _unread(event):
                     raise Disagreement
                 if not (payload(event) or b"").startswith(b"[DONE]"):
-                    continue  # comments and the like of the second stream
-                self._check_caught_up()
+                    continue  # comments of the second stream
+                self._check_end()
                 kept.append(DONE)
             elif adapted := self._adapted(fields):
                 kept.append(b"data: " + orjson.dumps(adapted) + b"\n\n")
@@ -100,7 +100,7 @@ class Splice:
         return fields if said else None
 
     def _trim(self, delta: dict[str, Any]) -> None:
-        """Takes out of a delta what the client has: its role, and the text before the break."""
+        """Removes from a delta what the client has: its role, and the text before the break."""
         if delta.get("tool_calls") or delta.get("function_call"):
             raise Disagreement
         if self.transcript.role_seen:
@@ -127,8 +127,8 @@ class Splice:
             raise Disagreement
         return after[len(seen) :]
 
-    def _check_caught_up(self) -> None:
-        """A fresh answer that goes on, or ends, without all that the client has seen is another answer."""
+    def _check_end(self) -> None:
+        """Raises Disagreement if a fresh answer ends before it has caught up."""
         if self.continues:
             return
         for name, seen in self.transcript.texts.items():
@@ -137,7 +137,7 @@ class Splice:
 
 
 def handed_on(body: bytes, text: str) -> bytes | None:
-    """A chat body that asks to go on from `text`; None where its last message is an assistant's already."""
+    """A chat body that asks to continue from `text`; None if its last message is an assistant's already."""
     span = find(body, _MESSAGES)
     if span is None:
         return None
@@ -160,7 +160,7 @@ def _object(event: bytes) -> dict[str, Any] | None:
 
 
 def _unread(event: bytes) -> bool:
-    """Whether an event that is only nearly JSON says something all the same: half of a surrogate pair, say."""
+    """Whether an event that is not valid JSON may hold content all the same, such as a lone surrogate."""
     try:
         return isinstance(lenient(payload(event) or b""), dict)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What client keys did within the last minute, counted by all processes of a machine together."""
+"""Calls and tokens of each client key within the last minute, shared by all processes of a machine."""
 
 import fcntl
 import logging
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 MINUTE: Final = 60 * 10**9
-"""Nanoseconds, as everything here: of CLOCK_MONOTONIC, which is the same for all processes."""
+"""Nanoseconds, like all times here: of CLOCK_MONOTONIC, which is the same for all processes."""
 _CELL: Final = 10**9
-_CELLS: Final = 61  # the one of now, and those of which a part may lie within the minute before
-_NUMBERS: Final = 3 * _CELLS  # when each cell was last written, its calls, its tokens
-_OWNER: Final = 32  # bytes of the digest that a record begins with
+_CELLS: Final = 61  # the current second, and those that overlap the minute before
+_NUMBERS: Final = 3 * _CELLS  # per cell: time of the last write, calls, tokens
+_OWNER: Final = 32  # bytes of the key digest at the start of a record
 _RECORD: Final = 2048
-_RECORDS: Final = 64  # in a chunk, which is as large as every system's pages are a part of
+_RECORDS: Final = 64  # per chunk, whose size is a multiple of every system's page size
 _CHUNK: Final = _RECORD * _RECORDS
 
 log = logging.getLogger("sluice")
@@ -26,28 +26,28 @@ log = logging.getLogger("sluice")
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """The last minute of a key. What has not come to its end yet counts from the newest of its second."""
+    """The last minute of a key. Calls and tokens of one second all expire with the newest of that second."""
 
     calls: int
     tokens: int
-    calls_end: int  # nanoseconds until none of the calls counts any more
+    calls_end: int  # nanoseconds until all of these calls have expired
     tokens_end: int
-    wait: int = 0  # until another call may come in; 0: this one has
-    over: str = ""  # the limit that it waits for
+    wait: int = 0  # nanoseconds until a call may be admitted; 0: this one was
+    over: str = ""  # the limit that is exceeded
 
 
 @dataclass(slots=True)
 class Window:
-    """One key's last 60 seconds, in cells of a second each. `numbers` may be shared with other processes.
+    """The last 60 seconds of one key, in cells of a second each. `numbers` may be shared with other processes.
 
-    A cell counts as if all of it had been when it was last written: never too little, and at most a second too long.
+    All of a cell counts as if it had come at its last write: never too little, and at most a second too long.
     """
 
     numbers: memoryview
     lock: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def enter(self, calls: int | None, tokens: int | None, now: int) -> Minute:
-        """Lets a call in, and counts it, while both limits hold (None: there is none); a refused one is not counted."""
+        """Admits and counts a call if both limits allow it (None: no limit); a refused call is not counted."""
         with self.lock:
             called = used = calls_at = tokens_at = 0
             since = now - MINUTE
@@ -69,17 +69,17 @@ class Window:
         return Minute(called, used, _end(calls_at, now), _end(tokens_at, now), wait, over)
 
     def used(self, tokens: int, now: int) -> None:
-        """A call that was let in took so many tokens, as is known now."""
+        """Adds the tokens of an admitted call, once they are known."""
         with self.lock:
             self._add(2, tokens, now)
 
     def _cells(self) -> Iterable[tuple[int, int, int]]:
-        """When each was last written, its calls and its tokens."""
+        """Time of the last write, calls and tokens of each cell."""
         numbers = self.numbers.tolist()
         return zip(numbers[:_CELLS], numbers[_CELLS : 2 * _CELLS], numbers[2 * _CELLS :], strict=True)
 
     def _freed(self, row: int, too_many: int, now: int) -> int:
-        """Until so many calls or tokens, and one more, count no longer."""
+        """Nanoseconds until so many calls or tokens, and one more, have expired."""
         for cell in sorted(cell for cell in self._cells() if cell[0] > now - MINUTE):
             too_many -= cell[row]
             if too_many < 0:
@@ -88,9 +88,9 @@ class Window:
 
     def _add(self, row: int, amount: int, now: int) -> None:
         numbers, at = self.numbers, now // _CELL % _CELLS
-        if numbers[at] // _CELL != now // _CELL:  # it is of more than a minute ago
+        if numbers[at] // _CELL != now // _CELL:  # the cell is older than a minute
             numbers[_CELLS + at] = numbers[2 * _CELLS + at] = 0
-        numbers[at] = max(now, numbers[at])  # of a process that had the lock before, and looked at the clock later
+        numbers[at] = max(now, numbers[at])  # another process may have written with a later clock
         numbers[row * _CELLS + at] += amount
 
 
@@ -99,7 +99,7 @@ def _end(newest: int, now: int) -> int:
 
 
 Windows = Callable[[bytes], Window]
-"""The window of a key, by its digest: one that it has already, or a new one."""
+"""The window of a key, by its digest: the existing one, or a new one."""
 
 
 def local_window(digest: bytes) -> Window:
@@ -110,17 +110,17 @@ def local_window(digest: bytes) -> Window:
 class SharedWindows:
     """The windows of all workers, in one file that each of them maps.
 
-    Records are never given back: a key takes 2 KB of the file, once it has made a call, until the server ends.
+    Records are never freed: each key that has made a call takes 2 KB of the file until the server ends.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._chunks: list[memoryview] = []
-        self._places: dict[bytes, int] = {}  # of the records that were looked at, which are the first
+        self._places: dict[bytes, int] = {}  # record numbers of the digests read so far
         self._lock = _Lock(self._file)
 
     def __call__(self, digest: bytes) -> Window:
-        """Raises nothing: where the file cannot grow, the key is counted by each worker for itself."""
+        """Never raises: if the file cannot grow, each worker counts the key by itself."""
         try:
             with self._lock:
                 while digest not in self._places:
@@ -139,7 +139,7 @@ class SharedWindows:
         while len(self._chunks) <= chunk:
             begins = len(self._chunks) * _CHUNK
             if os.fstat(self._file).st_size < begins + _CHUNK:
-                # A hole that the disk has no room for would kill us later.
+                # Written out: a write to a sparse page on a full disk would kill the process (SIGBUS).
                 if os.pwrite(self._file, bytes(_CHUNK), begins) < _CHUNK:
                     raise OSError(ENOSPC, os.strerror(ENOSPC))
             self._chunks.append(memoryview(mmap.mmap(self._file, _CHUNK, offset=begins)))
@@ -148,7 +148,7 @@ class SharedWindows:
 
 @dataclass(frozen=True, slots=True)
 class _Lock:
-    """Held for microseconds, so that waiting for it may hold up the event loop; who dies lets go of it."""
+    """Held for microseconds, so waiting for it may block the event loop. The kernel frees it when a process dies."""
 
     file: int
 

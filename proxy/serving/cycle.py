@@ -1,4 +1,4 @@
-"""One request and its response: the ASGI app's `receive` and `send`, and what becomes of its failures."""
+"""One request and its response: the ASGI app's `receive` and `send`, and the handling of its failures."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ from proxy.serving.heads import response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 COMMENT_CHUNK: Final = b"4\r\n: \n\n\r\n"
-"""An event-stream's comment, which every client skips, as one chunk."""
+"""A comment in an event stream, which every client skips, as one chunk."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 UNTIL_CLOSE: Final = -1
-"""Instead of the bytes still owed: the body ends with the connection (HTTP/1.0 without a length)."""
+"""In place of the number of bytes owed: the body ends with the connection (HTTP/1.0 without a length)."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +42,15 @@ class Connection(Protocol):
         """The cycle's response is complete."""
 
     def answer(self, error: SluiceError, headers: Headers) -> None:
-        """Writes the error as the whole answer to the request with these headers; ends the connection."""
+        """Writes the error as the whole answer to the request with these headers, and ends the connection."""
 
 
 class Cycle:
-    """One request, its app's task and its response.
+    """One request, the task of the app, and the response.
 
-    `receive` gives the body whole, in one message. `send` keeps the head until the first piece of body, or until the
-    loop's next turn, and writes both at once. `take`, `whole` and `push` are the same without messages (reply.Direct).
-    When the client leaves, the app's task is cancelled.
+    `receive` gives the body whole, in one message. `send` holds the head back until the first piece of body, or until
+    the loop's next turn, and writes both at once. `take`, `whole` and `push` do the same without ASGI messages
+    (reply.Direct). When the client leaves, the app's task is cancelled.
     """
 
     # Defaults stand on the class, so that making one costs next to nothing.
@@ -81,7 +81,7 @@ class Cycle:
     # What the connection tells
 
     def feed(self, piece: bytes) -> int:
-        """Takes a piece of the request's body; returns the bytes that are there."""
+        """Takes a piece of the request's body; returns the number of bytes buffered."""
         if not self.body:
             self.body = piece  # most bodies come in one piece and are never copied
         else:
@@ -97,13 +97,14 @@ class Cycle:
 
     @property
     def holds_body(self) -> bool:
-        """Whether the client waits for our word before it sends the body (`expect: 100-continue`)."""
+        """Whether the client waits for `100 Continue` before it sends the body."""
         return self.wants_continue and not self.started
 
     def cancel(self, end: Literal["left", "draining"], told: SluiceError | None = None) -> None:
-        """Ends the app's task, and through it all that the call caused. Where we drain, it may still say so.
+        """Cancels the app's task, and through it everything that the call started.
 
-        `told`: what the client is told, which has not left; the task's CancelledError holds it.
+        While draining, the app may still send an error. `told`: the error for a client that has not left; passed as the
+        argument of the task's CancelledError.
         """
         if self.complete or self.end:
             return
@@ -114,7 +115,7 @@ class Cycle:
             self.task.cancel(told)
 
     def probe(self) -> None:
-        """Writes something that a waiting client skips, where the response has a place for it."""
+        """Writes something that a waiting client skips, if the response has a place for it."""
         if self.complete:
             return
         if not self.started:
@@ -127,7 +128,10 @@ class Cycle:
     # The app's side
 
     async def run(self, app: ASGIApp) -> None:
-        """Runs the app for this request. The outermost door: no exception passes it, none of their texts leaves."""
+        """Runs the app for this request.
+
+        The outermost exception handler: no exception passes it, and none of their texts leave.
+        """
         cause = ""
         task = self.task
         assert task is not None
@@ -154,7 +158,7 @@ class Cycle:
             self._break_off()
 
     async def receive(self) -> Message:
-        """The whole body in one `http.request`, once it is there; after that `http.disconnect`, once it is so."""
+        """The whole body in one `http.request`, once it has arrived; `http.disconnect` after that, once it happens."""
         if self.more_body and not self.complete and not self.end:
             if self.holds_body:
                 self.connection.transport.write(CONTINUE)
@@ -176,7 +180,7 @@ class Cycle:
         return bytes(body)
 
     async def send(self, message: Message) -> None:
-        """Takes the head, then the body in as many pieces as the app likes."""
+        """Takes the head, then the body in any number of pieces."""
         connection = self.connection
         if connection.write_paused and not self.end:
             await connection.writable()

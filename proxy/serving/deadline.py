@@ -1,4 +1,4 @@
-"""One lazily re-armed timer per connection, so that moving a deadline costs two assignments."""
+"""A lazily re-armed timer per connection: moving a deadline costs two assignments."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from proxy.clocks import LATE, TICK
 
 
 class Deadline:
-    """Calls `expired` once `at` (loop time, seconds) has passed. A timer that fires too early arms itself anew."""
+    """Calls `expired` once `at` (loop time, seconds) has passed. A timer that fires too early re-arms itself."""
 
     __slots__ = ("at", "_loop", "_expired", "_timer", "_fires", "_spared")
 
@@ -18,7 +18,7 @@ class Deadline:
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
         self._fires = inf
-        self._spared = False  # the timer came too late to judge anybody
+        self._spared = False  # the timer was too late, so nobody was timed out
 
     def set(self, seconds: float) -> None:
         """Moves the deadline to `seconds` from now."""
@@ -27,11 +27,11 @@ class Deadline:
             self._arm(at)
 
     def clear(self) -> None:
-        """Nothing is waited for. The timer stays: the next deadline is most likely later than it."""
+        """Removes the deadline. The timer stays armed, since the next deadline is most likely later."""
         self.at = inf
 
     def stop(self) -> None:
-        """Ends it for good."""
+        """Stops it for good."""
         self.at = inf
         if self._timer is not None:
             self._timer.cancel()
@@ -50,11 +50,11 @@ class Deadline:
         self._fires = inf
         if self.at == inf:
             return
-        # Event loops round timers to milliseconds, in either direction.
+        # Event loops round timers to milliseconds, up or down.
         if now + 0.001 < self.at:
             self._arm(self.at)
         elif now - due > LATE and not spared:
-            # It was we who stood still, and what came meanwhile may lie unread: one turn of the loop for that.
+            # This process was blocked, so data that came in time may be unread: sockets get one turn of the loop first.
             self._spared = True
             self._arm(now + TICK)
         else:

@@ -1,4 +1,4 @@
-"""What workers leave for each other in the folder that they share: what all agree on, and the catalogues."""
+"""The folder that workers share: values that all agree on, and the catalogues."""
 
 import asyncio
 import logging
@@ -12,15 +12,15 @@ import orjson
 
 from proxy.providers.contract import Model
 
-_LOOK: Final = 0.1  # seconds between two looks at whether the leading worker is ready
+_LOOK: Final = 0.1  # seconds between two checks whether the leading worker is ready
 _READY: Final = "ready"
-_CATALOG: Final = "catalog-"  # how the names begin of files that hold one upstream's catalogue
+_CATALOG: Final = "catalog-"  # prefix of files that hold one upstream's catalogue
 
 log = logging.getLogger("sluice")
 
 
 def agree_on(folder: Path, name: str, proposal: int) -> int:
-    """A number that all workers use: the one that was proposed first."""
+    """A number that all workers use: the first one that was proposed."""
     place = folder / f"{name}.agreed"
     try:
         with place.open("x") as file:
@@ -29,17 +29,17 @@ def agree_on(folder: Path, name: str, proposal: int) -> int:
         for _ in range(100):
             if text := place.read_text():
                 return int(text)
-            time.sleep(0.01)  # the one that proposes is still writing; this is before any call is taken
+            time.sleep(0.01)  # another worker is still writing; blocking is fine before calls are accepted
     return proposal
 
 
 def leader_is_ready(folder: Path) -> None:
-    """Tells the others that what one worker alone has to start is there, or cannot be had."""
+    """Tells the other workers that the leading one has started its models, or failed to."""
     (folder / _READY).touch()
 
 
 async def wait_for_leader(folder: Path, seconds: float) -> None:
-    """Waits for that, `seconds` at the most."""
+    """Waits for that, for at most `seconds`."""
     ends = time.monotonic() + seconds
     while not (folder / _READY).exists() and time.monotonic() < ends:
         await asyncio.sleep(_LOOK)
@@ -47,21 +47,21 @@ async def wait_for_leader(folder: Path, seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SharedCatalog:
-    """What the one worker that asks an upstream for its catalogue has learnt."""
+    """What the leading worker learnt about an upstream's catalogue."""
 
-    base: str  # its address: what is learnt there is nothing about another one
-    models: Sequence[Model] | None  # None: it has told of none
-    trouble: str = ""  # why it is not well
-    said: str = ""  # the same in its own words
+    base: str  # its address: the catalogue is valid for this one alone
+    models: Sequence[Model] | None  # None: it lists none
+    trouble: str = ""  # why it is unhealthy
+    said: str = ""  # the same in the upstream's words
 
 
 def share_catalog(folder: Path, upstream: str, shared: SharedCatalog) -> None:
-    """Leaves it for the other workers."""
+    """Writes it for the other workers."""
     write_json(folder / f"{_CATALOG}{upstream}.json", asdict(shared))
 
 
 def shared_catalogs(folder: Path, seen: dict[str, float]) -> dict[str, SharedCatalog]:
-    """What was left since `seen` (times by upstream, brought up to date here)."""
+    """What was written since `seen` (times by upstream, updated here)."""
     found = {}
     for saved in folder.glob(f"{_CATALOG}*.json"):
         upstream = saved.stem.removeprefix(_CATALOG)
@@ -76,7 +76,7 @@ def shared_catalogs(folder: Path, seen: dict[str, float]) -> dict[str, SharedCat
 
 
 def holds_catalog(path: Path) -> bool:
-    """Whether this file of the folder is such a catalogue."""
+    """Whether this file of the folder is a catalogue."""
     return path.name.startswith(_CATALOG)
 
 
@@ -86,7 +86,7 @@ def _model_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Puts the content in place at once, so that nobody reads half of it; a failure is logged."""
+    """Writes a file atomically, so that nobody reads half of it; failures are logged."""
     new = path.with_suffix(".new")
     try:
         new.write_bytes(orjson.dumps(content))
@@ -96,7 +96,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What was written there; None where there is nothing that can be read."""
+    """The content of a file; None if it cannot be read."""
     try:
         return orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):

@@ -1,7 +1,7 @@
-"""What a request head must be before anything of it is believed: RFC 9112, read strictly.
+"""Strict validation of request heads (RFC 9112).
 
-The parser (llhttp) has refused by then: Transfer-Encoding beside Content-Length, doubled or malformed Content-Length,
-bare LF, folded lines, spaces before a colon, NUL. What it lets through and others read differently ends here.
+The parser (llhttp) has already refused: Transfer-Encoding beside Content-Length, repeated or malformed Content-Length,
+bare LF, folded lines, spaces before a colon, NUL. What it accepts and other parsers read differently is refused here.
 """
 
 import re
@@ -19,16 +19,19 @@ FRAGMENT: Final = ord("#")
 SINGLE: Final = frozenset(
     {b"host", b"authorization", b"x-api-key", b"api-key", b"content-type", b"content-length", b"transfer-encoding"}
 )
-"""Headers of which two would leave it open which one counts."""
+"""Headers that may occur only once, since two would be ambiguous."""
 
 
 def invalid(message: str, status: int = 400) -> SluiceError:
-    """The client's own fault, in its words."""
+    """The error of a malformed request."""
     return SluiceError("client_invalid_request", message, status=status)
 
 
 def check_head(version: str, target: bytes, headers: Headers, fields: Mapping[bytes, bytes]) -> None:
-    """Raises `SluiceError` (400 or 431) on a head that could be misread. `fields`: the headers by name (lower case)."""
+    """Raises `SluiceError` (400 or 431) for a head that could be misread.
+
+    `fields`: the headers by name (lower case).
+    """
     if len(headers) > MAX_LINES:
         raise invalid(f"The request has more than {MAX_LINES} header lines.", 431)
     if len(target) > MAX_TARGET:
@@ -47,19 +50,19 @@ def check_head(version: str, target: bytes, headers: Headers, fields: Mapping[by
 
 
 def check_host(host: bytes) -> None:
-    """Raises `SluiceError` (400) on what is no host with an optional port."""
+    """Raises `SluiceError` (400) for anything but a host with an optional port."""
     if HOST.fullmatch(host) is None:
         raise invalid("The Host header is not a host with an optional port.")
 
 
 def check_size(target: bytes, headers: Headers) -> None:
-    """Raises `SluiceError` (431) where a head, as far as it is there, is larger than MAX_HEAD bytes."""
+    """Raises `SluiceError` (431) if the head, as far as received, is larger than MAX_HEAD bytes."""
     if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:
         raise too_large()
 
 
 def too_large() -> SluiceError:
-    """The head does not fit."""
+    """The error of a head that is too large."""
     return invalid(f"The request head is larger than {MAX_HEAD} bytes.", 431)
 
 

@@ -1,4 +1,4 @@
-"""Response heads as bytes; no header value can split a response."""
+"""Serializes response heads; no header value can split a response."""
 
 from http import HTTPStatus
 from typing import Final

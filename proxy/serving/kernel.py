@@ -1,4 +1,4 @@
-"""What the kernel knows about a connection and the event loop does not tell."""
+"""Connection state known to the kernel but not to the event loop."""
 
 import asyncio
 import fcntl
@@ -8,13 +8,13 @@ import termios
 from typing import Final
 
 GONE: Final = 7
-"""TCP_CLOSE (Linux, tcp_states.h): the other side has reset the connection."""
+"""TCP_CLOSE (Linux, tcp_states.h): the peer has reset the connection."""
 ENDED: Final = 8
-"""TCP_CLOSE_WAIT: the other side has sent its FIN, and may still read."""
+"""TCP_CLOSE_WAIT: the peer has sent its FIN, and may still read."""
 
 
 def tcp_state(transport: asyncio.BaseTransport) -> int | None:
-    """The TCP state by Linux's numbers, the first byte of its `struct tcp_info`; None where the system tells none."""
+    """The TCP state by Linux's numbers, the first byte of its `struct tcp_info`; None on other systems."""
     if sys.platform != "linux":
         return None
     try:
@@ -25,7 +25,7 @@ def tcp_state(transport: asyncio.BaseTransport) -> int | None:
 
 
 def unsent(transport: asyncio.WriteTransport) -> int:
-    """Bytes written that the other side has not taken: in our buffer and, on Linux, in the kernel's (SIOCOUTQ)."""
+    """Bytes written that the peer has not taken: in our buffer and, on Linux, in the kernel's (SIOCOUTQ)."""
     waiting = transport.get_write_buffer_size()
     if sys.platform != "linux":
         return waiting

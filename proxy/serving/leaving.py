@@ -1,7 +1,7 @@
-"""Tells a client that has left from one that only closed its sending side: both look like an end of input.
+"""Distinguishes a client that has left from one that only closed its sending side: both cause an end of input.
 
-After one harmless probe a client that is gone answers with a reset, which the kernel keeps in the socket's state. That
-state is polled, since an event loop that has read the end of input no longer looks at the socket.
+After a harmless probe, a client that is gone answers with a reset, which the kernel records in the socket's state. That
+state is polled, since an event loop that has read the end of input no longer watches the socket.
 """
 
 import asyncio
@@ -12,13 +12,16 @@ from typing import Final
 from proxy.serving.kernel import ENDED, GONE, tcp_state
 
 PAUSED: Final = 0.1
-"""Seconds between two looks while our reading is paused, when an end of input would go unnoticed."""
+"""Seconds between two checks while reading is paused, when an end of input would go unnoticed."""
 PROBED: Final = (0.01, 0.04, 0.1)
-"""Seconds from a probe to the first look, and between the next; then one a second."""
+"""Seconds from a probe to the first check, and between the next; then one per second."""
 
 
 class Leaving:
-    """Watches one connection, and aborts it once its client is gone. `probe` writes what a waiting client skips."""
+    """Watches one connection, and aborts it once its client is gone.
+
+    `probe` writes bytes that a waiting client skips.
+    """
 
     __slots__ = ("_transport", "_loop", "_probe", "_timer", "_delays", "_ended")
 
@@ -33,7 +36,7 @@ class Leaving:
         self._ended = False
 
     def ended(self) -> None:
-        """The client's input has ended while answers are due: probes once, then looks, soon and ever more rarely."""
+        """The client's input has ended while answers are due: probes once, then polls at growing intervals."""
         if self._ended:
             return
         self._ended = True
@@ -42,17 +45,17 @@ class Leaving:
         self._look_later()
 
     def paused(self) -> None:
-        """Our reading is paused: looks now and then whether the input has ended behind what is not read."""
+        """Reading is paused: polls whether the input has ended behind the unread bytes."""
         if self._timer is None:
             self._look_later()
 
     def resumed(self) -> None:
-        """Our reading goes on, and will see the end by itself."""
+        """Reading continues, and will see the end of input itself."""
         if not self._ended:
             self.stop()
 
     def stop(self) -> None:
-        """Nothing is in flight any more."""
+        """No answer is due any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,5 +75,5 @@ class Leaving:
             self.ended()
         else:
             if state is None and self._ended:
-                self._probe()  # where the state is not told, the second write to a client that is gone fails
+                self._probe()  # without TCP state, the second write to a client that is gone fails
             self._look_later()

@@ -1,4 +1,4 @@
-"""Opens the sockets that clients connect to, or says in one line why that cannot be."""
+"""Opens the listening sockets, or explains in one line why that is impossible."""
 
 import errno
 import socket
@@ -7,18 +7,18 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 BACKLOG: Final = 2048
-"""Connections that the kernel keeps for us until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 class CannotListen(Exception):
-    """An address cannot be had; the text names it and the cause."""
+    """An address is not available; the text names it and the cause."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address that `host` stands for, all at one port; port 0: one that is free."""
+    """Listening sockets for every address of `host`, all at one port; port 0: a free one."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return listen_at(dict.fromkeys((info[0], info[4]) for info in found), port)
@@ -27,9 +27,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def listen_at(addresses: Iterable[Address], port: int) -> list[socket.socket]:
-    """Listening sockets for those of the addresses that this machine has. Raises OSError where it has none of them.
+    """Listening sockets for those of the addresses that this machine has. Raises OSError if there is none.
 
-    Many a hosts file calls ::1 localhost where there is no IPv6.
+    Many hosts files list ::1 as localhost even where IPv6 is disabled.
     """
     with ExitStack() as opened:
         sockets: list[socket.socket] = []
@@ -49,7 +49,7 @@ def listen_at(addresses: Iterable[Address], port: int) -> list[socket.socket]:
 
 
 def inherited_sockets(fds: tuple[int, ...]) -> list[socket.socket]:
-    """The listening sockets that another process has opened and handed on."""
+    """The listening sockets that the parent process has opened and passed on."""
     sockets = [socket.socket(fileno=fd) for fd in fds]
     for sock in sockets:
         sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""One client's connection: its bytes in, its requests in order to the app, its leaving and its deadlines."""
+"""One client connection: parses requests, runs the app on them in order, notices disconnects, enforces deadlines."""
 
 import asyncio
 from collections import deque
@@ -22,14 +22,14 @@ from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, PARTING, Lim
 from proxy.serving.requests import Head, RequestReader
 
 Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
-"""What a connection's deadline is about."""
+"""What the deadline of a connection is for."""
 
 
 class SluiceProtocol(asyncio.Protocol):
     """HTTP/1.1 for uvicorn (`http=SluiceProtocol`): one instance per connection.
 
-    Requests are answered in the order they came. The first one that is no sound HTTP is answered with its error, after
-    all before it, and ends the connection.
+    Requests are answered in order. The first malformed one is answered with its error, after all before it, and ends
+    the connection.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class SluiceProtocol(asyncio.Protocol):
         return self.running is not None and not self.running.complete
 
     def answered(self, cycle: Cycle) -> None:
-        """The cycle's response is complete: on to the next request."""
+        """The cycle's response is complete: continues with the next request."""
         if self.transport.is_closing():
             return
         if not cycle.keep_alive:
@@ -184,7 +184,7 @@ class SluiceProtocol(asyncio.Protocol):
             self._linger()
 
     def resume_reading(self) -> None:
-        """Takes the client's bytes again, if that was paused."""
+        """Reads from the client again, if reading was paused."""
         if self.read_paused and not self.ended and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
@@ -200,7 +200,7 @@ class SluiceProtocol(asyncio.Protocol):
     # What the server tells
 
     def shutdown(self) -> None:
-        """The process is about to end (uvicorn's name): what was asked is answered, and what is on its way by now."""
+        """The process is about to end (called by uvicorn): accepted requests and those already on their way are answered."""
         self.parting = True
         if self.answering and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -210,7 +210,7 @@ class SluiceProtocol(asyncio.Protocol):
             self._linger() if self.reader.phase == "body" else self._expect("idle", PARTING)
 
     def cut(self) -> None:
-        """The time for that is over: the running call ends, with an error if its response has a place for one."""
+        """The drain time is over: the running call ends, with an error if its response has a place for one."""
         self.pipeline.clear()
         if self.running is not None:
             self.running.cancel("draining", draining())
@@ -223,7 +223,7 @@ class SluiceProtocol(asyncio.Protocol):
         cycle.task = self.loop.create_task(cycle.run(self.app))
 
     def _refuse(self, error: SluiceError) -> None:
-        """Ends the connection with this error, after the answers to what was asked before."""
+        """Ends the connection with this error, after the answers to earlier requests."""
         self.deaf = True
         self._expect_nothing()
         cycle = self.cycle if self.reader.phase == "body" else None  # the request at fault, if it got as far as that
@@ -261,7 +261,7 @@ class SluiceProtocol(asyncio.Protocol):
     # Deadlines
 
     def _watch(self) -> None:
-        """Sets the deadline of what the client owes now."""
+        """Sets the deadline for what the client must do next."""
         phase = self.reader.phase
         if self.write_paused:
             self._expect("write", self.limits.write)
@@ -301,7 +301,10 @@ class SluiceProtocol(asyncio.Protocol):
             self.transport.abort()
 
     def _linger(self) -> None:
-        """Ends our side and drops what still comes: to close on unread bytes resets the answer away (RFC 9112 9.6)."""
+        """Closes our sending side and discards further input.
+
+        Closing with unread bytes would send a reset, by which the client could lose the answer (RFC 9112 9.6).
+        """
         self.deaf = True
         if self.ended:
             self._close()
@@ -321,5 +324,5 @@ class SluiceProtocol(asyncio.Protocol):
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """Host and port of a socket's name, as ASGI wants it; None for anything but IP."""
+    """Host and port of a socket name, as ASGI wants it; None for anything but IP."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

@@ -1,4 +1,4 @@
-"""Bytes from a client become requests, or the one error that says why they are none."""
+"""Parses the bytes of a client into requests, or into the one error that explains why they are invalid."""
 
 import re
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from proxy.serving.framing import check_head, check_host, check_size, invalid, t
 from proxy.serving.limits import MAX_HEAD
 
 UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
-"""Headers that a declined upgrade is served without."""
+"""Headers that are removed when an upgrade is declined."""
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,15})(?=\r\n)", re.IGNORECASE)
-_LONGEST_REPEATED: Final = 8 * 1024  # bytes of a head that a connection remembers
+_LONGEST_REPEATED: Final = 8 * 1024  # longest head in bytes that is remembered
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A sound request head. `scope`: ASGI's, to be copied; its headers leave content-length out."""
+    """A valid request head. `scope`: an ASGI scope to be copied; its headers lack content-length."""
 
     scope: Scope
     keep_alive: bool
-    waits: bool  # for our word before it sends the body (`expect: 100-continue`)
+    waits: bool  # for `100 Continue` before it sends the body
 
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A head that a client may send again, but for its content-length: the bytes before and after that number."""
+    """A head that a client may send again with another content-length: the bytes before and after that number."""
 
     before: bytes
     after: bytes  # to the end of the empty line
@@ -41,7 +41,10 @@ class Repeatable:
 
 
 def repeatable(data: bytes, head: Head) -> Repeatable | None:
-    """How a sound head that `data` begins with is known again; None: it is not whole, has no length, or is long."""
+    """How to recognize the valid head at the start of `data` when it comes again.
+
+    None: it is incomplete, has no content-length, or is too long.
+    """
     end = data.find(b"\r\n\r\n", 0, _LONGEST_REPEATED) + 4
     length = _LENGTH.search(data, 0, end)
     if length is None or end < 4:
@@ -51,12 +54,12 @@ def repeatable(data: bytes, head: Head) -> Repeatable | None:
 
 
 class Taker(Protocol):
-    """Who takes the requests."""
+    """Receives the requests."""
 
     def on_request(self, head: Head, size: int, body: bytes | None = None) -> None:
-        """A head is complete; `size`: bytes that its content-length announces, 0 without one.
+        """A head is complete; `size`: its content-length, 0 without one.
 
-        `body`: all of it, where it came with the head; then neither `on_piece` nor `on_end` follows.
+        `body`: the whole body, if it came with the head; then neither `on_piece` nor `on_end` follows.
         """
 
     def on_piece(self, piece: bytes) -> None:
@@ -67,30 +70,30 @@ class Taker(Protocol):
 
 
 class RequestReader:
-    """Reads one connection's requests. Opens nothing; the same whichever way the network cuts the bytes.
+    """Reads the requests of one connection, independently of how the network cuts the bytes.
 
-    A connection repeats its head: one that is, but for the content-length, the same bytes as the last is taken as that
-    was, and the parser gets nothing of that request.
-    The taker may raise `SluiceError` out of its methods as well: `feed` passes it on, and is not to be called again.
+    Clients repeat their head on a connection: one with the same bytes as the last, except for the content-length, is
+    taken as parsed, and the parser gets nothing of that request. The taker may raise `SluiceError` from its methods:
+    `feed` passes it on, and must not be called again.
     """
 
     def __init__(self, taker: Taker) -> None:
         self.phase: Literal["idle", "head", "body"] = "idle"
-        self.headers: Headers = []  # of the head that is being read
-        self.common: dict[str, Any] = {}  # of every scope of this connection
-        self._fields: dict[bytes, bytes] = {}  # those headers by name
-        self._host: bytes | None = None  # one that has passed: a connection seldom names two
+        self.headers: Headers = []  # of the head being read
+        self.common: dict[str, Any] = {}  # the part of the scope that all requests of this connection share
+        self._fields: dict[bytes, bytes] = {}  # the same headers by name
+        self._host: bytes | None = None  # the last valid host: most connections name only one
         self._taker = taker
         self._parser: Any = self._new_parser()
         self._target = b""
-        self._size = 0  # bytes received of the head, or of the body since it last got on
-        self._midway = False  # a request ended within this piece of input: _size does not cover the next one's head
+        self._size = 0  # bytes received of the head, or of the body since its last content
+        self._midway = False  # a request ended within this input: _size excludes the next head
         self._last: Repeatable | None = None
-        self._began = b""  # the piece of input that began with the head that is being read
-        self._owed = 0  # bytes of a body that the parser knows nothing of
+        self._began = b""  # the input that began with the head being read
+        self._owed = 0  # bytes still missing of a body that bypasses the parser
 
     def feed(self, data: bytes) -> None:
-        """Takes what has arrived. Raises `SluiceError` once it can be no sound request."""
+        """Takes received bytes. Raises `SluiceError` once they can be no valid request."""
         while data and (self._owed or self.phase == "idle"):
             rest = self._repeated(data)
             if rest is None:
@@ -117,7 +120,10 @@ class RequestReader:
             raise too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
 
     def _repeated(self, data: bytes) -> bytes | None:
-        """What is left of the data after the body, or the repeated head, that it begins with; None: the parser's."""
+        """Handles a repeated head, or the rest of its body, at the start of the data.
+
+        Returns the data after it; None: the parser must read all of it.
+        """
         taker = self._taker
         owed = self._owed
         if not owed:
@@ -153,7 +159,7 @@ class RequestReader:
         return data[owed:]
 
     def close(self) -> None:
-        """Lets go of the parser, which holds our methods and with them us."""
+        """Releases the parser, which holds references to our methods."""
         self._parser = None
 
     # What the parser tells
@@ -175,7 +181,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         parser = self._parser
         if parser.should_upgrade():
-            return  # the head comes again, without the upgrade
+            return  # the head is parsed again, without the upgrade
         if self._size > MAX_HEAD or self._midway:
             check_size(self._target, self.headers)
         version = parser.get_http_version()
@@ -206,7 +212,7 @@ class RequestReader:
         self._began = b""
         self._taker.on_request(head, int(fields.get(b"content-length", 0)))
         self.phase = "body"
-        self.headers, self._fields = [], {}  # trailers end here: no header is added after the checks
+        self.headers, self._fields = [], {}  # trailers go to new objects: no header is added after the checks
         self._size = 0
 
     def on_body(self, body: bytes) -> None:
@@ -214,17 +220,17 @@ class RequestReader:
         self._taker.on_piece(body)
 
     def on_message_complete(self) -> None:
-        if self.phase == "body":  # else: an upgrade, see there
+        if self.phase == "body":  # else an upgrade, see `_decline_upgrade`
             self.phase = "idle"
             self._size = 0
             self._midway = True
             self._taker.on_end()
 
     def _decline_upgrade(self) -> bytes:
-        """The same head without the wish for an upgrade, which RFC 9110 7.8 lets a server ignore; for a new parser,
-        since this one expects another protocol now.
+        """Feeds the same head without the upgrade, which RFC 9110 7.8 lets a server ignore, to a new parser.
 
-        Java's HTTP client and `curl --http2` ask for h2c with every first request, bodies included.
+        The old one now expects another protocol. Java's HTTP client and `curl --http2` ask for h2c with every first
+        request, even one with a body.
         """
         method, version = self._parser.get_method(), self._parser.get_http_version()
         if method == b"CONNECT":
@@ -238,6 +244,6 @@ class RequestReader:
 
     def _new_parser(self) -> Any:
         parser = httptools.HttpRequestParser(self)
-        # What follows a request that closes the connection is ignored, not an error in the middle of its answer.
+        # Data after a request that closes the connection is ignored; it must not cause an error within the answer.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser

@@ -1,4 +1,4 @@
-"""Runs the server in one process: from the listening socket to the last answer after a signal."""
+"""Runs the server in one process, from opening the socket to the last answer after a signal."""
 
 import asyncio
 import gc
@@ -24,18 +24,18 @@ from proxy.serving.protocol import SluiceProtocol
 from proxy.serving.workers import TO_DRAIN
 
 GRACE: Final = 1.0
-"""Seconds that calls have to end in when their time is over: enough to write an error event."""
+"""Seconds for calls to end after the drain time: enough to write an error event."""
 OWN_FILES: Final = 32
-"""Open files that are no connections of calls: the log, the store, the loop's own, refusals."""
+"""File descriptors that are not connections of calls: log, store, event loop, refused connections."""
 TICK: Final = 0.02
-"""Seconds between two looks at whether all calls have ended."""
+"""Seconds between two checks whether all calls have ended."""
 
 
 @dataclass(slots=True)
 class Drain:
-    """What the app can know of the process's ending."""
+    """The state of the shutdown, as the app sees it."""
 
-    draining: bool = False  # readiness is over
+    draining: bool = False  # /readyz answers 503
 
 
 def _nothing() -> None:
@@ -44,12 +44,12 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the server calls, in its event loop, when something happens to the process."""
+    """Callbacks of the server, called in its event loop."""
 
     on_listening: Callable[[str, int], None] = lambda host, port: None  # the bound address
     on_drain: Callable[[], None] = _nothing  # the first SIGTERM or SIGINT, before anything is closed
     on_reload: Callable[[], None] = _nothing  # SIGHUP
-    on_error: Callable[[Headers], Headers] = lambda headers: []  # of a request; what its answer without the app carries
+    on_error: Callable[[Headers], Headers] = lambda headers: []  # headers for errors without the app
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,17 @@ class Serving:
 
     host: str = "127.0.0.1"
     port: int = 8080  # 0: one that is free
-    drain: float = 30.0  # seconds that running calls may go on after the first signal
-    notice: float = 0.0  # seconds that new connections are still taken after readiness has ended, while calls run
+    drain: float = 30.0  # seconds for running calls after the first signal
+    notice: float = 0.0  # seconds for which new connections are still accepted after the signal, while calls run
     limits: Limits = field(default_factory=Limits)
 
 
 def serve(
     app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks, sockets: list[socket.socket] | None = None
 ) -> int:
-    """Serves until a signal ends it. Returns the process's exit code: 0, or 1 where it could not start.
+    """Serves until a signal. Returns the exit code of the process: 0, or 1 if it could not start.
 
-    `sockets`: listening ones that another process has opened for this one.
+    `sockets`: listening sockets that the parent process has opened.
     """
     try:
         sockets = sockets or listen(serving.host, serving.port)
@@ -80,7 +80,7 @@ def serve(
     server = Server(app, replace(serving, limits=replace(limits, max_connections=most)), drain, hooks)
     try:
         server.run(sockets=sockets)
-    except SystemExit:  # uvicorn's way to say that the app's startup has failed; it has logged why
+    except SystemExit:  # raised by uvicorn if the app's startup fails; it has logged why
         return 1
     finally:
         for sock in sockets:
@@ -89,14 +89,14 @@ def serve(
 
 
 def calm_collector() -> None:
-    """What was loaded lives as long as the process, so the garbage collector need not look at it again and again."""
+    """Excludes the objects loaded so far, which live as long as the process, from garbage collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with our protocol and our way to end."""
+    """uvicorn's server, with our protocol and our shutdown."""
 
     def __init__(self, app: ASGIApp, serving: Serving, drain: Drain, hooks: Hooks) -> None:
         super().__init__(
@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
         self.hooks = hooks
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts the app, then the listening."""
+        """Starts the app, then listens."""
         self.queues = Queues(sockets or (), partial(self._protocol, self.config, self.server_state, None))
         await super().startup(sockets)
         calm_collector()
@@ -129,9 +129,9 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGTERM and SIGINT end the server, gently and then at once; SIGHUP reloads. The exit code stays ours.
+        """SIGTERM and SIGINT end the server gracefully, or at once if repeated; SIGHUP reloads.
 
-        A parent of several workers has a signal of its own to begin the end.
+        The exit code stays ours. A parent of several workers uses a signal of its own to begin draining.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Readiness has ended: takes no more connections, lets calls finish, then ends them."""
+        """Drains: accepts no more connections, lets calls finish, then ends them."""
         now = asyncio.get_running_loop().time
         ends = now() + self.serving.drain
         notice = min(self.serving.notice, self.serving.drain)
@@ -163,7 +163,7 @@ class Server(uvicorn.Server):
             await self._until(self._said, GRACE)
         for connection in self._connections():
             connection.transport.abort()
-        with suppress(TimeoutError):  # whatever the app still has to put away does not hold the process for ever
+        with suppress(TimeoutError):  # the app's cleanup must not keep the process for ever
             await asyncio.wait_for(self.lifespan.shutdown(), self.serving.drain + GRACE)
 
     def _part(self) -> None:
@@ -215,12 +215,12 @@ class Server(uvicorn.Server):
 
 
 def connections_for(files: int) -> int:
-    """How many clients a process can take that may have so many files open: a call takes two."""
+    """How many clients a process can serve with so many file descriptors: a call takes two."""
     return max(1, (files - OWN_FILES) // 2)
 
 
 def _raise_open_files() -> int:
-    """Lifts this process's own limit of open files to what the system allows it, and gives that."""
+    """Raises the soft limit of open files to the hard limit, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""Workers of one Sluice ask each other: for their numbers, last calls, and what else they alone know."""
+"""Queries between the workers of one Sluice: metrics, last calls, and other state that each keeps for itself."""
 
 import asyncio
 import time
@@ -14,15 +14,15 @@ import orjson
 from proxy.instruments import Instruments, Snapshot
 from proxy.serving.folder import holds_catalog, read_json, write_json
 
-_PATIENCE: Final = 0.5  # seconds that a sibling has to tell what it is asked
+_PATIENCE: Final = 0.5  # seconds for a sibling to answer
 _NUMBERS: Final = "numbers"
-_SAVED_EACH: Final = 2.0  # seconds; what a worker that is killed has counted since is lost, unless it was scraped
-_LOOK: Final = 0.1  # seconds between two looks at what siblings still do
+_SAVED_EACH: Final = 2.0  # seconds between two saves; a killed worker loses what it counted since
+_LOOK: Final = 0.1  # seconds between two queries of `unneeded`
 
 
 @dataclass(slots=True)
 class Siblings:
-    """One worker's view of the folder that all share. Each life of a worker has a name of its own in it."""
+    """One worker's view of the shared folder, where each worker process has a socket and a file under its own name."""
 
     folder: Path
     name: str  # "INDEX-PID"
@@ -31,31 +31,31 @@ class Siblings:
     _server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begins to tell the others what they ask: a line `["WORD", …]` in, JSON out."""
+        """Starts to answer the others: a line `["WORD", …]` in, JSON out."""
         self._server = await asyncio.start_unix_server(self._answer, self.folder / f"{self.name}.sock")
 
     async def close(self) -> None:
-        """Leaves the last numbers behind for the others."""
+        """Stops answering; leaves the last metrics behind for the others."""
         self.save()
         if self._server is not None:
             self._server.close()
             (self.folder / f"{self.name}.sock").unlink(missing_ok=True)
 
     async def keep_saving(self) -> None:
-        """Saves the numbers from time to time, so that little is lost when this worker is killed."""
+        """Saves the metrics at intervals, so that little is lost when this worker is killed."""
         while True:
             await asyncio.sleep(_SAVED_EACH)
             self.save()
 
     def save(self) -> None:
-        """Writes the numbers where the others find them once this worker is gone."""
+        """Writes the metrics to a file that the others read once this worker is gone."""
         write_json(self.folder / f"{self.name}.json", self.instruments.snapshot())
 
     async def gather(self) -> list[Snapshot]:
-        """The numbers of every other worker: of those that live as they are now, of others as they were at last.
+        """The metrics of all other workers: current ones of living workers, saved ones of ended workers.
 
-        What Prometheus is told of a worker is saved first, this one's own too: a counter that its end made fall would
-        be taken for one that began anew, and all it had counted for calls of just now.
+        Each worker, this one too, saves what it reports to Prometheus first. Otherwise counters would fall when it is
+        killed, which Prometheus takes for a reset and counts all over again.
         """
         living = {sock.stem for sock in self.folder.glob("*.sock")}
         saved = {file.stem for file in self.folder.glob("*.json") if not holds_catalog(file)}
@@ -63,22 +63,22 @@ class Siblings:
         for name in sorted((living | saved) - {self.name}):
             if (numbers := await self._ask(name, [_NUMBERS])) is not None:
                 found.append(_snapshot(numbers))
-            elif (left := read_json(self.folder / f"{name}.json")) is not None:  # also by one too busy to answer
+            elif (left := read_json(self.folder / f"{name}.json")) is not None:  # also of a worker too busy to answer
                 found.append(_without_gauges(left))
         self.save()
         return found
 
     async def ask_all(self, what: str, *arguments: object, patience: float = _PATIENCE) -> list[Any]:
-        """What every other worker that lives tells of this within so many seconds; `given`: arguments, JSON."""
+        """The answers of all other living workers to a question, within `patience` seconds; `arguments`: JSON."""
         names = [sock.stem for sock in self.folder.glob("*.sock") if sock.stem != self.name]
         answers = await asyncio.gather(*(self._ask(name, [what, *arguments], patience) for name in names))
         return [answer for answer in answers if answer is not None]
 
     async def unneeded(self, upstreams: Container[str], seconds: float) -> None:
-        """Waits until no other worker has a call under way at one of these upstreams, `seconds` at the most."""
+        """Waits until no other worker has a call in flight at one of these upstreams, for at most `seconds`."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
-            snapshots = await self.ask_all(_NUMBERS, patience=left)  # one that is busy is not gone
+            snapshots = await self.ask_all(_NUMBERS, patience=left)  # a busy worker may still have calls
             under_way = (_snapshot(each).get("sluice_in_flight", ()) for each in snapshots)
             if not any(numbers[0] for series in under_way for (name,), numbers in series if name in upstreams):
                 return
@@ -97,7 +97,7 @@ class Siblings:
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, orjson.JSONDecodeError):  # who asked may be tired of waiting, or gone
+        with suppress(OSError, orjson.JSONDecodeError):  # the asking worker may have timed out or ended
             what, *arguments = orjson.loads(await reader.readline())
             if what == _NUMBERS:
                 self.save()
@@ -114,5 +114,5 @@ def _snapshot(read: Any) -> Snapshot:
 
 
 def _without_gauges(read: Any) -> Snapshot:
-    """The numbers of a worker that is gone: what it counted stays, what it had under way does not."""
+    """The metrics of an ended worker: its counters stay, its gauges do not."""
     return {name: series for name, series in _snapshot(read).items() if name.endswith(("_total", "_seconds"))}

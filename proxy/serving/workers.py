@@ -1,4 +1,4 @@
-"""Several processes behind one listening socket: started, watched, reloaded and ended by one that does nothing else."""
+"""The supervisor of several worker processes behind one listening socket: starts, watches, reloads and ends them."""
 
 import fcntl
 import logging
@@ -21,9 +21,12 @@ ENVIRONMENT: Final = "SLUICE_WORKER"
 """What a worker finds in its environment: "INDEX:FD,FD:PARENT:FOLDER" (its number, listening sockets, who started it,
 the shared folder)."""
 TO_DRAIN: Final = signal.SIGUSR1
-"""Begins a worker's end, however often it comes. A second SIGTERM would cut its calls, and where all processes are sent
-one (Ctrl-C, systemd) the parent's would be the second."""
-_SHORTEST: Final = 1.0  # seconds that a worker must live, else the next start waits
+"""Tells a worker to drain; repeating it changes nothing.
+
+A second SIGTERM would cut its calls, and where all processes are signalled (Ctrl-C, systemd) the parent's would be the
+second.
+"""
+_SHORTEST: Final = 1.0  # a worker that lived shorter (seconds) is restarted only after a pause
 _LONGEST_PAUSE: Final = 30.0
 _TICK: Final = 0.1
 _LONGEST_TMPDIR: Final = 72  # bytes; a socket's whole path may have 107, of which a worker's own part takes up to 35
@@ -33,7 +36,7 @@ log = logging.getLogger("sluice")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A worker's place among its siblings. `folder` holds what they share: sockets for metrics, catalogues."""
+    """A worker's position among its siblings. `folder` holds what they share: sockets for metrics, catalogues."""
 
     index: int
     sockets: tuple[int, ...]
@@ -41,17 +44,17 @@ class Place:
     parent: int = field(default_factory=os.getpid)
 
     def text(self) -> str:
-        """As it stands in the environment."""
+        """Its form in the environment variable."""
         return f"{self.index}:{','.join(map(str, self.sockets))}:{self.parent}:{self.folder}"
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does what only one may do: fetch catalogues, run the embedded model."""
+        """Whether this worker does what only one may do: fetch catalogues, run embedded models."""
         return self.index == 0
 
 
 def place_of(text: str | None) -> Place | None:
-    """The place that the environment names; None in a process that is alone."""
+    """The place given in the environment; None in a process without siblings."""
     if not text:
         return None
     index, sockets, parent, folder = text.split(":", 3)
@@ -60,9 +63,9 @@ def place_of(text: str | None) -> Place | None:
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
-    """The folder of what workers share, short enough for sockets, and let alone by systemd-tmpfiles while it is locked.
+    """A new folder shared by workers: its path short enough for sockets, and locked against systemd-tmpfiles.
 
-    That would remove what was not written for ten days, such as the port that all of them know the embedded model by.
+    That would delete files unchanged for ten days, such as the agreed port of the embedded model.
     """
     where = "/tmp" if len(os.fsencode(gettempdir())) > _LONGEST_TMPDIR else None
     with TemporaryDirectory(prefix="sluice-", dir=where) as folder:
@@ -77,7 +80,7 @@ def shared_folder() -> Iterator[Path]:
 
 @dataclass(slots=True)
 class Worker:
-    """One process, and how its starts have gone."""
+    """One worker process, and its restarts."""
 
     place: Place
     process: subprocess.Popen[bytes] | None = None
@@ -87,16 +90,16 @@ class Worker:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs `count` workers with `command` until it is told to end; what dies is started again."""
+    """Runs `count` workers with `command` until told to end; a worker that dies is restarted."""
 
     command: Sequence[str]
     count: int
-    drain: float  # seconds that workers have to end by themselves
+    drain: float  # seconds for workers to end by themselves
     _workers: list[Worker] = field(default_factory=list)
-    _signals: list[int] = field(default_factory=list)  # that came and were not acted on yet
+    _signals: list[int] = field(default_factory=list)  # received and not handled yet
 
     def run(self, host: str, port: int) -> int:
-        """The exit code: 0, or 1 where the address cannot be had."""
+        """The exit code: 0, or 1 if the address is not available."""
         try:
             sockets = listen(host, port)
         except CannotListen as error:
@@ -126,14 +129,14 @@ class Supervisor:
                     return
                 if number == signal.SIGHUP:
                     self._tell(signal.SIGHUP)
-            for worker in self._workers:  # after that: one that was sent the same signal may be gone by now
+            for worker in self._workers:  # only now: a worker that got the same signal may have ended
                 self._keep_running(worker)
             time.sleep(_TICK)
 
     def _keep_running(self, worker: Worker) -> None:
         now = time.monotonic()
         if worker.process is not None:
-            if worker.process.poll() is None or self._told_to_end():  # by the same signal it may have ended just now
+            if worker.process.poll() is None or self._told_to_end():  # the same signal may have ended it
                 return
             lived = now - worker.started
             worker.pause = 0.0 if lived > _SHORTEST * 10 else min(_LONGEST_PAUSE, max(_SHORTEST / 4, worker.pause * 2))
@@ -142,7 +145,7 @@ class Supervisor:
         if now - worker.started < worker.pause:
             return
         worker.started = now
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end a worker that cannot reload yet
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # SIGHUP would end a worker that is still starting
         worker.process = subprocess.Popen(
             self.command, env={**os.environ, ENVIRONMENT: worker.place.text()}, pass_fds=worker.place.sockets
         )
@@ -157,10 +160,10 @@ class Supervisor:
                 worker.process.send_signal(number)
 
     def _end(self, sockets: list[socket]) -> None:
-        """Ends every worker: gently; at once on a second signal, or when their time is over."""
+        """Ends every worker: gracefully; at once on a second signal, or when the drain time is over."""
         for sock in sockets:
             sock.close()
-        time.sleep(_TICK)  # whoever signals all of us has done so by then
+        time.sleep(_TICK)  # by then a sender that signals all processes has done so
         self._tell(TO_DRAIN)
         ends = time.monotonic() + self.drain + 5.0
         hurried = False

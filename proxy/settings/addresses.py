@@ -1,4 +1,4 @@
-"""Addresses in settings: what is a usable one, and how it is written."""
+"""Addresses in settings: validation and normalization."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class ProviderFacts:
 def split_url(text: str) -> SplitResult:
     """The parts of an absolute URL with a host and, if any, a port from 1 to 65535. Raises ValueError.
 
-    The error never repeats the text, which may hold a password.
+    The error never quotes the text, which may hold a password.
     """
     wanted = "expected an address such as https://host/path"
     try:
@@ -39,8 +39,8 @@ def split_url(text: str) -> SplitResult:
 def upstream_address(text: str, facts: ProviderFacts) -> str:
     """A base_url without trailing slash and, if it has no path, with the provider's usual one. Raises ValueError.
 
-    Where the provider's own server is on this machine (Ollama), `OLLAMA_HOST`'s short forms work too: scheme, host
-    and port of its usual address are filled in, and 0.0.0.0, which is an address to listen on, becomes 127.0.0.1.
+    For a provider whose own server is on this machine (Ollama), the short forms of `OLLAMA_HOST` work too: missing
+    scheme, host and port are filled in, and 0.0.0.0, an address to listen on, becomes 127.0.0.1.
     """
     usual = urlsplit(facts.base_url)
     local = is_loopback(usual.hostname or "")
@@ -84,7 +84,7 @@ def store_address(text: str) -> str:
 
 
 def store_beside(text: str, folder: Path) -> str:
-    """The same with a relative SQLite file made absolute, starting at `folder`: `sqlite:////etc/sluice/sluice.db`."""
+    """The same with a relative SQLite path made absolute, relative to `folder`: `sqlite:////etc/sluice/sluice.db`."""
     scheme, _, file = text.partition(":///")
     if scheme != "sqlite" or not file or file.startswith((":memory:", "/")):
         return text
@@ -110,6 +110,6 @@ def origin(text: str) -> str:
 
 
 def passwords(text: str) -> tuple[str, ...]:
-    """The password in a URL, as written and decoded; nothing where there is none."""
+    """The password in a URL, as written and decoded; nothing if there is none."""
     password = urlsplit(text).password
     return (password, unquote(password)) if password else ()

@@ -1,4 +1,4 @@
-"""What the parts of a configuration must be to each other: names that exist, routes apart, doors that are locked."""
+"""Checks between the parts of a configuration: names that exist, distinct routes, protected doors."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ _NO_MODEL: Final = "the model cannot be set by rewriting: use `to`, or `response
 
 
 def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
-    """Everything that is wrong between the parts. `upstreams`: all names written, faulty ones too."""
+    """Everything that is wrong between the parts. `upstreams`: all names written, invalid ones included."""
     names = list(upstreams)
     yield from check_access(settings)
     yield from check_names(settings, names)
@@ -39,7 +39,7 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
 
 
 def check_access(settings: Settings) -> Iterator[Finding]:
-    """Open doors only where nobody else can come; locked ones only where somebody has a key."""
+    """Open access only on loopback; required keys only if there are any."""
     host = settings.server.host
     if settings.access.keys == "open" and not is_loopback(host):
         if "keys" in settings.access.model_fields_set:
@@ -55,7 +55,7 @@ def check_access(settings: Settings) -> Iterator[Finding]:
 
 
 def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
-    """Names of upstreams that there are none of."""
+    """References to unknown upstreams."""
     named: list[tuple[Path, str]] = []
     if settings.default_upstream:
         named.append((("default_upstream",), settings.default_upstream))
@@ -75,7 +75,7 @@ def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
 
 
 def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
-    """Its name, and keys that only another provider knows."""
+    """Its name, and keys of the config that only another provider has."""
     if name == "persona":
         yield ("upstreams", name), "no upstream may be called persona: persona/NAME names personas"
     elif not _NAME.fullmatch(name):
@@ -87,7 +87,7 @@ def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
 
 
 def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
-    """What is said of models that its own fixed catalogue does not have."""
+    """Limits and prices for models that its fixed catalogue does not list."""
     path: Path = ("upstreams", name)
     listed = () if isinstance(upstream.prefill, bool) else upstream.prefill
     said = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
@@ -98,7 +98,7 @@ def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
 
 
 def _check_embedder(embedder: str, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
-    """Whose texts are compared: nobody's elsewhere, or those of a model that its upstream has."""
+    """That the configured embedder exists."""
     upstream, _, model = embedder.partition("/")
     at: Path = ("cache", "similar", "embedder")
     if model:
@@ -145,14 +145,14 @@ def _check_route(path: Path, route: RouteSettings, upstreams: Mapping[str, Upstr
 def _check_catalogue(
     path: Path, upstream: str, model: str, upstreams: Mapping[str, UpstreamSettings]
 ) -> Iterator[Finding]:
-    """A model that its upstream's fixed catalogue does not have."""
+    """A model that the upstream's fixed catalogue does not list."""
     catalogue = upstreams[upstream].models if upstream in upstreams else None
     if catalogue is not None and model not in catalogue:
         yield path, f'"{model}" is not among upstreams.{upstream}.models{nearest_or_all(model, catalogue)}'
 
 
 def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRewriting) -> Iterator[Finding]:
-    """No rule may touch the model, on which everything else was decided."""
+    """No rule may change `model`, on which routing depends."""
     for key, part in (("rename", request.rename), ("default", request.default), ("set", request.set)):
         for name in part:
             if _is_model(name) or (key == "rename" and _is_model(request.rename[name])):

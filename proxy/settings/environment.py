@@ -18,7 +18,7 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables a configuration may name. Relative paths of `NAME_FILE` start at `folder`."""
+    """The variables that a configuration may use. Relative paths in `NAME_FILE` are relative to `folder`."""
 
     variables: Mapping[str, str]
     folder: Path
@@ -26,7 +26,7 @@ class Environment:
     def value(self, name: str) -> str | None:
         """The variable, or the stripped text of the file that `NAME_FILE` names; None: neither is set.
 
-        Raises ValueError, in words for the person, if that file cannot be read.
+        Raises ValueError with a message for the user if that file cannot be read.
         """
         value, file = self.variables.get(name), self.variables.get(f"{name}_FILE")
         if value or not file:
@@ -38,9 +38,9 @@ class Environment:
             raise ValueError(f"the file that {name}_FILE names cannot be read: {reason}") from error
 
     def expand(self, text: str) -> str:
-        """`text` with its variables replaced; `$$` is a dollar sign, what is put in is not looked at again.
+        """`text` with its variables replaced; `$$` is a dollar sign, and inserted values are not expanded again.
 
-        Raises ValueError, naming the variable, where one is not set or not well written.
+        Raises ValueError, naming the variable, if it is not set or malformed.
         """
         return _VARIABLE.sub(self._replace, text)
 
@@ -62,7 +62,7 @@ class Environment:
 
 
 def first_variable(text: str) -> str | None:
-    """The name of the first variable in a value as it is written, None if there is none."""
+    """The name of the first variable in a value as written; None if there is none."""
     for match in _VARIABLE.finditer(text):
         if match[0] != "$$" and (inside := _INSIDE.fullmatch(match[1])):
             return inside[1]
@@ -70,7 +70,7 @@ def first_variable(text: str) -> str | None:
 
 
 def read_environment(file: Path, environ: Mapping[str, str]) -> tuple[Environment, list[Problem]]:
-    """The variables of a `.env` file (which need not exist) below those of `environ`, and what is wrong with it."""
+    """The variables of a `.env` file (which need not exist), overridden by those of `environ`, and any problems."""
     try:
         if not file.is_file():
             return Environment(environ, file.parent), []

@@ -1,4 +1,4 @@
-"""JSON Schema of config.yaml, for editors and for the reference that is made from it."""
+"""The JSON Schema of config.yaml, for editors and for the generated reference."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,17 +14,17 @@ _WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12): values and defaults as they are written in YAML, not as the settings hold them."""
+    """JSON Schema (2020-12): values and defaults as written in YAML, not as the settings hold them."""
     schema = Settings.model_json_schema()
     for part in (schema, *schema["$defs"].values()):
         for field in part["properties"].values():
-            field.pop("title", None)  # the key once more, with a capital
+            field.pop("title", None)  # only repeats the key
             _write_default(field)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Sluice's config.yaml"} | schema
 
 
 def _write_default(field: dict[str, Any]) -> None:
-    """A default in seconds, bytes or parts of one as the text that stands for it."""
+    """A default in seconds, bytes or as a share, in its YAML notation."""
     for pattern, written in _WRITTEN.items():
         if pattern in field.get("pattern", "") and "default" in field:
             field["default"] = written(field["default"])

@@ -1,4 +1,4 @@
-"""config.yaml and the environment into frozen settings, or every problem at once."""
+"""Loads config.yaml and the environment into frozen settings, or reports every problem at once."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,10 +23,10 @@ def load(
     server: Mapping[str, object] | None = None,
     further: Callable[[Settings], Iterable[Finding]] = lambda settings: (),
 ) -> Settings:
-    """The settings in the file at `path`, with a `.env` beside it below `environ`.
+    """The settings in the file at `path`; a `.env` beside it is overridden by `environ`.
 
-    `server`: what the command line says instead of the file's `server`. `further`: what else can be wrong with settings
-    in which nothing else is. Raises ConfigError with everything that is wrong.
+    `server`: options of the command line, which override the file's `server`. `further`: checks to run on settings that
+    are valid otherwise. Raises ConfigError with all problems.
     """
     environment, problems = read_environment(path.parent / ".env", environ)
     try:
@@ -56,7 +56,7 @@ def load(
 
 
 def _text(path: Path) -> str:
-    """The file as text; YamlError where there is none."""
+    """The file as text; raises YamlError if it cannot be read."""
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,21 +68,21 @@ def _text(path: Path) -> str:
 
 
 def _leave_out_empty(data: dict[str, Any]) -> None:
-    """A section with nothing in it, all commented out perhaps, is as good as none."""
+    """Removes empty sections: one with everything commented out counts as missing."""
     for key in [key for key, value in data.items() if value is None and key != "upstreams"]:
         if key in Settings.model_fields:
             del data[key]
 
 
 def _put_over(data: dict[str, Any], server: Mapping[str, object], marks: dict[Place, Mark]) -> None:
-    """The command line's word over the file's; line 0 says that it is not from there."""
+    """Overrides the file with the options of the command line; line 0 marks values that are not from the file."""
     if server and isinstance(data.setdefault("server", {}), dict):
         data["server"].update(server)
         marks.update({("server", key): Mark(0, 0, "text", str(value)) for key, value in server.items()})
 
 
 def _expand(data: Any, place: Place, environment: Environment, findings: Findings) -> None:
-    """Replaces variables in nested dicts and lists; a value where that fails is a finding and goes."""
+    """Replaces variables in nested dicts and lists; a value for which that fails is a finding and is removed."""
     items = list(data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ())
     for key, value in items:
         if not isinstance(value, str):
@@ -98,7 +98,7 @@ def _expand(data: Any, place: Place, environment: Environment, findings: Finding
 def _resolved(
     settings: Settings, environment: Environment, providers: Mapping[str, ProviderFacts], findings: Findings
 ) -> Settings:
-    """The settings with every upstream resolved: address in full, key, whether it is live."""
+    """The settings with every upstream resolved: full address, key, whether it is live."""
     upstreams = {}
     for name, upstream in settings.upstreams.items():
         place: Place = ("upstreams", name)
@@ -123,7 +123,7 @@ def _resolved(
 def _variables(
     place: Place, upstream: UpstreamSettings, facts: ProviderFacts, environment: Environment, findings: Findings
 ) -> Variables:
-    """What the upstream's values are written with. Raises ValueError where the usual key is asked for and is no key."""
+    """The variables in the values of an upstream. Raises ValueError if its usual key variable holds an invalid key."""
     written = {
         key: findings.marks[(*place, key)].written
         for key in UpstreamSettings.model_fields

@@ -1,4 +1,4 @@
-"""What a route does besides choosing its targets: waiting, retrying, rewriting, caching."""
+"""Policies of a route: timeouts, retries, rewriting, caching."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -23,7 +23,7 @@ class Timeouts(Part):
 
 
 class RouteTimeouts(Part):
-    """The same for one route; what is left out is as in `defaults`."""
+    """Timeouts of one route; missing ones are taken from `defaults`."""
 
     connect: Wait | None = Field(default=None, description="Until the connection to the upstream stands, TLS included.")
     first_token: Wait | None = Field(default=None, description="Streams: until the first event with content.")
@@ -34,7 +34,7 @@ class RouteTimeouts(Part):
     total: Wait | None = Field(default=None, description="The call with all its attempts.")
 
     def over(self, defaults: Timeouts) -> Timeouts:
-        """`defaults` with what this route says instead."""
+        """`defaults`, overridden by what this route sets."""
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
 
@@ -52,7 +52,7 @@ class Retry(Part):
 
 
 class RouteRetry(Part):
-    """The same for one route; what is left out is as in `defaults`."""
+    """Retries of one route; missing values are taken from `defaults`."""
 
     attempts: Whole | None = Field(default=None, ge=1, le=100, description="Tries per target, the first included.")
     backoff: Duration | None = Field(
@@ -62,7 +62,7 @@ class RouteRetry(Part):
     budget: Share | None = Field(default=None, description="Retries and hedges as a share of calls.")
 
     def over(self, defaults: Retry) -> Retry:
-        """`defaults` with what this route says instead."""
+        """`defaults`, overridden by what this route sets."""
         return defaults.model_copy(update=self.model_dump(exclude_none=True))
 
 

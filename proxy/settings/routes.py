@@ -20,7 +20,7 @@ _PLACES: Final = frozenset({"{model}", "{rest}"})
 
 
 def _template(text: str | None) -> str | None:
-    """A model template that names nothing but `{model}` and `{rest}`, None where it is empty."""
+    """A model template with no placeholders but `{model}` and `{rest}`; None if it is empty."""
     unknown = set(re.findall(r"\{[^{}]*\}|[{}]", text or "")) - _PLACES
     if unknown:
         raise ValueError("expected a model name that may hold {model} (as asked) and {rest} (behind the prefix)")
@@ -28,7 +28,7 @@ def _template(text: str | None) -> str | None:
 
 
 class TargetSettings(Part):
-    """One place where a call may go."""
+    """One target of a route."""
 
     upstream: Name = Field(description="Name of an upstream.")
     model: Annotated[str | None, AfterValidator(_template)] = Field(
@@ -48,7 +48,7 @@ def _target(value: object) -> object:
 
 
 def _targets(value: object) -> object:
-    """One target as a list of one."""
+    """A single target as a list of one."""
     return [_target(item) for item in (value if isinstance(value, list) else [value])]
 
 
@@ -60,7 +60,7 @@ Targets = Annotated[
 
 
 class RouteSettings(Part):
-    """A rule: a model prefix, or an exact name, and what becomes of calls for it."""
+    """A rule: a model prefix, or an exact name, and how its calls are handled."""
 
     prefix: str | None = Field(default=None, description="Calls whose model name begins so; the longest prefix wins.")
     model: Name | None = Field(default=None, description="Calls for exactly this model name; beats every prefix.")

@@ -1,4 +1,4 @@
-"""The shape of config.yaml: every key with its type, default and description."""
+"""The schema of config.yaml: every key with its type, default and description."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -141,7 +141,7 @@ class RoutingTest(Part):
 
 
 class Settings(Part):
-    """Everything in config.yaml, variables replaced."""
+    """All of config.yaml, variables replaced."""
 
     server: Server = Field(default_factory=Server, description="Where Sluice listens and how it treats connections.")
     access: Access = Field(default_factory=Access, description="Who may call.")
@@ -168,7 +168,7 @@ class Settings(Part):
     tests: Many[RoutingTest] = Field(default=(), description="Routing tests, run at the start and before every reload.")
 
     def secrets(self) -> tuple[str, ...]:
-        """Every configured secret, to be blanked in texts."""
+        """Every configured secret, to be removed from texts."""
         found = {self.access.admin_token, self.vapi.secret, *self.access.client_keys}
         found.update(passwords(self.store), passwords(self.cache.store))
         for upstream in self.upstreams.values():

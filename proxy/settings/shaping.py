@@ -1,4 +1,4 @@
-"""Plain data into typed settings, with pydantic's verdicts in our words and faulty parts taken out."""
+"""Validates plain data into typed settings: pydantic errors become our problems, invalid parts are removed."""
 
 from collections.abc import Mapping
 from typing import Any, Final, get_args, get_origin
@@ -11,7 +11,7 @@ from proxy.settings.routes import TargetSettings
 from proxy.settings.schema import Settings
 
 DROPPED: Final = object()
-"""Stands where a faulty item of a list was, so that the others keep their numbers."""
+"""Takes the place of an invalid list item, so that the others keep their index."""
 
 _EXPECTED: Final = {
     "string_type": "text",
@@ -33,13 +33,13 @@ _BOUNDS: Final = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
 }
-_CONSEQUENCES: Final = frozenset({"missing", "too_short"})  # where something inside was faulty and is gone
+_CONSEQUENCES: Final = frozenset({"missing", "too_short"})  # caused by the removal of an invalid part
 
 
 def shape(data: Any, findings: Findings) -> Settings | None:
-    """The settings that `data` holds. What does not fit is a finding and is taken out of `data`.
+    """The settings in `data`. Invalid values are findings, and are removed from `data`.
 
-    None: nothing usable is left, since `upstreams` or the whole is missing.
+    None: nothing usable is left, since `upstreams` or everything is missing.
     """
     while True:
         try:
@@ -47,7 +47,7 @@ def shape(data: Any, findings: Findings) -> Settings | None:
         except ValidationError as error:
             details = error.errors(include_url=False)
         details.sort(key=lambda detail: detail["type"] in _CONSEQUENCES)
-        # All paths before anything is dropped, which would shift them.
+        # All paths are computed before anything is removed, which would shift them.
         paths = [_written(original(detail["loc"], data), detail["type"], findings) for detail in details]
         for detail, path in zip(details, paths, strict=True):
             if detail["type"] not in _CONSEQUENCES or not findings.inside(path):
@@ -57,12 +57,12 @@ def shape(data: Any, findings: Findings) -> Settings | None:
 
 
 def drop(data: Any, path: Path) -> bool:
-    """Takes one value out of nested dicts and lists; False where nothing is there, or it is all of it."""
+    """Removes one value from nested dicts and lists; False if there is none, or it is the whole."""
     if not path:
         return False
     for step in path[:-1]:
         if not _holds(data, step):
-            return True  # already gone with what is around it
+            return True  # already removed with its parent
         data = data[step]
     if isinstance(data, dict):
         data.pop(path[-1], None)
@@ -91,7 +91,7 @@ def _holds(data: Any, step: str | int) -> bool:
 
 
 def _kept(data: Any) -> Any:
-    """A copy without what was dropped."""
+    """A copy without removed items."""
     if isinstance(data, dict):
         return {key: _kept(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -100,13 +100,13 @@ def _kept(data: Any) -> Any:
 
 
 def _written(path: Path, kind: str, findings: Findings) -> Path:
-    """The part of pydantic's location that is written in the file; a missing key belongs to it all the same."""
+    """The part of pydantic's location that is written in the file; for a missing key, its parent."""
     length = next((length for length in range(len(path), 0, -1) if path[:length] in findings.marks), 0)
     return path[: length + 1] if kind == "missing" else path[:length]
 
 
 def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
-    """One verdict of pydantic's in our words."""
+    """One pydantic error in our words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return "this key is required"
@@ -131,7 +131,7 @@ def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
 
 
 def got(path: Path, mark: Mark) -> str:
-    """`got "opnai"`: a value as it is written; only its kind where it may be a secret."""
+    """`got "opnai"`: a value as written; only its type if it may be a secret."""
     shown = mark.written if len(mark.written) <= 60 else f"{mark.written[:57]}..."
     if mark.kind in ("nothing", "a list", "a mapping") or holds_secret(path):
         return f"got {mark.kind}"
@@ -147,7 +147,7 @@ def keys_at(path: Path) -> list[str]:
     for step in path:
         if model is not None and isinstance(step, str) and step in model.model_fields:
             inside = model.model_fields[step].annotation
-            # The names in a mapping and the numbers in a list are steps of their own.
+            # Names in a mapping and list indexes are path steps of their own.
             model = None if _is_collection(inside) else _model(inside)
         else:
             model = _model(inside)

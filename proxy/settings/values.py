@@ -1,4 +1,4 @@
-"""The kinds of values that config.yaml's keys have, as pydantic types."""
+"""The value types of config.yaml, as pydantic types."""
 
 import re
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from proxy import units
 T = TypeVar("T")
 
 _VARIABLE: Final = r"\$\{"
-_MOST_ITEMS: Final = 1000  # of a list that a path may count
+_MOST_ITEMS: Final = 1000  # largest list index in a path
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 FRAMING: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "trailer"})
 """Headers that belong to the connection."""
 
 
 class Part(BaseModel):
-    """A mapping of config.yaml: frozen, with no keys but its own and no guessing at types."""
+    """A mapping of config.yaml: frozen, without unknown keys or type coercion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 def _whole(value: object) -> object:
-    """Variables give text, so digits count as a number."""
+    """Variables are text, so digits count as a number."""
     return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,18}", value) else value
 
 
@@ -33,12 +33,12 @@ def _number(value: object) -> object:
 
 
 def flag(value: object) -> object:
-    """Variables give text, so its two words count as what they say."""
+    """Variables are text, so "true" and "false" count as booleans."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _segments(path: str) -> str:
-    """A dotted path with no empty name in it."""
+    """A dotted path without empty segments."""
     if "" in re.split(r"(?<!\\)\.", path):
         raise ValueError("expected a dotted path such as provider.sort")
     if any(name.isdecimal() and int(name) > _MOST_ITEMS for name in path.split(".")):
@@ -47,7 +47,7 @@ def _segments(path: str) -> str:
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers with their names in lower case."""
+    """Headers with lower-case names."""
     found: dict[str, str] = {}
     for name, value in headers.items():
         if name.lower() in found:
@@ -65,21 +65,21 @@ def _header(name: str) -> str:
 
 
 def _header_value(value: str) -> str:
-    """What HTTP can carry."""
+    """A value that HTTP can carry."""
     if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
         raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
     return value
 
 
 def shown_key(key: str) -> str:
-    """A key that a request can show: header values are bytes, and what is around them is cut off. Empty: none."""
+    """A key that a header can carry: printable ASCII without surrounding spaces, or empty. Raises ValueError."""
     if not re.fullmatch(r"([!-~]([ -~]*[!-~])?)?", key):
         raise ValueError("expected a key of printable ASCII characters without spaces around it")
     return key
 
 
 def _pattern(pattern: str) -> Any:
-    """What an editor's JSON Schema says of text in this form, or with a variable in it."""
+    """A JSON Schema pattern for text in this form, or text with a variable."""
     return Annotated[str, Field(pattern=f"^({pattern})$|{_VARIABLE}")]
 
 
@@ -88,7 +88,7 @@ _OrVariable = Annotated[str, Field(pattern=_VARIABLE)]
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A YAML list, kept as a tuple."""
 Json = Any
-"""Whatever JSON can say; variables in it stay text."""
+"""Any JSON value; variables in it stay text."""
 Whole = Annotated[int, BeforeValidator(_whole, json_schema_input_type=int | _OrVariable)]
 Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | _OrVariable)]
 Flag = Annotated[bool, BeforeValidator(flag, json_schema_input_type=bool | _OrVariable)]

@@ -1,4 +1,4 @@
-"""YAML text as plain data that knows line and column of each key, without YAML's traps."""
+"""Parses YAML into plain data, keeping line and column of each key, without YAML's ambiguities."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ _BRACED: Final = re.compile(r"\$\{[^{}\n]*\}|\{(model|rest)\}")
 _HIDE: Final = str.maketrans("{},[]", "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe")
 _SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
 _TRUE: Final = frozenset({"true", "yes", "on"})
-_MOST_ALIASED: Final = 20_000  # values beyond one per character: a few lines of aliases of aliases make billions
+_MOST_ALIASED: Final = 20_000  # values beyond one per character; a few lines of nested aliases expand to billions
 _DEEPEST: Final = 64
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class YamlError(Exception):
-    """The text is no single YAML document; holds the one problem."""
+    """The text is not a single YAML document; holds the one problem."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -30,7 +30,7 @@ class YamlError(Exception):
 
 @dataclass(slots=True)
 class Tree:
-    """Dicts with text keys, lists and scalars; the mark of every key and item; what was ambiguous on the way."""
+    """Dicts with text keys, lists and scalars; the mark of every key and item; findings for ambiguous values."""
 
     data: Any = None
     marks: dict[Path, Mark] = field(default_factory=dict)
@@ -38,10 +38,10 @@ class Tree:
 
 
 def read_yaml(text: str) -> Tree:
-    """One YAML document. Duplicate keys and ambiguous scalars are findings; broken syntax raises YamlError.
+    """Parses one YAML document. Duplicate keys and ambiguous scalars are findings; invalid syntax raises YamlError.
 
-    `[${NAME:-}]` and `[ollama/{model}]` are no YAML, since braces in brackets begin a mapping, but they are what people
-    write: there such characters are exchanged for noncharacters of Unicode, one for one, while PyYAML reads.
+    `[${NAME:-}]` and `[ollama/{model}]` are invalid YAML, since braces in brackets begin a mapping, but people write
+    them: while PyYAML reads, such characters are replaced one for one by noncharacters of Unicode.
     """
     hidden = _BRACED.sub(lambda braced: braced[0].translate(_HIDE), text)
     try:
@@ -59,7 +59,7 @@ def read_yaml(text: str) -> Tree:
 
 
 def _walked(root: yaml.Node | None, most: int) -> Tree:
-    """The tree of a composed document (None: an empty one) of at most so many values."""
+    """The tree of a composed document (None: an empty one) with at most `most` values."""
     walk = _Walk(most)
     tree = walk.tree
     tree.findings.marks = tree.marks
@@ -70,14 +70,14 @@ def _walked(root: yaml.Node | None, most: int) -> Tree:
 
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
-    """PyYAML's complaint in one line, with its place."""
+    """PyYAML's error in one line, with its position."""
     message = " ".join(part for part in (error.context, error.problem) if part)
     if "'\\t'" in message:
         message = "a tab where YAML allows only spaces"
     elif error.context == "expected a single document in the stream":
         message = "expected a single document, but a second one begins here"
     mark = error.problem_mark or error.context_mark
-    if "<stream end>" in message and error.context_mark:  # what is not closed tells more than where the file ends
+    if "<stream end>" in message and error.context_mark:  # the unclosed bracket says more than the end of the file
         mark, message = error.context_mark, f"{error.context}, which is not closed"
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     return YamlError(Problem(line, column, "", message.translate(_SHOW)))
@@ -92,7 +92,7 @@ class _Walk:
     nodes: int = 0
 
     def value(self, node: yaml.Node, path: Path, place: yaml.Node) -> Any:
-        """The plain value of `node`; `place` is the key in front of it, or the item itself."""
+        """The plain value of `node`; `place` is the node of its key, or of the item itself."""
         line, column = place.start_mark.line + 1, place.start_mark.column + 1
         self.nodes += 1
         if self.nodes > self.most or len(path) > _DEEPEST:
@@ -128,7 +128,7 @@ class _Walk:
             self.tree.findings.add(path, f"tags such as {node.tag.replace(_PREFIX, '!!')} are not supported")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, found: dict[str, Any]) -> dict[str, Any]:
-        """Adds to `found` what it has not yet: the mapping's own keys, then those of merged ones (`<<: *name`)."""
+        """Adds to `found` what is missing there: the mapping's own keys, then those of merged ones (`<<: *name`)."""
         merged, own = list[yaml.Node](), dict[str, int]()
         for key, value in node.value:
             mark = Mark(key.start_mark.line + 1, key.start_mark.column + 1)
@@ -154,7 +154,7 @@ class _Walk:
         return found
 
     def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, Kind]:
-        """A scalar by YAML's rules, but numbers only in plain decimal (`1e3` included) and dates as text."""
+        """A scalar by YAML's rules, but numbers only in plain decimal notation (`1e3` included), and dates as text."""
         tag, text = node.tag.removeprefix(_PREFIX), node.value
         if node.style is not None or tag in ("timestamp", "value"):
             return text, "text"

@@ -1,1 +1,1 @@
-"""The steps of a call's way and what they are made of, a file each; building.py puts them together."""
+"""The processing stages of a call, a file each, and what they use; building.py connects them."""

@@ -1,4 +1,4 @@
-"""Decides whether a caller may come in at all, and whose call it is."""
+"""Admits or refuses a caller by its client key, and determines the tenant that owns the call."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -9,15 +9,15 @@ from proxy.errors import SluiceError
 
 
 def tenant_of(digest: str) -> str:
-    """Whose calls a key's are, by its SHA-256: the key itself cannot be told from it."""
+    """The tenant of a key, derived from its SHA-256: the key cannot be recovered from it."""
     return f"key-{digest[:12]}"
 
 
 @dataclass(slots=True)
 class Keyring:
-    """The client keys that open the door; without `required` everybody is the one tenant "open".
+    """The client keys that are accepted; without `required` every caller is the one tenant "open".
 
-    `made`: looks a key up among those that operators made, and sets the call's tenant and allowance; False: it is none.
+    `made`: looks up a key that operators made, and sets the call's tenant and allowance; False: there is no such key.
     """
 
     required: bool
@@ -26,11 +26,11 @@ class Keyring:
     _tenants: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A dict hashes with a secret of the process (SipHash), so how long a look-up takes says nothing about a key.
+        # Dict look-ups use SipHash with a secret per process, so their timing reveals nothing about a key.
         self._tenants = {key: tenant_of(hashlib.sha256(key.encode()).hexdigest()) for key in self.keys if key}
 
     def admit(self, call: Call) -> None:
-        """Sets the call's tenant; a call admitted once stays so. Raises invalid_api_key."""
+        """Sets the call's tenant; does nothing for a call admitted before. Raises invalid_api_key."""
         if call.tenant is not None:
             return
         if not self.required:

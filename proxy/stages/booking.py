@@ -1,4 +1,4 @@
-"""Books every ended call by day, key, upstream and model, for whoever writes that down."""
+"""Counts the usage of every ended call by day, key, upstream and model, for the ledger."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,29 +9,29 @@ from proxy.call import Call, Trace
 from proxy.store.contract import Counts, Line
 from proxy.usage import NO_USAGE
 
-_MOST: Final = 5_000  # lines that are kept while they cannot be written down; what is new then counts as `other`
-_KEPT: Final = ("hit", "shared", "similar")  # how x-sluice-cache begins where no upstream worked for this very call
+_MOST: Final = 5_000  # lines kept while the store is unavailable; new ones then count as `other`
+_KEPT: Final = ("hit", "shared", "similar")  # values of x-sluice-cache for which no upstream was asked
 
 
 @dataclass(slots=True)
 class Books:
-    """What ended since it was last taken. A month's costs by key stand apart, for those who ask at every call."""
+    """Usage since the last `take`. This month's costs by key are kept apart, since every call looks at them."""
 
-    day: str = ""  # that is booked now: "2026-11-28", UTC
+    day: str = ""  # the current day: "2026-11-28", UTC
     day_ends: float = 0.0  # seconds since 1970
     costs: dict[str, float] = field(default_factory=dict)  # USD of this month, by key
     _now: dict[tuple[str, str, str], Counts] = field(default_factory=dict)  # by key, upstream and model
     _before: dict[Line, Counts] = field(default_factory=dict)  # of days that are over
 
     def note(self, call: Call, model: str) -> None:
-        """A call ended; `model`: its name where it is known, else "other"."""
+        """Counts an ended call; `model`: its name if the catalogue knows it, else "other"."""
         now = time()
         if now >= self.day_ends:
             self.turn(now)
         allowance, trace = call.allowance, call.trace
         key = call.tenant if allowance is None else allowance.key
         if key is None:
-            return  # nobody's: it was refused at the door
+            return  # refused before it had a tenant
         place = (key, trace.upstream, model)
         counts = self._now.get(place)
         if counts is None:
@@ -61,14 +61,14 @@ class Books:
         if len(self._now) + len(self._before) >= _MOST:
             place = (key, "other", "other")
         elif not upstream:
-            place = (key, "", "")  # nobody was asked, for whatever model
+            place = (key, "", "")  # no upstream was asked
         found = self._now.get(place)
         if found is None:
             found = self._now[place] = Counts()
         return found
 
     def turn(self, now: float) -> None:
-        """Begins the day that it is now."""
+        """Starts a new day if the calendar has."""
         self._close()
         date = datetime.fromtimestamp(now, UTC).date()
         if f"{date}"[:7] != self.day[:7]:
@@ -78,7 +78,7 @@ class Books:
         self.day_ends = ends.timestamp()
 
     def take(self) -> tuple[dict[Line, Counts], dict[str, float]]:
-        """What was booked since the last time, and the costs of this month among it."""
+        """The usage since the last call of this, and the part of it that is cost of this month."""
         self._close()
         taken, self._before = self._before, {}
         costs, self.costs = self.costs, {}
@@ -93,6 +93,6 @@ class Books:
 
 
 def _unknown(trace: Trace) -> bool:
-    """Whether an upstream worked for this call without saying what that took."""
+    """Whether an upstream worked for this call without reporting usage."""
     answered = trace.failure is None or trace.content_at is not None
     return answered and not trace.cache.startswith(_KEPT)

@@ -1,4 +1,4 @@
-"""Answers a call from what is kept or on its way already, and keeps what comes of it otherwise."""
+"""Answers a call from the cache or from an identical call under way, else sends it and keeps the answer."""
 
 import asyncio
 import time
@@ -27,34 +27,34 @@ A = TypeVar("A", bound=Answered)
 Send = Callable[[Call, Choice], Awaitable[A]]
 
 KEPT: Final = frozenset(("chat/completions", "embeddings"))
-_FORM: Final = {False: b"whole", True: b"stream"}  # what is added to a key for calls under way
-_NO_ANSWER: Final = (None, "content_filter", "error")  # finish reasons of what is not a finished answer
+_FORM: Final = {False: b"whole", True: b"stream"}  # appended to the key of a call under way
+_NO_ANSWER: Final = (None, "content_filter", "error")  # finish reasons of answers that are not kept
 
 
 class Similar(Protocol):
-    """Finds kept answers to questions that mean the same."""
+    """Finds cached answers to questions with the same meaning."""
 
     @property
     def longest(self) -> int:
-        """Characters that a question may have."""
+        """The longest question, in characters, that is compared."""
         ...
 
     async def find(self, question: Question, policy: CachePolicy) -> Found:
-        """The best one, if any is good enough; never raises."""
+        """The best match, if one is good enough. Never raises."""
         ...
 
     async def note(self, found: Found, key: bytes) -> None:
-        """An answer to the question that `found` came of is kept under this key."""
+        """The answer to the question searched for by `find` has been stored under this key."""
         ...
 
     def close(self) -> None:
-        """Ends what it has running."""
+        """Stops its background work."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A call that may be answered by the cache."""
+    """A call that the cache may answer."""
 
     call: Call
     choice: Choice
@@ -65,19 +65,22 @@ class Wanted:
 
 @dataclass(slots=True)
 class Cache:
-    """Kept answers, and calls under way that others may join. It outlives reloads; routes bring their own policies."""
+    """Stored answers, and calls under way that others may join.
+
+    It outlives reloads; each route brings its own policy.
+    """
 
     store: Store
-    count: Callable[[str, str], None]  # (route, result): one call
+    count: Callable[[str, str], None]  # (route, result): called once per call
     similar: Similar | None = None
     clock: Callable[[], float] = time.time  # Unix seconds
     _flights: dict[bytes, Flight] = field(default_factory=dict, init=False)
     _tallies: Tallies = field(default_factory=Tallies, init=False)
 
     async def answer(self, call: Call, choice: Choice, send: Send[A]) -> A | Copy:
-        """The answer: kept, shared with others who wait for it, or sent for. To be closed after use.
+        """The answer: stored, shared with an identical call under way, or sent for. To be closed after use.
 
-        Raises cache_miss where the call wants nothing but what is kept, and what `send` raises.
+        Raises cache_miss if the call wants stored answers only and there is none, and whatever `send` raises.
         """
         wanted = self._wanted(call, choice)
         if wanted is None:
@@ -100,17 +103,17 @@ class Cache:
         return await self._begun(wanted, send, found).join(call)
 
     async def stats(self, others: Iterable[Stats] = ()) -> Stats:
-        """What it keeps and how often that served; `others`: what other workers told."""
+        """Size of the cache and hits; `others`: the `local_stats` of the other workers."""
         return reduce(merge_stats, others, self._tallies.stats(await self.store.holding()))
 
     async def local_stats(self) -> Stats:
-        """The same of this worker alone, for the others; a store that is theirs too they know themselves."""
+        """The statistics of this worker alone; without the size where all workers share one store."""
         return self._tallies.stats(Holding(0, 0, 0) if self.store.shared else await self.store.holding())
 
     async def clear(self, route: str | None = None, model: str | None = None) -> int | None:
-        """Forgets what is kept of a route and of an upstream's model (None: of any). How many; None: unknown.
+        """Deletes what is stored of a route and of an upstream's model (None: of any). How many; None: unknown.
 
-        What is under way is no longer shared or kept either.
+        Calls under way are no longer shared, and their answers are not stored.
         """
         tags = tuple(None if name is None else tag(name) for name in (route, model))
         for key, flight in list(self._flights.items()):
@@ -120,13 +123,13 @@ class Cache:
         return await self.store.clear(*tags)
 
     async def aclose(self) -> None:
-        """Lets go of the store's connections and of what compares questions."""
+        """Closes the connections of the store, and stops comparing questions."""
         if self.similar is not None:
             self.similar.close()
         await self.store.aclose()
 
     def _wanted(self, call: Call, choice: Choice) -> Wanted | None:
-        """The call as the cache sees it; None where its route keeps nothing of its kind, or it wants none of it."""
+        """The call as the cache sees it; None where its route or the call itself does not use the cache."""
         policy = choice.route.policies.cache
         if policy is None or not (policy.exact or policy.similar):
             return None
@@ -145,7 +148,7 @@ class Cache:
         return entry if entry is not None and self.clock() - entry.kept_at < longest else None
 
     async def _found(self, wanted: Wanted) -> Found | None:
-        """An answer to a question that means the same, where the route allows one."""
+        """A stored answer to a question with the same meaning, where the route allows one."""
         if self.similar is None or not wanted.policy.similar or not wanted.call.chat:
             return None
         question = wanted.asked.question(self.similar.longest)
@@ -156,13 +159,13 @@ class Cache:
             async with asyncio.timeout(wanted.call.left):
                 found = await self.similar.find(question, wanted.policy)
         except TimeoutError:
-            wanted.call.trace.waited += perf_counter() - began  # what takes so long is an upstream that it asks
+            wanted.call.trace.waited += perf_counter() - began  # most likely for an upstream that embeds
             raise timeout("total") from None
         wanted.call.trace.waited += found.waited
         return found
 
     def _under_way(self, wanted: Wanted) -> Flight | None:
-        """An identical call that can be joined: a stream for whoever asks, a whole answer not for one who streams."""
+        """An identical call that can be joined. A streaming caller joins a call for a whole answer only for `only`."""
         call = wanted.call
         if not _shareable(wanted):
             return None
@@ -171,7 +174,7 @@ class Cache:
         return next((flight for flight in flights if flight is not None and flight.joinable), None)
 
     def _begun(self, wanted: Wanted, send: Send[A], found: Found | None) -> Flight:
-        """A flight for this call; others may join it unless it ends with a clock of the call's own."""
+        """Starts a flight for this call; others may join it unless it ends with a time limit of the call's own."""
 
         async def landed(flight: Flight) -> None:
             whole = flight.whole
@@ -212,12 +215,12 @@ class Cache:
 
 
 def cache_miss() -> SluiceError:
-    """The error of a call that wants nothing but a kept answer."""
+    """The error of a call that wants stored answers only."""
     return SluiceError("cache_miss", "No answer to this call is kept, and x-sluice-cache: only forbids asking for one.")
 
 
 def flight_call(call: Call) -> Call:
-    """The call as a flight makes it: with a trace of its own, and asking for the usage that some reader may want."""
+    """The call as a flight sends it: with its own trace, and asking for usage, which some reader may want."""
     trace = Trace()
     trace.route = call.trace.route
     trace.tries = call.trace.tries
@@ -231,7 +234,7 @@ def flight_call(call: Call) -> Call:
 
 
 def is_finished(whole: bytes, tools: bool, chat: bool) -> bool:
-    """Whether an answer is complete and may be given again; `tools`: also one that calls tools."""
+    """Whether an answer is complete and may be served again; `tools`: even if it calls tools."""
     try:
         answer = orjson.loads(whole)
     except orjson.JSONDecodeError:
@@ -254,5 +257,5 @@ def _is_finished(choice: Any, tools: bool) -> bool:
 
 
 def _shareable(wanted: Wanted) -> bool:
-    """A tool call is given to one client alone, unless the route says otherwise."""
+    """Whether an answer may go to several clients: tool calls may not, unless the route says otherwise."""
     return wanted.policy.tools or not wanted.asked.has_tools

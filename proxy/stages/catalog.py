@@ -1,4 +1,4 @@
-"""What is known of each upstream: its models, their limits and prices, and whether it answers."""
+"""What is known of each upstream: its models with limits and prices, and whether it answers."""
 
 import asyncio
 import logging
@@ -21,9 +21,9 @@ _PATIENCE: Final = 20.0  # seconds that one request for a catalogue may take
 _OTHER_WORK: Final = re.compile(
     r"embed|rerank|moderation|whisper|transcribe|(?<![a-z])tts(?![a-z])|dall-e|gpt-image|sora-|realtime|babbage|davinci",
     re.IGNORECASE,
-)  # names of models that answer no chats: most lists say no more than names
+)  # parts of names of models that do not chat: most lists hold names alone
 _ODD: Final = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What reading a list raises whose members are of other types than its API has."""
+"""Exceptions of parsing a list whose members have unexpected types."""
 
 State = Literal["fixed", "fetched", "unknown", "off"]
 Fetch = Callable[[Target, Request, float], Awaitable[Answer]]
@@ -31,7 +31,7 @@ Fetch = Callable[[Target, Request, float], Awaitable[Answer]]
 
 @dataclass(slots=True)
 class Shelf:
-    """One upstream's models. `target` is where its catalogue is asked for."""
+    """The models of one upstream. `target` is where its catalogue is fetched from."""
 
     target: Target
     provider: str  # the name in config.yaml
@@ -43,8 +43,8 @@ class Shelf:
     models: dict[str, Model] = field(default_factory=dict)
     state: State = "unknown"
     fetched_at: float | None = None  # Unix seconds of the last good fetch
-    trouble: str = ""  # why the upstream is taken for unhealthy, in our words alone; "": it is not
-    said: str = ""  # the same with its own words, which may name addresses: for operators
+    trouble: str = ""  # why the upstream is unhealthy, in our own words; "": it is healthy
+    said: str = ""  # the same with the upstream's words, which may name addresses: for operators
 
     def __post_init__(self) -> None:
         if self.fixed is not None:
@@ -55,10 +55,9 @@ class Shelf:
             self.trouble = self.target.off
 
     def take(self, models: Iterable[Model] | None) -> None:
-        """A catalogue was fetched: limits are taken over, and the list where the config has none of its own.
+        """Takes over a fetched catalogue: the limits, and the list of models unless the config has a fixed one.
 
-        None says that the upstream is well, and nothing of its models: what was known stays, or what config.yaml
-        names.
+        None: the upstream is healthy but lists nothing; the known models, or those that config.yaml names, stay.
         """
         self.trouble = self.said = ""
         if models is None:
@@ -73,7 +72,7 @@ class Shelf:
         self.fetched_at = time.time()
 
     def look_up(self, model: str) -> Model | None:
-        """What is known of a model: by its name, or by its name without a `:free`-like ending."""
+        """What is known of a model: by its name, or by its name without a `:free`-like suffix."""
         known = self.models.get(model) or self.models.get(self.listed(model))
         if known is None and ":" in model:
             known = self.models.get(model.rpartition(":")[0])
@@ -82,18 +81,18 @@ class Shelf:
         return self.configured_for(model)
 
     def configured_for(self, model: str) -> Model | None:
-        """What config.yaml says of a model, by whichever of its names."""
+        """What config.yaml says of a model, under any of its names."""
         if (told := self.configured.get(model)) is not None:
             return told
         id = self.listed(model)
         return next((told for name, told in self.configured.items() if self.listed(name) == id), None)
 
     def listed(self, model: str) -> str:
-        """The name that the upstream's own list has for this model."""
+        """The name of this model in the upstream's own list."""
         return self.target.provider.listed_as(model)
 
     def refusal(self, model: str) -> SluiceError | None:
-        """Why a catalogue forbids this model: only where it is fixed, or fetched and `strict_models`."""
+        """Why the catalogue forbids this model: only if it is fixed, or fetched with `strict_models`; else None."""
         closed = self.state == "fixed" or (self.state == "fetched" and self.strict)
         if not closed or model in self.models or self.listed(model) in self.models:
             return None
@@ -114,13 +113,13 @@ class Shelf:
 
 @dataclass(slots=True)
 class Catalog:
-    """The shelves of every upstream, refreshed in the background and never on a call's way."""
+    """The shelves of all upstreams, refreshed in the background and never while a call waits."""
 
     shelves: Mapping[str, Shelf]
     fetch: Fetch
     aliases: Callable[[], Iterable[Route]] = tuple  # exact routes and personas, callable as models
-    targets: Callable[[str], Iterable[Target]] = lambda name: ()  # where a name leads
-    changed: Callable[[Shelf], None] = lambda shelf: None  # told after each fetch
+    targets: Callable[[str], Iterable[Target]] = lambda name: ()  # the targets of a model name
+    changed: Callable[[Shelf], None] = lambda shelf: None  # called after each fetch
     blank: Blank = lambda text: text
 
     def look_up(self, target: Target) -> Model | None:
@@ -135,20 +134,20 @@ class Catalog:
         return model in shelf.models or shelf.listed(model) in shelf.models or shelf.configured_for(model) is not None
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
-        """USD per million tokens: `input`, `output`, `cached`; None where they are not known."""
+        """USD per million tokens: `input`, `output`, `cached`; None where they are unknown."""
         shelf = self.shelves.get(upstream)
         known = shelf.look_up(model) if shelf else None
         return known.prices if known else None
 
     def names(self) -> list[str]:
-        """Every model that can be named, for suggestions."""
+        """Every model name that can be called, for suggestions."""
         live = [
             f"{name}/{model}" for name, shelf in self.shelves.items() if not shelf.target.off for model in shelf.models
         ]
         return [*(route.match for route in self._live_aliases()), *live]
 
     def entries(self, upstream: str | None = None) -> list[dict[str, Any]]:
-        """OpenAI's model objects of every live upstream as `upstream/model`, and the aliases."""
+        """OpenAI's model objects of every live upstream as `upstream/model`, and of the aliases."""
         if upstream is not None:
             shelf = self.shelves.get(upstream)
             if shelf is None:
@@ -161,7 +160,7 @@ class Catalog:
         return [*(self._alias(route) for route in self._live_aliases()), *listed]
 
     def entry(self, name: str) -> dict[str, Any] | None:
-        """The one entry of this id."""
+        """The model object of this id."""
         for route in self._live_aliases():
             if route.match == name:
                 return self._alias(route)
@@ -169,18 +168,18 @@ class Catalog:
         shelf = self.shelves.get(upstream)
         if shelf is not None and not shelf.target.off and model in shelf.models:
             return model_entry(upstream, shelf.models[model])
-        for target in self.targets(name):  # a name that a route takes, as clients call it
+        for target in self.targets(name):  # a name that a route matches, as clients call it
             known = None if target.off else self.shelves[target.upstream].look_up(target.model)
             if known is not None:
                 return {**model_entry(target.upstream, known), "id": name}
         return None
 
     def _live_aliases(self) -> list[Route]:
-        """Those that some upstream could answer."""
+        """Aliases with at least one upstream that is switched on."""
         return [route for route in self.aliases() if not all(target.off for target in route.to)]
 
     def _alias(self, route: Route) -> dict[str, Any]:
-        """A name that a route gives to something else, with the upstream asked first and what is known of its model."""
+        """The entry of an alias: with the upstream asked first, and what is known of its model."""
         first = next(target for target in route.to if not target.off)
         model = self.look_up(first) if "{" not in first.model else None
         return {
@@ -202,7 +201,7 @@ class Catalog:
                     group.create_task(self._keep_fresh(shelf))
 
     async def refresh(self, shelf: Shelf) -> bool:
-        """Fetches one catalogue; the last good one stays where that fails."""
+        """Fetches one catalogue; on failure the last good one stays."""
         try:
             shelf.take(await self._fetched(shelf.target))
         except SluiceError as failure:
@@ -257,10 +256,10 @@ def model_entry(upstream: str, model: Model) -> dict[str, Any]:
 
 
 def chats(model: Model) -> bool:
-    """Whether a model answers chats, as far as its upstream or its name tells."""
+    """Whether a model answers chats, as far as its catalogue entry or its name tells."""
     return not _OTHER_WORK.search(model.id) if model.chat is None else model.chat
 
 
 def _belongs(route: Route) -> str | None:
-    """The upstream that a persona belongs to; other aliases may go to several."""
+    """The upstream that a persona belongs to; other aliases may lead to several."""
     return route.to[0].upstream if route.match.startswith("persona/") else None

@@ -1,4 +1,4 @@
-"""Draws the routing table of a configuration: the only place where targets are made."""
+"""Builds the routing table of a configuration: the only place where targets are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,19 +33,22 @@ class Preset(Protocol):
     def set(self) -> Mapping[str, Any]: ...
 
 
-_EVERYTHING: Final = "*"  # how the route with the empty prefix is called: "" is a call that no route was chosen for
+_EVERYTHING: Final = "*"  # name of the route with the empty prefix; "" means that no route was chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One configuration's targets and routes. `bases`: addresses known only once something runs (embedded models)."""
+    """The targets and routes of a configuration.
+
+    `bases`: addresses that are known only at run time (embedded models).
+    """
 
     settings: Settings
     providers: Mapping[str, Provider]  # by upstream
     bases: Mapping[str, str] = field(default_factory=dict)
 
     def target(self, name: str, model: str = "", weight: int = 1) -> Target:
-        """A place of the upstream `name`; `model` may be a template."""
+        """A target at the upstream `name`; `model` may be a template."""
         upstream = self.settings.upstreams[name]
         return Target(
             upstream=name,
@@ -62,7 +65,7 @@ class Chart:
         )
 
     def routes(self) -> list[Route]:
-        """The written routes, and the unwritten `NAME/` of each upstream that none replaces."""
+        """The written routes, and the implicit route `NAME/` of each upstream, unless a written one replaces it."""
         written = [self._route(route) for route in self.settings.routes]
         written += [self.persona(name, persona) for name, persona in self.settings.personas.items()]
         taken = {route.match for route in written if not route.exact}
@@ -74,13 +77,13 @@ class Chart:
         return written + unwritten
 
     def persona(self, name: str, preset: Preset) -> Route:
-        """The route of `persona/NAME`: one target of one upstream, the preset's system text and parameters over it."""
+        """The route of `persona/NAME`: one target, with the preset's system text and parameters."""
         rewrite = RequestRewrite(set=preset.set, system=SystemText(prepend=preset.system))
         plain = self._plain(f"persona/{name}", self.target(preset.upstream, preset.model))
         return replace(plain, exact=True, request=RequestRules.of(rewrite), written=True)
 
     def default(self, name: str) -> Route:
-        """The route of names that nothing else takes."""
+        """The route of names that no other route matches."""
         return self._plain("", self.target(name, "{model}"))
 
     def _route(self, route: RouteSettings) -> Route:

@@ -1,4 +1,4 @@
-"""Sends a call to its route's targets in turn until one answers."""
+"""Sends a call to the targets of its route in turn until one answers."""
 
 import asyncio
 from collections.abc import Callable, Container
@@ -26,7 +26,7 @@ from proxy.upstream.wire import Stream, Wire
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What dispatch asks of other stages, and tells them."""
+    """What dispatch asks of other stages and reports to them."""
 
     prepare: Callable[[Call, Route], Prepared]
     began: Callable[[str], None]  # an attempt at this upstream begins
@@ -37,7 +37,7 @@ class Hooks:
 
 @dataclass(slots=True)
 class Dispatch:
-    """The loop over targets and tries."""
+    """The loop over targets and attempts."""
 
     upstreams: Upstreams
     hooks: Hooks
@@ -49,7 +49,7 @@ class Dispatch:
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
-        """The answer of the first target that gives one, to be closed by whoever asked."""
+        """The answer of the first target that gives one; the caller closes it."""
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(total if call.timeout is None else min(total, call.left or 0.0))
@@ -84,13 +84,13 @@ class Dispatch:
         return outcome
 
     def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
-        """On a reload: what was learnt of unchanged upstreams goes on, and so do their gates with the calls inside."""
+        """On a reload: keeps the state of unchanged upstreams, and their concurrency gates with the calls inside."""
         self.breakers.take_over(before.breakers, unchanged)
         self.refused |= {name for name in before.refused if name in unchanged}
         self.gates.update({name: gate for name, gate in before.gates.items() if name in unchanged})
 
     def note_key(self, upstream: str, outcome: str) -> None:
-        """An attempt ended: this upstream refuses our key, or takes it again."""
+        """Records after an attempt whether the upstream refuses our key."""
         if outcome == "upstream_auth_failed":
             self.refused.add(upstream)
         elif outcome == "ok":
@@ -103,7 +103,7 @@ class Dispatch:
         return self._watchdog
 
     def _budget(self, route: Route) -> Budget:
-        """The route's, with this call in it."""
+        """The route's retry budget, with this call counted."""
         budget = self.budgets.get(route.name)
         if budget is None:
             budget = self.budgets[route.name] = Budget(route.policies.retry.budget)
@@ -111,7 +111,7 @@ class Dispatch:
         return budget
 
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
-        """The tries at one target: its answer, or why it gave none."""
+        """The attempts at one target: its answer, or the error of the last one."""
         retry, target = run.policies.retry, order.target
         breaker, gate = self.breakers.of(target.upstream, target.model), self.gates.get(target.upstream)
         for tried in range(1, retry.attempts + 1):
@@ -145,7 +145,7 @@ class Dispatch:
     async def _entered(
         self, gate: Gate, call: Call, clock: Clock, breaker: Breaker, admitted: Pass
     ) -> SluiceError | None:
-        """Waits for a place within the upstream's bounds; why there was none."""
+        """Waits for a place at the upstream (`max_in_flight`); returns the error if there is none."""
         asked = perf_counter()
         clock.set("total", clock.left)
         try:
@@ -164,7 +164,10 @@ class Dispatch:
 
 
 class Visit:
-    """One attempt, and what its end gives back, once: the breaker's leave, the gate's place, the count in flight."""
+    """One attempt with what it holds: permission of the breaker, place at the gate, count in flight.
+
+    All given back once.
+    """
 
     __slots__ = ("admitted", "attempt", "clock", "dispatch", "gate", "run", "target", "tried")
 
@@ -184,7 +187,7 @@ class Visit:
         dispatch.hooks.began(target.upstream)
 
     def answered(self, wire: Wire) -> Wire:
-        """There is an answer; a stream ends when it is let go of."""
+        """There is an answer; for a stream, the visit ends when it is closed."""
         target, trace, status = self.target, self.run.call.trace, self.attempt.status
         trace.attempts.append(f"{target.upstream}:{status}")
         trace.upstream, trace.model = target.upstream, target.model
@@ -200,7 +203,7 @@ class Visit:
         return wire
 
     def failed(self, error: BaseException) -> SluiceError:
-        """There is none, and why. Raises what says nothing of the upstream: the client left."""
+        """There is no answer. Re-raises what says nothing about the upstream: the client left."""
         attempt, failure = self.attempt, error
         attempt.waited()
         if isinstance(error, asyncio.CancelledError) and (passed := self.clock.caught()):
@@ -217,11 +220,11 @@ class Visit:
         return failure
 
     def closed(self, stream: Stream) -> None:
-        """The stream that was answered has been let go of."""
+        """The stream of the answer has been closed."""
         self.ends(stream.failure, stream.failure is not None or stream.complete)
 
     def ends(self, failure: SluiceError | None, told: bool, status: int | None = None) -> None:
-        """`told`: what happened says something of the upstream; a client that left does not."""
+        """`told`: the outcome says something about the upstream; that a client left does not."""
         dispatch, target = self.dispatch, self.target
         at = target.upstream, target.model
         if self.gate is not None:
@@ -240,5 +243,5 @@ class Visit:
 
 
 def shortened(code: str) -> str:
-    """An error's code as x-sluice-attempts shows it: "unreachable", "timeout_first_token"."""
+    """An error code as x-sluice-attempts shows it: "unreachable", "timeout_first_token"."""
     return code.removeprefix("upstream_")

@@ -1,4 +1,4 @@
-"""What would happen to a call, read off the same table and the same checks as the call itself; nothing is sent."""
+"""What would happen to a call, by the same table and checks as for a real call; nothing is sent."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def shown_whole(route: Route) -> dict[str, Any]:
 
 
 def _cache(route: Route) -> dict[str, float | None] | None:
-    """How long the route keeps answers, in seconds; None: it keeps none."""
+    """How long the route keeps answers, in seconds; None: it does not."""
     cache = route.policies.cache
     return None if cache is None else {"exact": cache.exact or None, "similar": cache.similar or None}
 
@@ -69,6 +69,6 @@ def _target(screen: Screen, call: Call, route: Route, target: Target) -> dict[st
     try:
         body = orjson.loads(request.body)
         orjson.dumps(body)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # no JSON, or nested deeper than can be written again
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # not JSON, or nested too deeply to be written again
         body = None
     return said | {"usable": True, "body": body, "changes": [*prepared.changes, *request.changes]}

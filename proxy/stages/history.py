@@ -1,4 +1,4 @@
-"""The last calls, for operators to look at: who answered, how long it took, what it cost; no prompts, no answers."""
+"""The last calls, for operators: upstream, time, cost; no prompts, no answers."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,19 +15,19 @@ from proxy.usage import NO_USAGE
 _NO_FIELDS: Final[dict[str, Any]] = {}
 _NO_HEADERS: Final[Headers] = []
 _KEPT: Final = 500
-_NOT_THE_CLIENTS: Final = ("upstream_", "proxy_")  # how codes of failures begin that operators can do something about
+_NOT_THE_CLIENTS: Final = ("upstream_", "proxy_")  # prefixes of error codes that operators can do something about
 _STEP: Final = 5  # seconds
 _STEPS: Final = 120
-_TIMES: Final = 500  # times kept per step and upstream: enough for a percentile, bounded under load
-_SHARED_TIMES: Final = 50  # of those, evenly spread, that other workers are told
+_TIMES: Final = 500  # times kept per step and upstream, for percentiles
+_SHARED_TIMES: Final = 50  # of those, evenly spread, sent to other workers
 
 Steps = Sequence[tuple[int, dict[str, dict[str, Any]]]]
-"""By second and upstream what a worker has tallied, as JSON: `calls`, `errors`, `tokens`, and `times` in order."""
+"""Per time step and upstream what a worker has counted, as JSON: `calls`, `errors`, `tokens`, and sorted `times`."""
 
 
 @dataclass(slots=True)
 class History:
-    """A ring of the calls that ended, newest last. Formatting waits until somebody looks."""
+    """A ring buffer of ended calls, newest last, and their numbers per time step. Formatted only when read."""
 
     _tallies: dict[int, dict[str, "Tally"]] = field(default_factory=dict)
     _tallies_now: dict[str, "Tally"] = field(default_factory=dict)
@@ -35,15 +35,15 @@ class History:
     _ended: deque[tuple[Call, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def note(self, call: Call, seconds: float) -> None:
-        """A call ended after so many seconds. Its words and headers are let go, and what its failure holds on to."""
+        """Adds an ended call. Its texts and headers are dropped, and what its exception refers to."""
         trace = call.trace
         if (failure := trace.failure) is not None:
-            # The exception's traceback leads through every frame of the call back to the call: a cycle that grows old
-            # in this ring, so that only the rarest run of the garbage collector would find it.
+            # The exception's traceback refers to every frame of the call, and so back to the call: a cycle that would
+            # grow old in this buffer, where only the garbage collector's rarest run (the oldest generation) finds it.
             trace.failure = SluiceError(failure.code, failure.message, failure.status)
         call.body, call.fields, call.headers, call.credential = b"", _NO_FIELDS, _NO_HEADERS, None
         if trace.kept is not None:
-            trace.kept = None  # the log has taken what it wants of it
+            trace.kept = None  # the log has its copy
         now = time()
         self._ended.append((call, seconds, now))
         if now >= self._step_ends:
@@ -61,20 +61,20 @@ class History:
             del self._tallies[next(iter(self._tallies))]
 
     def steps(self, most: int = _TIMES) -> Steps:
-        """The last ten minutes; at most so many times per step and upstream."""
+        """The last ten minutes, with at most `most` times per step and upstream."""
         return [
             (second, {name or "none": tally.summary(most) for name, tally in tallies.items()})
             for second, tallies in self._tallies.items()
         ]
 
     def shared_steps(self) -> Steps:
-        """The same, small enough to be told at each look."""
+        """The same, small enough to be sent to another worker at each poll."""
         return self.steps(_SHARED_TIMES)
 
     def traffic(self, others: Iterable[Steps] = ()) -> dict[str, Any]:
         """The last ten minutes: `{step, points: [{t, upstreams: {NAME: {calls, errors, tokens, ms_p50, ms_p95}}}]}`.
 
-        `others`: what other workers told.
+        `others`: the `shared_steps` of the other workers.
         """
         found: dict[int, dict[str, list[dict[str, Any]]]] = {}
         for second, upstreams in chain(self.steps(), *others):
@@ -90,7 +90,7 @@ class History:
     def calls(self, others: Iterable[list[dict[str, Any]]] = ()) -> list[dict[str, Any]]:
         """`[{id, time, door, route, upstream, model, status, code, attempts, tokens, cost, ms}]`, newest first.
 
-        `others`: what other workers told.
+        `others`: the calls of the other workers.
         """
         own = [_line(*ended) for ended in reversed(self._ended)]
         return sorted(chain(own, *others), key=lambda line: line["time"], reverse=True)[:_KEPT]
@@ -98,15 +98,15 @@ class History:
 
 @dataclass(slots=True)
 class Tally:
-    """The calls of one upstream in one step of time."""
+    """The calls of one upstream in one time step."""
 
     calls: int = 0
     errors: int = 0
     tokens: int = 0
-    _times: list[float] = field(default_factory=list)  # milliseconds of the first so many calls
+    _times: list[float] = field(default_factory=list)  # milliseconds, of the first _TIMES calls
 
     def note(self, trace: Trace, seconds: float) -> None:
-        """A call ended."""
+        """Counts an ended call."""
         self.calls = calls = self.calls + 1
         if trace.failure is not None and trace.failure.code.startswith(_NOT_THE_CLIENTS):
             self.errors += 1
@@ -116,7 +116,7 @@ class Tally:
             self._times.append(seconds * 1000)
 
     def summary(self, most: int) -> dict[str, Any]:
-        """The numbers, and the times in order, thinned to so many."""
+        """The numbers, and the times in order, thinned to `most`."""
         times = sorted(self._times)
         if len(times) > most:
             times = [times[(2 * at + 1) * len(times) // (2 * most)] for at in range(most)]
@@ -131,7 +131,7 @@ def merge_tallies(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _percentile(times: Sequence[tuple[float, float]], share: float) -> float | None:
-    """Of times in order, each with the number of calls that it stands for."""
+    """A percentile of sorted times, each with the number of calls that it stands for."""
     rest = share * sum(weight for _, weight in times)
     for took, weight in times:
         rest -= weight

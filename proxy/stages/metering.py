@@ -17,7 +17,7 @@ _MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are kep
 
 
 class Bound:
-    """The series of one (door, route, upstream, model), so that counting a call looks nothing up."""
+    """The series of one (door, route, upstream, model), looked up once."""
 
     def __init__(self, labels: Labels, metrics: Metrics) -> None:
         door, route, upstream, model = self.labels = labels
@@ -29,7 +29,7 @@ class Bound:
         self.tokens = Numbers(partial(metrics.tokens.labels, upstream, model))
 
     def spent(self, usage: Usage) -> None:
-        """Tokens of each kind; of what is not known nothing is counted."""
+        """Counts tokens of each kind; unknown ones are not counted."""
         if usage.input:
             self.tokens["input"].value += usage.input
         if usage.output:
@@ -41,7 +41,7 @@ class Bound:
 
 
 class Endings(dict[tuple[int, str], Number]):
-    """Counters of calls that ended, by status and code, made when first asked for."""
+    """Counters of ended calls by status and code, made on first access."""
 
     def __init__(self, labels: Labels, metrics: Metrics) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Endings(dict[tuple[int, str], Number]):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the calls of one model are counted, and what its tokens cost."""
+    """Where the calls of one model are counted, and the prices of its tokens."""
 
     bound: Bound
     prices: Mapping[str, float] | None
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(slots=True)
 class Meter:
-    """Watches calls. `known` tells whether a model of an upstream may stand as a label."""
+    """Observes calls. `known` tells whether a model of an upstream may become a label value."""
 
     metrics: Metrics
     known: Callable[[str, str], bool]
@@ -82,7 +82,7 @@ class Meter:
             self.metrics.streams.value += 1
 
     def ended(self, call: Call, error: BaseException | None) -> None:
-        """A call ended: well, by a failure, or because its client left. Counts and times it."""
+        """A call ended: successfully, by a failure, or because its client left. Counts and times it."""
         trace = call.trace
         if trace.counted:
             self.metrics.streams.value -= 1
@@ -106,7 +106,7 @@ class Meter:
         self.metrics.in_flight[upstream].value += 1
 
     def attempt_ended(self, target: Target, outcome: str) -> None:
-        """An attempt, or the answer that came of it, ended: "ok", the error's code, or "cancelled"."""
+        """An attempt, or the stream of its answer, ended: "ok", the error's code, or "cancelled"."""
         self.metrics.in_flight[target.upstream].value -= 1
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
@@ -119,7 +119,7 @@ class Meter:
         child.value += 1
 
     def count(self, call: Call) -> None:
-        """A call ended, as its trace says."""
+        """Counts a call as its trace describes it."""
         trace, seconds = call.trace, perf_counter() - call.began
         place = self._recent.get((call.door, trace.route, trace.upstream, trace.model)) or self._placed(call)
         bound = place.bound
@@ -136,7 +136,7 @@ class Meter:
         self.told(call, seconds)
 
     def _spent(self, call: Call, place: Place) -> None:
-        """Counts what the answer took, and puts its price to it where the upstream did not say one."""
+        """Counts the usage of the answer, and computes its cost where the upstream did not report one."""
         trace, usage, bound = call.trace, call.trace.usage, place.bound
         bound.spent(usage)
         if call.allowance is not None:
@@ -153,11 +153,11 @@ class Meter:
         return int(self.metrics.in_flight[upstream].value)
 
     def model_label(self, upstream: str, model: str) -> str:
-        """The model's name if configuration or catalogue know it, else "other"."""
+        """The name of the model if configuration or catalogue know it, else "other"."""
         return model if model and self.known(upstream, model) else "other"
 
     def _placed(self, call: Call) -> Place:
-        """Where the call is counted, kept by the model's own name."""
+        """Where the call is counted, cached by the model's own name."""
         trace = call.trace
         model = self.model_label(trace.upstream, trace.model)
         labels: Labels = (call.door, trace.route, trace.upstream, model)
@@ -172,7 +172,7 @@ class Meter:
         return place
 
     def learnt(self) -> None:
-        """The catalogues know more than before: other models may stand as labels, and prices may have changed."""
+        """The catalogues have changed: which models may become label values, and prices, are looked up again."""
         self._recent.clear()
         self._outcomes.clear()
 

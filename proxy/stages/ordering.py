@@ -1,4 +1,4 @@
-"""Makes of a call what one target is to get: rewritten by the route's rules, with the target's model name in place."""
+"""Prepares a call for one target: rewritten by the route's rules, with the target's model name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _STREAMED = jsonedit.compile_set("stream", True)
 
 @dataclass(slots=True)
 class Draft:
-    """A call after its route's rules, before a target is known."""
+    """A call after the route's rules, before a target is chosen."""
 
     call: Call
     body: bytes
@@ -37,15 +37,15 @@ class Draft:
                 body = ask_usage(body, call.fields if body is call.body else parsed(body))
         fields = call.fields if self.body is call.body else None
         if fields is None and self.body.find(b'"n"') >= 0:
-            fields = parsed(self.body)  # whoever reads the answer has to know how many choices it has
+            fields = parsed(self.body)  # reading the answer needs the number of choices
         return Order(call.endpoint, self._named(body, target.model), stream, self.headers, target, limits, need, fields)
 
     def parsed(self) -> Mapping[str, Any]:
-        """The body as the route's rules left it."""
+        """The body after the route's rules, parsed."""
         return self.call.fields if self.body is self.call.body else parsed(self.body)
 
     def _named(self, body: bytes, model: str) -> bytes:
-        """The body with nothing exchanged but the model's name."""
+        """The body with only the model name replaced."""
         if body is self.call.body:
             if model == self.call.model:
                 return body
@@ -56,9 +56,9 @@ class Draft:
 
 
 def rewritten(call: Call, route: Route, instance: bytes) -> tuple[bytes, Headers, tuple[str, ...]]:
-    """Body, headers and changes after the route's rules, which are applied once, whatever number of targets is asked.
+    """Body, headers and changes after the route's rules, which are applied once for all targets.
 
-    `instance` names this proxy in cdn-loop.
+    `instance` identifies this proxy in cdn-loop.
     """
     headers = upstream_headers(call.headers, instance)
     if route.request.is_identity:
@@ -67,7 +67,7 @@ def rewritten(call: Call, route: Route, instance: bytes) -> tuple[bytes, Headers
 
 
 def upstream_headers(headers: Headers, instance: bytes) -> Headers:
-    """The client's lines that an upstream may see, and the trace of having passed here (cdn-loop, RFC 8586)."""
+    """The client's header lines that an upstream may see, and this proxy's entry in cdn-loop (RFC 8586)."""
     if not isinstance(headers, Lines):
         return _upstream_headers(headers, instance)
     passed: Lines | None = headers.worked.get(instance)
@@ -83,6 +83,6 @@ def _upstream_headers(headers: Headers, instance: bytes) -> Lines:
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """A JSON object that is known to be one."""
+    """Parses a JSON object that is known to be one."""
     fields: dict[str, Any] = orjson.loads(body)
     return fields

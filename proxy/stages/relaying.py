@@ -1,4 +1,4 @@
-"""Brings a stream back to its client: rewritten by the route's rules, and kept where the log wants it."""
+"""Relays a stream to its client: rewritten by the route's rules, and kept where the log wants it."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from proxy.secrecy import Blank
 
 
 class Relay(Flowing):
-    """The only wrapper around a stream. A break in it raises."""
+    """The only wrapper around a stream. A stream that breaks raises."""
 
     __slots__ = ("_batches", "_blank", "_call", "_content", "_head", "_rules", "_stream")
 
@@ -39,26 +39,26 @@ class Relay(Flowing):
         raise StopAsyncIteration
 
     def flow(self, outlet: Outlet) -> None:
-        """As the stream does, where it can."""
+        """See Flowing; only if the stream itself supports it."""
         if isinstance(self._stream, Flowing):
             changes = self._content or not self._rules.is_identity
             self._stream.flow(partial(self._passed, outlet) if changes else outlet)
 
     @property
     def last_at(self) -> float | None:
-        """As the stream says."""
+        """See Flowing."""
         return self._stream.last_at if isinstance(self._stream, Flowing) else None
 
     def _passed(self, outlet: Outlet, batch: bytes) -> bool:
         rewritten = self._rewritten(batch)
         if rewritten and not outlet(rewritten):
-            return False  # and nothing is kept of it: it comes again
+            return False  # nothing is logged: the batch comes again
         if self._content:
             keep_content(self._call.trace, batch)
         return True
 
     def _relayed(self, batch: bytes) -> bytes:
-        if self._stream is not None and self._stream.watch.failure is not None:  # in the upstream's own words
+        if self._stream is not None and self._stream.watch.failure is not None:  # it may hold secrets
             batch = self._blank(batch.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         if self._content:
             keep_content(self._call.trace, batch)

@@ -1,4 +1,4 @@
-"""The routing table: a model name in, a route and its targets out; nothing else chooses where a call goes."""
+"""The routing table: from a model name to a route and its targets; nothing else decides where a call goes."""
 
 import hashlib
 import math
@@ -12,17 +12,20 @@ from proxy.naming import nearest
 from proxy.policies.routes import Choice, Route
 from proxy.providers.contract import Target
 
-_REMEMBERED = 4096  # model names whose choice is kept
+_REMEMBERED = 4096  # model names whose choice is cached
 
 
 @dataclass(slots=True)
 class Router:
-    """Resolves model names: exact before longest prefix before the default upstream. One function for everybody."""
+    """Resolves model names: exact name, then longest prefix, then the default upstream.
+
+    One function for every caller.
+    """
 
     routes: Sequence[Route]
-    default: Callable[[], Route | None]  # asked each time: an operator may switch it
+    default: Callable[[], Route | None]  # called each time: an operator may switch it
     names: Callable[[], Iterable[str]]  # models to suggest where nothing matches
-    lost: Mapping[str, str] = field(default_factory=dict)  # personas that were made for an upstream that is gone
+    lost: Mapping[str, str] = field(default_factory=dict)  # personas whose upstream is gone
     _exact: Mapping[str, Route] = field(init=False)
     _prefixes: Mapping[str, Route] = field(init=False)
     _lengths: tuple[int, ...] = field(init=False)
@@ -34,51 +37,51 @@ class Router:
         self._lengths = tuple(sorted({len(match) for match in self._prefixes}, reverse=True))
 
     def choose(self, call: Call) -> Choice:
-        """The route and targets of a call; weights are drawn by its session. Raises model_not_found."""
+        """The route and targets of a call; weighted targets are drawn by its session. Raises model_not_found."""
         choice = self.resolve(call.model)
         if choice.route.weighted:
             return replace(choice, targets=weighted_order(choice.targets, call.session))
         return choice
 
     def leads(self, model: str) -> tuple[Target, ...]:
-        """Where a name leads; nowhere where no route takes it."""
+        """The targets of a name; none where no route matches."""
         try:
             return self.resolve(model).targets
         except SluiceError:
             return ()
 
     def resolve(self, model: str) -> Choice:
-        """The same for a name alone, targets as written. Raises model_not_found."""
+        """The route and targets of a name, targets as written. Raises model_not_found."""
         choice = self._chosen.get(model)
         if choice is None:
             choice = self._resolve(model)
-            if choice.route.match or choice.route.written:  # not the default's: an operator may switch it
+            if choice.route.match or choice.route.written:  # not for the default upstream, which an operator may switch
                 if len(self._chosen) >= _REMEMBERED:
                     self._chosen.clear()
                 self._chosen[model] = choice
         return choice
 
     def put(self, route: Route) -> None:
-        """Adds an exact route while it runs, or exchanges it."""
+        """Adds or replaces an exact route at run time."""
         self._exact = {**self._exact, route.match: route}
         self._chosen.clear()
 
     def drop(self, name: str) -> None:
-        """Takes an exact route out."""
+        """Removes an exact route."""
         self._exact = {match: route for match, route in self._exact.items() if match != name}
         self._chosen.clear()
 
     def exact_routes(self) -> list[Route]:
-        """The routes that take one name each: aliases and personas."""
+        """The routes that match one name each: aliases and personas."""
         return list(self._exact.values())
 
     def matching(self, model: str) -> list[Route]:
-        """Every route that would take the name, the winner first."""
+        """Every route that matches the name, the winner first."""
         found = [self._exact[model]] if model in self._exact else []
         lengths = (length for length in self._lengths if length <= len(model))
         found += [route for length in lengths if (route := self._prefixes.get(model[:length]))]
         if not model.startswith("persona/") and (default := self.default()):
-            found.append(default)  # a persona that is not there is nobody else's model
+            found.append(default)  # an unknown persona does not go to the default upstream
         return found
 
     def _resolve(self, model: str) -> Choice:
@@ -107,13 +110,13 @@ class Router:
 def _filled(template: Target, model: str, rest: str) -> Target:
     if "{" not in template.model:
         return template
-    # One pass, so that a name with braces in it is never taken for a template.
+    # In one pass: braces in a model name are not expanded.
     parts = template.model.split("{model}")
     return replace(template, model=model.join(part.replace("{rest}", rest) for part in parts))
 
 
 def weighted_order(targets: Sequence[Target], session: str | None) -> tuple[Target, ...]:
-    """Targets in an order drawn by weight: by chance, or always the same for one session (rendezvous hashing)."""
+    """The targets in an order drawn by weight: at random, or fixed for one session (rendezvous hashing)."""
 
     def score(target: Target) -> float:
         if session is None:
@@ -127,9 +130,9 @@ def weighted_order(targets: Sequence[Target], session: str | None) -> tuple[Targ
 
 
 def routing_mismatch(router: Router, model: str, expect: Sequence[str]) -> str:
-    """How a routing test fails: "" where the name leads to the targets that are expected.
+    """Why a routing test fails; "": the name leads to the expected targets.
 
-    One target is the one that is asked first; several are all there are, in order.
+    One expected target is the one asked first; several are all of them, in order.
     """
     try:
         targets = [f"{target.upstream}/{target.model}" for target in router.resolve(model).targets]

@@ -1,4 +1,4 @@
-"""Says of each target whether it may be asked for a call, and makes the order for it."""
+"""Decides for each target whether it may get a call, and makes the order for it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from proxy.stages.ordering import Draft, rewritten
 
 
 class Shelf(Protocol):
-    """What is known of one upstream's models."""
+    """What is known of the models of one upstream."""
 
     def look_up(self, model: str) -> Model | None:
-        """What is known of one."""
+        """What is known of one model."""
         ...
 
     def refusal(self, model: str) -> SluiceError | None:
-        """Why the upstream's catalogue forbids it."""
+        """Why the upstream's catalogue forbids the model; None: it does not."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What is known of targets, asked before anything is sent; the same for a call and for `explain`."""
+    """Checks a target before anything is sent to it; the same for a real call and for `explain`."""
 
     shelves: Mapping[str, Shelf]  # by upstream
     instance: bytes = b"sluice"  # names this proxy in cdn-loop
-    counter: Callable[[str], Counter | None] = lambda model: None  # the tokenizer of a model, where there is one
+    counter: Callable[[str], Counter | None] = lambda model: None  # the token counter of a model, if there is one
 
     def prepare(self, call: Call, route: Route) -> "Prepared":
-        """The call after its route's rules, ready to be ordered from each target."""
+        """The call after the route's rules, ready to be made into an order for each target."""
         return Prepared(call, *rewritten(call, route, self.instance), self)
 
 
 @dataclass(slots=True)  # not frozen: that would cost half a microsecond per call
 class Prepared(Draft):
-    """A call that becomes an order for each target that may be asked."""
+    """A call from which an order for each suitable target can be made."""
 
     screen: Screen
 
     def context(self, target: Target) -> int | None:
-        """The tokens that the target's model can take, where that is known."""
+        """The context length of the target's model in tokens, where it is known."""
         model = self.screen.shelves[target.upstream].look_up(target.model)
         return model.context if model else None
 
     def order(self, target: Target) -> Order:
-        """The call as this target is to get it. Raises why the target cannot be asked."""
+        """The call for this target. Raises the reason why the target cannot be asked."""
         call = self.call
         if target.off:
             raise SluiceError(
@@ -75,5 +75,5 @@ class Prepared(Draft):
 
 
 def _bounded(model: Model) -> bool:
-    """Whether anything is known of the model that a call could be too much for."""
+    """Whether any limit of the model is known."""
     return bool(model.context or model.output or model.inputs is not None or model.tools is False)

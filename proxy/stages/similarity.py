@@ -1,4 +1,4 @@
-"""Finds kept answers to questions that mean the same, and takes care not to find too many."""
+"""Finds cached answers to questions with the same meaning, with guards against false matches."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,10 +19,10 @@ from proxy.errors import SluiceError
 from proxy.policies.routes import CachePolicy
 
 Verify = Callable[[str, str, str], Awaitable[bool]]
-"""Asks a model (its name, as a client would ask for it) whether two questions are the same."""
+"""Asks a model (by its name, as a client would) whether two questions mean the same."""
 
-PATIENCE: Final = 2.0  # seconds that a call may wait for an embedding; then it is a miss
-VERIFY_PATIENCE: Final = 5.0  # and for the model that compares
+PATIENCE: Final = 2.0  # seconds that a call may wait for an embedding before it is a miss
+VERIFY_PATIENCE: Final = 5.0  # and for the verifying model
 _INSTRUCTION: Final = (
     "You compare two questions. Answer with the single word yes if one correct answer would fully and equally answer "
     "both, and with no otherwise. Other numbers, names, directions, negations, languages or forms of answer mean no. "
@@ -32,7 +32,7 @@ _INSTRUCTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A question with its vector."""
+    """A question and its vector."""
 
     question: Question
     vector: Any
@@ -40,17 +40,20 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """`threshold`: the least cosine. The index is touched by the worker's thread alone."""
+    """`threshold`: the least cosine similarity. Only the thread of the worker touches the index."""
 
     embedder: Embedder
     threshold: float
     index: Index
     worker: Worker
     verify: Verify
-    longest: int = 2000  # characters of a question; more than the local model sees would be compared blindly
+    longest: int = 2000  # characters of a question; the local model ignores further ones
 
     async def find(self, question: Question, policy: CachePolicy) -> Found:
-        """The most alike question that no guard objects to, and that the route's `verify` agrees on. Never raises."""
+        """The most similar question that no guard rejects and that the `verify` model, if any, accepts.
+
+        Never raises.
+        """
         asked, waited = perf_counter(), 0.0
         try:
             async with asyncio.timeout(PATIENCE):
@@ -70,25 +73,28 @@ class Similarity:
         return Found(None, 0.0, seen, waited) if one is None else Found(one.key, one.score, seen, waited)
 
     async def note(self, found: Found, key: bytes) -> None:
-        """An answer to the question that `found` came of is kept under this key."""
+        """Adds the question searched for by `find` to the index: its answer has been stored under this key."""
         if isinstance(seen := found.looked_for, Seen):
             try:
                 await self.worker.run(self.index.add, seen.question.scope, seen.vector, seen.question.text, key)
             except SluiceError:
-                pass  # too busy: this one is not found again
+                pass  # too busy: this question is not indexed
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the thread."""
         self.worker.close()
 
     def _near(self, question: Question, vector: Any, verified: bool) -> list[Near]:
-        """Other words alone are for `verify` to judge; all other differences are for nobody to overlook."""
+        """Near questions that pass the guards.
+
+        A difference in words alone may be left to `verify`; others never are.
+        """
         allowed = ("", "words") if verified else ("",)
         near = self.index.nearest(question.scope, vector, self.threshold)
         return [one for one in near if difference(one.text, question.text) in allowed]
 
     async def _verified(self, model: str, near: list[Near], question: Question) -> Near | None:
-        """The first that the model agrees to."""
+        """The first question that the model accepts."""
         for one in near:
             try:
                 async with asyncio.timeout(VERIFY_PATIENCE):
@@ -100,7 +106,7 @@ class Similarity:
 
 
 def verifying(ask: Ask) -> Verify:
-    """Asks by a chat call through the gateway; anything but a plain yes is a no."""
+    """A `Verify` by a chat call through the gateway; anything but a plain yes counts as no."""
 
     async def same(model: str, one: str, other: str) -> bool:
         questions = f"First question:\n{orjson.dumps(one).decode()}\n\nSecond question:\n{orjson.dumps(other).decode()}"

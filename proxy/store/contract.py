@@ -1,18 +1,18 @@
-"""The small interface behind which everything lives that must outlast a restart."""
+"""The interface of the store, which keeps what must outlive a restart."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final, Literal, Protocol
 
 Line = tuple[str, str, str, str]
-"""What is counted apart in the ledger: key, day ("2026-11-28", UTC), upstream and model."""
+"""The key of a ledger line: client key, day ("2026-11-28", UTC), upstream and model."""
 Column = Literal["key", "day", "upstream", "model"]
 COLUMNS: Final[tuple[Column, ...]] = ("key", "day", "upstream", "model")
 
 
 @dataclass(slots=True)
 class Counts:
-    """What calls took. Of what is not known nothing is counted, but for how many calls that is so (`unpriced`)."""
+    """Usage of calls. Unknown values are not counted, except as the number of such calls (`unpriced`)."""
 
     calls: int = 0
     failed: int = 0
@@ -30,56 +30,59 @@ class Counts:
 COUNTED: Final = tuple(field.name for field in fields(Counts))
 SUMS: Final = ", ".join(f"sum({name})" for name in COUNTED)
 FORGOTTEN: Final = 30 * 86400
-"""Seconds after which a writer that added nothing has long given up what it could not add."""
+"""Seconds after which a writer that adds nothing has given up any unconfirmed batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines of the ledger that are to be added once, however often they are handed over."""
+    """Lines to add to the ledger exactly once, however often the batch is sent."""
 
-    writer: str  # a process
-    number: int  # of its batches: a later one has a higher number
+    writer: str  # identifies a process
+    number: int  # increases with each batch of the writer
     at: int  # seconds since 1970
     lines: Mapping[Line, Counts]
 
 
 class Store(Protocol):
-    """Texts by kind and name. It may block on a disk or a network: never to be used on a call's way."""
+    """Texts by kind and name. May block on disk or network: never used while a call waits."""
 
     def read(self, kind: str) -> dict[str, str]:
         """Everything of one kind. Raises StoreError."""
         ...
 
     def write(self, kind: str, name: str, text: str | None) -> None:
-        """Keeps a text, or forgets it (None). Raises StoreError."""
+        """Stores a text, or deletes it (None). Raises StoreError."""
         ...
 
     def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
-        """Keeps a text where there is the one before (None: none), or the new one already; whether it did so.
+        """Replaces the text `before` (None: none) by another; True if done, or if the new one is there already.
 
-        What somebody else has changed or forgotten meanwhile stays as they left it. Raises StoreError.
+        A text that somebody else has changed or deleted meanwhile stays as it is. Raises StoreError.
         """
         ...
 
     def version(self) -> int:
-        """A number that grows with every write, whoever wrote. Raises StoreError."""
+        """A number that grows with every write by anybody. Raises StoreError."""
         ...
 
     def add(self, batch: Batch) -> None:
-        """Adds to the ledger, which `version` does not count. Raises StoreError; what was added then is not known."""
+        """Adds to the ledger, without counting in `version`.
+
+        Raises StoreError; then it is unknown whether it was added.
+        """
         ...
 
     def sums(
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
     ) -> dict[tuple[str, ...], Counts]:
-        """The ledger from one day to another, both included, summed by these columns. Raises StoreError.
+        """The ledger from one day to another, both inclusive, summed by these columns. Raises StoreError.
 
-        `keys`: of these alone.
+        `keys`: only of these client keys.
         """
         ...
 
     def close(self) -> None:
-        """Lets go of files and connections."""
+        """Closes files and connections."""
         ...
 
 

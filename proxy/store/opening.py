@@ -1,4 +1,4 @@
-"""The store that config.yaml names."""
+"""Opens the store that config.yaml names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ _MISSING: Final = 'store: postgresql://… needs the extra "postgres": pip insta
 
 
 def open_store(address: str) -> Store:
-    """`sqlite:///file` or `postgresql://…`. Nothing is opened yet; a missing extra too shows at the first use."""
+    """`sqlite:///file` or `postgresql://…`. Nothing is opened yet; a missing extra is reported at the first use."""
     if address.startswith("sqlite:///"):
         return SqliteStore(Path(address.removeprefix("sqlite:///")))
     try:
@@ -22,7 +22,7 @@ def open_store(address: str) -> Store:
 
 
 class _Missing:
-    """The store whose packages are not installed: it says so, and calls are answered all the same."""
+    """Stands in for a store whose packages are not installed: each use reports that, and calls are still answered."""
 
     def read(self, kind: str) -> dict[str, str]:
         self._refuse()

@@ -12,11 +12,11 @@ from psycopg.rows import TupleRow
 
 from proxy.store.contract import FORGOTTEN, Batch, Column, Counts, StoreError
 
-_CONNECT: Final = 2  # seconds for each address of the host, so that a second one still has its turn
-_PATIENCE: Final = 3.5  # seconds for all of a step: its turn, the connection, the answer
-_SESSION: Final = "SET statement_timeout = '3s'"  # what we gave up is given up by the server too
+_CONNECT: Final = 2  # seconds per address of the host, so that a second one is still tried
+_PATIENCE: Final = 3.5  # seconds for a whole step: queueing, connecting, answering
+_SESSION: Final = "SET statement_timeout = '3s'"  # the server gives up when we do
 _IS_THERE: Final = "SELECT to_regclass('sluice_kept') IS NOT NULL AND to_regclass('sluice_versions') IS NOT NULL"
-# One transaction. The lock's number is arbitrary: of processes that start together, one creates, the others wait.
+# One transaction. The lock number is arbitrary: of processes that start together, one creates the tables.
 _SCHEMA: Final = """
 SELECT pg_advisory_xact_lock(7813562930129);
 CREATE TABLE IF NOT EXISTS sluice_kept (
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS sluice_kept (
 CREATE TABLE IF NOT EXISTS sluice_versions (at bigint NOT NULL);
 INSERT INTO sluice_versions SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM sluice_versions);
 """
-# Each of these is one statement, hence one transaction: never a text without its count.
+# Each is one statement, hence one transaction: a text never changes without its count.
 _KEEP: Final = """
 WITH kept AS (
     INSERT INTO sluice_kept VALUES (%s, %s, %s) ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text
@@ -34,7 +34,7 @@ WITH kept AS (
 _FORGET: Final = """
 WITH forgotten AS (DELETE FROM sluice_kept WHERE kind = %s AND name = %s) UPDATE sluice_versions SET at = at + 1
 """
-# Not with the others: who may not create tables can have none of these, and all else.
+# Apart from the others: without the right to create tables only the ledger is missing.
 _LEDGER_IS_THERE: Final = (
     "SELECT to_regclass('sluice_ledger') IS NOT NULL AND to_regclass('sluice_writers') IS NOT NULL"
 )
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS sluice_ledger (
 );
 CREATE TABLE IF NOT EXISTS sluice_writers (writer text PRIMARY KEY, number bigint NOT NULL, at bigint NOT NULL);
 """
-# Of a batch that was added already, or whose successor was, nothing is added. In order: writers that add to the same
+# A batch that was added already, or whose successor was, adds nothing. Sorted: writers that add to the same
 # lines would wait for each other in a ring.
 _ADD: Final = """
 WITH turn AS (
@@ -68,11 +68,11 @@ ON CONFLICT (key, day, upstream, model) DO UPDATE SET
     cached = had.cached + excluded.cached, reasoning = had.reasoning + excluded.reasoning,
     cost = had.cost + excluded.cost, unpriced = had.unpriced + excluded.unpriced
 """
-_SUMS: Final = (  # whole numbers of any size come as Decimal from sum()
+_SUMS: Final = (  # sum() returns Decimal for integers
     "sum(calls)::bigint, sum(failed)::bigint, sum(input)::bigint, sum(output)::bigint, "
     "sum(cached)::bigint, sum(reasoning)::bigint, sum(cost), sum(unpriced)::bigint"
 )
-# So are these; and what a first run has done already counts as done by a second.
+# Likewise one statement each; repeating one that has taken effect also reports success.
 _NEW: Final = """
 WITH kept AS (
     INSERT INTO sluice_kept VALUES (%s, %s, %s) ON CONFLICT (kind, name)
@@ -86,7 +86,7 @@ WITH kept AS (
 ), counted AS (UPDATE sluice_versions SET at = at + 1 WHERE EXISTS (SELECT 1 FROM kept))
 SELECT count(*) FROM kept
 """
-# libpq's own texts name hosts, addresses and users: these marks in them lead to what may be told.
+# libpq's messages name hosts, addresses and users: these marks in them select a message that may be shown.
 _REASONS: Final = (
     ("refused", "it refuses connections"),
     ("resolve", "its host name is not found"),
@@ -109,31 +109,31 @@ _Answer = Future[tuple[_Connection, _Rows]]
 
 
 class PostgresStore:
-    """Connects when it is first needed, and anew after a failure; every step is over within 3.5 seconds.
+    """Connects at the first use, and again after a failure; every step ends within 3.5 seconds.
 
-    A step is taken in a thread of its own, since neither looking a name up nor a server that stopped in the middle can
-    be left otherwise. A thread that is no longer waited for ends, with its connection, once the server or TCP lets it.
+    Each step runs in a thread of its own, since a name look-up or an unresponsive server cannot be interrupted
+    otherwise. An abandoned thread ends, with its connection, once the server or TCP lets it.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._turn = threading.Lock()
         self._connection: _Connection | None = None
-        self._ledger = False  # whether it is known to be there
+        self._ledger = False  # known to exist
 
     def read(self, kind: str) -> dict[str, str]:
         """Everything of one kind."""
         return dict(self._run("SELECT name, text FROM sluice_kept WHERE kind = %s", (kind,)))
 
     def write(self, kind: str, name: str, text: str | None) -> None:
-        """Keeps or forgets a text, and counts the change. After an error it may still come to pass, and is counted."""
+        """Stores or deletes a text, and counts the change. After an error it may still take effect, and is counted."""
         if text is None:
             self._run(_FORGET, (kind, name))
         else:
             self._run(_KEEP, (kind, name, text))
 
     def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
-        """Keeps a text where there is the one before, and counts the change."""
+        """Replaces a text if it is still the one before, and counts the change."""
         if before is None:
             rows = self._run(_NEW, (kind, name, after))
         else:
@@ -141,7 +141,7 @@ class PostgresStore:
         return bool(rows[0][0])
 
     def version(self) -> int:
-        """The count of changes."""
+        """The number of changes."""
         rows = self._run("SELECT at FROM sluice_versions", ())
         return int(rows[0][0]) if rows else 0
 
@@ -157,7 +157,7 @@ class PostgresStore:
     def sums(
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
     ) -> dict[tuple[str, ...], Counts]:
-        """Sums up the ledger; there may be none yet."""
+        """Sums of the ledger, which may not exist yet."""
         if not self._has_ledger():
             return {}
         columns: LiteralString = ", ".join(by)
@@ -169,7 +169,7 @@ class PostgresStore:
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in rows}
 
     def _has_ledger(self) -> bool:
-        """Once it has, that is not asked again."""
+        """Whether the ledger exists; once it does, no longer asked."""
         self._ledger = self._ledger or self._run(_LEDGER_IS_THERE, ()) == [(True,)]
         return self._ledger
 
@@ -177,7 +177,7 @@ class PostgresStore:
         try:
             return self._run(statement, values)
         except StoreError:
-            self._ledger = False  # a backup from before the ledger may have been put back
+            self._ledger = False  # a backup from before the ledger may have been restored
             raise
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class PostgresStore:
 
 
 def _ask(answer: _Answer, address: str, held: _Connection | None, statement: LiteralString, values: _Values) -> None:
-    """Takes a step; its answer is the connection, to be kept for the next one, and the rows."""
+    """Runs a step; its result is the connection, to be kept for the next step, and the rows."""
     try:
         connection, rows = _asked(address, held, statement, values)
     except (psycopg.Error, UnicodeError) as error:
@@ -217,7 +217,7 @@ def _ask(answer: _Answer, address: str, held: _Connection | None, statement: Lit
 
 
 def _give(answer: _Answer, given: tuple[_Connection, _Rows] | StoreError) -> bool:
-    """Whether anybody still waited for it."""
+    """Sets the result; False: nobody waits for it any more."""
     try:
         if isinstance(given, StoreError):
             answer.set_exception(given)
@@ -231,12 +231,12 @@ def _give(answer: _Answer, given: tuple[_Connection, _Rows] | StoreError) -> boo
 def _asked(
     address: str, held: _Connection | None, statement: LiteralString, values: _Values
 ) -> tuple[_Connection, _Rows]:
-    """By the connection at hand; by a new one where that was dropped, for every statement may well be run twice."""
+    """Runs a statement on the held connection, or on a new one if that was dropped: all statements may be repeated."""
     if held is not None:
         try:
             return held, _rows(held, statement, values)
         except psycopg.OperationalError:
-            if not held.broken:  # it was not dropped: the server said no
+            if not held.broken:  # not dropped: the server refused the statement
                 raise
     connection = _connected(address)
     return connection, _rows(connection, statement, values)
@@ -247,7 +247,7 @@ def _connected(address: str) -> _Connection:
     connection = psycopg.connect(
         address,
         autocommit=True,
-        prepare_threshold=None,  # poolers between us and the server need not know prepared statements
+        prepare_threshold=None,  # connection poolers may not support prepared statements
         connect_timeout=_CONNECT,
         client_encoding="utf8",
         fallback_application_name="sluice",
@@ -256,13 +256,13 @@ def _connected(address: str) -> _Connection:
         keepalives_count=3,
     )
     _rows(connection, _SESSION, ())
-    if _rows(connection, _IS_THERE, ()) != [(True,)]:  # the right to create is asked for only where it is needed
+    if _rows(connection, _IS_THERE, ()) != [(True,)]:  # creating needs a right of its own: only if necessary
         _rows(connection, _SCHEMA, ())
     return connection
 
 
 def _rows(connection: _Connection, statement: LiteralString, values: _Values) -> _Rows:
-    """What a statement gives. A connection on which one fails is closed."""
+    """The rows of a statement. On failure the connection is closed."""
     try:
         cursor = connection.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
@@ -276,7 +276,7 @@ def _failed(reason: str) -> StoreError:
 
 
 def _reason(error: psycopg.Error | UnicodeError) -> str:
-    """What may be told of an error: the server's words for a statement, ours for all that has to do with connecting."""
+    """What may be said about an error: the server's words for a statement, our own for anything about connecting."""
     if isinstance(error, psycopg.Error):
         if error.sqlstate and error.diag.message_primary:
             return error.diag.message_primary

@@ -12,7 +12,7 @@ from typing import Any
 from proxy.store.contract import COUNTED, FORGOTTEN, SUMS, Batch, Column, Counts, StoreError
 
 _IS_THERE = "SELECT count(*) = 2 FROM sqlite_master WHERE name IN ('kept', 'versions')"
-# One transaction: of processes that start together one creates, the others wait for it.
+# One transaction: of processes that start together, one creates the tables.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS kept (kind TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (kind, name));
@@ -25,7 +25,7 @@ INSERT INTO kept VALUES (:kind, :name, :after)
 ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text WHERE text = excluded.text
 """
 _CHANGED = "UPDATE kept SET text = :after WHERE kind = :kind AND name = :name AND text IN (:before, :after)"
-# Not with the others: those of an older Sluice's file can be read where nothing may be written.
+# Apart from the others, so that a read-only file of an older Sluice can still be read.
 _LEDGER_IS_THERE = "SELECT count(*) = 2 FROM sqlite_master WHERE name IN ('ledger', 'writers')"
 _LEDGER = (
     """
@@ -48,14 +48,14 @@ _ADD = (
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTED)
 )
 _OF_KEYS = " AND key IN (SELECT value FROM json_each(?))"
-_PATIENCE = 5.0  # seconds that another process may hold the file
+_PATIENCE = 5.0  # seconds to wait for another process to release the file
 
 
 class SqliteStore:
-    """Opens the file when it is first needed, so that a broken disk never keeps calls from being answered.
+    """Opens the file at the first use, so that a broken disk never keeps calls from being answered.
 
-    The journal is SQLite's usual one: a write-ahead log would need files of its own for mere reading too, so that
-    nothing could be read from a disk that is full or read-only. After an error the file is opened anew.
+    The journal is SQLite's default: a write-ahead log needs files of its own even for reading, so nothing could be read
+    from a full or read-only disk. After an error the file is opened again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class SqliteStore:
         return {name: text for name, text in rows}
 
     def write(self, kind: str, name: str, text: str | None) -> None:
-        """Keeps or forgets a text, and counts the change."""
+        """Stores or deletes a text, and counts the change."""
         with self._writing() as connection:
             if text is None:
                 connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
@@ -78,7 +78,7 @@ class SqliteStore:
             connection.execute("UPDATE versions SET at = at + 1")
 
     def swap(self, kind: str, name: str, before: str | None, after: str) -> bool:
-        """Keeps a text where there is the one before, and counts the change."""
+        """Replaces a text if it is still the one before, and counts the change."""
         values = {"kind": kind, "name": name, "before": before, "after": after}
         with self._writing() as connection:
             if not connection.execute(_NEW if before is None else _CHANGED, values).rowcount:
@@ -87,7 +87,7 @@ class SqliteStore:
             return True
 
     def version(self) -> int:
-        """The count of changes."""
+        """The number of changes."""
         rows = self._run("SELECT at FROM versions", ())
         return int(rows[0][0]) if rows else 0
 
@@ -104,7 +104,7 @@ class SqliteStore:
     def sums(
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
     ) -> dict[tuple[str, ...], Counts]:
-        """Sums up the ledger; there may be none yet."""
+        """Sums of the ledger, which may not exist yet."""
         if self._run(_LEDGER_IS_THERE, ()) != [(1,)]:
             return {}
         columns, values = ", ".join(by), (first, last) if keys is None else (first, last, json.dumps(keys))
@@ -146,7 +146,7 @@ class SqliteStore:
         return self._connection
 
     def _failed(self, what: str, error: sqlite3.Error) -> StoreError:
-        """The error to raise. A connection that found the disk read-only would stay so when the disk no longer is."""
+        """The error to raise. Closes the connection: one that found the disk read-only would stay so for ever."""
         self._let_go()
         return StoreError(f"The store could not be {what}: {error}.")
 

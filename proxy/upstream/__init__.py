@@ -1,1 +1,1 @@
-"""The only place that opens sockets towards upstreams: connections, timeouts, the error border."""
+"""The only place that opens sockets to upstreams: connections, timeouts, translation of errors."""

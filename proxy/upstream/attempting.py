@@ -1,4 +1,4 @@
-"""One try at one target: a request out, and an answer that may be passed on, or the reason why not."""
+"""One attempt at one target: sends the request, and gives an answer that may be passed on, or raises."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ _SAID_BY_US = frozenset(
 
 @dataclass  # no slots: what has a default costs nothing then
 class Attempt:
-    """One try. `status`: the upstream's answer, the last one where it was asked several times; 0: there is none yet."""
+    """One attempt. `status`: that of the upstream's answer, the last one if it was asked several times; 0: none yet."""
 
     upstreams: Upstreams
     call: Call
@@ -63,8 +63,8 @@ class Attempt:
     def answer(self, hold: Hold) -> Awaitable[Wire]:
         """The answer: whole, or a stream whose first events are there.
 
-        `hold`: what of a stream is kept back, since another target could still answer instead.
-        Raises SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
+        `hold`: which events of a stream are held back, since another target could still answer instead. Raises
+        SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
         """
         if self.call.stream or self.call.endpoint == "audio/speech":  # which is heard while it is being made
             return self._streamed(hold)
@@ -97,7 +97,7 @@ class Attempt:
         return self._wire(headers, body)
 
     async def _assembled(self) -> Wire:
-        """A whole answer from an upstream that is always asked by stream."""
+        """A whole answer from an upstream that is always asked for a stream."""
         source, headers = await self._opened("whole", self.timeouts.whole)
         try:
             source, headers = await self._typed(source, headers)
@@ -112,7 +112,7 @@ class Attempt:
         return self._wire(of_type(headers, _JSON), body)
 
     async def _gathered(self, source: Pieces) -> bytes:
-        """The events of a stream as one whole answer, within the time for whole answers."""
+        """The events of a stream as one whole answer, within the time limit for whole answers."""
         clock = self.clock.beside(self.timeouts.whole, "whole")
         never = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock's own end comes first
         stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, never)
@@ -129,7 +129,7 @@ class Attempt:
         return gathered.whole()
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
-        """The body of an answer that comes as a stream, once its head is there."""
+        """The body of an answer that comes as a stream, once its head has arrived."""
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
@@ -144,7 +144,7 @@ class Attempt:
         return response.stream, headers
 
     async def _typed(self, source: Pieces, headers: Headers) -> tuple[Pieces, Headers]:
-        """The body, and headers with a content type that can be believed."""
+        """The body, and headers with a reliable content type."""
         if self.call.endpoint not in CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
             return source, headers
         self.asked = perf_counter()
@@ -187,7 +187,7 @@ class Attempt:
         return Wire(self.order.target, self.status, headers, body, head, stream, self.changes)
 
     async def _head(self, stream: EventStream, hold: Hold) -> bytes:
-        """The first events: as many as are to be held."""
+        """The first events: as many as are to be held back."""
         head, size = [], 0
         self.asked = perf_counter()
         async for batch in stream:
@@ -218,7 +218,7 @@ class Attempt:
         return Waits(self.timeouts.whole, self.timeouts.idle, "whole")
 
     def _sent(self, request: Request) -> Awaitable[Response]:
-        """Sends the request; what is awaited is the head of the answer."""
+        """Sends the request and waits for the head of the answer."""
         target = self.order.target
         self.changes = request.changes
         self.sent[target.upstream].value += 1
@@ -226,19 +226,19 @@ class Attempt:
         return self.upstreams.send(target, request, self.timeouts.connect)
 
     def _head_of(self, response: Response) -> Headers | None:
-        """The headers of a 2xx answer, which is there now; None: it is another, see `_refusal`."""
+        """The headers of a 2xx answer; None: it has another status, see `_refusal`."""
         self.waited()
         self.status = status = response.status_code
         return response.headers if 200 <= status < 300 else None
 
     def waited(self) -> None:
-        """The wait that began with `asked` is over, however it ended."""
+        """Ends the wait that began at `asked`, however it ended."""
         if self.asked:
             self.call.trace.waited += perf_counter() - self.asked
             self.asked = 0.0
 
     async def _refusal(self, response: Response) -> SluiceError:
-        """What an answer outside 2xx means."""
+        """The error that an answer outside 2xx means."""
         target, status, headers = self.order.target, response.status_code, response.headers
         try:
             body = await self._read(response.stream)
@@ -253,7 +253,10 @@ class Attempt:
         return failure
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
-        """A request of a conversation; the first one is the attempt. Whoever awaits its events counts the wait."""
+        """A request of a conversation; the first one counts as the attempt.
+
+        The reader of its events counts the wait.
+        """
         if first:
             self.sent[target.upstream].value += 1
         send = self.upstreams.send if first else self.upstreams.ask

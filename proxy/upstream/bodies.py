@@ -1,4 +1,4 @@
-"""Reads an upstream's body: what kind it is, all of it in one piece, and the usage that it tells."""
+"""Reads an upstream's body: its kind, all of it in one piece, and the usage it reports."""
 
 import json
 from collections.abc import AsyncIterator
@@ -16,20 +16,20 @@ from proxy.upstream.border import translate_error
 from proxy.usage import usage_of
 from proxy.watch import lenient
 
-MAX_WHOLE: Final = 64 * 1024 * 1024  # bytes that a whole answer may have
-_MOST_BLANKS: Final = 64 * 1024  # bytes that a body may begin with before it is taken for one answer
+MAX_WHOLE: Final = 64 * 1024 * 1024  # largest whole answer in bytes
+_MOST_BLANKS: Final = 64 * 1024  # leading blanks in bytes after which a body counts as one answer
 _EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"text/plain")
 
 
 class Pieces(Protocol):
-    """An upstream's body: bytes as they arrive, and the way to be rid of it."""
+    """An upstream's body: bytes as they arrive, and a way to close it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None: ...
 
 
 class RawReader:
-    """Passes a body on as it comes."""
+    """Passes a body on unchanged."""
 
     def feed(self, data: bytes) -> bytes:
         """The data."""
@@ -42,7 +42,7 @@ class RawReader:
 
 @dataclass(slots=True)
 class Peeked:
-    """A body whose beginning was looked at."""
+    """A body whose beginning has been read."""
 
     begins: bytes
     rest: AsyncIterator[bytes]
@@ -50,7 +50,7 @@ class Peeked:
 
     @property
     def holds_one_answer(self) -> bool:
-        """Whether it is JSON, a page, or empty: no event's line begins so."""
+        """Whether it is JSON, HTML or empty: no line of an event stream begins like that."""
         return self.begins.lstrip()[:1] in (b"{", b"[", b"<", b"")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -64,7 +64,7 @@ class Peeked:
 
 
 async def peeked(source: Pieces, upstream: str) -> Peeked:
-    """The body, and what it begins with; blanks say nothing yet, unless they are many. Raises where it breaks off."""
+    """The body with its beginning, past leading white space (up to a limit). Raises if it breaks off."""
     found = Peeked(b"", source.__aiter__(), source)
     try:
         async for piece in found.rest:
@@ -77,7 +77,7 @@ async def peeked(source: Pieces, upstream: str) -> Peeked:
 
 
 async def read_whole(source: Pieces, upstream: str, most: int = MAX_WHOLE) -> bytes:
-    """A body in one piece. Raises upstream_malformed past `most` bytes, and where it breaks off."""
+    """A body in one piece. Raises upstream_malformed past `most` bytes, and if it breaks off."""
     pieces, size = [], 0
     try:
         async for piece in source:
@@ -96,22 +96,22 @@ def too_large() -> SluiceError:
 
 
 def carries_events(headers: Headers) -> bool:
-    """Whether a body of this content type is a stream of events (some servers call theirs plain text)."""
+    """Whether a body of this content type is an event stream (some servers label theirs text/plain)."""
     return (value(headers, b"content-type") or b"").lower().startswith(_EVENT_TYPES)
 
 
 def is_vague(headers: Headers) -> bool:
-    """Whether a content type leaves it open what comes: plain text is what many servers call all that they send."""
+    """Whether the content type leaves the kind of body open: many servers send everything as text/plain."""
     return (value(headers, b"content-type") or b"text/plain").lower().startswith(b"text/plain")
 
 
 def says_event_stream(headers: Headers) -> bool:
-    """Whether the content type is the one of server-sent events."""
+    """Whether the content type is text/event-stream."""
     return (value(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
 
 
 def to_be_read(headers: Headers) -> bool:
-    """Whether a body of this content type is to be looked into: JSON, or a page, which is nobody's answer."""
+    """Whether a body of this content type must be inspected: JSON, or HTML, which is never an answer."""
     kind = value(headers, b"content-type") or b""
     if kind == b"application/json":
         return True
@@ -120,9 +120,9 @@ def to_be_read(headers: Headers) -> bool:
 
 
 def note_whole(call: Call, provider: Provider, body: bytes) -> None:
-    """Keeps with the call what its whole answer says it took.
+    """Records the usage of a whole answer in the trace of the call.
 
-    Raises what broke it off, that it was cut off behind a brace, or that it has no choices.
+    Raises if the answer reports an error, is cut off, or has no choices.
     """
     if call.endpoint not in CHAT_LIKE and b'"usage"' not in body and body.count(b"{") == body.count(b"}"):
         return
@@ -131,7 +131,7 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
     except ValueError:
         if body.startswith(b"{") and not _is_readable(body):
             raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next") from None
-        return  # a client may still be able to read it: it passes as it came
+        return  # some client may be able to parse it: passed on unchanged
     if not isinstance(answer, dict):
         answer = {}
     if isinstance(usage := answer.get("usage"), dict):
@@ -145,7 +145,7 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
 
 
 def _is_readable(body: bytes) -> bool:
-    """Whether some client could read this as JSON, one that minds neither odd bytes nor depth."""
+    """Whether some client could parse this as JSON, if it tolerates invalid bytes or deep nesting."""
     try:
         json.loads(body.decode(errors="replace"), strict=False)
     except RecursionError:
@@ -156,5 +156,5 @@ def _is_readable(body: bytes) -> bool:
 
 
 def without_choices() -> SluiceError:
-    """The error of a completion in which nothing is said."""
+    """The error of a completion without content."""
     return SluiceError("upstream_malformed", "The upstream's answer has no choices.", again="next")

@@ -1,4 +1,4 @@
-"""The one error border: what goes wrong on the way to an upstream and back, in the words of Sluice."""
+"""Translates every exception on the way to an upstream and back into a SluiceError."""
 
 import errno
 from typing import Final
@@ -7,10 +7,10 @@ import httpx
 
 from proxy.errors import Again, SluiceError
 
-# How httpcore and we say that the upstream ended a connection, which httpx has no class of its own for.
+# Messages by which httpcore and our client report a closed connection, for which httpx has no class.
 _CLOSED: Final = ("closed connection", "disconnected", "ConnectionTerminated", "StreamReset", "unexpected EOF")
 
-_OURS: Final = (errno.EMFILE, errno.ENFILE)  # this process, or its machine, can open nothing more
+_OURS: Final = (errno.EMFILE, errno.ENFILE)  # this process, or its machine, is out of file descriptors
 
 _Row = tuple[type[Exception], str, str, Again]
 _BEFORE_HEADERS: Final[tuple[_Row, ...]] = (
@@ -34,7 +34,7 @@ _IN_MID_BODY: Final[tuple[_Row, ...]] = (
 
 
 def redirect_error(upstream: str) -> SluiceError:
-    """An answer that is a redirect: the key is for the configured address alone."""
+    """The error of an answer that is a redirect: the key may only be sent to the configured address."""
     text = f'The upstream "{upstream}" answered with a redirect, which is never followed.'
     return SluiceError("upstream_error", text, again="next")
 
@@ -42,7 +42,7 @@ def redirect_error(upstream: str) -> SluiceError:
 def translate_error(
     error: httpx.HTTPError | httpx.InvalidURL | OSError, upstream: str = "", *, answered: bool = True
 ) -> SluiceError:
-    """The error as the caller is to see it, without addresses. `answered`: it struck after the response's head."""
+    """The error as the caller is to see it, without addresses. `answered`: it occurred after the response's head."""
     name = f'the upstream "{upstream}"' if upstream else "the upstream"
     closed = isinstance(error, httpx.RemoteProtocolError) and any(said in str(error) for said in _CLOSED)
     cause: type[Exception] = httpx.ReadError if closed else type(error)
@@ -59,6 +59,6 @@ def translate_error(
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether this process could open no file; httpx's transports say so deeper down than our client."""
+    """Whether this process could not open a file or socket; httpx's transports report that as a nested cause."""
     below = error.__cause__ or error.__context__
     return below is not None and ((isinstance(below, OSError) and below.errno in _OURS) or _is_ours(below))

@@ -1,4 +1,4 @@
-"""Our own HTTP/1.1 client: a request out over a kept connection, a response's head back."""
+"""Our HTTP/1.1 client: sends a request over a kept-alive connection and returns the response's head."""
 
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +14,9 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import trust
 from proxy.upstream.pool import Bounds, Origin
 
-KNOWN_URLS: Final = 1024  # for which the first lines of a request are kept
+KNOWN_URLS: Final = 1024  # for which the first lines of a request are cached
 
-# No header may have them (RFC 9110, 5.5). That names are tokens is checked where they come in.
+# Not allowed in headers (RFC 9110, 5.5). That names are tokens is checked when they are received.
 _CONTROLS: Final = bytes(code for code in (*range(32), 127) if code != 9)
 _OURS: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"accept-encoding", b"expect")
@@ -26,22 +26,24 @@ _WITH_BODY: Final = frozenset(("POST", "PUT", "PATCH"))
 
 @dataclass(slots=True)
 class Response:
-    """A response whose head has come. Whoever has it takes `body` where that is all there, or iterates over `stream`,
-    and closes that."""
+    """A response whose head has arrived.
+
+    Its owner takes `body` if it is complete already, else iterates over `stream` and closes that.
+    """
 
     status_code: int
     headers: Headers  # lower-case names
-    coming: httpx.AsyncByteStream | None  # what is still to come of the body; None: nothing
+    coming: httpx.AsyncByteStream | None  # the rest of the body; None: it is complete
     body: bytes | None = None
 
     @property
     def stream(self) -> httpx.AsyncByteStream:
-        """The body, however it came."""
+        """The body, in either case."""
         return self.coming or Whole(self.body or b"")
 
 
 class Whole(httpx.AsyncByteStream):
-    """A body that is all there."""
+    """A body that has arrived completely."""
 
     __slots__ = ("_body",)
 
@@ -54,7 +56,7 @@ class Whole(httpx.AsyncByteStream):
 
 
 class Body(httpx.AsyncByteStream):
-    """A response's body as it arrives: each step gives all that is there."""
+    """A response's body as it arrives: each step gives all bytes received since the last."""
 
     __slots__ = ("_connection", "_origin")
 
@@ -66,12 +68,15 @@ class Body(httpx.AsyncByteStream):
         return self
 
     def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
-        """From now on the taker gets what comes while the next batch is waited for; its False ends that wait."""
+        """From now on the taker gets what arrives while the next batch is awaited; its False ends that wait."""
         if self._connection is not None:
             self._connection.pass_to(taker)
 
     async def __anext__(self) -> bytes:
-        """The next batch (b"": the taker had it). Raises httpx.RemoteProtocolError or ReadError where it is cut."""
+        """The next batch (b"": the taker had it).
+
+        Raises httpx.RemoteProtocolError or ReadError if the body is cut off.
+        """
         connection = self._connection
         if connection is None:
             raise httpx.StreamClosed()
@@ -83,16 +88,16 @@ class Body(httpx.AsyncByteStream):
         return data
 
     async def aclose(self) -> None:
-        """Gives the connection back if the body has come to its end, else closes it at once."""
+        """Returns the connection to the pool if the body has ended, else closes it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._origin.give(connection)
 
 
 class Client:
-    """Requests to any origin. Answers are never decoded and redirects never followed.
+    """Sends requests to any origin. Answers are not decoded and redirects not followed.
 
-    It has no clock but the one on getting a connection: whoever asks cancels, which at any await closes the connection.
+    Its only timeout is for getting a connection. Callers cancel instead, which closes the connection at any await.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None) -> None:
@@ -104,11 +109,11 @@ class Client:
     async def ask(
         self, method: str, url: str, headers: Headers, body: bytes, connect: float | None, upstream: str = ""
     ) -> Response:
-        """The response's status, headers and unread body; `connect`: seconds to get a connection in.
+        """The response's status, headers and unread body; `connect`: seconds for getting a connection.
 
-        `url`: absolute, encoded; `headers`: lower-case names; what belongs to the connection is dropped from them.
-        Raises httpx.TransportError's children (LocalProtocolError before anything is sent), InvalidURL and
-        DecodingError; where an `upstream` is named, SluiceError in their place, and for redirects.
+        `url`: absolute, encoded. `headers`: lower-case names; connection headers are removed. Raises subclasses of
+        httpx.TransportError (LocalProtocolError before anything is sent), InvalidURL and DecodingError; if an
+        `upstream` is named, SluiceError instead, and for redirects.
         """
         connection: Connection | None = None
         try:
@@ -125,7 +130,7 @@ class Client:
             except (httpx.NetworkError, httpx.RemoteProtocolError):
                 if connection.served == 1 or connection.touched:
                     raise
-                # The upstream closed a kept connection just when we used it again.
+                # The upstream closed the kept-alive connection just as we reused it.
                 connection.abort()
                 connection = await origin.open(connect)
                 await connection.exchange(head, body, method == "HEAD")
@@ -153,7 +158,7 @@ class Client:
             origin.close()
 
     def _start(self, method: str, address: str) -> tuple[Origin, bytes]:
-        """Where a URL leads, and the lines that its requests begin with."""
+        """The origin of a URL, and the first lines of requests to it."""
         url = httpx.URL(address)
         if url.scheme not in ("http", "https") or not url.host:
             raise httpx.UnsupportedProtocol("only http:// and https:// addresses with a host can be asked")
@@ -180,11 +185,11 @@ class Client:
 
 
 def encode_headers(headers: Headers) -> bytes:
-    """The lines as they are sent, kept with them where they can keep it. Raises httpx.LocalProtocolError."""
+    """The lines as sent, cached with them where possible. Raises httpx.LocalProtocolError."""
     each = [b": ".join(line) for line in headers if line[0] not in _OURS]
     each.append(b"")
     lines = b"\r\n".join(each)
-    if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(each) - 2:  # more than the line ends of ours
+    if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(each) - 2:  # more than our own line ends
         raise httpx.LocalProtocolError("a header to send has forbidden characters")
     if isinstance(headers, Lines):
         headers.worked["encoded"] = lines

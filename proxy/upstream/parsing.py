@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses out of bytes (RFC 9112), without any I/O."""
+"""Parses HTTP/1.1 responses (RFC 9112), without I/O."""
 
 from typing import Final
 
@@ -15,10 +15,10 @@ _IN_MID_BODY: Final = "peer closed connection in mid-body"
 
 
 class ResponseParser:
-    """Parses one response after another of one connection; `expect` begins each.
+    """Parses the responses of one connection one after another; `expect` begins each.
 
-    `status` is 0 until the head is whole. `pieces` is the body so far, a list that its reader empties. After `complete`
-    nothing changes any more but `keep_alive`, which turns False if anything follows that nobody asked for.
+    `status` is 0 until the head is complete. `pieces` is the body so far, a list that its reader empties. After
+    `complete` only `keep_alive` may still change: to False if unsolicited bytes follow.
     """
 
     __slots__ = (
@@ -40,14 +40,14 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
-        self.on_body = self.pieces.append  # no frame of ours per chunk
+        self.on_body = self.pieces.append  # no Python call per chunk
         self.expect(bodiless=False)
         self._http = httptools.HttpResponseParser(self)
 
     def expect(self, bodiless: bool) -> None:
         """The next bytes are a new response. `bodiless`: it answers a HEAD request."""
         self.status = 0
-        self.headers: Headers = []  # lower-case names; the same list is not used again
+        self.headers: Headers = []  # lower-case names; a new list for each response
         self.encoding = b""  # content-encoding, as sent
         self.pieces.clear()
         self.complete = False
@@ -56,11 +56,11 @@ class ResponseParser:
         self._interim = False
         self._refusal = ""
         self._head_left = MAX_HEAD
-        self._framing = 0  # bytes since the last piece of body
-        self._surplus = -1  # where in `pieces` an unasked response begins
+        self._framing = 0  # framing bytes since the last piece of body
+        self._surplus = -1  # index in `pieces` where an unsolicited response begins
 
     def feed(self, data: bytes) -> None:
-        """Takes what the network brought. Raises httpx.RemoteProtocolError where it is no HTTP response."""
+        """Takes received bytes. Raises httpx.RemoteProtocolError if they are no HTTP response."""
         if self.complete:
             self.keep_alive = False
         elif self.status == 0:
@@ -78,7 +78,7 @@ class ResponseParser:
                 self._note_framing(len(data))
 
     def joined(self) -> bytes:
-        """What is there of the body, which is taken out by that; b"": nothing."""
+        """Takes what is there of the body; b"": nothing."""
         pieces = self.pieces
         if len(pieces) == 1:
             return pieces.pop()
@@ -101,7 +101,7 @@ class ResponseParser:
             self.feed(data[room:])
 
     def finish(self) -> None:
-        """The peer will send nothing more. Raises httpx.RemoteProtocolError where that cuts the response."""
+        """The peer sends nothing more. Raises httpx.RemoteProtocolError if that cuts off the response."""
         if self.complete:
             self.keep_alive = False
         elif self.status == 0:
@@ -112,38 +112,38 @@ class ResponseParser:
             self.complete = True  # the end of the connection is the end of the body
 
     def _note_framing(self, size: int) -> None:
-        self._framing += size  # chunk extensions or trailers, which httptools would hold without a limit
+        self._framing += size  # chunk extensions or trailers, which httptools buffers without a limit
         if self._framing > MAX_HEAD:
             raise httpx.RemoteProtocolError("chunk framing or trailers are too large")
 
     def _stopped(self, error: Exception) -> None:
-        """httptools parses no further."""
+        """httptools has stopped parsing."""
         if not self.complete:
             raise httpx.RemoteProtocolError(self._refusal or f"malformed response: {error}") from None
         self.keep_alive = False
 
     def _cut(self) -> None:
-        """Drops what must not be read as this response's body."""
+        """Drops what does not belong to this response's body."""
         if self._refusal:
             self.pieces.clear()
             raise httpx.RemoteProtocolError(self._refusal)
         del self.pieces[self._surplus :]
 
-    # Called by httptools. They never raise: what they refuse is raised when it returns.
+    # Callbacks of httptools. They never raise: errors are raised once it returns.
 
     def on_message_begin(self) -> None:
-        """The first byte of a response: of a second one, if the first is complete."""
+        """The first byte of a response; if the last one is complete, of an unsolicited one."""
         if self.complete and self._surplus < 0:
             self.keep_alive = False
             self._surplus = len(self.pieces)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line, or one of the trailers, which nobody reads."""
+        """One header line; trailers are ignored."""
         if self.status == 0:
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         if self.complete:
             return
         status = self._http.get_status_code()
@@ -168,7 +168,7 @@ class ResponseParser:
             self._surplus = 0
 
     def on_message_complete(self) -> None:
-        """The body has ended; a response without any is complete with its head."""
+        """The body has ended; a response without one is complete with its head."""
         if self._interim:
             self._interim = False
             self.headers = []

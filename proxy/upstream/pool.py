@@ -1,4 +1,4 @@
-"""The connections to one origin: kept alive, used newest first, bounded in number."""
+"""The connection pool of one origin: kept-alive connections, the newest used first, limited in number."""
 
 import asyncio
 import ssl
@@ -14,18 +14,18 @@ from proxy.upstream.resolving import Resolver
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one origin may have."""
+    """Limits of one origin."""
 
-    connections: int = 4096  # in use, idle or being opened; further requests wait in turn
+    connections: int = 4096  # in use, idle or being opened; further requests wait
     idle: int = 256
-    idle_seconds: float = 4.0  # below the 5 s after which usual servers close: theirs must not cross our next request
+    idle_seconds: float = 4.0  # below the usual 5 s of servers, whose close could race with our next request
 
 
 class Origin:
-    """One scheme, host and port. A connection is in use by one request, or idle here, or gone.
+    """One scheme, host and port. A connection is in use by one request, idle here, or closed.
 
-    `take` or `open` gives one, `give` takes it back. A slot is held from before a connection is opened until its
-    socket is closed; requests wait only while all slots are held and nothing is idle.
+    `take` or `open` gives one, `give` returns it. A slot is held from before a connection is opened until its socket is
+    closed; requests wait only while all slots are held and no connection is idle.
     """
 
     __slots__ = (
@@ -46,28 +46,28 @@ class Origin:
         self._tls = tls
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
-        self._idle: dict[Connection, float] = {}  # since when; the newest last
+        self._idle: dict[Connection, float] = {}  # idle since; newest last
         self._alive: set[Connection] = set()
         self._held = 0  # slots
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()  # None: a slot to open one
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()  # None: a slot, to open a connection
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
     def take(self) -> Connection | None:
-        """The connection used last, if one is idle and fresh."""
+        """The most recently used idle connection, if it is fresh enough; else None."""
         if not self._idle:
             return None
         connection, since = self._idle.popitem()
         if self._loop.time() - since < self._bounds.idle_seconds:
             return connection
         connection.abort()
-        self._sweep()  # all others have been idle for longer
+        self._sweep()  # all others have been idle even longer
         return None
 
     async def open(self, seconds: float | None) -> Connection:
-        """A new connection, or in a crowd one that another request gives back; within `seconds`.
+        """A new connection, or under contention one that another request returns; within `seconds`.
 
-        Raises httpx.ConnectError, ConnectTimeout, or PoolTimeout where all connections stayed in use.
+        Raises httpx.ConnectError, ConnectTimeout, or PoolTimeout if all connections stayed in use.
         """
         connecting = False
         try:
@@ -81,7 +81,7 @@ class Origin:
             raise httpx.PoolTimeout("all connections are in use") from None
 
     def give(self, connection: Connection) -> None:
-        """Takes a connection back after its exchange, to be used again if it can be."""
+        """Returns a connection after its exchange, for reuse if possible."""
         if not connection.rest():
             return
         if self._closed:
@@ -96,7 +96,7 @@ class Origin:
                 self._sweeper = self._loop.call_later(self._bounds.idle_seconds, self._sweep)
 
     def close(self) -> None:
-        """Closes what is idle now, and what is in use when it is given back."""
+        """Closes idle connections now, and those in use when they are returned."""
         self._closed = True
         while self._idle:
             self._drop_oldest()
@@ -137,7 +137,7 @@ class Origin:
 
     def _lost(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
-        if connection in self._alive:  # else `_connect` has freed its slot
+        if connection in self._alive:  # else `_connect` has freed its slot already
             self._alive.remove(connection)
             self._free()
 
@@ -148,7 +148,7 @@ class Origin:
             self._held -= 1
 
     def _next(self) -> "asyncio.Future[Connection | None] | None":
-        """Whose turn it is of those who still wait; one who was cancelled may not have got to leave yet."""
+        """The next waiter; cancelled ones may not have been removed yet."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -156,7 +156,7 @@ class Origin:
         return None
 
     def _sweep(self) -> None:
-        """Drops what has been idle for too long, and comes again when the next would be."""
+        """Closes connections that have been idle for too long, and schedules itself for the next."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

@@ -1,4 +1,4 @@
-"""Asks an address for nothing but its status."""
+"""A GET request of which only the status matters."""
 
 import httpx
 
@@ -6,7 +6,7 @@ _PATIENCE = 3.0  # seconds for each step of the request
 
 
 async def status_of(url: str) -> int:
-    """The status of a GET; 0 where there is no answer in time."""
+    """The status of a GET; 0: no answer in time."""
     async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE) as client:
         try:
             return (await client.get(url)).status_code

@@ -1,4 +1,4 @@
-"""Two targets of a call at the same time: the first answer wins, the other target is let go of."""
+"""Hedging: two targets are asked concurrently; the first answer wins, the other attempt is cancelled."""
 
 import asyncio
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from proxy.upstream.wire import Wire
 
 @dataclass(frozen=True, slots=True)
 class RacerResult:
-    """What came of one target, and what the call's trace told of it then: the other one writes there too."""
+    """The result of one target, and the target's part of the trace, which both racers write to."""
 
     outcome: Outcome
     state: TargetState
 
 
 async def raced(run: Run, order: Order, hedge: Hedge, tries: Tries) -> Outcome:
-    """One target, and a second beside it where the first is slow."""
+    """The answer of one target, or of a second one that is asked too if the first is slow."""
     orders, racers = [order], [asyncio.create_task(_race(run, order, tries))]
     winner: RacerResult | None = None
     trace, asked, waited = run.call.trace, perf_counter(), run.call.trace.waited
@@ -35,16 +35,16 @@ async def raced(run: Run, order: Order, hedge: Hedge, tries: Tries) -> Outcome:
     finally:
         try:
             await _let_go(racers, winner)
-        except asyncio.CancelledError:  # the call ends in the meantime: nobody is there to take the winner's answer
+        except asyncio.CancelledError:  # the call itself was cancelled: the winner's answer is closed too
             await _let_go(racers, None)
             raise
         if winner is not None:
-            trace.target_state = winner.state  # the other may have answered too by now, or asked again
-        trace.waited = min(trace.waited, waited + perf_counter() - asked)  # for both at the same time
+            trace.target_state = winner.state  # the other racer may have overwritten it
+        trace.waited = min(trace.waited, waited + perf_counter() - asked)  # both waits ran concurrently
 
 
 async def _race(run: Run, order: Order, tries: Tries) -> RacerResult:
-    """The tries at one target by a clock of their own, since another target is waited for at the same time."""
+    """The attempts at one target, with a clock of their own, since two targets are waited for at once."""
     clock = run.clock.beside(run.clock.left)
     won = False
     try:
@@ -58,14 +58,14 @@ async def _race(run: Run, order: Order, tries: Tries) -> RacerResult:
 
 
 async def _first_answer(run: Run, orders: list[Order], racers: list[asyncio.Task[RacerResult]]) -> RacerResult:
-    """The first of them that is an answer, else the failure of the first."""
+    """The first answer, else the failure of the first target."""
     waiting = set(racers)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for racer in racers:
             if racer in done and isinstance(racer.result().outcome, Wire):
                 return racer.result()
-    for order, racer in zip(orders, racers, strict=True):  # in the route's order, not in that of the race
+    for order, racer in zip(orders, racers, strict=True):  # in the order of the route, not of the race
         lost = racer.result()
         if not isinstance(lost.outcome, Wire):
             run.call.trace.target_state = lost.state
@@ -74,7 +74,7 @@ async def _first_answer(run: Run, orders: list[Order], racers: list[asyncio.Task
 
 
 async def _let_go(racers: list[asyncio.Task[RacerResult]], winner: RacerResult | None) -> None:
-    """Ends all other racers, and lets go of what they won too late."""
+    """Cancels the other racers, and closes answers that came too late."""
     if running := [racer for racer in racers if not racer.done()]:
         for racer in running:
             racer.cancel()

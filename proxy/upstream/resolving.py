@@ -1,4 +1,4 @@
-"""Resolves the names of hosts, so that a name which nobody answers for keeps no other waiting."""
+"""Name resolution in which a host that does not resolve holds up no other."""
 
 import asyncio
 import socket
@@ -8,15 +8,16 @@ from functools import partial
 from threading import Thread
 from typing import Any
 
-Address = tuple[int, int, int, str, Any]  # as getaddrinfo gives them
+Address = tuple[int, int, int, str, Any]  # as getaddrinfo returns them
 Found = Sequence[Address] | Exception
 LookUp = Callable[[], Sequence[Address]]
 
 
 class Resolver:
-    """Resolves one host. One thread at a time asks for its addresses, whoever waits for them.
+    """Resolves one host. At most one thread at a time looks it up, however many requests wait.
 
-    The loop has two threads of its own for this, for all hosts; a silent name server holds one for half a minute.
+    The two threads that asyncio would use are shared by all hosts, and a silent name server blocks one for half a
+    minute.
     """
 
     __slots__ = ("host", "_look_up", "_numeric", "_asked")
@@ -26,18 +27,18 @@ class Resolver:
         self._look_up: LookUp = look_up or partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         self._numeric: Sequence[Address] = ()
         self._asked: asyncio.Future[Found] | None = None
-        with suppress(OSError, UnicodeError):  # it is a name
+        with suppress(OSError, UnicodeError):  # not an IP address
             self._numeric = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
     async def addresses(self) -> Sequence[Address]:
-        """All addresses of the host. Raises OSError, or UnicodeError for a name that is none."""
+        """All addresses of the host. Raises OSError, or UnicodeError for an invalid name."""
         if self._numeric:
             return self._numeric
         if self._asked is None:
             asked: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
             try:
                 Thread(target=self._ask, args=(asked,), name="names", daemon=True).start()
-            except RuntimeError as error:  # the system has none left
+            except RuntimeError as error:  # no more threads available
                 raise OSError(str(error)) from None
             self._asked = asked
         found = await asyncio.shield(self._asked)
@@ -51,7 +52,7 @@ class Resolver:
             found = self._look_up() or OSError("the name has no address")
         except (OSError, UnicodeError) as error:
             found = error
-        with suppress(RuntimeError):  # the loop has ended
+        with suppress(RuntimeError):  # the loop is closed
             asked.get_loop().call_soon_threadsafe(self._answered, asked, found)
 
     def _answered(self, asked: asyncio.Future[Found], found: Found) -> None:

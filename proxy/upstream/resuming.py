@@ -1,4 +1,4 @@
-"""A stream that survives its upstream: when one breaks, the next target goes on with what the client has seen."""
+"""Resumes a broken stream: the next target continues from what the client has seen."""
 
 from dataclasses import replace
 
@@ -13,41 +13,44 @@ from proxy.watch import Watch, note_stream
 
 
 class Resumption(Flowing):
-    """In the place of the EventStream whose answer it keeps whole; what cannot be joined is an error, as it was."""
+    """Takes the place of the EventStream that it continues.
+
+    If nothing can be joined, the original failure is raised.
+    """
 
     def __init__(self, run: Run, wire: Wire, tries: Tries) -> None:
         assert wire.stream is not None
         self._run, self._tries = run, tries
-        self._first_failure: SluiceError | None = None  # since which another goes on, or nobody can
-        self._second: Wire | None = None  # the one that goes on
+        self._first_failure: SluiceError | None = None  # the failure that ended the first stream
+        self._second: Wire | None = None  # the answer that continues it
         self._stream: Stream = wire.stream
         self._splice: Splice | None = None
         self._transcript = Transcript()
         self._transcript.add(wire.head)
         self._pending = b""
-        self._target = wire.target  # where the stream that is read now comes from
+        self._target = wire.target  # the target of the stream being read now
         self._asked_again: list[Target] = []
 
     @property
     def watch(self) -> Watch:
-        """Of the stream that is read now."""
+        """That of the stream being read now."""
         return self._stream.watch
 
     @property
     def failure(self) -> SluiceError | None:
-        """Of the first stream: what its own upstream did."""
+        """That of the first stream."""
         return self._first_failure or self._stream.failure
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come to its end."""
+        """Whether the answer is complete."""
         return self._stream.complete
 
     def __aiter__(self) -> "Resumption":
         return self
 
     def flow(self, outlet: Outlet) -> None:
-        """As long as the first stream goes."""
+        """See Flowing; as long as the first stream lasts."""
 
         def passed(batch: bytes) -> bool:
             taken = outlet(batch)
@@ -60,7 +63,7 @@ class Resumption(Flowing):
 
     @property
     def last_at(self) -> float | None:
-        """Of the stream that is read now."""
+        """That of the stream being read now."""
         return self._stream.last_at if isinstance(self._stream, Flowing) else None
 
     async def __anext__(self) -> bytes:
@@ -82,7 +85,7 @@ class Resumption(Flowing):
                 return batch
 
     async def aclose(self) -> None:
-        """Lets go of every stream."""
+        """Closes every stream."""
         self._run.clock.close()
         await self._stream.aclose()
         await self._drop_second()
@@ -91,7 +94,7 @@ class Resumption(Flowing):
         return batch if self._splice is None else self._splice.events(batch)
 
     async def _go_on(self, failure: SluiceError) -> None:
-        """Finds a target that goes on. Raises `failure` where there is none, or where nothing can be joined."""
+        """Finds a target to continue. Raises `failure` if there is none, or nothing can be joined."""
         run = self._run
         self._first_failure = self._first_failure or failure
         await self._stream.aclose()
@@ -109,13 +112,13 @@ class Resumption(Flowing):
         raise failure
 
     def _ask_again_later(self, failure: SluiceError) -> None:
-        """The target that broke may be asked once more, after the others, unless it only fell silent."""
+        """Allows the failed target to be asked once more, after the others, unless it only fell silent."""
         if failure.again == "same" and self._target not in self._asked_again:
             self._asked_again.append(self._target)
             self._run.left.append(self._target)
 
     def _ways(self, order: Order) -> list[tuple[Order, bool]]:
-        """By handing over the text so far, where the target can go on from it; and by asking afresh."""
+        """Continuing from the text so far, where the target supports it; then asking afresh."""
         afresh = (replace(order), False)
         text = self._transcript.texts.get("content", "")
         if not text:
@@ -125,7 +128,7 @@ class Resumption(Flowing):
         return [afresh] if body is None else [(order.with_body(body), not echoes), afresh]
 
     def _take(self, wire: Wire, continues: bool) -> bool:
-        """Whether the new answer joins the old one as far as it has come."""
+        """Whether the new answer can be joined to the old one so far."""
         splice = Splice(self._transcript, continues)
         try:
             joined = splice.events(wire.head)
@@ -138,7 +141,7 @@ class Resumption(Flowing):
         self._transcript.add(joined)
         self._second, self._splice, self._target = wire, splice, wire.target
         if wire.stream is not None:
-            note_stream(self._run.call, self._stream.watch)  # the last one is noted by whoever lets go of us
+            note_stream(self._run.call, self._stream.watch)  # the last stream is recorded by our owner
             self._stream = wire.stream
         return True
 

@@ -1,4 +1,4 @@
-"""The way to every upstream: one request of a target out, its answer's head back."""
+"""Sends requests to upstreams: a target's request out, the head of its answer back."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
@@ -15,30 +15,30 @@ from proxy.upstream.border import redirect_error, translate_error
 from proxy.upstream.client import Client, Response, Whole
 from proxy.upstream.dialing import trust
 
-MAX_ANSWER: Final = 32 * 1024 * 1024  # bytes that an answer of the control plane may have
+MAX_ANSWER: Final = 32 * 1024 * 1024  # largest answer of the control plane in bytes
 _LIMITS: Final = httpx.Limits(max_connections=4096, max_keepalive_connections=256, keepalive_expiry=4.0)  # as our own
-_FAREWELL: Final = 5.0  # seconds that work nobody waits for has left when all ends
+_FAREWELL: Final = 5.0  # seconds for background work to finish at shutdown
 
 
 class Upstreams:
-    """Sends what a Target says where it says: one provider's key cannot meet another's address."""
+    """Sends requests to a Target's address with its own key: no key can reach another provider's address."""
 
     def __init__(self) -> None:
         self.sent = Numbers()  # attempts by upstream
         self._client = Client()
-        self._transports: dict[str, httpx.AsyncBaseTransport] = {}  # httpx's, by a target's `via`
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}  # of httpx, by a target's `via`
         self._later: set[asyncio.Task[Any]] = set()
 
     def send(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
-        """The head of the target's answer, whatever its status but a redirect; `connect`: seconds to a connection.
+        """The head of the target's answer, with any status but a redirect; `connect`: seconds to get a connection.
 
-        Raises SluiceError. There is no other clock here: whoever waits cancels, which closes the connection.
+        Raises SluiceError. There is no other timeout: callers cancel, which closes the connection.
         """
         self.sent[target.upstream].value += 1
         return self.ask(target, request, connect)
 
     def ask(self, target: Target, request: Request, connect: float) -> Awaitable[Response]:
-        """The same for a further request of an attempt that was counted when it began."""
+        """The same for a further request of an attempt that has been counted already."""
         headers = _headers(target, request) if target.headers else request.headers
         if target.via:
             return self._by_httpx(target, request, headers, connect)
@@ -46,9 +46,9 @@ class Upstreams:
         return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
 
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
-        """A whole answer for the control plane (catalogues, health), all of it within `timeout` seconds.
+        """A whole answer for the control plane (catalogues, health), within `timeout` seconds in total.
 
-        Raises SluiceError. It does not count as an attempt.
+        Raises SluiceError. Not counted as an attempt.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -63,13 +63,13 @@ class Upstreams:
         return Answer(response.status_code, response.headers, body)
 
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Runs what nobody waits for, and sees to it that it is not forgotten."""
+        """Runs background work that nobody waits for, and keeps a reference to it."""
         task = asyncio.create_task(work)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
     async def aclose(self) -> None:
-        """Ends the work begun by `later`, then closes all connections."""
+        """Ends the background work, then closes all connections."""
         if self._later:
             _, late = await asyncio.wait(self._later, timeout=_FAREWELL)
             for task in late:
@@ -127,6 +127,6 @@ def transport_for(via: str) -> httpx.AsyncBaseTransport:
 
 
 def _headers(target: Target, request: Request) -> Headers:
-    """The config's headers, where the request does not say otherwise, and the request's."""
+    """The request's headers, and those of the config that the request does not set."""
     said = {name for name, _ in request.headers}
     return [line for line in target.headers if line[0] not in said] + request.headers

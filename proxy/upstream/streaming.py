@@ -1,4 +1,4 @@
-"""One upstream's stream while it is being read: its clocks, its reader, and what breaks it."""
+"""Reads one upstream's stream: deadlines, translation into OpenAI's events, and failures."""
 
 import asyncio
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from proxy.upstream.client import Body
 from proxy.upstream.talking import Talk
 from proxy.watch import RawWatch, Watch
 
-_LONG = 15.0  # seconds that are a long silence whatever `idle` allows
+_LONG = 15.0  # seconds that count as a long silence, whatever `idle` allows
 _LINGER = 0.25  # seconds that an upstream may take to end its body after [DONE]
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that this answer may let us wait."""
+    """Seconds that this answer may take between its parts."""
 
     first_token: float
     idle: float
-    name: ClockName = "first_token"  # what running out of the first is called
+    name: ClockName = "first_token"  # the name of the first deadline
 
 
 def _no_outlet(batch: bytes) -> bool:
@@ -35,7 +35,7 @@ def _no_outlet(batch: bytes) -> bool:
 
 
 class EventStream(Flowing):
-    """The events of one answer, in OpenAI's dialect, as they arrive; a stream that breaks raises, never just ends."""
+    """The events of one answer in OpenAI's dialect as they arrive; an incomplete stream raises, it never just ends."""
 
     __slots__ = (
         "_began",
@@ -69,31 +69,31 @@ class EventStream(Flowing):
         self._first_by, self._first_name = self._loop.time() + waits.first_token, waits.name
         self._began = perf_counter()
         self._ended = False
-        self._broke: SluiceError | None = None  # that is still to be raised
-        self._lingers = False  # all events have come, and maybe not the end of the body
-        self._flows = False  # content has come, and whoever reads on does so to the end
+        self._broke: SluiceError | None = None  # still to be raised
+        self._lingers = False  # all events have come, but maybe not the end of the body
+        self._flows = False  # content has come: batches may go to the outlet
         self._outlet: Outlet = _no_outlet
-        self._left = b""  # what the outlet did not take
-        self._passed_at: float | None = None  # when it last took something
-        self.failure: SluiceError | None = None  # that ended it
+        self._left = b""  # what the outlet declined
+        self._passed_at: float | None = None  # when it last took a batch
+        self.failure: SluiceError | None = None  # the failure that ended it
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come to its end."""
+        """Whether the answer is complete."""
         return self.failure is None and self._ended and self.watch.complete
 
     def __aiter__(self) -> "EventStream":
         return self
 
     def flow(self, outlet: Outlet) -> None:
-        """Once content has come."""
+        """See Flowing; takes effect after the first content."""
         self._outlet = outlet
         if self._flows:
             self._open()
 
     @property
     def last_at(self) -> float | None:
-        """What the watch drops is silence to the client."""
+        """See Flowing; events that the watch drops do not count."""
         return self._passed_at
 
     def _open(self) -> None:
@@ -102,17 +102,17 @@ class EventStream(Flowing):
             self._clock.more = self._more
 
     def _more(self) -> float:
-        """How long the wait that runs may go on, since events have been passed on in the meantime."""
+        """Seconds to extend the current wait by, since events have been passed on in the meantime."""
         return self._idle - (perf_counter() - (self.watch.last_at or self._began))
 
     def _passed(self, piece: bytes) -> bool:
-        """A piece that came while `__anext__` waits for it; whether that goes on waiting."""
+        """Handles a piece that arrived while `__anext__` waits; returns whether that goes on waiting."""
         watch = self.watch
         batch = self._reader.feed(piece)
         seen = watch.see(batch) if batch else b""
         if not seen:
             self._clock.again(self._idle)
-        elif watch.failure is not None or not self._outlet(seen):  # the reader sees to an event that is a failure
+        elif watch.failure is not None or not self._outlet(seen):  # failures are handled by the reader
             self._left = seen
             return False
         else:
@@ -120,7 +120,7 @@ class EventStream(Flowing):
         return not (watch.done and watch.lingers)
 
     async def __anext__(self) -> bytes:
-        # One coroutine and no helpers per event: this is walked for every event of every stream.
+        # A single coroutine without helpers, since it runs for every event of every stream.
         if self._ended:
             raise self._over()
         watch, clock = self.watch, self._clock
@@ -155,7 +155,7 @@ class EventStream(Flowing):
         raise StopAsyncIteration
 
     def _set_clock(self, watch: Watch, clock: Clock) -> None:
-        """What the wait that begins now is measured by, in whichever task it is."""
+        """Sets the deadline of the wait that begins now."""
         if watch.content_at is not None:
             clock.set("idle", self._idle)
             self._flows = True
@@ -166,14 +166,14 @@ class EventStream(Flowing):
             clock.set(self._first_name, self._first_by - self._loop.time())
 
     def _stop(self) -> None:
-        """All events have come: what follows them is for nobody."""
+        """All events have come; whatever follows them is ignored."""
         self._ended = self._lingers = True
         self.failure = self.watch.failure
         if isinstance(self._source, Body):
             self._source.pass_to(None)
 
     def _cut(self, failure: SluiceError) -> bytes:
-        """The bytes that end a stream broken off or silent behind a complete answer. Raises where it is not one."""
+        """The bytes that end a stream whose connection broke or fell silent. Raises if the answer is incomplete."""
         if not self.watch.complete or isinstance(self.watch, RawWatch):
             raise self._broken(failure) from None
         try:
@@ -182,15 +182,15 @@ class EventStream(Flowing):
             raise self._broken(failure) from None
 
     def _sound_before(self, failure: SluiceError) -> bytes:
-        """What came in one batch with this failure, which is raised next; at once where there was no content yet."""
+        """The events received in one batch with a failure, which is raised next; at once if no content came yet."""
         broken, sound = self._broken(failure), self.watch.sound
-        if not (self.watch.content_at is not None and sound):  # another answer may come in the place of this one
+        if not (self.watch.content_at is not None and sound):  # another target may still answer
             raise broken from None
         self._broke = broken
         return sound
 
     def _over(self) -> Exception:
-        """What a stream that has ended raises: its failure, if that is still to be told, else the end."""
+        """The exception that ends iteration: a failure that is still to be raised, else StopAsyncIteration."""
         broke, self._broke = self._broke, None
         return broke or StopAsyncIteration()
 
@@ -199,15 +199,15 @@ class EventStream(Flowing):
         self._ended, self.failure = True, failure
         silence = perf_counter() - (self.watch.last_at or self._began)
         if failure.again == "same" and silence > min(_LONG, self._idle / 4):
-            failure.again = "next"  # it was silent before it broke, and the silent are not asked twice
+            failure.again = "next"  # silent before it broke: a silent upstream is not asked twice
         return failure
 
     def _last(self) -> bytes:
-        """The bytes that end the stream. Raises upstream_truncated where it is not complete."""
+        """The bytes that end the stream. Raises upstream_truncated if it is incomplete."""
         self._ended = True
         rest = self._reader.finish()
         if rest and not rest.endswith((b"\n\n", b"\r\n\r\n")):
-            rest += b"\n\n"  # it lacks its empty line; half an event is no JSON, and is dropped as such
+            rest += b"\n\n"  # its closing empty line is missing; half an event is not JSON, and is dropped
         seen = self._left + (self.watch.see(rest) if rest else b"")
         if not self.watch.complete:
             raise SluiceError(
@@ -221,7 +221,7 @@ class EventStream(Flowing):
         return seen
 
     async def aclose(self) -> None:
-        """Ends it; an answer not read to its end costs the connection, so the last bytes of a body are waited for."""
+        """Closes it. An unread rest costs the connection, so the end of a complete body is waited for briefly."""
         try:
             if self._lingers:
                 await self._linger()
@@ -230,7 +230,7 @@ class EventStream(Flowing):
             await self._source.aclose()
 
     async def _linger(self) -> None:
-        """Waits a moment for the end of the body; the client has its answer already."""
+        """Waits briefly for the end of the body; the client has its complete answer already."""
         try:
             async with asyncio.timeout(_LINGER):
                 async for _ in self._pieces:

@@ -1,4 +1,4 @@
-"""An answer that takes several requests (submit, poll, cancel), driven step by step as one body."""
+"""Runs a conversation (submit, poll, cancel) of a provider step by step, as the body of one answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -10,14 +10,14 @@ from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Order, Pause, Request, Talker, Target
 
 Ask = Callable[[Target, Request, bool], Coroutine[Any, Any, Answer]]
-"""Sends one request of a conversation (True: its first) and reads its answer."""
+"""Sends one request of a conversation (True: the first one) and reads its answer."""
 Later = Callable[[Coroutine[Any, Any, Any]], None]
-"""Runs something after the call, without anybody waiting for it."""
+"""Runs something after the call, in the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that a job may wait for a worker, and that the wait of this name may take once it runs."""
+    """Seconds that a job may be queued, and seconds for the wait of this name once it runs."""
 
     queue: float
     name: ClockName
@@ -25,10 +25,10 @@ class Patience:
 
 
 class Talk:
-    """The body of an answer that a conversation makes: OpenAI events, piece by piece.
+    """The body of an answer made by a conversation: OpenAI events, piece by piece.
 
-    Its clock is `queue` until a worker has the job, and `first_token` or `whole` from then on. Left early, it ends
-    upstream what it began.
+    The deadline is `queue` until a worker has the job, then `first_token` or `whole`. Closed early, it cancels the job
+    upstream.
     """
 
     def __init__(self, talker: Talker, order: Order, ask: Ask, later: Later) -> None:
@@ -40,10 +40,10 @@ class Talk:
         self._begun = False  # its first request was sent
         self.running = False  # a worker has the job
         self._ended = False
-        self._asking: asyncio.Future[Answer] | None = None  # a request on its way; whoever leaves does not end it
+        self._asking: asyncio.Future[Answer] | None = None  # a request under way; not cancelled when the reader leaves
 
     def timed(self, clock: Clock, patience: Patience) -> None:
-        """Sets the clock that the waits are measured by."""
+        """Sets the clock that measures the waits."""
         self._clock, self._patience = clock, patience
         self._queued_by = asyncio.get_running_loop().time() + patience.queue
 
@@ -83,19 +83,19 @@ class Talk:
                 self._clock.set(self._patience.name, self._patience.seconds)
 
     async def aclose(self) -> None:
-        """Ends the conversation, and upstream what it did not see end."""
+        """Ends the conversation, and cancels an unfinished job upstream."""
         if self._ended:
             return
         self._ended = True
         self._later(self._leave())
 
     async def _leave(self) -> None:
-        """Ends upstream what was begun there; a submission still on its way is waited for, since it names the job."""
+        """Cancels the job upstream; a submission still under way is awaited, since its answer names the job."""
         try:
             if self._asking is not None:
                 self._conversation.send(await self._asking)
         except (SluiceError, StopIteration):
-            pass  # it failed or ended by itself; the farewell knows whether anything is left
+            pass  # failed or ended by itself; `farewell` knows whether a job is left
         farewell = self._talker.farewell(self._conversation)
         self._conversation.close()
         if farewell is None:
@@ -103,4 +103,4 @@ class Talk:
         try:
             await self._ask(self._order.target, farewell, False)
         except SluiceError:
-            pass  # nobody is left to be told; the job ends by its own time-to-live
+            pass  # nobody is left to be told; the job expires by its time-to-live

@@ -1,4 +1,4 @@
-"""Asks the HTTP tools that voice assistants may call."""
+"""Calls the HTTP tools of voice assistants."""
 
 import asyncio
 import ssl
@@ -9,20 +9,23 @@ import httpx
 from proxy.errors import SluiceError
 from proxy.upstream.dialing import trust
 
-_LARGEST: Final = 256 * 1024  # bytes of an answer: it is spoken, or read by a model
+_LARGEST: Final = 256 * 1024  # largest answer in bytes: it is spoken, or read by a model
 _HEADERS: Final = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
 class Tools:
-    """A way out that keeps nothing but the certificates it trusts: tools are asked rarely, each by a new connection."""
+    """Calls tools by a new connection each, since calls are rare; only the TLS context is kept."""
 
     __slots__ = ("_tls",)
 
     def __init__(self) -> None:
-        self._tls: ssl.SSLContext | None = None  # made at the first call
+        self._tls: ssl.SSLContext | None = None  # created at the first call
 
     async def ask(self, url: str, timeout: float, body: bytes) -> bytes:
-        """The answer to this JSON, all within `timeout` seconds. Raises SluiceError; redirects are not followed."""
+        """The answer to this JSON body, within `timeout` seconds in total.
+
+        Raises SluiceError; redirects are not followed.
+        """
         try:
             async with asyncio.timeout(timeout):
                 return await self._asked(url, body)
@@ -33,8 +36,8 @@ class Tools:
 
     async def _asked(self, url: str, body: bytes) -> bytes:
         if self._tls is None:
-            self._tls = await asyncio.to_thread(trust)  # reads a long file
-        async with (  # without a clock: the caller has one
+            self._tls = await asyncio.to_thread(trust)  # reads a large file
+        async with (  # no timeout here: the caller has one
             httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=None) as client,
             client.stream("POST", url, content=body, headers=_HEADERS) as response,
         ):

@@ -1,4 +1,4 @@
-"""What an attempt gives: an answer that is whole, or a stream that has begun."""
+"""The answer of an attempt: whole, or a stream that has begun."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from proxy.watch import Watch
 
 
 class Stream(Protocol):
-    """Whole events in OpenAI's dialect: an EventStream, or what keeps one going over several upstreams."""
+    """Whole events in OpenAI's dialect: an EventStream, or a Resumption over several upstreams."""
 
     @property
     def watch(self) -> Watch:
-        """What was seen of the stream that is read now."""
+        """That of the stream being read now."""
         ...
 
     @property
@@ -26,19 +26,19 @@ class Stream(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come to its end."""
+        """Whether the answer is complete."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def __anext__(self) -> bytes: ...
     async def aclose(self) -> None:
-        """Lets go of it."""
+        """Closes it."""
         ...
 
 
-@dataclass  # no slots: what has a default costs nothing then
+@dataclass  # no slots: attributes with defaults then cost nothing
 class Wire:
-    """An answer that may be passed on: `body`, or `head` (events already read) and the rest of `stream`."""
+    """An answer that may be passed on: `body`, or `head` (events already read) and the rest in `stream`."""
 
     target: Target
     status: int
@@ -46,13 +46,13 @@ class Wire:
     body: bytes | None = None
     head: bytes = b""
     stream: Stream | None = None
-    changes: tuple[str, ...] = ()  # what the provider's translation had to do
+    changes: tuple[str, ...] = ()  # what the provider's translation changed
 
-    clock: Clock | None = field(default=None, init=False)  # to be closed with it
-    after: Callable[[Stream], None] | None = field(default=None, init=False)  # told when the stream is let go of
+    clock: Clock | None = field(default=None, init=False)  # closed with it
+    after: Callable[[Stream], None] | None = field(default=None, init=False)  # called when the stream is closed
 
     async def aclose(self) -> None:
-        """Gives back or closes the connection behind it."""
+        """Returns or closes the connection."""
         if self.clock is not None:
             self.clock.close()
         if self.stream is not None:

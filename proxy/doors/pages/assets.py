@@ -1,4 +1,4 @@
-"""Gives every file of the pages a name that holds its hash, so that browsers may keep it for good."""
+"""Names every file of the pages by its hash, so that browsers may cache it for ever."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ _FOLDERS: Final = (("html", ""), ("static", ""), ("vendor", "vendor/"))
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is served. `name`: under /static/, or the page's own; `tag`: its hash, quoted as an ETag is."""
+    """A file as it is served. `name`: under /static/, or that of the page; `tag`: its ETag, quotes included."""
 
     name: str
     kind: bytes
@@ -31,7 +31,7 @@ class Asset:
 
 
 def sources(folder: Path) -> dict[str, bytes]:
-    """The files in `folder` by the names that they call each other by: "chat.html", "shared/dom.js", "vendor/…"."""
+    """The files in `folder` by the names they refer to each other by: "chat.html", "shared/dom.js", "vendor/…"."""
     return {
         prefix + path.relative_to(folder / part).as_posix(): path.read_bytes()
         for part, prefix in _FOLDERS
@@ -41,10 +41,10 @@ def sources(folder: Path) -> dict[str, bytes]:
 
 
 def publish(files: Mapping[str, bytes]) -> dict[str, Asset]:
-    """The same files as assets, every `/static/NAME` in them replaced by the hashed name.
+    """The files as assets, with every `/static/NAME` in them replaced by the hashed name.
 
-    A file's hash covers the hashes of what it refers to; raises KeyError for a reference to nothing, and
-    RecursionError where files refer to each other in a circle.
+    A file's hash covers the hashes of the files it refers to. Raises KeyError for a reference to a missing file, and
+    RecursionError for circular references.
     """
     done: dict[str, Asset] = {}
 

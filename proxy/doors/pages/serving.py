@@ -19,7 +19,7 @@ _POLICY: Final = (
     b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     b"require-trusted-types-for 'script'; trusted-types dompurify"
 )
-# same-origin, not no-referrer: under that one the login form's POST would come with `Origin: null`, and be refused.
+# same-origin, not no-referrer: that would give the login form's POST `Origin: null`, and it would be refused.
 _PAGE: Final = [
     (b"content-security-policy", _POLICY),
     (b"referrer-policy", b"same-origin"),
@@ -35,7 +35,10 @@ def _published() -> Mapping[str, Asset]:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages, read and hashed once, when this is made. The HTML holds no secrets: the data has its own checks."""
+    """The pages, read and hashed once.
+
+    The HTML holds no secrets; the data that it loads has access checks of its own.
+    """
 
     assets: Mapping[str, Asset] = field(default_factory=_published)
 
