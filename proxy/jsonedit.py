@@ -1,7 +1,7 @@
-"""Edits members of a JSON text by their byte spans, so that every byte no edit names stays as it came.
+"""Edits members of a JSON text by their byte spans, so that all other bytes stay unchanged.
 
-The text must be valid JSON (RFC 8259), which its reader has seen by parsing it. A key that is there twice is edited
-twice: parsers disagree on which one counts, so none may be left behind.
+The text must be valid JSON (RFC 8259); callers have parsed it before. Both occurrences of a duplicate key are edited,
+since parsers disagree on which one counts.
 """
 
 import re
@@ -15,7 +15,7 @@ from proxy.jsonspans import OBJECT, Path, Place, escapes, find, is_plain, named,
 
 Piece = tuple[int, int, bytes]
 Edit = Callable[[bytes], bytes]
-"""One edit, compiled: takes a JSON text, gives it edited, or the very same object where there is nothing to do."""
+"""A compiled edit: returns the edited text, or the very same object if there is nothing to do."""
 
 _OPENING: Final = re.compile(rb"(" + SPACE + rb"\{)" + SPACE + rb"(\})?+")
 
@@ -33,7 +33,7 @@ def _splice(raw: bytes, pieces: list[Piece]) -> bytes:
 
 
 def edit(raw: bytes, edits: Iterable[Edit]) -> bytes:
-    """`raw` after all the edits, each seeing what the ones before it left."""
+    """`raw` after all the edits, applied one after another."""
     for change in edits:
         raw = change(raw)
     return raw
@@ -42,8 +42,8 @@ def edit(raw: bytes, edits: Iterable[Edit]) -> bytes:
 def put(raw: bytes, path: Path, text: bytes, over: bool = True, make: bool = True) -> bytes:
     """`raw` with the JSON `text` as the value of `path`.
 
-    Not `over`: what is there stays, null as well. Not `make`: what is missing stays missing, else objects are made for
-    missing parents. A path through a non-object leads nowhere.
+    Not `over`: an existing value stays, even null. Not `make`: a missing value stays missing; else missing parents are
+    created as objects. A path through a value that is no object matches nothing.
     """
     if only := path.only(raw):
         start, end = only.span(3)
@@ -60,22 +60,22 @@ def put(raw: bytes, path: Path, text: bytes, over: bool = True, make: bool = Tru
 
 
 def _member(keys: tuple[bytes, ...], text: bytes) -> bytes:
-    """The member that the first key names, holding one object for each further key."""
+    """The member named by the first key, with one nested object for each further key."""
     return b":{".join(keys) + b":" + text + b"}" * (len(keys) - 1)
 
 
 def compile_set(path: str, value: Any) -> Edit:
-    """Sets `path` to `value`, in objects made where they are missing; new members come first."""
+    """Sets `path` to `value` and creates missing parents; new members come first."""
     return _putting(Path.of(path), orjson.dumps(value), over=True)
 
 
 def compile_default(path: str, value: Any) -> Edit:
-    """Sets `path` to `value` where it is absent; an explicit null is there."""
+    """Sets `path` to `value` if it is absent; an explicit null is present."""
     return _putting(Path.of(path), orjson.dumps(value), over=False)
 
 
 def _putting(path: Path, text: bytes, over: bool) -> Edit:
-    """`put` with a short cut: where even the first key is nowhere in the text, no reading is needed."""
+    """`put` with a fast path: if even the first key does not occur in the text, nothing is scanned."""
     member = _member(path.keys, text)
     first = path.keys[0] if is_plain(path.names[0]) else b""
 
@@ -90,7 +90,7 @@ def _putting(path: Path, text: bytes, over: bool) -> Edit:
 
 
 def compile_remove(path: str) -> Edit:
-    """Removes what `path` leads to, with the comma and the whitespace that belonged to it."""
+    """Removes the value at `path` with its comma and white space."""
     return _removing(Path.of(path))
 
 
@@ -99,7 +99,7 @@ def _removing(path: Path) -> Edit:
 
     def remove(raw: bytes) -> bytes:
         if only := path.only(raw):
-            if only.end(4) >= 0:  # others follow: all up to the next one goes
+            if only.end(4) >= 0:  # not the last member: cut up to the next one
                 return raw[: only.start(2)] + raw[only.end(4) :]
             start = only.start(1) if b"," in only[1] else only.start(2)
             return raw[:start] + raw[only.end(3) :]
@@ -112,9 +112,9 @@ def _removing(path: Path) -> Edit:
 
 
 def _cuts(place: Place) -> list[Piece]:
-    """What to cut from a container so that all it hits is gone and commas stand between the others."""
+    """The spans to cut from a container to remove its hits, so that commas remain between the other children."""
     found, gone = place.children, set(place.hits)
-    tail = len(found)  # the children from here on all go, and the comma before them
+    tail = len(found)  # all children from here on are removed, with the comma before them
     while tail and found[tail - 1] in gone:
         tail -= 1
     cuts = [(found[at].key, found[at + 1].key, b"") for at in range(tail) if found[at] in gone]
@@ -124,9 +124,9 @@ def _cuts(place: Place) -> list[Piece]:
 
 
 def compile_rename(old: str, new: str) -> Edit:
-    """Moves what `old` leads to to `new`, its bytes untouched; where `new` is there already, it stays and `old` goes.
+    """Moves the value of `old` to `new`, unchanged; if `new` exists already, it stays and `old` is removed.
 
-    Within one object only the key is exchanged. Raises ValueError where one path leads through the other.
+    Within one object only the key is replaced. Raises ValueError if one path is a prefix of the other.
     """
     here, there = Path.of(old), Path.of(new)
     if all(left == right for left, right in zip(here.names, there.names, strict=False)):

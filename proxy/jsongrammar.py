@@ -9,18 +9,18 @@ GAP: Final = rb"[, \t\n\r]*+"
 COLON: Final = SPACE + rb":" + SPACE
 
 _SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
-_DEPTH: Final = 10  # levels of nesting that one match can skip; what is deeper is walked bracket by bracket
-_ROUNDS: Final = b"{0,5000}"  # that a careful repeat takes: it remembers each
+_DEPTH: Final = 10  # nesting levels that one match can skip; deeper ones are scanned bracket by bracket
+_ROUNDS: Final = b"{0,5000}"  # limit of a careful repeat, which keeps a backtracking state for each
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """The regexes of one Python. `value` takes no container that is too deep for it."""
+    """The regexes for one Python version. `value` matches no container that is nested too deeply for it."""
 
     careful: bool
     string: bytes = field(repr=False)
     value: bytes = field(repr=False)
-    member: re.Pattern[bytes] = field(repr=False)  # groups: key, value, bracket of what `value` does not take
+    member: re.Pattern[bytes] = field(repr=False)  # groups: key, value, bracket of a value too deep for `value`
     item: re.Pattern[bytes] = field(repr=False)  # the same; the key is empty
     token: re.Pattern[bytes] = field(repr=False)  # groups: opening bracket, closing bracket
 
@@ -30,9 +30,9 @@ class Grammar:
 
 
 def grammar(careful: bool) -> Grammar:
-    """`careful`: for a Python whose possessive repeats do not hold."""
-    # Up to the next quote is the fastest that a regex goes. A quote behind one lone backslash goes on; where there are
-    # several, each is looked at.
+    """`careful`: for a Python whose possessive quantifiers are broken."""
+    # Matching up to the next quote is fastest. A quote after a single backslash continues the string; after several,
+    # each character is matched by itself.
     quoted = rb'"[^"]*+' + repeat(rb'(?<=[^\\]\\)"[^"]*+', careful) + rb'(?<!\\)"'
     string = rb"(?>" + quoted + rb'|"(?:[^"\\]++|\\.)*+")'
     container = _nest(string, _DEPTH, careful)
@@ -44,21 +44,22 @@ def grammar(careful: bool) -> Grammar:
 
 
 def repeat(part: bytes, careful: bool) -> bytes:
-    """A regex of any number of parts, of which none is given back; carefully, of no more than 5,000.
+    """A regex for any number of parts without backtracking; if careful, for at most 5,000.
 
-    Python before 3.11.5 (Debian 12's 3.11.2 before deb12u9 too) goes on behind a possessive repeat from wherever its
-    failing round had got to (gh-106052). A round that fails at its first byte has got nowhere: such need no care.
+    Python before 3.11.5 (and Debian 12's 3.11.2 before deb12u9) continues after a possessive quantifier from where its
+    failed iteration had got to (gh-106052). An iteration that fails at its first byte is not affected and needs no
+    care.
     """
     return rb"(?>(?:" + part + rb")" + _ROUNDS + rb")" if careful else rb"(?:" + part + rb")*+"
 
 
 def possessives_hold() -> bool:
-    """Whether this Python's possessive repeats are as documented."""
+    """Whether possessive quantifiers of this Python work as documented."""
     return re.match(rb"a(?:(?<=b)c)*+c", b"ac") is not None
 
 
 def _nest(string: bytes, depth: int, careful: bool) -> bytes:
-    """A regex of one array or object with at most `depth` levels."""
+    """A regex for one array or object with at most `depth` levels."""
     between = rb'[^"\[\]{}]*+'
     part = string
     for _ in range(depth):

@@ -1,9 +1,7 @@
 """Finds members of a JSON text by their byte spans.
 
-The text must be valid JSON (RFC 8259), which its reader has seen by parsing it.
-
-Each path has two ways of being found: one regex that leads straight to it, for texts where its keys occur once and are
-spelled plainly, and a reading of each container on the way, for all others.
+The text must be valid JSON (RFC 8259); callers have parsed it before. Each path can be found in two ways: by one regex,
+for texts in which its keys occur once and without escapes, and by scanning each container on the way, for all others.
 """
 
 import re
@@ -29,16 +27,16 @@ _OTHER_LETTERS: Final = frozenset(map("".join, product(*zip("model", "MODEL", st
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A way down into a JSON text: names of members; a number stands for an item where it meets an array."""
+    """A path into a JSON text: names of members; a number is an index where it meets an array."""
 
     names: tuple[str, ...]
     keys: tuple[bytes, ...] = field(repr=False)  # the names as JSON
-    marks: tuple[bytes, ...] = field(repr=False)  # the keys that a text shows, escapes aside, where the path leads on
+    marks: tuple[bytes, ...] = field(repr=False)  # keys that must occur in a text, escapes aside, for the path to match
     straight: re.Pattern[bytes] | None = field(repr=False)  # groups: gap before, key, value, gap with comma behind
 
     @classmethod
     def of(cls, text: str) -> "Path":
-        """The path that a dotted `text` names: `a.b.0.c`; `\\.` is a dot within a name."""
+        """Parses a dotted path: `a.b.0.c`; `\\.` is a dot within a name."""
         names = tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", text))
         keys = tuple(orjson.dumps(name) for name in names)
         marks = tuple(key for name, key in zip(names, keys, strict=True) if is_plain(name))
@@ -46,14 +44,14 @@ class Path:
         return cls(names, keys, marks, re.compile(_straight(names, keys)) if told else None)
 
     def absent(self, raw: bytes) -> bool:
-        """Whether the path surely leads nowhere in `raw`, told without reading its structure."""
+        """Whether the path certainly leads nowhere in `raw`, decided without parsing."""
         for mark in self.marks:
             if mark not in raw:
                 return not escapes(raw)
         return False
 
     def only(self, raw: bytes) -> re.Match[bytes] | None:
-        """The one place that the path leads to; None: there is none, or it takes a closer look."""
+        """The single match of the path; None: there is none, or the text must be scanned."""
         if self.straight is None:
             return None
         for mark in self.marks:
@@ -64,7 +62,7 @@ class Path:
 
 
 def _straight(names: tuple[str, ...], keys: tuple[bytes, ...]) -> bytes:
-    """The regex that walks from the text's start to the path's end."""
+    """The regex from the start of the text to the end of the path."""
     string, value, steps = _GRAMMAR.string, _GRAMMAR.value, [SPACE]
     for name, key in zip(names, keys, strict=True):
         if _is_index(name):
@@ -85,17 +83,17 @@ def _is_index(name: str) -> bool:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a key of this name has only one spelling, `\\u00xx` aside (a number need not be a key at all)."""
+    """Whether a key of this name has only one spelling, apart from `\\u00xx` (a number may be an index instead)."""
     return name.isascii() and name.isprintable() and not _is_index(name) and not set(name) & set('"\\/')
 
 
 def escapes(raw: bytes) -> bool:
-    """Whether plain ASCII is spelled as escapes anywhere in `raw`: a key may not look like itself then."""
+    """Whether any ASCII character in `raw` is written as an escape: keys may then be spelled differently."""
     return raw.find(b"\\") >= 0 and raw.rfind(b"\\u00") >= 0 and _ASCII_ESCAPE.search(raw) is not None
 
 
 class Child(NamedTuple):
-    """One member of an object, or one item of an array (its key span is empty)."""
+    """One member of an object, or one item of an array (with an empty key span)."""
 
     key: int
     key_end: int
@@ -113,7 +111,7 @@ class Place(NamedTuple):
 
 
 def children(raw: bytes, at: int, most: int = -1) -> list[Child]:
-    """The members or items of the container that opens at `at`; at most so many (-1: all)."""
+    """The members or items of the container at `at`; at most `most` (-1: all)."""
     match = (_GRAMMAR.member if raw[at] == OBJECT else _GRAMMAR.item).match
     found: list[Child] = []
     at += 1
@@ -128,7 +126,7 @@ def children(raw: bytes, at: int, most: int = -1) -> list[Child]:
 
 
 def _end(raw: bytes, at: int) -> int:
-    """Where the container that opens at `at` ends, however deep it is."""
+    """The end of the container at `at`, at any depth."""
     depth = 0
     for token in _GRAMMAR.token.finditer(raw, at):
         depth += {None: 0, 1: 1, 2: -1}[token.lastindex]
@@ -138,7 +136,7 @@ def _end(raw: bytes, at: int) -> int:
 
 
 def named(raw: bytes, members: list[Child], key: bytes) -> list[Child]:
-    """Those of the members that have this key, spelled however."""
+    """The members with this key, in any spelling."""
     hits = []
     for member in members:
         text = raw[member.key : member.key_end]
@@ -148,19 +146,19 @@ def named(raw: bytes, members: list[Child], key: bytes) -> list[Child]:
 
 
 def _step(raw: bytes, path: Path, at: int, depth: int) -> Place | None:
-    """What the path's name at `depth` meets in the value at `at`; None: nothing that it could be a name in."""
+    """What the path's name at `depth` matches in the value at `at`; None: the value cannot contain it."""
     if raw[at] == OBJECT:
         found = children(raw, at)
         return Place(at, depth, found, named(raw, found, path.keys[depth]))
     if raw[at] == _LIST and _is_index(path.names[depth]):
         index = int(path.names[depth])
-        found = children(raw, at, index + 2)  # one more: whoever removes the item asks for what follows it
+        found = children(raw, at, index + 2)  # one more: removing the item needs the start of the next
         return Place(at, depth, found, found[index : index + 1])
     return None
 
 
 def places(raw: bytes, path: Path, at: int, depth: int = 0) -> Iterator[Place]:
-    """Where the path ends or its first missing name is missing, in the text's order; nothing behind a non-object."""
+    """Containers in which the path ends, or its next name is missing, in the order of the text."""
     place = _step(raw, path, at, depth)
     if place is None:
         return
@@ -172,7 +170,7 @@ def places(raw: bytes, path: Path, at: int, depth: int = 0) -> Iterator[Place]:
 
 
 def root(raw: bytes) -> int:
-    """Where the text's one value starts."""
+    """The start of the top-level value."""
     space = _BLANK.match(raw)
     return space.end() if space else 0
 

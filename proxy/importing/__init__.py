@@ -1,1 +1,1 @@
-"""Other gateways' configurations as ours, with a verdict on every field."""
+"""Converts configurations of other gateways to ours, with a verdict on every field."""

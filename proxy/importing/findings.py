@@ -1,11 +1,11 @@
-"""What became of each field of a foreign configuration. Values never stand in a finding: they may be secrets."""
+"""The verdict on each field of a foreign configuration. Findings never contain values, which may be secrets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 Verdict = Literal["exact", "approximate", "unsupported"]
-"""Means the same here · means nearly the same, the text says how not · has no counterpart and is left out."""
+"""Same meaning here · nearly the same, the text names the difference · no counterpart, left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,16 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """Every finding of one import, each once."""
+    """All findings of one import, each once."""
 
     found: dict[Finding, None] = field(default_factory=dict)
 
     def exact(self, path: str, says: str) -> None:
-        """The field means the same here."""
+        """The field has the same meaning here."""
         self._add(Finding("exact", path, says))
 
     def approximate(self, path: str, says: str) -> None:
-        """The field means nearly the same."""
+        """The field has nearly the same meaning."""
         self._add(Finding("approximate", path, says))
 
     def unsupported(self, path: str, says: str = "has no counterpart in Sluice, and is left out") -> None:

@@ -1,4 +1,4 @@
-"""LiteLLM's config.yaml as ours (docs.litellm.ai, "Config.yaml" and "All settings")."""
+"""Converts LiteLLM's config.yaml (docs.litellm.ai, "Config.yaml" and "All settings")."""
 
 import re
 from collections.abc import Mapping
@@ -14,37 +14,37 @@ from proxy.importing.litellm_settings import Sections, environment
 from proxy.importing.variables import Variables
 
 _SECTIONS: Final = ("litellm_settings", "router_settings", "general_settings")  # the router's word comes after
-_PORT: Final = 4000  # LiteLLM's own
+_PORT: Final = 4000  # LiteLLM's default
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML without anchors: what is alike is written twice, as people write it."""
+    """YAML without anchors: equal values are written out, as people do."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
     def represent_float(self, data: float) -> yaml.ScalarNode:
-        """Plain decimals, at most twelve of them: config.yaml takes no 1e-05."""
+        """Plain decimals with at most twelve digits: config.yaml does not accept 1e-05."""
         written = f"{data:.12f}".rstrip("0")
         return self.represent_scalar("tag:yaml.org,2002:float", written + "0" * written.endswith("."))
 
 
 Dumper.add_representer(float, Dumper.represent_float)
-Dumper.add_implicit_resolver(  # a text that we would read as a number is put in quotes, `1e3` among them
+Dumper.add_implicit_resolver(  # strings that we would read as numbers are quoted, such as `1e3`
     "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
 )
 
 
-_MOST_ALIASED = 20_000  # values beyond one per character of the text
+_MOST_ALIASED = 20_000  # values beyond one per character
 
 
 class BadInput(Exception):
-    """What was given is no configuration of LiteLLM's. The text never repeats what stands in it."""
+    """The input is no LiteLLM configuration. The text never quotes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Our configuration as YAML, "" where nothing could be brought over, and what became of each field."""
+    """Our configuration as YAML, "" if nothing could be converted, and the findings."""
 
     text: str
     findings: Findings
@@ -86,7 +86,7 @@ def _read(text: str) -> Mapping[str, Any]:
 
 
 def _bound(given: Any, most: int) -> None:
-    """Refuses what a few lines of aliases, or one that refers to itself, blow up to more values than text can hold."""
+    """Refuses aliases (nested, or self-referential) that expand to more values than a text of this size can hold."""
     left, seen = [given], 0
     while left:
         value = left.pop()
@@ -97,7 +97,7 @@ def _bound(given: Any, most: int) -> None:
 
 
 def _document(models: Models, sections: Sections) -> dict[str, Any]:
-    """config.yaml as a mapping, in the order in which people read it."""
+    """config.yaml as a mapping, in the usual order."""
     cached = bool(sections.kept and "exact" in sections.kept)
     routes, default = sections.groups.routes(cached)
     if cached and sections.kept:

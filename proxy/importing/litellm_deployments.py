@@ -1,4 +1,4 @@
-"""How LiteLLM asks a deployment: the parameters, clocks and shares that our route for it is to say."""
+"""How LiteLLM calls a deployment: parameters, timeouts and weights, for our route."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ DEFAULTS: Final = frozenset(
     "parallel_tool_calls reasoning_effort verbosity service_tier thinking dimensions encoding_format provider "
     "transforms models keep_alive num_ctx".split()
 )
-"""Parameters of a call that LiteLLM sends where the client says nothing."""
+"""Parameters that LiteLLM sends if the client does not set them."""
 
 DROPPING: Final = (
     "always so: a parameter the provider cannot take is dropped and named in x-sluice-changes, but what would change "
@@ -26,12 +26,12 @@ DROPPING: Final = (
 
 @dataclass(slots=True)
 class Deployment:
-    """One entry of `model_list`, with what our route for it is to say."""
+    """One entry of `model_list`, with the settings for our route."""
 
     path: str  # "model_list[0]"
     group: str  # model_name, as clients ask
     upstream: str
-    model: str  # the template of the model name there
+    model: str  # template of the model name at the upstream
     prefix: bool = False  # model_name ends in `*`
     shares: dict[str, int] = field(default_factory=dict)  # weight, rpm, tpm
     timeouts: dict[str, str] = field(default_factory=dict)
@@ -41,13 +41,13 @@ class Deployment:
 
     @property
     def target(self) -> str:
-        """`upstream/model`, as `to` takes it."""
+        """`upstream/model`, as in `to`."""
         return f"{self.upstream}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How one deployment is asked: what its route is to say."""
+    """The settings of one deployment for our route."""
 
     findings: Findings
     found: Deployment
@@ -60,7 +60,7 @@ class Parameters:
 
     def _one(self, key: str, value: Any, at: str) -> None:
         if key in ("weight", "rpm", "tpm") and (share := number(value)):
-            self.found.shares[key] = max(1, round(share))  # judged with the whole group
+            self.found.shares[key] = max(1, round(share))  # reported with the whole group
         elif key in ("timeout", "stream_timeout") and (wait := seconds(value)):
             self._timeout(key, wait, at)
         elif key in ("num_retries", "max_retries") and (retries := count(value)) is not None:
@@ -95,7 +95,7 @@ class Parameters:
 
 
 def variables_in(value: Any) -> Any:
-    """A JSON value with its texts as config.yaml has them."""
+    """A JSON value with its strings in the notation of config.yaml."""
     if isinstance(value, dict):
         return {key: variables_in(item) for key, item in value.items()}
     if isinstance(value, list):

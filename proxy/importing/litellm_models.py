@@ -1,4 +1,4 @@
-"""LiteLLM's `model_list`: each deployment as one of our targets, and the upstreams that they share."""
+"""Converts LiteLLM's `model_list`: each deployment to a target, and the upstreams that they share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from proxy.importing.variables import Variables, literal
 from proxy.shapes import object_of
 
 IDLE: Final = frozenset({"id", "mode", "db_model", "created_at", "updated_at", "created_by", "updated_by", "team_id"})
-"""Members of `model_info` that label a deployment and change no call."""
+"""Members of `model_info` that only label a deployment."""
 
 
 COSTS: Final = {
@@ -25,7 +25,7 @@ SIZES: Final = {"max_output_tokens": "output", "max_tokens": "output", "max_inpu
 
 @dataclass(slots=True)
 class Models:
-    """Reads deployments; equal places become one upstream."""
+    """Converts deployments; equal addresses become one upstream."""
 
     findings: Findings
     variables: Variables
@@ -69,7 +69,7 @@ class Models:
         self.deployments.append(found)
 
     def _template(self, path: str, name: str, model: str) -> str | None:
-        """The model name as `to` has it; None: it cannot be said."""
+        """The model name as in `to`; None: it cannot be expressed."""
         if not model:
             self.findings.unsupported(f"{path}.litellm_params.model", "names no model; this deployment is left out")
             return None
@@ -96,7 +96,7 @@ class Models:
         return name
 
     def _catalogue(self, found: Deployment) -> None:
-        """Only what the file lists may be called, unless it has a wildcard."""
+        """A fixed catalogue of the models in the file, unless it has a wildcard."""
         upstream = self.upstreams[found.upstream]
         if found.model.endswith("{rest}"):
             upstream.pop("models", None)
@@ -104,7 +104,7 @@ class Models:
             upstream["models"].append(found.model)
 
     def _info(self, found: Deployment, info: Any, params: Mapping[str, Any]) -> None:
-        """`model_info`, and prices, which may stand in either place."""
+        """`model_info`, and prices, which may be in either place."""
         limits: dict[str, int] = {}
         prices: dict[str, float] = {}
         for place, values in (("litellm_params", params), ("model_info", object_of(info))):

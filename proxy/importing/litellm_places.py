@@ -1,4 +1,4 @@
-"""Where LiteLLM asks a deployment, as one of our upstreams: provider, address, key, headers."""
+"""Where LiteLLM calls a deployment: provider, address, key and headers, as one of our upstreams."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,43 +32,43 @@ PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
     "vllm": ("vllm", ""),
     "lm_studio": ("lmstudio", ""),
 }
-"""LiteLLM's provider -> ours, and what differs ("": nothing)."""
+"""LiteLLM's provider -> ours, and the difference ("": none)."""
 
 KEY_VARIABLES: Final[Mapping[str, str]] = {
     "together": "TOGETHERAI_API_KEY",
     "fireworks": "FIREWORKS_AI_API_KEY",
     "azure": "AZURE_API_KEY",
 }
-"""Where LiteLLM looks for a key that the file does not name, if that is not where we look."""
+"""Where LiteLLM looks for a key that the file does not set, if that differs from ours."""
 
-ADDRESSED: Final = frozenset({"openai", "vllm", "lmstudio"})  # providers of servers of one's own
+ADDRESSED: Final = frozenset({"openai", "vllm", "lmstudio"})  # providers of self-hosted servers
 GUESSES: Final = (
     ("claude", "anthropic"),
     *((start, "openai") for start in ("gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "dall-e", "tts-")),
 )
-"""Beginnings of model names that stand without a provider."""
+"""Prefixes of model names that have no provider in front."""
 
-NO_KEYS: Final = frozenset({"", "none", "empty", "null"})  # what people write where a server needs none
+NO_KEYS: Final = frozenset({"", "none", "empty", "null"})  # values that people set if a server needs no key
 
 PLACED: Final = frozenset(
     {"model", "custom_llm_provider", "api_base", "base_url", "api_key", "api_version", "organization", "extra_headers",
      "headers", "max_parallel_requests", "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost"}
 )  # fmt: skip
-"""Members of `litellm_params` that say where, not how."""
+"""Members of `litellm_params` that this module reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one deployment is asked: address, key, headers."""
+    """Where one deployment is called: address, key, headers."""
 
     findings: Findings
     variables: Variables
     path: str
     provider: str
-    name: str  # of the upstream, if it is a new one
+    name: str  # name of the upstream, if it is a new one
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The upstream that config.yaml gets."""
+        """The settings of the upstream in config.yaml."""
         found: dict[str, Any] = {"provider": self.provider}
         self._address(params, found)
         self._key(params, found)
@@ -151,7 +151,7 @@ class Place:
 
 
 def split(params: Mapping[str, Any]) -> tuple[str, str]:
-    """LiteLLM's provider ("": none can be told) and the model name behind it."""
+    """LiteLLM's provider ("": unknown) and the model name after it."""
     model = str(params["model"])
     if isinstance(provider := params.get("custom_llm_provider"), str):
         return provider, model.removeprefix(f"{provider}/")

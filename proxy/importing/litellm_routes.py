@@ -1,4 +1,4 @@
-"""LiteLLM's model groups, with their fallbacks and aliases, as our routes."""
+"""Converts LiteLLM's model groups, with fallbacks and aliases, to our routes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from proxy.importing.variables import literal
 
 @dataclass(slots=True)
 class Groups:
-    """Deployments by the name that clients ask for, and what follows where a group fails."""
+    """Deployments by the name that clients use, and the fallbacks of each group."""
 
     findings: Findings
     deployments: list[Deployment]
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
     larger: dict[str, list[str]] = field(default_factory=dict)  # context_window_fallbacks
-    usual: list[str] = field(default_factory=list)  # of groups without their own: default_fallbacks, or those of `*`
+    usual: list[str] = field(default_factory=list)  # for groups without fallbacks: default_fallbacks, or those of `*`
     aliases: dict[str, str] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Deployment]:
@@ -27,7 +27,7 @@ class Groups:
         return [each for each in self.deployments if each.group == group and not each.prefix]
 
     def routes(self, cached: bool) -> tuple[list[dict[str, Any]], str | None]:
-        """The routes, and the default upstream where the file has one for every name; that one keeps no answers."""
+        """The routes, and the default upstream if the file has a wildcard for all names; that one does not cache."""
         routes, default = [], None
         for key in dict.fromkeys((each.group, each.prefix) for each in self.deployments):
             members = [each for each in self.deployments if (each.group, each.prefix) == key]
@@ -54,7 +54,7 @@ class Groups:
         return route
 
     def _targets(self, members: list[Deployment]) -> Any:
-        """In order where something follows, else by share."""
+        """In order if there are fallbacks, else by weight."""
         own = list(dict.fromkeys(each.target for each in members))
         following = [target for target in self._following(members[0]) if target not in own]
         if len(own) == 1 or following:
@@ -72,7 +72,7 @@ class Groups:
         return list(targets.values())
 
     def _following(self, first: Deployment) -> Iterator[str]:
-        """The targets that fallbacks name, each once."""
+        """The targets of the fallbacks, each once."""
         group = first.group + ("*" if first.prefix else "")
         named = [*self.fallbacks.get(group, self.usual), *self.larger.get(group, ())]
         for name in dict.fromkeys(named):
@@ -110,7 +110,7 @@ class Groups:
                     self.findings.unsupported(at, "a rate limit per deployment is not kept by Sluice")
 
     def _policies(self, members: list[Deployment]) -> dict[str, Any]:
-        """What all members agree on; where they do not, the first one's word, and a finding."""
+        """Policies that all members agree on; else those of the first one, with a finding."""
         for what in ("timeouts", "attempts", "defaults", "remove"):
             if any(getattr(each, what) != getattr(members[0], what) for each in members):
                 self.findings.approximate(
@@ -132,7 +132,7 @@ class Groups:
 
 
 def routing_tests(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A routing test for each route, so that the file proves itself."""
+    """A routing test for each route, so that the file verifies itself."""
     tests = []
     for route in routes:
         name = route["model"] if "model" in route else f"{route['prefix']}example"
@@ -144,7 +144,7 @@ def routing_tests(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def names_of(value: Any) -> dict[str, list[str]]:
-    """LiteLLM's `[{"group": ["other", …]}, …]`; what has another shape is passed over."""
+    """Parses LiteLLM's `[{"group": ["other", …]}, …]`; anything else is ignored."""
     found: dict[str, list[str]] = {}
     for entry in value if isinstance(value, list) else [value]:
         for group, others in entry.items() if isinstance(entry, dict) else ():

@@ -1,4 +1,4 @@
-"""LiteLLM's `router_settings`, `litellm_settings` and `general_settings` as our policies."""
+"""Converts LiteLLM's `router_settings`, `litellm_settings` and `general_settings` to our policies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from proxy.units import written_duration
 
 Rule = Callable[["Sections", str, Any], None]
 
-_USUAL_TTL: Final = "1h"  # where the file gives none
+_USUAL_TTL: Final = "1h"  # if the file sets none
 
 
 @dataclass(slots=True)
 class Sections:
-    """What the three sections say, as parts of config.yaml."""
+    """The content of the three sections, as parts of config.yaml."""
 
     findings: Findings
     variables: Variables
@@ -34,7 +34,7 @@ class Sections:
     kept: dict[str, Any] | None = None  # `cache` of every route
 
     def read(self, section: str, values: Any) -> None:
-        """One section; what no rule knows is unsupported."""
+        """Converts one section; keys without a rule are unsupported."""
         for key, value in values.items() if isinstance(values, dict) else ():
             at, rule = f"{section}.{key}", RULES.get((section, key)) or RULES.get(("", str(key)))
             if rule is None or value is None:
@@ -154,7 +154,7 @@ def _cached(sections: Sections, at: str, value: Any) -> None:
 
 
 def _cache_params(sections: Sections, at: str, value: Any) -> None:
-    """Only of effect beside `cache: true`, which may come later in the file."""
+    """Takes effect only with `cache: true`, which may come later in the file."""
     params = object_of(value)
     kind = str(params.get("type", "redis"))
     if kind not in ("local", "redis", "redis-semantic"):
@@ -209,7 +209,7 @@ def _callbacks(sections: Sections, at: str, value: Any) -> None:
 
 
 def _constant(verdict: str, says: str) -> Rule:
-    """A rule that only says something."""
+    """A rule that only adds a finding."""
 
     def tell(sections: Sections, at: str, value: Any) -> None:
         if verdict == "exact":
@@ -269,7 +269,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
 
 
 def environment(findings: Findings, values: Any) -> None:
-    """`environment_variables`: their names are told, their values are not."""
+    """`environment_variables`: reports the names, never the values."""
     for name, value in values.items() if isinstance(values, dict) else ():
         if named(value):
             findings.exact(f"environment_variables.{name}", f"comes from {named(value)}")

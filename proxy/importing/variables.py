@@ -1,4 +1,4 @@
-"""Secrets and variables of a foreign configuration as `${NAME}`: what is written out never holds a secret."""
+"""Secrets and variables of a foreign configuration as `${NAME}`: the output never contains a secret."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def literal(text: str) -> str:
-    """A text that stands for itself in config.yaml, dollar signs kept from being variables."""
+    """A text in the notation of config.yaml, with dollar signs escaped."""
     return re.sub(r"\$(?=[${])", "$$", text)
 
 
@@ -30,14 +30,14 @@ def plain(text: str) -> str:
 
 @dataclass(slots=True)
 class Variables:
-    """The names that secrets got, each secret one name and each name one secret."""
+    """Names for secrets: one name per secret and one secret per name."""
 
     findings: Findings
-    taken: set[str]  # names that the file itself uses
+    taken: set[str]  # names used in the file
     _names: dict[str, str] = field(default_factory=dict, repr=False)  # by secret
 
     def secret(self, value: str, path: str, wanted: str) -> str:
-        """`${NAME}` for a secret; `wanted` is the name it gets where the file holds it literally."""
+        """`${NAME}` for a secret; `wanted`: the preferred name if the file contains the secret itself."""
         if name := named(value):
             self.findings.exact(path, f"read from the variable {name}")
             return f"${{{name}}}"

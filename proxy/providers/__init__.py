@@ -1,1 +1,1 @@
-"""What is odd about each provider: pure translation, a file each; `registry` is the list of them."""
+"""Translation between OpenAI's dialect and that of each provider, without I/O; `registry` lists them."""

@@ -23,8 +23,8 @@ MOST_PAGES: Final = 20  # of the list of models, 1000 each
 class Anthropic(Provider):
     """api.anthropic.com, or a server that speaks its Messages API.
 
-    In `options`: `api_version` sent as `anthropic-version`; `thinking`, "adaptive" or "enabled", how
-    `reasoning_effort` is asked for where the catalogue does not say what the model takes.
+    `options`: `api_version` is sent as `anthropic-version`; `thinking`, "adaptive" or "enabled", is how
+    `reasoning_effort` is translated where the catalogue does not say what the model supports.
     """
 
     name = "anthropic"
@@ -44,17 +44,17 @@ class Anthropic(Provider):
         return Request("/messages", body, headers=headers, changes=tuple(dict.fromkeys(translation.changes)))
 
     def reader(self, order: Order) -> Reader:
-        """Anthropic's events to OpenAI's."""
+        """Translates Anthropic's events to OpenAI's."""
         return AnthropicReader(order.target.model)
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """A message to a chat completion."""
+        """Translates a message to a chat completion."""
         return whole_message(order.target.model, body)
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
         """By status and `{"type": "error", "error": {"type", "message"}}`."""
         report = report_in(body)
-        if status == 400 and "credit balance is too low" in report.message:  # the operator's money, said as a 400
+        if status == 400 and "credit balance is too low" in report.message:  # the operator's billing
             status = 402
         return judge(status, report, headers)
 
@@ -94,7 +94,7 @@ def _headers(target: Target) -> Headers:
 
 
 def _model(entry: Mapping[str, Any]) -> Model:
-    """One entry (types/model_info.py): limits, and what it is capable of where the API says so."""
+    """One entry (types/model_info.py): limits, and capabilities where the API reports them."""
     able = object_of(entry.get("capabilities"))
     attached = [ours for theirs, ours in (("image_input", "image"), ("pdf_input", "file")) if _supported(able, theirs)]
     return Model(
@@ -114,7 +114,7 @@ def _thinking(types: Mapping[str, Any], effort: Mapping[str, Any]) -> dict[str, 
         return None
     styles = [style for style in ("adaptive", "enabled") if _supported(types, style)]
     found: dict[str, Any] = {"thinking": styles[0] if styles else None}
-    if "disabled" in types:  # older lists do not tell
+    if "disabled" in types:  # older lists lack this
         found["off"] = next((style for style in ("disabled", "between_tools") if _supported(types, style)), None)
     if efforts := tuple(level for level in LEVELS if _supported(effort, level)):
         found["efforts"] = efforts

@@ -1,4 +1,4 @@
-"""Anthropic's answers as OpenAI's: its events, and whole messages (anthropic SDK 0.125.0, types/raw_*.py)."""
+"""Translates Anthropic's answers to OpenAI's: events, and whole messages (anthropic SDK 0.125.0, types/raw_*.py)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ FINISH: Final = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""`stop_reason` -> `finish_reason`; end_turn, stop_sequence, pause_turn and what is new are "stop"."""
+"""`stop_reason` -> `finish_reason`; end_turn, stop_sequence, pause_turn and unknown ones are "stop"."""
 
 
 @dataclass(slots=True)
 class Block:
-    """A content block that has begun: a tool call, or thoughts on their way to their signature."""
+    """A content block that has begun: a tool call, or thinking whose signature comes at its end."""
 
     kind: str
     call: int = 0  # index among the tool calls
-    input: Any = None  # of a tool call, as it stood in the block's start
-    argued: bool = False  # arguments of a tool call have come
-    text: str = ""  # thoughts so far
+    input: Any = None  # of a tool call, from content_block_start
+    argued: bool = False  # arguments of a tool call have been sent
+    text: str = ""  # thinking so far
     signature: str = ""
 
 
 class AnthropicReader(TranslatingReader):
-    """Reads message_start, content blocks with their deltas, message_delta and message_stop; ping says nothing."""
+    """Reads message_start, content blocks with their deltas, message_delta and message_stop; ping is ignored."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class AnthropicReader(TranslatingReader):
         self._finished = self._closed = False
 
     def cut(self, data: bytes) -> Iterable[bytes]:
-        """The events that are complete."""
+        """The complete events."""
         return events(self._cutter.feed(data))
 
     def rest(self) -> Iterable[bytes]:
-        """A last event without its empty line."""
+        """A last event without its closing empty line."""
         return events(self._cutter.finish())
 
     def translate(self, piece: bytes) -> bytes:
@@ -78,7 +78,7 @@ class AnthropicReader(TranslatingReader):
         return b""
 
     def end(self) -> bytes:
-        """A stop reason without message_stop is a complete answer all the same."""
+        """A stop reason without message_stop is a complete answer too."""
         return self._close() if self._finished else b""
 
     def _open(self, message: Json) -> bytes:
@@ -121,7 +121,7 @@ class AnthropicReader(TranslatingReader):
         return b""
 
     def _stop(self, index: int) -> bytes:
-        """A tool call without arguments gets `{}`; thoughts are handed over whole with their signature."""
+        """A tool call without arguments gets `{}`; thinking is passed on whole with its signature."""
         block = self._blocks.pop(index, None)
         if block is None:
             return b""
@@ -139,7 +139,7 @@ class AnthropicReader(TranslatingReader):
         return self._writer().finish(FINISH.get(reason, "stop"))
 
     def _close(self) -> bytes:
-        """The usage and the end. Without a stop reason there is neither: the answer was cut short."""
+        """Usage and `[DONE]`. Without a stop reason neither is sent: the answer was cut off."""
         if self._closed or not self._finished:
             return b""
         self._closed = True
@@ -150,7 +150,7 @@ class AnthropicReader(TranslatingReader):
         return self._writer().content(text) if text else b""
 
     def _thought(self, thought: Json) -> bytes:
-        """Thoughts to be sent back as they are; OpenAI's client puts lists of objects together by an `index`."""
+        """Thinking in a form that clients can send back; OpenAI's client merges lists of objects by `index`."""
         self._thoughts += 1
         return self._write({"thinking_blocks": [thought | {"index": self._thoughts - 1}]})
 
@@ -165,13 +165,13 @@ class AnthropicReader(TranslatingReader):
         return self._writer().delta(delta)
 
     def _writer(self) -> Chunks:
-        if self._chunks is None:  # an imitation without message_start
+        if self._chunks is None:  # a compatible server that sends no message_start
             self._chunks = Chunks(self._model, "", "reasoning_content")
         return self._chunks
 
 
 def whole_message(model: str, body: bytes) -> bytes:
-    """A whole message as a chat completion: thoughts in `reasoning_content`, with signatures in `thinking_blocks`."""
+    """A whole message as a chat completion: thinking in `reasoning_content`, with signatures in `thinking_blocks`."""
     answer = parsed("Anthropic", body)
     if answer.get("type") != "message" and (error := error_in_event(answer)):
         raise error
@@ -208,7 +208,10 @@ def _message(content: list[Any]) -> Json:
 
 
 def counts_of(counts: Json) -> Json | None:
-    """Token counts. Anthropic's `input_tokens` leaves out what its prompt cache gave or took; OpenAI's counts all."""
+    """Token counts.
+
+    Anthropic's `input_tokens` excludes tokens read from or written to its prompt cache; OpenAI's includes them.
+    """
     if "input_tokens" not in counts and "output_tokens" not in counts:
         return None
     cached = counts.get("cache_read_input_tokens")
@@ -217,7 +220,7 @@ def counts_of(counts: Json) -> Json | None:
 
 
 def _known(counts: Any) -> Json:
-    """The counts that are some; message_delta repeats some of message_start's as null."""
+    """The counts that are numbers; message_delta repeats some of message_start's as null."""
     known = object_of(counts)
     if details := known.get("output_tokens_details"):
         known = known | object_of(details)
@@ -225,7 +228,7 @@ def _known(counts: Any) -> Json:
 
 
 def _data(piece: bytes) -> bytes | None:
-    """The data of an event, quickly where it has the two lines that Anthropic sends."""
+    """The data of an event, with a fast path for the two lines that Anthropic sends."""
     if piece.startswith(b"event: ") and piece.count(b"\n") == 3 and piece.endswith(b"\n\n") and piece.find(b"\r") < 0:
         _, _, data = piece[:-2].partition(b"\n")
         if data.startswith(b"data: "):

@@ -1,4 +1,4 @@
-"""OpenAI's conversations as Anthropic's turns (anthropic SDK 0.125.0, types/*_param.py)."""
+"""Translates OpenAI's messages to Anthropic's (anthropic SDK 0.125.0, types/*_param.py)."""
 
 import re
 from base64 import b64decode
@@ -27,31 +27,31 @@ from proxy.providers.messages import (
 from proxy.shapes import list_of
 
 THOUGHTS: Final = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
-"""Blocks of thoughts, and what they must hold to be taken back."""
+"""Types of thinking blocks, and the fields they need to be sent back."""
 
 _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("refusal", "tool_calls", "reasoning", "reasoning_content", "thinking_blocks"),
     "tool": ("tool_call_id", "name"),
 }
-"""Role -> what is taken from its messages beside their content."""
+"""Role -> the fields of its messages that are translated besides the content."""
 _PART: Final = PART | {"cache_control"}
-_NOBODY: Final = "."  # what the user says in a conversation that the assistant begins
+_NOBODY: Final = "."  # the first user message, if a conversation begins with the assistant
 
-_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # other providers' ids hold dots and colons; a 400 here
+_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")  # ids of other providers may have dots and colons: a 400 here
 
 
 @dataclass(slots=True)
 class Conversation:
-    """What Anthropic calls system and messages: turns of user and assistant that alternate, content in blocks."""
+    """System text and messages in Anthropic's form: user and assistant turns that alternate, content in blocks."""
 
     system: list[Fields] = field(default_factory=list)
     turns: list[Fields] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
-    _ids: dict[str, str] = field(default_factory=dict)  # of the last call by each name that the client gave
-    _taken: set[str] = field(default_factory=set)  # ids of all calls so far
+    _ids: dict[str, str] = field(default_factory=dict)  # the client's call id -> the id sent, of the last such call
+    _taken: set[str] = field(default_factory=set)  # all ids so far
 
     def add(self, role: str, blocks: list[Fields]) -> None:
-        """One message; what the same side says in a row is one turn."""
+        """Adds one message; consecutive messages of one role become one turn."""
         if not blocks:
             return
         if self.turns and self.turns[-1]["role"] == role:
@@ -60,7 +60,7 @@ class Conversation:
             self.turns.append({"role": role, "content": blocks})
 
     def called(self, id: str) -> str:
-        """The id of a new call: in the letters that Anthropic takes, and unlike any other in the conversation."""
+        """A new call id: in the characters that Anthropic accepts, and unique in the conversation."""
         plain = found = _NOT_IN_IDS.sub("_", id)
         again = 1
         while found in self._taken:
@@ -73,16 +73,16 @@ class Conversation:
         return found
 
     def answered(self, id: str) -> str:
-        """The id of the call that a result is of: the last one by this name."""
+        """The id of the call that a result belongs to: the last one with this original id."""
         return self._ids.get(id) or _NOT_IN_IDS.sub("_", id)
 
     def change(self, change: str) -> None:
-        """Notes a change once."""
+        """Records a change once."""
         if change not in self.changes:
             self.changes.append(change)
 
     def close(self) -> None:
-        """What Anthropic demands: a user begins, tool results stand first in their turn, no prefill ends in blanks."""
+        """Anthropic's rules: a user turn first, tool results first in a turn, no trailing white space in a prefill."""
         if self.turns[0]["role"] == "assistant":
             self.turns.insert(0, {"role": "user", "content": [{"type": "text", "text": _NOBODY}]})
             self.change("add user")
@@ -90,18 +90,18 @@ class Conversation:
             if turn["role"] == "user" and len(turn["content"]) > 1:
                 turn["content"].sort(key=lambda block: block["type"] != "tool_result")
         if self.prefilled and (last := self.turns[-1]["content"][-1])["type"] == "text":
-            if (trimmed := last["text"].rstrip()) != last["text"]:  # refused at the end of the last turn
+            if (trimmed := last["text"].rstrip()) != last["text"]:  # trailing white space is refused there
                 self.change("trim content")
                 self.turns[-1]["content"][-1] = last | {"text": trimmed}
 
     @property
     def prefilled(self) -> bool:
-        """Whether the answer is to go on from an assistant message."""
+        """Whether the answer continues an assistant message."""
         return bool(self.turns) and self.turns[-1]["role"] == "assistant"
 
     @property
     def unsigned(self) -> bool:
-        """Whether tool results are handed in for calls whose thoughts are lost: no thinking by a budget then."""
+        """Whether there are tool results for calls whose thinking is lost: then no thinking by a budget is possible."""
         if len(self.turns) < 2 or self.turns[-1]["content"][0]["type"] != "tool_result":
             return False
         return self.turns[-2]["content"][0]["type"] not in THOUGHTS
@@ -113,7 +113,7 @@ class Conversation:
         return list(dict.fromkeys(block["name"] for block in blocks))
 
     def system_field(self) -> str | list[Fields]:
-        """One text, or blocks where something stands beside a text (`cache_control`)."""
+        """One text, or blocks if a text has further fields (`cache_control`)."""
         if all(block.keys() == {"type", "text"} for block in self.system):
             return "\n\n".join(block["text"] for block in self.system)
         return self.system
@@ -144,11 +144,11 @@ def converse(fields: Fields) -> Conversation:
 
 
 def _assistant(message: Fields, place: str, found: Conversation) -> Iterator[Fields]:
-    """Thoughts with their signatures first, then text, then calls."""
+    """Signed thinking first, then text, then calls."""
     thoughts = message.get("thinking_blocks")
     kept = [kept for block in list_of(thoughts) if (kept := _thought(block))]
     if not kept and (thoughts or message.get("reasoning_content") or message.get("reasoning")):
-        found.change("drop reasoning_content")  # without a signature it is not taken
+        found.change("drop reasoning_content")  # not accepted without a signature
     yield from kept
     yield from _texts(message, place)
     for index, call in enumerate(tool_calls(message, place)):
@@ -176,12 +176,12 @@ def _result(message: Fields, place: str, found: Conversation) -> Fields:
 
 def _texts(message: Fields, place: str) -> list[Fields]:
     if not isinstance(message.get("content"), str):
-        plain(message, place)  # anything but text is a 400
+        plain(message, place)  # raises a 400 for anything but text
     return list(_blocks(message, place))
 
 
 def _blocks(message: Fields, place: str) -> Iterator[Fields]:
-    """Content as blocks. Blank texts are left out: Anthropic refuses them, and they say nothing."""
+    """Content as blocks. Blank texts are left out, since Anthropic refuses them."""
     content = message.get("content")
     if isinstance(content, str):
         if content.strip():
@@ -211,7 +211,7 @@ def _image_source(shown: Data | str) -> Fields:
 
 
 def _document(file: Fields, place: str) -> Fields:
-    """A PDF or plain text by its data. Ids of files name what lies at OpenAI, so they are a 400."""
+    """A PDF or plain text by its data. File ids refer to files at OpenAI, so they are a 400."""
     given = file.get("file_data")
     held = data_url(given, f"{place}.file_data") if isinstance(given, str) else None
     if not isinstance(held, Data) or held.media_type not in ("application/pdf", "text/plain"):

@@ -1,4 +1,4 @@
-"""OpenAI's parameters as Anthropic's (anthropic SDK 0.125.0, types/message_create_params.py)."""
+"""Translates OpenAI's parameters to Anthropic's (anthropic SDK 0.125.0, types/message_create_params.py)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -22,8 +22,8 @@ from proxy.providers.messages import (
     tools,
 )
 
-DEFAULT_MAX_TOKENS: Final = 4096  # Anthropic demands the field; where the model's own limit is known, that is sent
-LEAST_BUDGET: Final = 1024  # tokens that thinking may have at least
+DEFAULT_MAX_TOKENS: Final = 4096  # the field is required; sent where the model's own limit is unknown
+LEAST_BUDGET: Final = 1024  # smallest thinking budget in tokens
 
 BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
 """`reasoning_effort` -> tokens for thinking, for models that take a budget."""
@@ -37,11 +37,11 @@ _FUNCTION: Final = ("name", "description", "parameters", "strict", "cache_contro
 NATIVE: Final = frozenset({"thinking", "output_config", "cache_control"})
 
 _MEANT: Final = {**MEANT, "logprobs": (False,), "top_logprobs": (0,)}
-_SAMPLING_ENDED: Final = "2026-10-21"  # from this API version on there is no temperature, top_p or top_k
+_SAMPLING_ENDED: Final = "2026-10-21"  # this API version has no temperature, top_p or top_k
 
 
 class Translation:
-    """One request on its way into Anthropic's form: the body, and what had to be changed."""
+    """The translation of one request: the body, and the list of changes."""
 
     def __init__(self, order: Order, version: str) -> None:
         self.fields = fields_of(order)
@@ -63,7 +63,7 @@ class Translation:
         self._close_tools(conversation.tools)
         if self._effort and "thinking" not in self.body:
             self._think(conversation)
-        if "temperature" in self.body and "top_p" in self.body:  # together they are a 400 since Claude Opus 4.1
+        if "temperature" in self.body and "top_p" in self.body:  # both together are a 400 since Claude Opus 4.1
             self._drop("temperature" if self.body["temperature"] == 1 else "top_p")
         if self.version >= _SAMPLING_ENDED or self._known().get("sampling") is False:
             self._drop("temperature", "top_p", "top_k")
@@ -80,7 +80,7 @@ class Translation:
             return limit
         thinking = self.fields.get("thinking")
         budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
-        return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)  # it has to be above the budget
+        return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)  # must exceed the budget
 
     def _parameters(self) -> None:
         for name, value in self.fields.items():
@@ -94,7 +94,7 @@ class Translation:
                 self.changes += leftover(name, value, _MEANT)
 
     def _temperature(self, name: str, value: Any) -> None:
-        """0 to 2 there, 0 to 1 here."""
+        """0 to 2 in OpenAI's API, 0 to 1 in Anthropic's."""
         if number(value, name) > 1:
             self.changes.append("clamp temperature")
         self.body[name] = min(value, 1)
@@ -137,13 +137,13 @@ class Translation:
             raise cannot(name, "tool_choice must be auto, none, required or one function.")
 
     def _close_tools(self, called: list[str]) -> None:
-        """What is said about tools needs tools, and so do earlier calls; one at a time is a property of the choice."""
+        """Earlier tool calls require `tools`; whether calls may be parallel is a property of `tool_choice`."""
         choice = self.body.get("tool_choice")
         if "tools" not in self.body:
             if choice and choice["type"] in ("any", "tool"):
                 raise refuse("tool_choice", "tool_choice asks for a tool, but there are no tools.")
             self._drop("tool_choice")
-            if called:  # and none of them can be called again, as the client wants it
+            if called:  # the client offers no tools, so none may be called again
                 self.body["tools"] = [_tool({"name": name}, {}) for name in called]
                 self.body["tool_choice"] = {"type": "none"}
                 self.changes.append("set tools")
@@ -151,7 +151,7 @@ class Translation:
             self.body["tool_choice"] = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
 
     def _format(self, name: str, value: Any) -> None:
-        """A schema is enforced; JSON of any shape cannot be, and unenforced it would be a promise not kept."""
+        """A JSON schema is enforced. Unconstrained JSON cannot be, and is refused rather than promised."""
         kind = mapping(value, name).get("type")
         if kind == "json_schema":
             shape = {"type": "json_schema", "schema": schema_of(value)}
@@ -170,7 +170,7 @@ class Translation:
         self._effort = value
 
     def _think(self, conversation: Conversation) -> None:
-        """Thinking goes not with a prefill; by a budget neither with a forced tool nor after calls without thoughts."""
+        """No thinking with a prefill; none by a budget with a forced tool, or after calls without their thinking."""
         style = self._style()
         adaptive = style == "adaptive"
         if self._effort == "none":
@@ -196,7 +196,7 @@ class Translation:
         self._drop("top_k")
 
     def _think_not(self) -> None:
-        """Thinking turned off in the way that the model takes; one that always thinks does so as little as it can."""
+        """Disables thinking in the way that the model accepts; a model that always thinks gets the lowest effort."""
         if off := self._known().get("off", "disabled"):
             self.body["thinking"] = {"type": off}
         else:
@@ -204,7 +204,7 @@ class Translation:
             self._set_level(LEVELS[0])
 
     def _set_level(self, wanted: str) -> None:
-        """The effort asked for, or the next lower one that the model takes; the client's own stands over it."""
+        """Sets the effort, or the next lower one that the model supports. The client's own `output_config` wins."""
         own: Fields = self.body.get("output_config", {})
         if "effort" in own:
             return
@@ -216,21 +216,21 @@ class Translation:
         self.body["output_config"] = {"effort": level, **own}
 
     def _style(self) -> object:
-        """The upstream's `thinking` option, else what the catalogue says (None: it cannot); budgets where neither."""
+        """The upstream's `thinking` option, else what the catalogue says (None: no thinking), else by a budget."""
         return self.order.target.options.get("thinking", self._known().get("thinking", "enabled"))
 
     def _known(self) -> Mapping[str, Any]:
-        """What the catalogue says of the model beside its limits."""
+        """What the catalogue says of the model besides its limits."""
         return (self.order.limits.extra if self.order.limits else None) or {}
 
     def _budget(self) -> int:
-        """Tokens for thinking: the table's, but at most what the model's limit leaves beside the answer, or half."""
+        """Tokens for thinking: from the table, but at most what the model's limit leaves beside the answer, or half."""
         limit = self.order.limits.output if self.order.limits else None
         budget, asked = BUDGETS[self._effort], int(self.body["max_tokens"])
         return min(budget, max(limit - asked, limit // 2)) if limit and asked <= budget else budget
 
     def _make_room(self, budget: int) -> None:
-        """`max_tokens` holds the thoughts too, and has to be above their budget."""
+        """Raises `max_tokens`, which includes thinking and must exceed its budget."""
         asked = self.body["max_tokens"]
         if asked <= budget:
             limit = (self.order.limits.output if self.order.limits else None) or budget + asked
@@ -245,7 +245,7 @@ class Translation:
 
 def _tool(function: Fields, tool: Fields) -> Fields:
     schema = mapping(function.get("parameters") or {"properties": {}}, "tools.function.parameters")
-    found: Fields = {"name": function["name"], "input_schema": {"type": "object"} | schema}  # the type is demanded
+    found: Fields = {"name": function["name"], "input_schema": {"type": "object"} | schema}  # `type` is required
     optional: Mapping[str, Any] = {
         "description": function.get("description"),
         "strict": function.get("strict"),
@@ -255,7 +255,7 @@ def _tool(function: Fields, tool: Fields) -> Fields:
 
 
 def _ignore(translation: Translation, name: str, value: Any) -> None:
-    """Taken care of elsewhere."""
+    """Handled elsewhere."""
 
 
 RULES: Final[Mapping[str, Callable[[Translation, str, Any], None]]] = {
@@ -275,4 +275,4 @@ RULES: Final[Mapping[str, Callable[[Translation, str, Any], None]]] = {
     "response_format": Translation._format,
     "service_tier": Translation._tier,
 }
-"""Parameters and who takes them over."""
+"""Parameters, and the methods that translate them."""

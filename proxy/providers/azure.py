@@ -35,7 +35,7 @@ class Azure(OpenAICompatible):
         return key | dict(target.headers)
 
     def request(self, order: Order) -> Request:
-        """The order as it is; where there is an api_version, at the deployment that is called like the model."""
+        """The order unchanged; with an api_version, sent to the deployment named like the model."""
         request = super().request(order)
         place = self._surface(order.target)
         if self._by_deployment(order.target) and order.endpoint in _DEPLOYED:
@@ -43,32 +43,32 @@ class Azure(OpenAICompatible):
         return replace(request, path=place + request.path + self._query)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
-        """On the v1 surface what the resource has, base models and its own fine-tuned ones, by the names they go by.
+        """On the v1 surface: the base models and fine-tuned models of the resource.
 
-        By deployment no list: deployments have names of their own, which a key cannot ask for. Asked all the same, for
-        health.
+        By deployment there is no list: deployments have names of their own, which a key cannot list. The request is
+        made all the same, as a health check.
         """
         models = yield from super().catalog(target)
         return None if self._by_deployment(target) else models
 
     def listed(self, answer: Answer) -> list[Any]:
-        """The entries that can be asked: `capabilities.inference` is false for what can only be fine-tuned."""
+        """The entries that can be called: `capabilities.inference` is false for models that can only be fine-tuned."""
         return [entry for entry in super().listed(answer) if _answers(entry)]
 
     def model(self, entry: Mapping[str, Any]) -> Model:
-        """One entry; Azure says `created_at` (REST reference, Models - List, 2024-10-21)."""
+        """One entry; Azure names the time `created_at` (REST reference, Models - List, 2024-10-21)."""
         model = super().model(entry)
         return replace(model, created=model.created or count(entry.get("created_at")))
 
     def models_path(self, target: Target) -> str:
-        """Where its models are listed."""
+        """The path of its list of models."""
         return f"{self._surface(target)}/models{self._query}"
 
     def _by_deployment(self, target: Target) -> bool:
         return bool(self._query) and not target.base.endswith("/v1")
 
     def _surface(self, target: Target) -> str:
-        """What leads to the v1 surface where the address does not, and no version asks for another."""
+        """The path prefix of the v1 surface, unless the address has it or a version is set."""
         return "" if self._query or target.base.endswith("/v1") else "/v1"
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's answers as bytes, for providers that translate theirs: whole, or as the events of a stream."""
+"""Writes answers in OpenAI's form, for providers that translate: whole, or as events of a stream."""
 
 from collections.abc import Sequence
 from time import time
@@ -13,12 +13,12 @@ _EMPTY_CHOICES: Final = b'"choices":[],"usage":'
 
 
 def new_id(prefix: str) -> str:
-    """An id that no other answer has: "chatcmpl-…"."""
+    """A unique id: "chatcmpl-…"."""
     return f"{prefix}{uuid4().hex}"
 
 
 def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> Json:
-    """OpenAI's token counts; details only where they are known."""
+    """OpenAI's token counts; details only if known."""
     counts: Json = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -38,12 +38,12 @@ def tool_call(id: str, name: str, arguments: str, index: int | None = None) -> J
 
 
 def chat_completion(model: str, choice: Json, counts: Json | None, id: str = "") -> bytes:
-    """A whole chat completion of one choice: {"message", "finish_reason"}. Without counts it has no `usage`."""
+    """A whole chat completion with one choice: {"message", "finish_reason"}. Without counts it has no `usage`."""
     return _whole("chat.completion", id or new_id("chatcmpl-"), model, choice, counts)
 
 
 def text_completion(model: str, choice: Json, counts: Json | None) -> bytes:
-    """A whole legacy completion of one choice: {"text", "finish_reason"}."""
+    """A whole legacy completion with one choice: {"text", "finish_reason"}."""
     return _whole("text_completion", new_id("cmpl-"), model, choice, counts)
 
 
@@ -54,7 +54,7 @@ def _whole(kind: str, id: str, model: str, choice: Json, counts: Json | None) ->
 
 
 class Chunks:
-    """Writes the events of one streamed chat completion. All but a token's own text is prepared once."""
+    """Writes the events of one streamed chat completion; everything but the text is serialized once."""
 
     _object = "chat.completion.chunk"
     _prefix = "chatcmpl-"
@@ -69,7 +69,7 @@ class Chunks:
         self._text_going = b"}" + self._going
 
     def role(self) -> bytes:
-        """The first event: who speaks."""
+        """The first event, with the role."""
         return self.delta({"role": "assistant", "content": ""})
 
     def content(self, text: str) -> bytes:
@@ -77,7 +77,7 @@ class Chunks:
         return self._content + orjson.dumps(text) + self._text_going
 
     def reasoning(self, text: str) -> bytes:
-        """Text of the thoughts before it, in the field named by `thoughts`: OpenAI itself has none."""
+        """Text of the reasoning, in the field named by `thoughts`: OpenAI itself has none."""
         return self._reasoning + orjson.dumps(text) + self._text_going
 
     def delta(self, delta: Json, logprobs: Sequence[Json] | None = None) -> bytes:
@@ -86,7 +86,7 @@ class Chunks:
         return self._choice + orjson.dumps(delta) + known + self._going
 
     def finish(self, reason: str) -> bytes:
-        """The event that says why the answer ended."""
+        """The event with the finish reason."""
         return self._choice + b'{},"finish_reason":' + orjson.dumps(reason) + b"}]}\n\n"
 
     def usage(self, counts: Json) -> bytes:
@@ -95,7 +95,7 @@ class Chunks:
 
 
 class TextChunks(Chunks):
-    """The same for a legacy completion, which knows neither roles nor thoughts."""
+    """The same for a legacy completion, which has neither roles nor reasoning."""
 
     _object = "text_completion"
     _prefix = "cmpl-"
@@ -105,7 +105,7 @@ class TextChunks(Chunks):
         self._choice = self._head + b'"choices":[{"index":0,"logprobs":null,"text":'
 
     def role(self) -> bytes:
-        """Nothing: a text has no role."""
+        """Nothing: a text completion has no role."""
         return b""
 
     def content(self, text: str) -> bytes:
@@ -113,9 +113,9 @@ class TextChunks(Chunks):
         return self._choice + orjson.dumps(text) + self._going
 
     def reasoning(self, text: str) -> bytes:
-        """Nothing: a text has no place for thoughts."""
+        """Nothing: a text completion has no field for reasoning."""
         return b""
 
     def finish(self, reason: str) -> bytes:
-        """The event that says why the answer ended."""
+        """The event with the finish reason."""
         return self._choice + b'"","finish_reason":' + orjson.dumps(reason) + b"}]}\n\n"

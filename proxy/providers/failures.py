@@ -1,4 +1,4 @@
-"""Judges an upstream's failure: whose fault it was, and what may follow."""
+"""Interprets an upstream's failure: whose fault it was, and what may follow."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _OF_RESPONSES: Final = (
     "unsupported_image_media_type",
     "failed_to_download_image",
 )
-"""Codes of failed responses that tell of what the client sent (openai SDK, types/responses/response_error.py)."""
+"""Codes of failed responses caused by what the client sent (openai SDK, types/responses/response_error.py)."""
 _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     **dict.fromkeys(_OF_RESPONSES, 400),
     "rate_limit_exceeded": 429,
@@ -74,7 +74,7 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "timeout": 504,
     "timeout_error": 504,
 }
-"""The status that a report inside a 200 would have come with, by its `code` or `type`; anything else is a 502."""
+"""The status that a report inside a 200 stands for, by its `code` or `type`; any other is a 502."""
 
 _UPSTREAMS: Final[Mapping[int, tuple[str, str]]] = {
     401: ("upstream_auth_failed", "The upstream refused our credentials."),
@@ -90,8 +90,8 @@ _UPSTREAMS: Final[Mapping[int, tuple[str, str]]] = {
     524: ("upstream_timeout", "The upstream timed out"),
     529: ("upstream_overloaded", "The upstream is overloaded"),
 }
-_PASSING: Final = (408, 409, 425, 429)  # of 4xx: what may be otherwise a moment later
-_SENT_ON: Final = (401, 402, 403, 407, 499, *_PASSING)  # and what the next target may do better; 499: it gave us up
+_PASSING: Final = (408, 409, 425, 429)  # 4xx statuses that may be temporary
+_SENT_ON: Final = (401, 402, 403, 407, 499, *_PASSING)  # the next target may succeed; 499: it closed the request
 _CLIENTS: Final[Mapping[int, str]] = {
     400: "client_invalid_request",
     413: "client_too_large",
@@ -116,19 +116,19 @@ _BAD_KEY: Final = re.compile(
     r"api[ _-]?key (?:is )?(?:not valid|invalid|expired)|(?:invalid|incorrect) api[ _-]?key", re.I
 )
 _NO_MODEL: Final = re.compile(r"\b(?:models?|deployment)\b", re.I)
-_OTHERS_FAULT: Final = tuple(f"{whose}_" for whose in TYPES)  # how our codes begin that no client is at fault for
+_OTHERS_FAULT: Final = tuple(f"{whose}_" for whose in TYPES)  # prefixes of our codes that are not the client's fault
 
 
 def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
-    """The error that a report of this status is for our caller. `status` 0: the report came inside a 200."""
+    """The error for our caller that a report with this status means. `status` 0: the report came inside a 200."""
     if status == 508:
         return SluiceError("proxy_loop", "The call came back to a proxy that it had passed already.")
     unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
-    beyond = status == 413 and report.code == "rate_limit_exceeded"  # Groq: more than our account may use in a minute
+    beyond = status == 413 and report.code == "rate_limit_exceeded"  # Groq: exceeds our account's tokens per minute
     if beyond:
         status = 429
-    elif status == 498:  # Groq: its flex tier has no place left
+    elif status == 498:  # Groq: its flex tier is out of capacity
         status = 503
     elif (own_fault := _clients_own(status, report)) is not None:
         return own_fault
@@ -142,7 +142,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
             retry_after=wait,
             should_retry=False,
         )
-    if status in _CLIENTS:  # not the client's after all: a bad key, reported as a bad request
+    if status in _CLIENTS:  # a bad key, reported as a bad request
         status = 401
     code, says = _UPSTREAMS.get(status, ("upstream_error", unnamed))
     again = "next" if beyond else _again(status, report, headers or [])
@@ -155,7 +155,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
 
 
 def _clients_own(status: int, report: Report) -> SluiceError | None:
-    """The error where the client's request was at fault: with the upstream's status, words and code."""
+    """The error if the client's request was at fault: with the upstream's status, message and code; else None."""
     said = report.message
     theirs = "" if report.code.startswith(_OTHERS_FAULT) else report.code
     if _too_long(status, report):
@@ -173,7 +173,7 @@ def _clients_own(status: int, report: Report) -> SluiceError | None:
 
 
 def _too_long(status: int, report: Report) -> bool:
-    """Whether prompt and answer did not fit; llama.cpp says so by a 500 too."""
+    """Whether prompt and answer did not fit the context; llama.cpp may report that by a 500."""
     if status not in (400, 413, 422, 500):
         return False
     return (
@@ -184,7 +184,7 @@ def _too_long(status: int, report: Report) -> bool:
 def _again(status: int, report: Report, headers: Headers) -> Again:
     """What may follow a failure that was not the client's."""
     if 400 <= status < 500 and status not in _SENT_ON:
-        nowhere = status in (404, 405) and not (report.code or report.kind)  # our address is wrong, as a key may be
+        nowhere = status in (404, 405) and not (report.code or report.kind)  # our configured address is wrong
         return "next" if nowhere else "never"
     if value(headers, b"x-should-retry") == b"false":
         return "next"
@@ -198,13 +198,13 @@ def status_of(report: Report) -> int:
 
 
 def error_in_event(fields: Mapping[str, Any]) -> SluiceError | None:
-    """The failure that an event of a running stream (or a whole 200 answer) reports; None: it is none."""
+    """The failure that an event of a running stream (or a whole 200 answer) reports; None: it reports none."""
     report = report_of(fields)
     return None if report is None else judge(0, report)
 
 
 def retry_after(headers: Headers) -> float | None:
-    """The seconds that the upstream asks to wait: `retry-after-ms`, then `retry-after` (seconds or HTTP date)."""
+    """The seconds that the upstream asks to wait: `retry-after-ms`, or `retry-after` (seconds or HTTP date)."""
     if (wait := _number(value(headers, b"retry-after-ms"))) is not None:
         return wait / 1000
     asked = value(headers, b"retry-after")
@@ -219,7 +219,7 @@ def retry_after(headers: Headers) -> float | None:
 
 
 def _retry_delay(report: Report) -> float | None:
-    """The same as Google tells it: `retryDelay` of the RetryInfo among an error's details, "43s" or "0.5s"."""
+    """The same in Google's form: `retryDelay` of the RetryInfo in the error details, "43s" or "0.5s"."""
     details = report.fields.get("details")
     told = (object_of(detail).get("retryDelay") for detail in list_of(details))
     waits = (_number(delay[:-1].encode(errors="replace")) for delay in map(string_of, told) if delay.endswith("s"))

@@ -1,4 +1,4 @@
-"""Messages as a strict server takes them, which refuses what other vendors' answers hold when they are sent back."""
+"""Adapts messages to a strict server, which refuses fields from other vendors' answers when they are sent back."""
 
 import re
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Any, Final
 THOUGHTS: Final = frozenset({"reasoning_content", "reasoning_details", "thinking_blocks"})
 ANSWERS: Final = frozenset({"refusal", "annotations", "audio", "function_call"})
 ECHOED: Final = THOUGHTS | ANSWERS | {"name", "reasoning", "cache_control"}
-"""Members of messages, most of them of answers that clients send back."""
+"""Fields of messages, most of them from answers that clients send back."""
 
 CALLS: Final = frozenset({"id", "type", "function"})
-"""Members of OpenAI's calls."""
+"""Fields of OpenAI's tool calls."""
 
 _OF_FUNCTIONS: Final = frozenset({"name", "arguments"})
-_OF_RESULTS: Final = frozenset({"name"})  # stays with a tool's result
+_OF_RESULTS: Final = frozenset({"name"})  # kept in tool results
 _TELLING: Final = frozenset({"function_call", "audio"})  # where they hold something, no answer may be without them
 
 
@@ -22,14 +22,14 @@ _TELLING: Final = frozenset({"function_call", "audio"})  # where they hold somet
 class Fitting:
     """What one server refuses, each with a 4xx."""
 
-    drop: frozenset[str] = frozenset()  # members, null as well
-    calls: frozenset[str] | None = None  # the members of calls that it knows; None: it takes any
+    drop: frozenset[str] = frozenset()  # fields, even if null
+    calls: frozenset[str] | None = None  # the fields of calls that it knows; None: it accepts any
     developer: bool = True  # whether it knows this role beside system
-    ids: re.Pattern[str] | None = None  # of tool calls; others are exchanged for nine letters and digits
+    ids: re.Pattern[str] | None = None  # of tool calls; others are replaced by nine letters and digits
 
     def fitted(self, messages: list[Any]) -> tuple[list[Any], list[str]]:
-        """The messages with what is refused left out or exchanged, and the changes to report."""
-        changes: dict[str, None] = {}  # each once, in their order
+        """The messages with refused fields left out or replaced, and the changes to report."""
+        changes: dict[str, None] = {}  # each once, in order
         fitted = [self._message(said, changes) if isinstance(said, dict) else said for said in messages]
         return fitted, list(changes)
 
@@ -49,7 +49,7 @@ class Fitting:
             changes["set role"] = None
             found["role"] = "system"
         if role == "assistant" and "refusal" in drop and not message.get("content") and message.get("refusal"):
-            found["content"] = message["refusal"]  # it is what was said
+            found["content"] = message["refusal"]  # the refusal is the text of the answer
         return found
 
     def _call(self, call: Any, changes: dict[str, None]) -> Any:
@@ -63,7 +63,7 @@ class Fitting:
         return found
 
     def _id(self, id: Any, changes: dict[str, None]) -> Any:
-        """An id that the server takes, the same for the same one: a call and its result stay together."""
+        """An id that the server accepts, always the same for the same id: a call and its result stay together."""
         if self.ids is None or not isinstance(id, str) or self.ids.fullmatch(id):
             return id
         changes["set tool_call_id"] = None
@@ -71,7 +71,7 @@ class Fitting:
 
 
 def _only(fields: dict[str, Any], taken: frozenset[str], under: str, changes: dict[str, None]) -> dict[str, Any]:
-    """The members that are taken; the others are reported."""
+    """The accepted fields; the others are reported as changes."""
     found = {}
     for name, value in fields.items():
         if name in taken:

@@ -1,4 +1,4 @@
-"""The header lines of a translated request: the client's that still make sense, the config's, the provider's own."""
+"""Headers of a translated request: those of the client that still apply, the config's, the provider's own."""
 
 from collections.abc import Callable, Collection
 from typing import Final
@@ -8,11 +8,11 @@ from proxy.headers import Lines
 from proxy.providers.contract import Order
 
 _OWN: Final = (b"accept", b"content-type", b"content-length", b"authorization", b"x-api-key", b"api-key")
-_DIALECT: Final = (b"x-stainless-", b"openai-")  # what OpenAI's clients tell OpenAI
+_DIALECT: Final = (b"x-stainless-", b"openai-")  # telemetry of OpenAI's SDKs
 
 
 def forward(order: Order, own: Headers, without: Collection[bytes] = ()) -> Headers:
-    """`own` over the config's lines over the client's, less those that start with one of `without`."""
+    """`own` over the config's over the client's headers, less those of the client that start with one of `without`."""
     skip = (*_DIALECT, *without)
     passing = [(name, value) for name, value in order.headers if name not in _OWN and not name.startswith(skip)]
     fixed = {name for name, _ in own}
@@ -22,9 +22,9 @@ def forward(order: Order, own: Headers, without: Collection[bytes] = ()) -> Head
 
 
 def once(order: Order, key: tuple[object, ...], make: Callable[[Order], Headers]) -> Headers:
-    """The lines that `make` gives, kept with the client's own, which a connection repeats.
+    """The lines that `make` gives, cached with the client's headers, which repeat on a connection.
 
-    `key`: all that they depend on besides the client's lines.
+    `key`: everything else that they depend on.
     """
     if not isinstance(order.headers, Lines):
         return make(order)

@@ -1,4 +1,4 @@
-"""llama.cpp's server: OpenAI's dialect, no key, and a context window that it tells."""
+"""llama.cpp's server: OpenAI's dialect, no key, and a context window that it reports."""
 
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -19,33 +19,33 @@ from proxy.sse import EventCutter, events, payload
 from proxy.usage import is_count
 
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
-"""How the texts begin that tell of a bad request by a 500, as that of any exception of C++ but one."""
+"""Prefixes of messages by which a 500 reports a bad request, as llama.cpp does for most C++ exceptions."""
 
 
 class LlamaCpp(OpenAICompatible):
-    """A `llama-server`, addressed with or without `/v1`; without it `/props` tells the window that is really there."""
+    """A `llama-server`, addressed with or without `/v1`; without it, `/props` reports the actual context window."""
 
     name = "llamacpp"
     base_url = ""  # without one Sluice starts the server itself
     usual_path = ""
-    whole_by_stream = True  # it decodes on when the client of a whole answer leaves
+    whole_by_stream = True  # it goes on decoding when the client of a whole answer leaves
 
     def request(self, order: Order) -> Request:
-        """The order as it is."""
+        """The order unchanged."""
         request = super().request(order)
         return replace(request, path=_v1(order.target) + request.path)
 
     def reader(self, order: Order) -> Reader:
-        """Whole events, byte for byte; where several choices are asked for, with one usage for all of them."""
+        """Whole events, unchanged; for several choices, with one usage for all of them."""
         asked = (order.fields or {}).get("n")
         return SummingReader() if type(asked) is int and asked > 1 else super().reader(order)
 
     def passing(self, order: Order) -> Reader:
-        """Streams of /v1/responses get the numbers that the server leaves out."""
+        """Streams of /v1/responses get the indexes that the server leaves out."""
         return PlacingReader(order.target.model) if order.endpoint == "responses" else super().passing(order)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
-        """As any; a prompt that did not fit is told with both numbers."""
+        """As for any; a prompt that did not fit is reported with both numbers."""
         if status == 500 and _UNASKABLE.match(report.message):
             status = 400
         error = super().judge(status, report, headers)
@@ -55,9 +55,9 @@ class LlamaCpp(OpenAICompatible):
         return error
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
-        """GET /v1/models (`meta.n_ctx_train`), then /props: the window of one slot, and what the chat template knows.
+        """GET /v1/models (`meta.n_ctx_train`), then /props: the window of one slot, and the abilities of the template.
 
-        Tools that the template does not know are left out in silence by the server, even where one is required.
+        The server silently ignores tools that its chat template does not support, even if one is required.
         """
         models = yield from super().catalog(target)
         if models is None or not _v1(target):
@@ -70,11 +70,11 @@ class LlamaCpp(OpenAICompatible):
         return [replace(model, context=window or model.context, tools=tools) for model in models]
 
     def models_path(self, target: Target) -> str:
-        """Where its models are listed."""
+        """The path of its list of models."""
         return _v1(target) + "/models"
 
     def model(self, entry: Mapping[str, Any]) -> Model:
-        """One entry; `meta` holds what the model was trained for, `architecture` what it takes."""
+        """One entry; `meta` holds what the model was trained for, `architecture` its modalities."""
         meta, architecture = entry.get("meta"), entry.get("architecture")
         inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
         return replace(
@@ -85,7 +85,7 @@ class LlamaCpp(OpenAICompatible):
 
 
 class SummingReader:
-    """Whole events; the usage that the server tells of each choice by itself is told once, at the end, for all."""
+    """Whole events. The server reports usage per choice; it is passed on once, at the end, for all of them."""
 
     def __init__(self) -> None:
         self._cutter = EventCutter()
@@ -117,7 +117,7 @@ class SummingReader:
         return b""
 
     def _usage(self) -> bytes:
-        """The event held back, if there is one: each choice had the same prompt, and tokens of its own."""
+        """The held event, if there is one: with one prompt, and the tokens of all choices."""
         if not (chunk := self._usage_event_held):
             return b""
         self._usage_event_held, usage = {}, chunk["usage"]
@@ -132,7 +132,7 @@ def _v1(target: Target) -> str:
 
 
 def _properties(answer: Answer) -> Mapping[str, Any]:
-    """What /props says; nothing where the server does not tell (no 200, or another shape)."""
+    """The content of /props; empty if the server does not offer it (no 200, or another shape)."""
     if answer.status != 200:
         return {}
     try:

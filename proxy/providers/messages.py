@@ -1,4 +1,4 @@
-"""OpenAI's requests read with care, for providers that translate them: a wrong shape is a 400 that names its place."""
+"""Validates OpenAI requests for providers that translate them: a wrong shape is a 400 that names its place."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -24,13 +24,13 @@ MEANT: Final[Mapping[str, tuple[object, ...]]] = {
     "best_of": (1,),
     "echo": (False,),
 }
-"""Parameters that may not be dropped unless they hold one of these values, which ask for nothing."""
+"""Parameters that may only be dropped with one of these values, which have no effect."""
 
 PART: Final = frozenset({"type", "text", "refusal", "image_url", "file"})
-"""What is taken from the parts of a message's content."""
+"""Fields of content parts that are translated."""
 
-_NOTHING: Final[tuple[object, ...]] = (None, "", "auto", [], {})  # what asks and says nothing
-_UNTELLABLE: Final = ("function_call", "audio")  # members without which a message is another one
+_NOTHING: Final[tuple[object, ...]] = (None, "", "auto", [], {})  # values without effect
+_UNTELLABLE: Final = ("function_call", "audio")  # fields without which a message means something else
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,;]*)*;base64,", re.IGNORECASE)
 
@@ -46,24 +46,24 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a `data:` URL holds. `base64` is left encoded."""
+    """The content of a `data:` URL, left in base64."""
 
     media_type: str
     base64: str
 
 
 def refuse(param: str, why: str) -> SluiceError:
-    """The 400 for what nobody could be asked."""
+    """A 400 for what no upstream could be asked."""
     return SluiceError("client_invalid_request", why, param=param)
 
 
 def cannot(param: str, why: str) -> SluiceError:
-    """The 400 for what this upstream cannot be asked; a later target may be able to."""
+    """A 400 for what this upstream cannot be asked; a later target may be able to."""
     return SluiceError("client_invalid_request", why, param=param, again="next")
 
 
 def fields_of(order: Order) -> Fields:
-    """The order's body as a mapping, which may not be changed."""
+    """The order's body as a mapping, which must not be changed."""
     if isinstance(order.fields, dict):
         return order.fields
     try:
@@ -73,7 +73,10 @@ def fields_of(order: Order) -> Fields:
 
 
 def written(value: object) -> bytes:
-    """JSON for the upstream. Raises a 400 for what can be read and not be written: numbers and depths beyond reason."""
+    """JSON for the upstream.
+
+    Raises a 400 for values that can be parsed but not written: huge numbers, extreme depth.
+    """
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -83,28 +86,28 @@ def written(value: object) -> bytes:
 
 
 def mapping(value: object, place: str) -> Fields:
-    """`value`, which has to be an object."""
+    """`value`, which must be an object."""
     if isinstance(value, dict):
         return value
     raise refuse(place, f"{place} must be an object.")
 
 
 def array(value: object, place: str) -> list[Any]:
-    """`value`, which has to be a list."""
+    """`value`, which must be a list."""
     if isinstance(value, list):
         return value
     raise refuse(place, f"{place} must be a list.")
 
 
 def text(value: object, place: str) -> str:
-    """`value`, which has to be a string."""
+    """`value`, which must be a string."""
     if isinstance(value, str):
         return value
     raise refuse(place, f"{place} must be a string.")
 
 
 def number(value: object, place: str) -> float | int:
-    """`value`, which has to be a number."""
+    """`value`, which must be a number."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise refuse(place, f"{place} must be a number.")
@@ -116,7 +119,7 @@ def strings(value: object, place: str) -> list[str]:
 
 
 def messages(fields: Fields) -> Iterator[tuple[str, Fields]]:
-    """Each message after its place: "messages[0]". An assistant's refusal is what it said."""
+    """Each message with its place: "messages[0]". The refusal of an assistant counts as its content."""
     for index, item in enumerate(array(fields.get("messages"), "messages")):
         place = f"messages[{index}]"
         message = mapping(item, place)
@@ -126,7 +129,7 @@ def messages(fields: Fields) -> Iterator[tuple[str, Fields]]:
 
 
 def ignored_members(fields: Fields, taken: Collection[str], under: str = "") -> list[str]:
-    """The changes to report for what stands in an object beside what is taken from it; none where it says nothing."""
+    """The changes to report for fields that are not translated; none for fields without effect."""
     return [f"drop {under}{name}" for name, value in fields.items() if name not in taken and value not in _NOTHING]
 
 
@@ -135,7 +138,8 @@ def ignored_in_message(
 ) -> list[str]:
     """The same for a message, its parts and its calls.
 
-    Raises a 400 for what the conversation would mean something else without: calls of the old kind, spoken answers.
+    Raises a 400 for fields without which the conversation would mean something else: legacy function calls, audio
+    answers.
     """
     for name in _UNTELLABLE:
         if message.get(name):
@@ -155,7 +159,7 @@ def _is_object(value: object) -> TypeGuard[Fields]:
 
 
 def parts(message: Fields, place: str) -> Iterator[tuple[str, Fields]]:
-    """Each part of a message's content after its place; plain text counts as one text part, null as none."""
+    """Each content part of a message with its place; plain text counts as one text part, null as none."""
     content = message.get("content")
     if content is None:
         return
@@ -173,7 +177,7 @@ def part_text(part: Fields, place: str) -> str | None:
 
 
 def plain(message: Fields, place: str) -> str:
-    """A content that may only be text, its parts joined by newlines."""
+    """Content that may only be text, its parts joined by newlines."""
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -186,14 +190,14 @@ def plain(message: Fields, place: str) -> str:
 
 
 def image(part: Fields, place: str) -> Data | str:
-    """What an `image_url` part shows: data, or the address of an image."""
+    """The image of an `image_url` part: data, or a URL."""
     source = part.get("image_url")
     url = source.get("url") if isinstance(source, dict) else source
     return data_url(text(url, f"{place}.image_url"), f"{place}.image_url")
 
 
 def data_url(url: str, place: str) -> Data | str:
-    """The data of a base64 `data:` URL (RFC 2397); any other URL as it is."""
+    """The content of a base64 `data:` URL (RFC 2397); any other URL unchanged."""
     if url[:5].lower() != "data:":
         return url
     if not (head := _DATA_URL.match(url)):
@@ -202,7 +206,10 @@ def data_url(url: str, place: str) -> Data | str:
 
 
 def tool_calls(message: Fields, place: str) -> Iterator[ToolCall]:
-    """The calls of an assistant message. Arguments that are no JSON object are a 400: upstreams take objects only."""
+    """The calls of an assistant message.
+
+    Arguments other than a JSON object are a 400, since upstreams accept only objects.
+    """
     for index, item in enumerate(array(message.get("tool_calls") or [], f"{place}.tool_calls")):
         there = f"{place}.tool_calls[{index}]"
         call = mapping(item, there)
@@ -221,7 +228,7 @@ def tool_calls(message: Fields, place: str) -> Iterator[ToolCall]:
 
 
 def tools(value: object) -> Iterator[tuple[Fields, Fields]]:
-    """Each tool after its function. Tools of another type than `function` are a 400."""
+    """Each tool with its function. Tools of another type than `function` are a 400."""
     for index, item in enumerate(array(value, "tools")):
         tool = mapping(item, f"tools[{index}]")
         if tool.get("type", "function") != "function":
@@ -238,9 +245,9 @@ def schema_of(response_format: Fields) -> Fields:
 
 
 def leftover(name: str, value: object, meant: Mapping[str, tuple[object, ...]] = MEANT) -> list[str]:
-    """The change to report for a parameter that the upstream has not, none where it asked for nothing.
+    """The change to report for an unsupported parameter, none if it had no effect.
 
-    Raises a 400 where the answer would mean something else without it.
+    Raises a 400 if the answer would mean something else without it.
     """
     if name not in meant:
         return [f"drop {name}"]

@@ -1,4 +1,4 @@
-"""Tool calls of a stream as OpenAI's clients go by them: numbered by `index`, and told by the finish reason."""
+"""Completes streamed tool calls for OpenAI's clients: adds a missing `index`, and the finish reason "tool_calls"."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from proxy.sse import EventCutter, events, payload
 
 
 class NumberingReader:
-    """Whole events, byte for byte but for those with unnumbered pieces of tool calls, and a "stop" after such.
+    """Whole events, unchanged except for tool-call pieces without an index, and a finish reason "stop" after such.
 
-    A piece that names a function begins a call, unless one of its id has begun; any other goes on with the last.
+    A piece with a function name begins a new call, unless its id has occurred; any other continues the last call.
     """
 
     def __init__(self) -> None:
         self._cutter = EventCutter()
-        self._begun: dict[Any, list[object]] = {}  # by choice, the ids of its calls; None: it has none
-        self._calling: set[str] = set()  # the choices that call tools
+        self._begun: dict[Any, list[object]] = {}  # by choice: ids of its calls; None: a call without an id
+        self._calling: set[str] = set()  # choices that call tools
 
     def feed(self, data: bytes) -> bytes:
         """Whole events."""

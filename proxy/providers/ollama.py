@@ -1,4 +1,4 @@
-"""Ollama by its native API, since its own /v1 drops parameters and loses failures in mid-stream."""
+"""Ollama by its native API, since its OpenAI-compatible /v1 drops parameters and loses failures within streams."""
 
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -28,7 +28,7 @@ from proxy.providers.reading import count, malformed, parsed, unix_seconds
 from proxy.providers.reports import report_in
 from proxy.shapes import object_of, string_of
 
-MOST_MODELS: Final = 200  # that are asked for one by one; further ones are listed by name only
+MOST_MODELS: Final = 200  # asked for one by one; further ones are listed by name only
 
 _PATHS: Final = {"chat/completions": "/api/chat", "completions": "/api/generate", "embeddings": "/api/embed"}
 _WINDOW: Final = re.compile(r"^num_ctx\s+(\d{1,9})\s*$", re.M)  # among the parameters of a Modelfile
@@ -36,7 +36,7 @@ _MODALITIES: Final = {"vision": "image", "audio": "audio"}  # Ollama's word for 
 
 
 class Ollama(Provider):
-    """An Ollama server, or ollama.com. In `options`: `keep_alive` as Ollama takes it, `num_ctx` the usual window."""
+    """An Ollama server, or ollama.com. `options`: `keep_alive` as Ollama takes it, `num_ctx` the default window."""
 
     name = "ollama"
     base_url = "http://127.0.0.1:11434"
@@ -47,7 +47,7 @@ class Ollama(Provider):
     wants_need = True  # num_ctx, also of a model that is not listed
 
     def listed_as(self, model: str) -> str:
-        """Ollama takes a name without a tag for `:latest`, and lists it so."""
+        """Ollama completes a name without a tag by `:latest`, and lists it so."""
         return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
     def request(self, order: Order) -> Request:
@@ -64,11 +64,11 @@ class Ollama(Provider):
         return Request(_PATHS[order.endpoint], written(body), headers=headers, changes=changes)
 
     def reader(self, order: Order) -> Reader:
-        """NDJSON to events."""
+        """Translates NDJSON to events."""
         return OllamaReader(order.target.model, TextChunks if order.endpoint == "completions" else Chunks)
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """One JSON object, which has to be done."""
+        """One JSON object, which must have `done: true`."""
         if order.endpoint == "embeddings":
             encoded = orjson.loads(order.body).get("encoding_format") == "base64"
             return embeddings(order.target.model, checked(body, complete=False), encoded)
@@ -76,14 +76,14 @@ class Ollama(Provider):
         return translate(order.target.model, checked(body))
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
-        """By status and text: `{"error": "text"}`, or nothing where Ollama refuses the Host (403)."""
+        """By status and text: `{"error": "text"}`, or an empty body where Ollama refuses the Host header (403)."""
         report = report_in(body)
         if status == 403 and not body:
             return SluiceError("upstream_auth_failed", "Ollama refused the Host it was called by.", again="next")
         return judge(status, replace(report, message=without_addresses(report.message)), headers)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:
-        """GET /api/tags, then POST /api/show for each model; one that cannot be shown is listed without details."""
+        """GET /api/tags, then POST /api/show for each model; if that fails, the model is listed without details."""
         answer = yield Request("/api/tags", method="GET", headers=_headers(target))
         if not 200 <= answer.status < 300:
             raise self.failure(answer.status, answer.headers, answer.body)
@@ -108,7 +108,7 @@ def _lines(order: Order) -> Headers:
 
 
 def _headers(target: Target) -> Headers:
-    """Credentials, if any: a local Ollama has none, ollama.com answers nobody without."""
+    """Credentials, if any: a local Ollama needs none, ollama.com always does."""
     if not target.key and urlsplit(target.base).hostname == "ollama.com":
         raise SluiceError("upstream_not_configured", "ollama.com needs a key: set OLLAMA_API_KEY.", again="next")
     key = [(b"authorization", b"Bearer " + target.key.encode())] if target.key else []
@@ -116,7 +116,7 @@ def _headers(target: Target) -> Headers:
 
 
 def _model(name: str, entry: Mapping[str, Any], shown: Mapping[str, Any]) -> Model:
-    """What /api/tags and /api/show say. The context length is what the model can, not the window that is loaded."""
+    """From /api/tags and /api/show. The context length is the maximum of the model, not the loaded window."""
     able = shown.get("capabilities", entry.get("capabilities"))
     able = [word for word in able if isinstance(word, str)] if isinstance(able, list) else None
     window = _WINDOW.search(string_of(shown.get("parameters")))
@@ -143,7 +143,7 @@ def _context(shown: Mapping[str, Any]) -> int | None:
 
 
 def _shown(answer: Answer) -> Mapping[str, Any]:
-    """The object of /api/show; empty where the model was removed in between, or cannot be read."""
+    """The object of /api/show; empty if the model has been removed meanwhile, or the answer is unreadable."""
     try:
         return parsed("Ollama", answer.body) if answer.status == 200 else {}
     except SluiceError:

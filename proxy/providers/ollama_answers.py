@@ -1,4 +1,4 @@
-"""Ollama's answers as OpenAI's: NDJSON streams, whole chats, legacy completions and embeddings."""
+"""Translates Ollama's answers to OpenAI's: NDJSON streams, whole chats, legacy completions and embeddings."""
 
 import re
 from array import array
@@ -27,11 +27,11 @@ from proxy.usage import is_count
 
 _ADDRESS: Final = re.compile(r"https?://[^\s\"']+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?")
 FINISH: Final = {"length": "length"}
-"""`done_reason` -> `finish_reason`; stop, load, unload and none at all (older servers) are "stop"."""
+"""`done_reason` -> `finish_reason`; stop, load, unload and a missing one (older servers) are "stop"."""
 
 
 class OllamaReader(TranslatingReader):
-    """Reads /api/chat and /api/generate: one JSON object per line, complete with `done: true` and never without it."""
+    """Reads /api/chat and /api/generate: one JSON object per line; complete only with `done: true`."""
 
     def __init__(self, model: str, chunks: type[Chunks] = Chunks) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class OllamaReader(TranslatingReader):
         self._done = False
 
     def cut(self, data: bytes) -> Iterable[bytes]:
-        """The lines that are complete."""
+        """The complete lines."""
         return self._lines.feed(data)
 
     def rest(self) -> Iterable[bytes]:
@@ -96,7 +96,7 @@ def error_in(line: Json) -> SluiceError:
 
 
 def without_addresses(message: str) -> str:
-    """Ollama's text without the loopback address of its runner, which its errors like to name."""
+    """Ollama's message without the loopback address of its runner, which it often contains."""
     return _ADDRESS.sub("…", message)
 
 
@@ -107,10 +107,10 @@ def finish_reason(line: Json, called: bool) -> str:
 
 
 def counts_of(line: Json) -> Json | None:
-    """Token counts of a last line; None where it has none.
+    """Token counts of the last line; None if it has none.
 
-    Go leaves zero counts out (`omitempty`), so beside a count that is there an absent one was zero: a prompt that was
-    in Ollama's cache altogether is not evaluated and has no `prompt_eval_count`. Both absent: nothing is known.
+    Go omits zero counts (`omitempty`), so beside a present count a missing one was zero: a prompt entirely in Ollama's
+    cache is not evaluated and has no `prompt_eval_count`. Both missing: unknown.
     """
     if "prompt_eval_count" not in line and "eval_count" not in line:
         return None
@@ -156,7 +156,7 @@ def embeddings(model: str, answer: Json, encoded: bool) -> bytes:
 
 
 def checked(body: bytes, complete: bool = True) -> Json:
-    """A whole 200 answer as an object. `complete`: it has to say that it is done."""
+    """A whole 200 answer as an object. `complete`: it must have `done: true`."""
     answer = parsed("Ollama", body)
     if "error" in answer:
         raise error_in(answer)
@@ -166,7 +166,7 @@ def checked(body: bytes, complete: bool = True) -> Json:
 
 
 def _message(line: Json) -> Json:
-    """The message of a chat line; of a generate line the same in its words."""
+    """The message of a chat line; the same from the fields of a generate line."""
     message = line.get("message")
     return message if isinstance(message, dict) else {"content": line.get("response"), "thinking": line.get("thinking")}
 
@@ -180,7 +180,7 @@ def _calls(calls: Any, first: int) -> list[Json]:
             continue
         arguments = function.get("arguments")
         written = arguments if isinstance(arguments, str) else json_text(arguments or {}, "Ollama")
-        id = string_of(call.get("id")) or new_id("call_")  # older servers give none
+        id = string_of(call.get("id")) or new_id("call_")  # older servers send none
         found.append(tool_call(id, name, written, first + len(found)))
     return found
 
@@ -190,7 +190,7 @@ def _without_index(call: Json) -> Json:
 
 
 def _logprobs(probabilities: Any) -> list[Json]:
-    """Ollama's log probabilities are OpenAI's but for what Go leaves out when it is empty."""
+    """Ollama's log probabilities equal OpenAI's, except for fields that Go omits if empty."""
     found = [entry for entry in list_of(probabilities) if isinstance(entry, dict)]
     return [{"bytes": None, "top_logprobs": []} | entry for entry in found]
 

@@ -1,4 +1,4 @@
-"""OpenAI's requests as Ollama's native ones (ollama/ollama, api/types.go, and what its own /v1 does in openai.go)."""
+"""Translates OpenAI's requests to Ollama's native ones (ollama/ollama, api/types.go, and its own /v1 in openai.go)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -28,9 +28,9 @@ from proxy.providers.messages import (
     tools,
 )
 
-DEFAULT_WINDOW: Final = 4096  # tokens: num_ctx where nobody says otherwise, on machines below 24 GiB of VRAM
+DEFAULT_WINDOW: Final = 4096  # tokens: Ollama's default num_ctx on machines below 24 GiB of VRAM
 
-ANSWER: Final = 1024  # tokens of the window that an answer is left where the client does not limit it
+ANSWER: Final = 1024  # tokens reserved for an answer without max_tokens
 
 OPTIONS: Final[Mapping[str, tuple[str, Callable[[object, str], object]]]] = {
     "max_tokens": ("num_predict", number),
@@ -51,10 +51,10 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[object, str], object]]]] = {
     "num_keep": ("num_keep", number),
     "num_ctx": ("num_ctx", number),
 }
-"""Ours -> theirs, inside `options`. Only what the client sent is sent: a Modelfile's own values stay in force."""
+"""OpenAI's parameter -> Ollama's, inside `options`. Only what the client sent: a Modelfile's values stay in force."""
 
 NATIVE: Final = frozenset({"keep_alive", "think", "format", "truncate", "shift", "logprobs", "top_logprobs"})
-"""Passed on as they are; `truncate` and `shift` are otherwise set so that nothing is cut silently."""
+"""Passed on unchanged; `truncate` and `shift` are otherwise set so that nothing is cut off silently."""
 
 THINK: Final[Mapping[str, bool | str]] = {
     "none": False,
@@ -71,11 +71,11 @@ _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("refusal", "tool_calls", "reasoning", "reasoning_content"),
     "tool": ("tool_call_id", "name"),
 }
-"""Role -> what is taken from its messages beside their content."""
+"""Role -> the fields of its messages that are translated besides the content."""
 
 
 class Translation:
-    """One request on its way into Ollama's form: the body, and what had to be changed."""
+    """The translation of one request: the body, and the list of changes."""
 
     def __init__(self, order: Order) -> None:
         self.fields = fields_of(order)
@@ -105,7 +105,7 @@ class Translation:
         return self._closed()
 
     def embed(self) -> Fields:
-        """The body of /api/embed, which would otherwise embed the beginning of a long text as if it were all of it."""
+        """The body of /api/embed; without `truncate: false` it would embed only the beginning of a long text."""
         given = self.fields.get("input")
         if isinstance(given, list) and any(not isinstance(item, str) for item in given):
             raise cannot("input", "This upstream embeds text only, not tokens.")
@@ -140,7 +140,7 @@ class Translation:
             self.body.pop("tools", None)
 
     def _closed(self, answer: int = ANSWER) -> Fields:
-        """The body with its options: the client's own `options` win, then its parameters, then what the need says."""
+        """The body with its options: the client's own `options` win, then its parameters, then those computed here."""
         self.options |= mapping(self.fields.get("options") or {}, "options")
         need = self.order.need + (0 if "num_predict" in self.options else answer)
         if "num_ctx" not in self.options and (window := window_for(self.order, need)):
@@ -165,7 +165,7 @@ class Translation:
         if not isinstance(value, str) or value not in THINK:
             raise refuse(name, f"{name} must be one of {', '.join(THINK)}.")
         if THINK[value] and "thinking" not in known(self.order).get("capabilities", ("thinking",)):
-            self._drop(name, value)  # a model that cannot answers with a 400
+            self._drop(name, value)  # a 400 for models that do not support it
         else:
             self.body.setdefault("think", THINK[value])
 
@@ -191,10 +191,10 @@ class Translation:
 
 
 def window_for(order: Order, need: int) -> int:
-    """`num_ctx` for this order in tokens, 0 where the window that is there anyway will do for the `need`.
+    """`num_ctx` for this order in tokens; 0 if the default window suffices for the `need`.
 
-    A power of two, because each other value makes Ollama load the model again. Never more than the model can, and
-    never less than what the upstream's own `num_ctx` (config), or else the model's own, says it is loaded with.
+    A power of two, since Ollama reloads the model for each other value. Never more than the model supports, and never
+    less than the upstream's configured `num_ctx`, or else the model's own.
     """
     usual = int(order.target.options.get("num_ctx") or 0)
     there = usual or known(order).get("num_ctx", 0)
@@ -206,12 +206,12 @@ def window_for(order: Order, need: int) -> int:
 
 
 def known(order: Order) -> Mapping[str, Any]:
-    """What the catalogue says of the model beside its limits: `capabilities`, `num_ctx` of its Modelfile."""
+    """What the catalogue says of the model besides its limits: `capabilities`, `num_ctx` of its Modelfile."""
     return (order.limits.extra if order.limits else None) or {}
 
 
 def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:
-    """Each message in Ollama's form: text as one string, images beside it, tool results with their tool's name."""
+    """Each message in Ollama's form: text as one string, images beside it, tool results with the name of their tool."""
     names: dict[str, str] = {}
     for place, message in messages(fields):
         role = message.get("role")
@@ -269,7 +269,7 @@ def _tool(message: Fields, place: str, names: dict[str, str]) -> Fields:
 
 
 def _ignore(name: str, value: Any) -> None:
-    """Taken care of elsewhere."""
+    """Handled elsewhere."""
 
 
 def _encoding(name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's own dialect, which most upstreams speak: what goes out and comes back stays byte for byte."""
+"""OpenAI's own dialect, which most upstreams speak: requests and answers stay unchanged."""
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
@@ -17,8 +17,7 @@ from proxy.sse import EventCutter
 
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
-_NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are bytes of another kind
-_NO_SUCH_PATH: Final = frozenset({404, 405, 501})  # a server that lists no models may answer calls all the same
+_NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are not JSON
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 
@@ -30,7 +29,7 @@ class OpenAICompatible(Provider):
     usual_path = "/v1"
 
     def request(self, order: Order) -> Request:
-        """The order as it is, with the target's credentials and the headers of the config over the client's."""
+        """The order unchanged, with the target's credentials and the configured headers over the client's."""
         accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         target = order.target
         lines = once(order, (self, target.key, target.headers, accepted), partial(self._lines, accepted))
@@ -41,16 +40,16 @@ class OpenAICompatible(Provider):
         return [*own.items(), *(line for line in order.headers if line[0] not in own)]
 
     def headers(self, target: Target) -> dict[bytes, bytes]:
-        """Credentials, and what the config adds to or puts in place of them."""
+        """Credentials, and the headers that the config adds or replaces."""
         key = {b"authorization": b"Bearer " + target.key.encode()} if target.key else {}
         return key | dict(target.headers) if target.headers else key
 
     def reader(self, order: Order) -> Reader:
-        """Whole events, byte for byte; what they say is watched by whoever passes them on."""
+        """Whole events, unchanged; the watch parses them."""
         return EventCutter()
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """The same bytes. Raises the error that a 200 can hold, and upstream_malformed where it is no JSON."""
+        """The same bytes. Raises an error that a 200 holds, and upstream_malformed if it is not JSON."""
         if body.find(b'"error"') < 0 and body[:1] == b"{" and body[-1:] == b"}":
             return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
@@ -60,7 +59,7 @@ class OpenAICompatible(Provider):
         return body
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
-        """By status, and by what the report in the body says."""
+        """By status, and by the report in the body."""
         return self.judge(status, report_in(body), headers)
 
     def failure_in(self, event: Mapping[str, Any]) -> SluiceError | None:
@@ -69,7 +68,10 @@ class OpenAICompatible(Provider):
         return None if report is None else self.judge(0, report)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
-        """What a report means; status 0: it came inside a 200. The place for a provider's own words."""
+        """The error that a report means; status 0: it came inside a 200.
+
+        Subclasses handle their provider's own codes here.
+        """
         return judge(status, report, headers)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
@@ -83,17 +85,17 @@ class OpenAICompatible(Provider):
         return [self.model(entry) for entry in named if entry["id"]]
 
     def models_path(self, target: Target) -> str:
-        """Where its models are listed."""
+        """The path of its list of models."""
         return "/models"
 
     def listed(self, answer: Answer) -> list[Any]:
-        """The entries of a list of models. Raises SluiceError where the answer is none."""
+        """The entries of a list of models. Raises SluiceError if the answer is no list."""
         if not 200 <= answer.status < 300:
             raise self.failure(answer.status, answer.headers, answer.body)
         fields = parsed(answer.body)
         entries = fields.get("data", fields.get("models")) if isinstance(fields, dict) else fields
         if entries is None and isinstance(fields, dict) and "data" in fields:
-            return []  # Ollama's null for no models
+            return []  # Ollama sends null for no models
         if not isinstance(entries, list):
             raise error_in_event(fields) or SluiceError(
                 "upstream_malformed", "The upstream's answer is no list of models.", again="next"
@@ -101,7 +103,7 @@ class OpenAICompatible(Provider):
         return entries
 
     def model(self, entry: Mapping[str, Any]) -> Model:
-        """One entry of the list; servers that know more than OpenAI says give limits under various names."""
+        """One entry of the list; servers that report limits do so under various names."""
         return Model(
             id=entry["id"].removeprefix("models/"),
             context=first_count(entry, _CONTEXT),
@@ -112,7 +114,7 @@ class OpenAICompatible(Provider):
 
 
 def parsed(body: bytes) -> Any:
-    """An answer's JSON object or array, blank lines around it allowed (DeepSeek sends some while it queues a call)."""
+    """The JSON object or array in an answer, blank lines around it allowed (DeepSeek sends some to queued calls)."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""OpenRouter: OpenAI's dialect with attribution, errors that tell more, and a catalogue with limits and prices."""
+"""OpenRouter: OpenAI's dialect with attribution, more detailed errors, and a catalogue with limits and prices."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,11 +47,11 @@ class OpenRouter(OpenAICompatible):
         return request
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
-        """By status and by `metadata` and `availability`, which say more than the status does."""
+        """By status, `metadata` and `availability`; the latter two say more than the status."""
         metadata, availability = object_of(report.fields.get("metadata")), object_of(report.fields.get("availability"))
         status, why = status or report.status, availability.get("code")
         if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
-            status = 429  # other calls hold the budget; it frees itself
+            status = 429  # concurrent calls hold the budget; it becomes free by itself
         elif status == 403 and ("reasons" in metadata or "flagged_input" in metadata or "patterns" in metadata):
             report = replace(report, code=report.code or "content_filter")
         elif status in (400, 404) and (
@@ -59,12 +59,12 @@ class OpenRouter(OpenAICompatible):
         ):
             report = replace(report, code="model_not_found", param="model")
         elif status == 404 and why:
-            status = 502  # the model is there; what our account or the route allows leaves none that may answer
+            status = 502  # the model exists, but our account's settings or the route exclude every provider
         error = judge(status, replace(report, message=_in_full(report.message, metadata)), headers)
         return error if error.again == "never" else _with_retry_hints(error, report, availability, headers or [])
 
     def copes(self, problem: SluiceError, fields: Mapping[str, Any]) -> bool:
-        """By another model, where the client names some to fall back on; by a shorter prompt, where it allows that."""
+        """By another model, if the client names fallback models; by a shorter prompt, if it allows that."""
         if fields.get("models"):
             return True
         return problem.code == "context_length_exceeded" and problem.param == "messages" and _shortened(fields)
@@ -96,7 +96,7 @@ def _shortened(fields: Mapping[str, Any]) -> bool:
 
 
 def _in_full(message: str, metadata: Mapping[str, Any]) -> str:
-    """The message, which may be no more than "Provider returned error", with what `metadata` knows."""
+    """The message, which may be just "Provider returned error", with the details in `metadata`."""
     raw, reasons = metadata.get("raw"), metadata.get("reasons")
     says = [message]
     if raw:
@@ -110,7 +110,7 @@ def _in_full(message: str, metadata: Mapping[str, Any]) -> str:
 def _with_retry_hints(
     error: SluiceError, report: Report, availability: Mapping[str, Any], headers: Headers
 ) -> SluiceError:
-    """The upstream's failure with what OpenRouter says of trying again."""
+    """The upstream's failure with what OpenRouter says about retrying."""
     if error.code == "upstream_auth_failed":
         return error
     retryable, wait = availability.get("retryable"), availability.get("retry_after")
@@ -127,7 +127,7 @@ def _with_retry_hints(
 
 
 def _until(instant: bytes | None) -> float | None:
-    """Seconds until an instant in Unix seconds or milliseconds."""
+    """Seconds until a time in Unix seconds or milliseconds."""
     if instant is None or not instant.isdigit() or len(instant) > 15:
         return None
     seconds = int(instant) / 1000 if len(instant) > 11 else int(instant)
@@ -135,7 +135,7 @@ def _until(instant: bytes | None) -> float | None:
 
 
 def _per_million(price: Any) -> float | None:
-    """USD per million tokens from a string of USD per token; None where it is no price."""
+    """USD per million tokens from a string of USD per token; None if it is no price."""
     try:
         dollars = float(price)
     except (TypeError, ValueError):

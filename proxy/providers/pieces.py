@@ -1,4 +1,4 @@
-"""Mistral's content in pieces (thoughts, text) as OpenAI's one text, with the thoughts beside it."""
+"""Joins Mistral's content pieces (thinking, text) into OpenAI's single text, with the reasoning beside it."""
 
 import re
 from typing import Any, Final
@@ -13,7 +13,7 @@ _KNOWN: Final = ("text", "thinking")
 
 
 def joined(answer: bytes) -> bytes:
-    """A whole answer with each message's pieces joined; where there are none, as it is."""
+    """A whole answer with the pieces of each message joined; unchanged if there are none."""
     return (_edited(answer) or answer) if _IN_PIECES.search(answer) else answer
 
 
@@ -38,7 +38,7 @@ def _edited(data: bytes) -> bytes | None:
 
 
 def _join(said: dict[str, Any]) -> bool:
-    """Whether there were pieces. Those of other kinds, such as references, have no place in OpenAI's form: left so."""
+    """Joins the pieces; False: there were none. Pieces of other kinds, such as references, stay as they are."""
     pieces = said.get("content")
     if not isinstance(pieces, list) or any(object_of(piece).get("type") not in _KNOWN for piece in pieces):
         return False

@@ -1,4 +1,4 @@
-"""A stream of the Responses API with the fields that clients put it together by, where a server leaves them out."""
+"""Adds to a stream of the Responses API the indexes that clients need and some servers leave out."""
 
 import time
 from typing import Any
@@ -10,17 +10,17 @@ from proxy.sse import EventCutter, events, payload
 
 
 class PlacingReader:
-    """Whole events with their `sequence_number`, `output_index` and `content_index`; what an event has itself stays.
+    """Whole events with `sequence_number`, `output_index` and `content_index`; existing values stay.
 
-    The first events also say which response begins, and a call of a function has an `id`. OpenAI's SDKs and Vercel's
-    give up on streams without these.
+    The first events also get the response that begins, and function calls get an `id`. The SDKs of OpenAI and Vercel
+    fail on streams without these.
     """
 
     def __init__(self, model: str) -> None:
         self._begun = {"created_at": int(time.time()), "model": model}
         self._cutter = EventCutter()
         self._sent = 0
-        self._items: list[object] = []  # the ids of the output's items, as they began
+        self._items: list[object] = []  # ids of the output items, in order
 
     def feed(self, data: bytes) -> bytes:
         """Whole events."""
@@ -36,13 +36,13 @@ class PlacingReader:
         except orjson.JSONDecodeError:
             return event
         kind = fields.get("type") if isinstance(fields, dict) else None
-        if not isinstance(kind, str) or not kind.isprintable():  # it becomes a line
+        if not isinstance(kind, str) or not kind.isprintable():  # it is written as a line
             return event
         try:
             before = orjson.dumps(fields)
             self._place(kind, fields)
             after = orjson.dumps(fields)
-        except orjson.JSONEncodeError:  # nested too deeply to be written
+        except orjson.JSONEncodeError:  # nested too deeply
             return event
         return event if after == before else b"event: %b\ndata: %b\n\n" % (kind.encode(), after)
 
@@ -61,7 +61,7 @@ class PlacingReader:
         elif "item_id" in fields:
             fields.setdefault("output_index", self._index(fields["item_id"]))
             if "function_call" not in kind:
-                fields.setdefault("content_index", 0)  # it makes one part of each item
+                fields.setdefault("content_index", 0)  # the server makes one part per item
         elif isinstance(output := object_of(fields.get("response")).get("output"), list):
             for item in output:
                 _named(item)
@@ -71,7 +71,7 @@ class PlacingReader:
 
 
 def _named(item: object) -> dict[str, Any]:
-    """An item of the output, with an `id`: the one that its events go by."""
+    """An output item with an `id`, by which its events refer to it."""
     found = object_of(item)
     if found.get("type") == "function_call":
         found.setdefault("id", found.get("call_id"))

@@ -1,4 +1,4 @@
-"""What servers have to be told so that they go on from an assistant message, and do not begin another after it."""
+"""Settings by which servers continue an assistant message instead of beginning another."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,15 +10,15 @@ from proxy.providers.messages import fields_of
 from proxy.shapes import object_of
 
 PREFIX: Final = {"messages.{last}.prefix": True}
-"""Mistral's and DeepSeek's (of its beta address): a member of the message itself."""
+"""For Mistral and DeepSeek (beta address): a field of the message itself."""
 OPEN: Final = {"continue_final_message": True, "add_generation_prompt": False}
-"""vLLM's, which would close the message otherwise and begin a new one. Each by its path in the body."""
+"""For vLLM, which would otherwise close the message and begin a new one. By path in the body."""
 
 
 def leave_open(order: Order, body: bytes, settings: Mapping[str, bool]) -> tuple[bytes, list[str]]:
     """The order's `body` with `settings` that the client left out, and the changes to report.
 
-    As it is where its last message is not the assistant's, or config.yaml says nothing of the target's `prefill`.
+    Unchanged if its last message is not the assistant's, or the target has no `prefill`.
     """
     if not settings or not order.target.prefills:
         return body, []

@@ -1,4 +1,4 @@
-"""The frame of every translating reader: pieces of the upstream's stream in, OpenAI's events out."""
+"""Base classes of translating readers: pieces of an upstream's stream in, OpenAI's events out."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,16 +10,16 @@ from proxy.errors import SluiceError
 from proxy.sse import MAX_EVENT
 
 NO_JSON: Final = b"data: ?\n\n"
-"""Stands for a piece that cannot be read: whoever watches the stream drops it, and counts it."""
+"""Stands for an unreadable piece: the watch of the stream drops and counts it."""
 
 
 def malformed(who: str) -> SluiceError:
-    """A successful answer that cannot be read."""
+    """The error of a successful answer that cannot be parsed."""
     return SluiceError("upstream_malformed", f"{who} sent an answer that is not in its own format.", again="next")
 
 
 def json_text(value: object, who: str) -> str:
-    """A tool's arguments as JSON text. Raises upstream_malformed where they are nested too deeply to be written."""
+    """A tool's arguments as JSON text. Raises upstream_malformed if they are nested too deeply."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -27,12 +27,12 @@ def json_text(value: object, who: str) -> str:
 
 
 def cut_short(who: str) -> SluiceError:
-    """A whole answer that says itself that it is not complete."""
+    """The error of a whole answer that is marked as incomplete."""
     return SluiceError("upstream_truncated", f"{who} ended the answer before it was complete.", again="next")
 
 
 def parsed(who: str, body: bytes) -> dict[str, Any]:
-    """The object that a whole answer is."""
+    """A whole answer as an object."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -48,7 +48,10 @@ def count(value: Any) -> int | None:
 
 
 def unix_seconds(date: Any) -> int | None:
-    """Unix seconds of an RFC 3339 date. Go writes up to nine digits of a second's fraction; the rest is left out."""
+    """Unix seconds of an RFC 3339 date.
+
+    Go writes up to nine fractional digits; those beyond microseconds are ignored.
+    """
     try:
         return int(datetime.fromisoformat(date).timestamp())
     except (TypeError, ValueError, OverflowError):
@@ -56,14 +59,14 @@ def unix_seconds(date: Any) -> int | None:
 
 
 class LineCutter:
-    """Cuts a byte stream (NDJSON) at its newlines. Empty lines are left out."""
+    """Cuts a byte stream (NDJSON) into lines. Empty lines are dropped."""
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._tail = bytearray()
         self._limit = limit
 
     def feed(self, data: bytes) -> Sequence[bytes]:
-        """The lines that are complete with `data`. Raises upstream_malformed for one longer than the limit."""
+        """The lines completed by `data`. Raises upstream_malformed for one longer than the limit."""
         *whole, rest = data.split(b"\n")
         if whole and self._tail:
             whole[0] = bytes(self._tail) + whole[0]
@@ -74,18 +77,18 @@ class LineCutter:
         return [line for line in whole if line and not line.isspace()]
 
     def finish(self) -> Sequence[bytes]:
-        """The last line, where its newline never came."""
+        """The last line, if its newline never came."""
         rest = bytes(self._tail)
         self._tail.clear()
         return [rest] if rest and not rest.isspace() else []
 
 
 class TranslatingReader:
-    """A Reader by three steps of a subclass: cut, take the rest, translate one piece.
+    """A Reader by three methods of a subclass: cut, rest, and translate for one piece.
 
-    A failure in the stream is raised only after the events before it were handed on, in the next `feed` or `finish`,
-    so what a caller sees does not depend on how the network cut the bytes. A piece that is no JSON goes on as NO_JSON;
-    as the very first piece it means that this is no stream of ours at all.
+    A failure in the stream is raised only after the events before it have been returned, in the next `feed` or
+    `finish`, so the result does not depend on how the network cuts the bytes. A piece that is not JSON becomes NO_JSON;
+    as the very first piece it means that this is not a stream of this dialect.
     """
 
     def __init__(self) -> None:
@@ -93,7 +96,7 @@ class TranslatingReader:
         self._began = False
 
     def feed(self, data: bytes) -> bytes:
-        """The events that are complete with `data`."""
+        """The events completed by `data`."""
         if self._failed is not None:
             raise self._failed
         return self._run(self.cut(data))
@@ -102,11 +105,11 @@ class TranslatingReader:
         """The events in what was held when the body ended."""
         if self._failed is not None:
             raise self._failed
-        self._began = True  # what cannot be read now is a piece cut short, not another format
+        self._began = True  # an unreadable piece is now a truncated one, not another format
         return self._run(self.rest()) + self.end()
 
     def cut(self, data: bytes) -> Iterable[bytes]:
-        """The whole pieces that are complete with `data`."""
+        """The pieces completed by `data`."""
         raise NotImplementedError
 
     def rest(self) -> Iterable[bytes]:
@@ -114,11 +117,11 @@ class TranslatingReader:
         raise NotImplementedError
 
     def translate(self, piece: bytes) -> bytes:
-        """OpenAI's events for one piece. Raises ValueError where it is no JSON, SluiceError where it says a failure."""
+        """OpenAI's events for one piece. Raises ValueError if it is not JSON, SluiceError if it reports a failure."""
         raise NotImplementedError
 
     def end(self) -> bytes:
-        """What is still owed when the body ended without the dialect's own closing piece."""
+        """Events that are still missing if the body ended without the dialect's closing piece."""
         return b""
 
     def _run(self, pieces: Iterable[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""The providers there are, by the name that config.yaml calls them."""
+"""All providers by their name in config.yaml."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,11 +15,11 @@ from proxy.providers.runpod import runpod
 from proxy.settings.addresses import ProviderFacts
 
 Options = Mapping[str, Any]
-"""What config.yaml says of an upstream that only its provider reads: `api_version`, `endpoint_id`, …"""
+"""Settings of an upstream that only its provider reads: `api_version`, `endpoint_id`, …"""
 
 
 def _alike(make: Callable[[], Provider]) -> Callable[[Options], Provider]:
-    """For a provider that is the same whatever the options."""
+    """For a provider without options."""
     return lambda options: make()
 
 
@@ -35,7 +35,7 @@ PROVIDERS: Final[Mapping[str, Callable[[Options], Provider]]] = {
 
 
 def provider(name: str, options: Options) -> Provider:
-    """The provider of this name, for one upstream. Raises KeyError for a name that is none."""
+    """The provider of this name, for one upstream. Raises KeyError for an unknown name."""
     return PROVIDERS[name](options)
 
 

@@ -1,8 +1,8 @@
-"""Reads what an upstream says about a failure, whatever the shape it says it in.
+"""Parses the error report of an upstream, in any of its shapes.
 
-Shapes seen in the wild: `{"error": {…}}`, `{"error": "text"}` (Ollama, RunPod), `[{"error": {…}}]` (Gemini), flat
-`{"object": "error", "message": …}` (old vLLM), `{"detail": …}` (FastAPI), plain text, HTML, and nothing at all; `code`
-is a word, a number or null. OpenRouter puts its word into `metadata.error_type`.
+Known shapes: `{"error": {…}}`, `{"error": "text"}` (Ollama, RunPod), `[{"error": {…}}]` (Gemini), flat `{"object":
+"error", "message": …}` (old vLLM), `{"detail": …}` (FastAPI), plain text, HTML, and an empty body; `code` is a word, a
+number or null. OpenRouter puts its word into `metadata.error_type`.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-LONGEST: Final = 1000  # characters of an upstream's text that are passed on
+LONGEST: Final = 1000  # longest text of an upstream that is passed on, in characters
 BROKEN_OFF: Final = ("error", "abort", "insufficient_system_resource")
-"""Finish reasons of answers that are not complete: OpenRouter's and Mistral's, vLLM's, DeepSeek's."""
+"""Finish reasons of incomplete answers: OpenRouter's and Mistral's, vLLM's, DeepSeek's."""
 
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -24,7 +24,7 @@ _KEY: Final = re.compile(r"\b(?:sk|gsk|xai|rpa)[-_][\w*.\-]{8,}|\bAIza[\w\-]{20,
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an upstream says about a failure. Empty: it says nothing that we can read."""
+    """What an upstream says about a failure. Empty: nothing that could be parsed."""
 
     message: str = ""  # clean
     code: str = ""  # a word
@@ -51,7 +51,7 @@ def report_in(body: bytes) -> Report:
 
 
 def report_of(answer: Any) -> Report | None:
-    """The report in a parsed answer that came as a success, or in an event of a stream; None: there is none."""
+    """The report in a parsed answer with a success status, or in a stream event; None: there is none."""
     if isinstance(answer, list):
         return report_of(answer[0]) if answer and isinstance(answer[0], dict) else None
     if not isinstance(answer, dict):
@@ -61,7 +61,7 @@ def report_of(answer: Any) -> Report | None:
     if answer.get("object") == "error":
         return _report(answer)
     if answer.get("object") == "response" and answer.get("status") == "failed":
-        return Report()  # it does not say why
+        return Report()  # without a reason
     choices = answer.get("choices")
     return _report_of_choices(choices) if isinstance(choices, list) else None
 
@@ -74,7 +74,7 @@ def _report_of_choices(choices: list[Any]) -> Report | None:
 
 
 def _broken_off(reason: Any) -> Report:
-    """What a finish reason of BROKEN_OFF tells; "error" only that something went wrong, as does an odd `error`."""
+    """The report for a finish reason of BROKEN_OFF; that of "error" has no text."""
     told = reason in BROKEN_OFF and reason != "error"
     return Report(f"it broke the answer off ({reason})", code=reason) if told else Report()
 
@@ -115,7 +115,7 @@ def _detail(entry: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """Foreign text made fit to be shown: without traceback, keys and control characters, and not too long."""
+    """Foreign text made presentable: without traceback, keys and control characters, and limited in length."""
     text = _TRACE.sub("", text[: 8 * LONGEST])
     text = _KEY.sub("***", _CONTROL.sub(" ", text)).strip()
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

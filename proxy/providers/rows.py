@@ -1,4 +1,4 @@
-"""Providers that are OpenAI-compatible but for what a table can say: address, key variable and a few oddities."""
+"""OpenAI-compatible providers described by a table: address, key variable and a few differences."""
 
 import re
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ _MESSAGES: Final = Path.of("messages")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One provider. A key is needed where `key_variable` is named and the address is the provider's own."""
+    """One provider. The key is required if `key_variable` is set and the address is the provider's own."""
 
     name: str
     base_url: str = ""
     key_variable: str = ""
     usual_path: str = "/v1"
     usage: Literal["asked", "made", "unasked"] = "asked"
-    rename: Mapping[str, str] = field(default_factory=dict)  # parameters: ours -> theirs
+    rename: Mapping[str, str] = field(default_factory=dict)  # parameters: OpenAI's -> theirs
     drop: tuple[str, ...] = ()  # parameters that it refuses
-    usage_in: str = ""  # the member of its chunks that holds the usage, where OpenAI's own may be missing
+    usage_in: str = ""  # field of its chunks with the usage, where OpenAI's may be missing
     fit: Fitting | None = None  # what it refuses in messages
-    number: bool = False  # whether its streams lack the index of tool calls, and the finish reason that tells of them
-    back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # what to exchange in answers
-    pieces: bool = False  # whether content may come in pieces
-    prefill: Mapping[str, bool] = field(default_factory=dict)  # what makes it go on from an assistant message
-    echoes: bool = False  # whether its answer begins with that message
+    number: bool = False  # its streams lack the index of tool calls, and their finish reason
+    back: tuple[tuple[re.Pattern[bytes], bytes], ...] = ()  # replacements in answers
+    pieces: bool = False  # content may come in pieces
+    prefill: Mapping[str, bool] = field(default_factory=dict)  # settings that make it continue an assistant message
+    echoes: bool = False  # its answer then repeats that message first
 
 
 ROWS: Final = (
@@ -123,7 +123,7 @@ class Tabled(OpenAICompatible):
         ] + [(f"drop {name}", compile_remove(name)) for name in row.drop]
 
     def request(self, order: Order) -> Request:
-        """The order with the row's parameters renamed and dropped and its messages fitted, each named in `changes`."""
+        """The order with parameters renamed and dropped and messages adapted, each listed in `changes`."""
         body, changes = self._fitted(order)
         body, said = leave_open(order, body, self._row.prefill)
         changes += said
@@ -136,7 +136,7 @@ class Tabled(OpenAICompatible):
         return replace(super().request(order.with_body(body)), changes=tuple(changes))
 
     def _fitted(self, order: Order) -> tuple[bytes, list[str]]:
-        """The body with its messages as the row's provider takes them; where they are so already, as it is."""
+        """The body with its messages as the provider accepts them; unchanged if nothing is refused."""
         if self._row.fit is None or order.endpoint != "chat/completions":
             return order.body, []
         given = fields_of(order).get("messages")
@@ -144,37 +144,37 @@ class Tabled(OpenAICompatible):
         return (put(order.body, _MESSAGES, written(messages)) if changes else order.body), changes
 
     def reader(self, order: Order) -> Reader:
-        """Whole events, byte for byte where the row names nothing odd about them."""
+        """Whole events, unchanged unless the row names differences in them."""
         row = self._row
         if row.number:
             return NumberingReader()
         return OddReader(row) if row.usage_in or row.back else super().reader(order)
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """The same bytes but for the row's exchanges. Raises as any OpenAI-compatible answer."""
+        """The same bytes but for the replacements of the row. Raises as for any OpenAI-compatible answer."""
         answer = exchanged(self._row, super().whole(order, body))
         return joined(answer) if self._row.pieces else answer
 
 
 def exchanged(row: Row, answer: bytes) -> bytes:
-    """The answer, or events of it, in OpenAI's words."""
+    """The answer, or its events, in OpenAI's terms."""
     for theirs, ours in row.back:
         answer = theirs.sub(ours, answer)
     return answer
 
 
 class OddReader:
-    """Whole events with the row's exchanges made, and the usage event where the upstream hides it elsewhere."""
+    """Whole events with the replacements of the row, and a usage event if the upstream reports usage elsewhere."""
 
     def __init__(self, row: Row) -> None:
         self._row = row
         self._cutter = EventCutter()
         self._mark = orjson.dumps(row.usage_in)
-        self._chunk: dict[str, Any] = {}  # that held the hidden usage
+        self._chunk: dict[str, Any] = {}  # the chunk that held the usage
         self._usage_sent = not row.usage_in  # the usage event was sent
 
     def feed(self, data: bytes) -> bytes:
-        """Whole events. Raises upstream_error where the odd member reports one."""
+        """Whole events. Raises upstream_error if the special field reports one."""
         return self._seen(self._cutter.feed(data))
 
     def finish(self) -> bytes:

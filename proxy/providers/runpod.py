@@ -16,20 +16,20 @@ from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, error_report, failed
 from proxy.shapes import list_of
 
-_LARGEST: Final = 10 * 1024 * 1024  # bytes that the body of /run may have
+_LARGEST: Final = 10 * 1024 * 1024  # largest body of /run in bytes
 _SOONEST, _LATEST, _BACKED_OFF = 0.25, 1.0, 8.0  # seconds between polls; the limit is 2,000 in 10 s per endpoint
-_PATIENCE: Final = 5  # polls that may fail in a row
+_PATIENCE: Final = 5  # consecutive polls that may fail
 _FINAL: Final = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 _STATES: Final = (*_FINAL, "IN_QUEUE", "IN_PROGRESS", "RUNNING")
 
 
 def runpod(options: Mapping[str, Any]) -> Provider:
-    """The provider for an upstream's `mode`: queue (the usual one) or openai."""
+    """The provider for an upstream's `mode`: queue (the default) or openai."""
     return RunPod(options) if options.get("mode") == "openai" else RunPodQueue(options)
 
 
 class RunPod(OpenAICompatible):
-    """An endpoint's /openai/v1; answers of any status may be RunPod's own and not OpenAI's."""
+    """An endpoint's /openai/v1; answers of any status may come from RunPod itself."""
 
     name = "runpod"
     base_url = "https://api.runpod.ai/v2"
@@ -44,16 +44,16 @@ class RunPod(OpenAICompatible):
         self._extract = str(options.get("extract") or "")
 
     def request(self, order: Order) -> Request:
-        """The order as it is, but for what worker-vllm has to be told to go on from an assistant message."""
+        """The order unchanged, except for settings by which worker-vllm continues an assistant message."""
         body, changes = leave_open(order, order.body, OPEN)
         asked = super().request(order.with_body(body) if changes else order)
         path = f"{self._endpoint}/openai/v1{asked.path}"
         return Request(path, asked.body, asked.method, asked.headers, tuple(changes))
 
     def whole(self, order: Order, body: bytes) -> bytes:
-        """The same bytes, or those that a finished job holds.
+        """The same bytes, or the output of a finished job.
 
-        Raises the error that a 200 can hold: OpenAI's, RunPod's, or a job that is not done.
+        Raises an error that a 200 holds: OpenAI's, RunPod's, or an unfinished job.
         """
         if b'"status"' in body:
             job = parsed(body)
@@ -66,26 +66,26 @@ class RunPod(OpenAICompatible):
         return super().whole(order, body)
 
     def transcript(self, order: Order, id: str) -> Transcript:
-        """What turns a job's output into events."""
+        """Converts a job's output into events."""
         return Transcript(order.target.model, id, self._extract)
 
     def judge(self, status: int, report: Report, headers: Headers | None = None) -> SluiceError:
-        """By status; an error that is a text is read as those of jobs are."""
+        """By status; an error given as text is parsed like that of a job."""
         text = report.fields.get("message")
         inner = error_report(text) if isinstance(text, str) else report
         return super().judge(inner.status or status, replace(report, message=inner.message), headers)
 
     def failure(self, status: int, headers: Headers, body: bytes) -> SluiceError:
-        """By status; a 401 is one whatever its body says."""
+        """By status; a 401 always means a bad key, whatever its body says."""
         if status == 401:
             return judge(status, Report(), headers)
         return super().failure(status, headers, body)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model] | None]:
-        """GET /health, and the models only where a worker runs: asking a cold endpoint would start (and bill) one.
+        """GET /health, and the models only if a worker runs: asking a cold endpoint would start (and bill) one.
 
-        Idle workers are well and list nothing, as does one that is still loading its model.
-        Raises upstream_overloaded with what /health says where there are no workers at all.
+        Idle workers are healthy and list nothing, as does one still loading its model. Raises upstream_overloaded with
+        what /health says if there are no workers at all.
         """
         answer = yield self.ask(target, f"{self._endpoint}/health")
         if answer.status != 200:
@@ -98,11 +98,11 @@ class RunPod(OpenAICompatible):
         return models or None
 
     def models_path(self, target: Target) -> str:
-        """Where its models are listed."""
+        """The path of its list of models."""
         return f"{self._endpoint}/openai/v1/models"
 
     def ask(self, target: Target, path: str, body: bytes = b"") -> Request:
-        """A request of the queue's own API."""
+        """A request to the queue's own API."""
         headers = [*self.headers(target).items(), (b"accept", b"application/json")]
         if body:
             return Request(path, body, "POST", [*headers, (b"content-type", b"application/json")])
@@ -110,7 +110,7 @@ class RunPod(OpenAICompatible):
 
 
 class RunPodQueue(RunPod, Talker):
-    """The queue: a call is a job. Form A of worker-vllm's inputs, which every version of it understands."""
+    """The queue: a call is a job. Uses the input form of worker-vllm that all its versions understand."""
 
     endpoints = frozenset()
 
@@ -119,7 +119,7 @@ class RunPodQueue(RunPod, Talker):
         return Job(self, order)
 
     def farewell(self, conversation: Conversation) -> Request | None:
-        """POST /cancel/{id} for a job that was submitted and not seen to end."""
+        """POST /cancel/{id} for a job that was submitted and has not been seen to end."""
         return conversation.farewell() if isinstance(conversation, Job) else None
 
     def submit(self, order: Order) -> Request:
@@ -137,14 +137,14 @@ class RunPodQueue(RunPod, Talker):
 
 
 class Job(Generator[Step, Answer | None, None]):
-    """One job's conversation, which knows what it would leave behind. Whole answers come as events too."""
+    """The conversation of one job. Whole answers come as events too."""
 
     def __init__(self, runpod: RunPodQueue, order: Order) -> None:
         self._runpod = runpod
         self._order = order
         self._steps = self._run()
         self._id = ""
-        self._ended = False  # the job is known to have ended
+        self._ended = False  # known to have ended
         self._queued = True
         self._pause = _SOONEST
         self._failures = 0
@@ -158,7 +158,7 @@ class Job(Generator[Step, Answer | None, None]):
         return self._steps.throw(*problem)
 
     def farewell(self) -> Request | None:
-        """What is to be sent when the conversation is left here."""
+        """The request to send if the conversation is abandoned here."""
         return self._runpod.job(self._order, "cancel", self._id) if self._id and not self._ended else None
 
     def _run(self) -> Generator[Step, Answer | None, None]:
@@ -171,7 +171,7 @@ class Job(Generator[Step, Answer | None, None]):
             for output in outputs:
                 if batch := transcript.take(output):
                     if b"\ndata: [DONE]" in b"\n" + batch:
-                        self._ended = True  # nothing that matters can follow
+                        self._ended = True  # nothing relevant can follow
                         yield batch
                         return
                     yield batch
@@ -194,7 +194,7 @@ class Job(Generator[Step, Answer | None, None]):
         self._queued = job.get("status") == "IN_QUEUE"
 
     def _polled(self, what: str) -> Generator[Step, Answer | None, dict[str, Any]]:
-        """The job as it stands; {}: it could not be told, and the next poll comes later."""
+        """The state of the job; {}: the poll failed, and will be repeated."""
         answer = yield from _answered(self._runpod.job(self._order, what, self._id))
         if answer.status == 200:
             job = parsed(answer.body)
@@ -215,7 +215,10 @@ class Job(Generator[Step, Answer | None, None]):
         return {}
 
     def _rest(self, job: dict[str, Any], transcript: Transcript) -> Generator[Step, Answer | None, None]:
-        """The end of a job: its output if none was streamed, and what the output lacks. Raises why it failed."""
+        """The end of a job: its output if none was streamed, and what the output lacks.
+
+        Raises the reason if it failed.
+        """
         unexplained = job["status"] == "FAILED" and not job.get("error")  # /stream does not say why
         if unexplained or (self._order.stream and transcript.empty and job["status"] == "COMPLETED"):
             while not (job := (yield from self._polled("status"))):
@@ -232,7 +235,7 @@ class Job(Generator[Step, Answer | None, None]):
             yield rest
 
     def _gathered(self, transcript: Transcript) -> Generator[Step, Answer | None, None]:
-        """What a handler yielded and RunPod did not gather (`return_aggregate_stream`): only /stream has it."""
+        """Output that a handler yielded and RunPod did not aggregate (`return_aggregate_stream`): only in /stream."""
         while True:
             job = yield from self._polled("stream")
             if not job:
@@ -246,19 +249,19 @@ class Job(Generator[Step, Answer | None, None]):
 
 
 def _yielded(job: Mapping[str, Any]) -> list[Any]:
-    """What is new of a handler's output, as /stream tells it."""
+    """The new output of a handler, from /stream."""
     parts = job.get("stream")
     return [part.get("output") for part in list_of(parts) if isinstance(part, dict)]
 
 
 def _answered(request: Request) -> Generator[Step, Answer | None, Answer]:
     answer = yield request
-    assert answer is not None  # a request is always answered
+    assert answer is not None  # each request is answered
     return answer
 
 
 def ended(job: Any) -> SluiceError:
-    """Why this job object is no answer."""
+    """The error of a job that ended without an answer."""
     status = job.get("status") if isinstance(job, dict) else None
     if status == "TIMED_OUT":
         return SluiceError("upstream_timeout", "The job ran longer than the upstream allows.", again="next")
@@ -278,5 +281,5 @@ def _counts(health: Any, part: str) -> dict[str, int]:
 
 
 def _reason(health: Any) -> str:
-    """`/health` in words, where it counts no worker."""
+    """The state of the workers in words, if `/health` counts none."""
     return f"The endpoint has no workers; {_counts(health, 'jobs').get('inQueue', 0)} jobs wait."

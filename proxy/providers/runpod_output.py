@@ -1,6 +1,6 @@
-"""What RunPod workers put out, whatever its shape, as OpenAI's events; and what went wrong with a job, cleaned.
+"""Converts the output of RunPod workers, whatever its shape, to OpenAI's events, and cleans up errors of jobs.
 
-Shapes (worker-vllm, both designs, and handlers of one's own): pieces of an SSE text cut anywhere, chunk objects, whole
+Shapes (both designs of worker-vllm, and custom handlers): pieces of an SSE text cut anywhere, chunk objects, whole
 completions, `{"choices": [{"tokens": […]}]}`, `{"text": […]}`, plain text, and lists of any of them.
 """
 
@@ -21,27 +21,27 @@ from proxy.sse import DONE, EventCutter
 from proxy.usage import is_count
 
 _TEXTS: Final = ("text", "response", "generated_text", "content", "answer", "output", "result")
-_LONGEST_REPR: Final = 20_000  # characters of a Python repr that are read
-_LONGEST_START: Final = 1000  # characters of a text in which data must come, if it is a stream
-_BEFORE_DATA: Final = (":", "event:", "id:", "retry:")  # how the lines of a stream begin that may stand before it
+_LONGEST_REPR: Final = 20_000  # longest Python repr that is parsed, in characters
+_LONGEST_START: Final = 1000  # characters within which an SSE stream must have data
+_BEFORE_DATA: Final = (":", "event:", "id:", "retry:")  # prefixes of lines that may precede it
 _OF_VLLM: Final = re.compile(r"vLLM returned HTTP (\d{3}): (.*)", re.S)
 
 
 class Transcript:
-    """The answer of one job as it comes out. `extract`: dotted path of the text in a handler's own output, or ""."""
+    """The output of one job so far. `extract`: dotted path of the text in a custom handler's output, or ""."""
 
     def __init__(self, model: str, job: str, extract: str = "") -> None:
         self._chunks = Chunks(model, f"chatcmpl-{job}")
         self._cutter = EventCutter()
         self._extract = extract.split(".") if extract else []
         self._kind = ""  # "sse": text that is a stream · "own": texts made into chunks · "openai": objects of OpenAI's
-        self._start = ""  # first text, while it is too short to tell
+        self._start = ""  # the first text, while too short to decide
         self._usage: dict[str, Any] | None = None
         self._finish = "stop"
-        self.empty = True  # nothing came out yet
+        self.empty = True  # no output yet
 
     def take(self, output: Any) -> bytes:
-        """Events for one thing that the handler yielded, or for its whole output. Raises the error that it is."""
+        """Events for one yielded item, or for the whole output. Raises an error that it holds."""
         if output is None or output == "" or output == []:
             return b""
         self.empty = False
@@ -56,7 +56,7 @@ class Transcript:
         return self._own(str(output))
 
     def finish(self) -> bytes:
-        """What was held, and the end of an answer that the handler gave without one."""
+        """What was held, and the end events if the handler gave none."""
         start, self._start = self._start, ""
         if start:
             return self._own(start) + self.finish()
@@ -68,7 +68,7 @@ class Transcript:
         return self._chunks.finish(self._finish) + counts + DONE
 
     def _text(self, text: str) -> bytes:
-        """A text: a piece of an SSE stream if the first one begins as such, else the answer's own words."""
+        """Handles a text: a piece of an SSE stream if the first one looks like that, else text of the answer."""
         if not self._kind:
             text, self._start = self._start + text, ""
             begins = _is_stream(text)
@@ -95,7 +95,7 @@ class Transcript:
         return as_stream(orjson.dumps(output)) if whole else b"data: " + orjson.dumps(output) + b"\n\n"
 
     def _own_object(self, output: dict[str, Any]) -> bytes:
-        """A handler's own object: its text by a name in use. Raises upstream_malformed where none is there."""
+        """Handles a custom object: its text under a common name. Raises upstream_malformed if there is none."""
         self._note_usage(output)
         for name in _TEXTS:
             if output.get(name):
@@ -126,7 +126,10 @@ class Transcript:
 
 
 def _is_stream(text: str) -> bool | None:
-    """Whether a text begins as server-sent events do: with data, or comments and fields before it. None: it may yet."""
+    """Whether a text begins like server-sent events: with data, or comments and fields before it.
+
+    None: not known yet.
+    """
     *lines, last = text[:_LONGEST_START].lstrip("\ufeff \t\r\n").split("\n")
     for line in lines:
         if line.startswith("data:"):
@@ -142,7 +145,7 @@ def _is_stream(text: str) -> bool | None:
 
 
 def _at(output: Any, path: list[str]) -> Any:
-    """What the path leads to; numbers index lists. None: nothing."""
+    """The value at the path; numbers index lists. None: there is none."""
     for step in path:
         if isinstance(output, list) and step.isdecimal() and int(step) < len(output):
             output = output[int(step)]
@@ -161,14 +164,14 @@ def _texts(value: Any) -> str:
 
 
 def failed(error: Any) -> SluiceError:
-    """Why a job failed, by the `error` that RunPod gives."""
+    """The error of a failed job, from the `error` that RunPod gives."""
     return judge(0, error_report(error))
 
 
 def error_report(error: Any) -> Report:
     """The report in RunPod's `error`: text that may hold JSON, a Python repr, a traceback, or vLLM's own answer.
 
-    Of a handler's exception only the message is told, never its traceback, host or worker.
+    Of an exception in a handler only the message is shown, never its traceback, host or worker.
     """
     fields = _fields(error)
     text = _message(fields)
@@ -180,11 +183,11 @@ def error_report(error: Any) -> Report:
 
 
 def _fields(error: Any) -> Any:
-    """The object that a text spells, as JSON or as Python's repr of a dict; else what was given."""
+    """The object in a text, as JSON or as Python's repr of a dict; else the value unchanged."""
     if not isinstance(error, str) or not error.startswith("{") or len(error) > _LONGEST_REPR:
         return error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's parser warns of odd escapes; the text is not ours to mend
+        warnings.simplefilter("ignore")  # Python's parser warns of invalid escapes in foreign text
         for read in (orjson.loads, ast.literal_eval):
             try:
                 return read(error)

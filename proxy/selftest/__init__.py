@@ -1,1 +1,1 @@
-"""The wall of upstream faults behind `sluice selftest`."""
+"""Simulated upstream faults for `sluice selftest`."""

@@ -1,4 +1,4 @@
-"""The caller: a raw client on one connection per call, which sees every byte and can leave when it likes."""
+"""A raw HTTP client with one connection per call, which sees every byte and can leave at any time."""
 
 import asyncio
 import math
@@ -12,19 +12,19 @@ import orjson
 from proxy.selftest.exchanging import KEY
 from proxy.selftest.hearing import Heard, hear
 
-_SMALL: Final = 64 * 1024  # bytes; receive buffer of a slow reader
+_SMALL: Final = 64 * 1024  # receive buffer of a slow reader in bytes
 _SLICE: Final = 0.05  # seconds
 _USAGE: Final = {"include_usage": True}
 
 
 @dataclass(slots=True, eq=False)
 class Caller(asyncio.Protocol):
-    """One call over a connection of its own, which the answer's end closes."""
+    """One call over its own connection, closed at the end of the answer."""
 
     model: str
     question: str
     streamed: bool = True
-    slow: bool = False  # takes nothing until `read` is called
+    slow: bool = False  # reads nothing until `read` is called
     raw: bytearray = field(default_factory=bytearray)
     began: float = 0.0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,24 +58,24 @@ class Caller(asyncio.Protocol):
         self.raw += data
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing more comes."""
+        """No more bytes will come."""
         if not self.ended.is_set():
             self.ended_at = asyncio.get_running_loop().time()
             self.ended.set()
 
     def read(self) -> None:
-        """A slow reader reads on."""
+        """A slow reader starts to read again."""
         self.transport.resume_reading()
 
     def leave(self) -> float:
-        """Closes the connection, as a client does that has lost interest. Returns when, in the loop's seconds."""
+        """Closes the connection before the answer is complete. Returns the time (loop.time())."""
         self.transport.close()
         return asyncio.get_running_loop().time()
 
     async def answer(self, seconds: float) -> Heard:
-        """The answer; one that has not ended after so many seconds hangs.
+        """The answer; one that has not ended after so many seconds is marked as hung.
 
-        They are counted in slices, so that a machine which gives this process no time is not taken for a hang.
+        The time is counted in slices, so that a machine which pauses this process is not mistaken for a hang.
         """
         for at in range(math.ceil(seconds / _SLICE)):
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The card: one entry per fault, a hundred columns, colours only for a terminal."""
+"""The report card: one entry per fault, a hundred columns, colours only on a terminal."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def heading(subject: Subject, colour: bool) -> Iterator[str]:
 
 
 def entry(row: Row, colour: bool) -> Iterator[str]:
-    """One fault: verdict and title, then what the caller got, what the upstreams saw, and why it is no pass."""
+    """One fault: verdict and title, what the caller got, what the upstreams saw, and the reason if it did not pass."""
     verdict = row.judgement.verdict if row.judgement else "—"
     seconds = f"{row.heard.seconds:7.2f} s" if row.heard else ""
     title = f"{row.fault.number:>3}  {_painted(f'{verdict:<7}', _COLOURS[verdict], colour)}  {row.fault.title}"
@@ -67,7 +67,7 @@ def caller(heard: Heard) -> str:
 
 
 def upstreams(seen: Sequence[Seen]) -> str:
-    """What came in where: `A 429 +0.00, A 200 +2.01`; of many the first and their number."""
+    """The requests seen: `A 429 +0.00, A 200 +2.01`; of many, the first ones and their number."""
     shown = [f"{letter(each.place)} {each.status or '---'} +{each.at:.2f}" for each in seen[:_MOST]]
     if len(seen) <= _MOST:
         return ", ".join(shown) or "nothing"
@@ -76,7 +76,7 @@ def upstreams(seen: Sequence[Seen]) -> str:
 
 
 def totals(rows: Sequence[Row], colour: bool) -> Iterator[str]:
-    """The sums: of the sixteen, and of the rest."""
+    """The totals: of the first sixteen faults, and of the rest."""
     yield ""
     for sixteen, group in groupby(rows, key=lambda row: row.fault.number <= 16):
         among = list(group)
@@ -91,7 +91,7 @@ def totals(rows: Sequence[Row], colour: bool) -> Iterator[str]:
 
 
 def as_json(subject: Subject, rows: Sequence[Row]) -> dict[str, Any]:
-    """The same for machines."""
+    """The same as JSON."""
     return {
         "model": subject.model,
         "route": subject.route.name,

@@ -1,6 +1,6 @@
-"""How providers put an answer into bytes: OpenAI (and everybody compatible), Ollama, Anthropic.
+"""Answers in the dialects of providers: OpenAI (and compatible ones), Ollama, Anthropic.
 
-Facts: OpenAI's SDK (`types/chat`), Ollama's docs/api.md, Anthropic's SDK (`types/raw_*.py`).
+Sources: OpenAI's SDK (`types/chat`), Ollama's docs/api.md, Anthropic's SDK (`types/raw_*.py`).
 """
 
 from collections.abc import Iterable
@@ -16,22 +16,22 @@ CREATED: Final = 1_741_569_952
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An honest stream, cut where faults strike; each item is one event."""
+    """A correct stream, divided where faults occur; each item is one event."""
 
-    opening: tuple[bytes, ...]  # the role and what else comes before content
+    opening: tuple[bytes, ...]  # the role, and anything else before content
     tokens: tuple[bytes, ...]
     finish: tuple[bytes, ...]  # up to the finish reason
     usage: tuple[bytes, ...]
-    end: tuple[bytes, ...]  # the mark that nothing follows
+    end: tuple[bytes, ...]  # the end marker
 
     @property
     def events(self) -> tuple[bytes, ...]:
-        """All of it."""
+        """All events."""
         return (*self.opening, *self.tokens, *self.finish, *self.usage, *self.end)
 
 
 class Dialect(Protocol):
-    """One way to speak. `kind`: the content type of streams."""
+    """One dialect. `kind`: the content type of streams."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class Dialect(Protocol):
         ...
 
     def whole(self, said: Said) -> bytes:
-        """The answer in one piece."""
+        """The answer as a whole."""
         ...
 
     def error(self, status: int, message: str, code: str) -> bytes:
@@ -49,7 +49,7 @@ class Dialect(Protocol):
         ...
 
     def error_event(self, message: str) -> bytes:
-        """An error in the middle of a stream."""
+        """An error within a stream."""
         ...
 
     def models(self, names: Iterable[str]) -> bytes:
@@ -110,7 +110,7 @@ def _usage(said: Said) -> dict[str, int]:
 
 
 class Ollama:
-    """/api/chat: a JSON object a line; the last one says done, and ends it."""
+    """/api/chat: one JSON object per line; the last one has `done: true`."""
 
     name = "ollama"
     kind = "application/x-ndjson"
@@ -125,7 +125,7 @@ class Ollama:
         return self._last(said, said.text)
 
     def error(self, status: int, message: str, code: str) -> bytes:
-        """A text."""
+        """The error as a text."""
         return orjson.dumps({"error": message})
 
     def error_event(self, message: str) -> bytes:
@@ -207,5 +207,5 @@ _OTHERS: Final[dict[str, Dialect]] = {"ollama": Ollama(), "anthropic": Anthropic
 
 
 def dialect(provider: str) -> Dialect:
-    """What a provider of this name is spoken to in; RunPod by its OpenAI side."""
+    """The dialect of this provider; for RunPod, OpenAI."""
     return _OTHERS.get(provider, _OPENAI)

@@ -1,4 +1,4 @@
-"""What callers do while a fault lasts: ask once mostly, ask on, read slowly, or leave."""
+"""What callers do during a fault: mostly one call, else repeated calls, slow reading, or leaving."""
 
 import asyncio
 import math
@@ -13,16 +13,16 @@ from proxy.selftest.staging import Stage
 from proxy.selftest.wire import Asked
 from proxy.selftest.words import tokens_for
 
-LEFT: Final = 0.2  # seconds within which an upstream must see that the client has left
-PAUSE: Final = 0.3  # seconds between two tries that a caller leaves in, whatever the scale; more than LEFT
-EVERY: Final = 2.0  # seconds between calls while an upstream is down, before scaling
-_HELD: Final = 8 * 2**20  # bytes that Sluice may hold for a reader who takes nothing
+LEFT: Final = 0.2  # seconds within which an upstream must notice that the client has left
+PAUSE: Final = 0.3  # unscaled seconds between the two attempts during which a caller leaves; more than LEFT
+EVERY: Final = 2.0  # seconds between calls while an upstream is down, unscaled
+_HELD: Final = 8 * 2**20  # bytes that Sluice may buffer for a reader that reads nothing
 _KERNEL: Final = (Path("/proc/sys/net/ipv4/tcp_rmem"), Path("/proc/sys/net/ipv4/tcp_wmem"))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an episode ended. `heard`: the answer, or the last of several; `judgement` None: it could not be played."""
+    """The result of an episode. `heard`: the (last) answer; `judgement` None: it could not be played."""
 
     judgement: Judgement | None
     heard: Heard | None = None
@@ -33,12 +33,12 @@ Episode = Callable[[Stage, Expectation], Awaitable[Outcome]]
 
 
 async def once(stage: Stage, expects: Expectation) -> Outcome:
-    """One call by stream."""
+    """One streamed call."""
     return await _judged(stage, expects, streamed=True)
 
 
 async def once_whole(stage: Stage, expects: Expectation) -> Outcome:
-    """One call for an answer in one piece."""
+    """One call for a whole answer."""
     return await _judged(stage, expects, streamed=False)
 
 
@@ -64,7 +64,7 @@ def series(count: int) -> Episode:
 
 
 def back_after(down: float, within: float) -> Episode:
-    """Calls go on while the first target is down for `down` seconds, until it answers again."""
+    """Repeats calls while the first target is down for `down` seconds, until it answers again."""
 
     async def episode(stage: Stage, expects: Expectation) -> Outcome:
         scale, loop, began = stage.terms.scale, asyncio.get_running_loop(), asyncio.get_running_loop().time()
@@ -87,7 +87,7 @@ def back_after(down: float, within: float) -> Episode:
 
 
 async def _one_of_many(stage: Stage, expects: Expectation, at: int) -> tuple[Judgement, Heard]:
-    """A call among others, judged by what it alone caused."""
+    """One call among others, judged by the requests that it caused itself."""
     before = len(stage.upstreams.asked)
     caller, heard = await stage.ask(at, patience(expects, stage.terms))
     truth = "".join(tokens_for(caller.question))
@@ -95,7 +95,7 @@ async def _one_of_many(stage: Stage, expects: Expectation, at: int) -> tuple[Jud
 
 
 def _amplified(stage: Stage, calls: int) -> Judgement:
-    """Whether the first target was asked more often than calls and the retry budget explain."""
+    """Whether the first target was asked more often than the calls and the retry budget allow."""
     asked = stage.upstreams.at(0)
     seconds = asked[-1].at - asked[0].at if asked else 0.0
     most = calls + max(stage.terms.policies.retry.budget * calls, 3 * math.ceil((seconds + 0.001) / 10))
@@ -105,7 +105,7 @@ def _amplified(stage: Stage, calls: int) -> Judgement:
 
 
 async def slow_reader(stage: Stage, expects: Expectation) -> Outcome:
-    """A caller who takes nothing for a second: the upstream must be made to wait, and nothing be lost."""
+    """A caller that reads nothing for a second: the upstream must be slowed down, and nothing be lost."""
     caller = stage.caller(slow=True)
     await caller.ask(stage.port)
     await _until(lambda: bool(stage.upstreams.asked), 2.0)
@@ -120,7 +120,7 @@ async def slow_reader(stage: Stage, expects: Expectation) -> Outcome:
 
 
 def kernel_buffers() -> int:
-    """Bytes that the kernel may hold on the way from an upstream through Sluice to a reader."""
+    """Bytes that kernel buffers may hold between an upstream, Sluice and a reader."""
     try:
         return sum(int(path.read_text().split()[2]) for path in _KERNEL)
     except (OSError, IndexError, ValueError):
@@ -128,7 +128,7 @@ def kernel_buffers() -> int:
 
 
 def leaving(streamed: bool, after: Callable[[Sequence[Asked], bytes], bool]) -> Episode:
-    """A caller who leaves once `after` (what was asked, what came back) holds: upstreams must see it at once."""
+    """A caller that leaves once `after` (requests, bytes received) is true: upstreams must see it at once."""
 
     async def episode(stage: Stage, expects: Expectation) -> Outcome:
         caller = stage.caller(streamed=streamed)
@@ -146,7 +146,7 @@ def leaving(streamed: bool, after: Callable[[Sequence[Asked], bytes], bool]) -> 
 
 
 def left_alone(asked: Sequence[Asked], open_ones: Sequence[Asked], left: float) -> Judgement:
-    """Whether upstreams saw at once that the caller had left at `left`. `open_ones`: what was not answered by then."""
+    """Whether upstreams saw at once that the caller left at `left`. `open_ones`: requests unanswered by then."""
     if any(each.gone_at is None for each in open_ones):
         return Judgement("fail", "the upstream still works for a caller who left 2 s ago")
     late = max((each.gone_at - left for each in open_ones if each.gone_at is not None), default=0.0)
@@ -163,7 +163,7 @@ def _when(open_ones: Sequence[Asked], left: float) -> str:
 
 
 async def backing_off(stage: Stage, expects: Expectation) -> Outcome:
-    """A caller who leaves while Sluice waits for its next try."""
+    """A caller that leaves while Sluice waits before a retry."""
     retry = stage.terms.policies.retry
     if retry.attempts < 2 or retry.max_backoff < PAUSE:
         return Outcome(None, None, "this route does not wait between tries for so long")
@@ -171,7 +171,7 @@ async def backing_off(stage: Stage, expects: Expectation) -> Outcome:
 
 
 async def _starved_until(condition: Callable[[], bool]) -> float:
-    """Waits for a condition for up to 2 s. Returns the seconds that the machine gave this process no time in."""
+    """Waits for a condition for up to 2 s. Returns the seconds for which the machine paused this process."""
     loop, starved = asyncio.get_running_loop(), 0.0
     ends = loop.time() + 2.0
     while not condition() and loop.time() < ends:
@@ -182,7 +182,7 @@ async def _starved_until(condition: Callable[[], bool]) -> float:
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Waits for a condition; whether it came true in time."""
+    """Waits for a condition; returns whether it came true in time."""
     ends = asyncio.get_running_loop().time() + seconds
     while not condition():
         if asyncio.get_running_loop().time() > ends:

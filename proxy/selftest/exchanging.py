@@ -1,4 +1,4 @@
-"""The user's configuration as it is tested: routes and policies as written, addresses and keys exchanged."""
+"""The user's configuration prepared for the test: routes and policies unchanged, addresses and keys replaced."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from proxy.stages.charting import Chart
 P = TypeVar("P", bound=Part)
 
 KEY: Final = "sk-selftest"
-"""In the place of every key, Sluice's own for clients included."""
-_SHORTEST: Final = 0.25  # seconds that a scaled clock has at least, so that a busy machine is not mistaken for a fault
+"""Replaces every key, client keys of Sluice included."""
+_SHORTEST: Final = 0.25  # minimum of scaled timeouts in seconds: a busy machine must not look like a fault
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the command line asks for. Empty values: as configured."""
+    """Options of the command line. Empty values: as configured."""
 
     model: str = ""
     safety: str = ""
@@ -33,7 +33,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is tested: a model name, where it leads, and the settings to run with but for the addresses."""
+    """What is tested: a model name, its targets, and the settings to run with except for the addresses."""
 
     settings: Settings
     model: str
@@ -42,12 +42,12 @@ class Subject:
     terms: Terms
 
     def models_of(self, upstream: str) -> list[str]:
-        """What this upstream's list of models shall show."""
+        """The models that this upstream's list must show."""
         fixed = self.settings.upstreams[upstream].models or ()
         return sorted({*fixed, *(target.model for target in self.targets if target.upstream == upstream)})
 
     def notes(self) -> Iterator[str]:
-        """What is not quite as it will be, a line each."""
+        """Differences between the test and the real configuration, one per line."""
         for name in dict.fromkeys(target.upstream for target in self.targets):
             upstream = self.settings.upstreams[name]
             if upstream.reason:
@@ -63,7 +63,7 @@ class Subject:
 
 
 def subject(made: Plan, wish: Wish) -> Subject:
-    """What a plan's configuration offers to be tested. Raises SluiceError where the wished name leads nowhere."""
+    """What is to be tested of a plan's configuration. Raises SluiceError if the requested model leads nowhere."""
     model = wish.model or _widest(made)
     settings = _with_safety(scaled(made.settings, wish.scale), wish.safety)
     choice = made.router.resolve(model)
@@ -79,7 +79,7 @@ def subject(made: Plan, wish: Wish) -> Subject:
 
 
 def addressed(settings: Settings, ports: Mapping[str, int], folder: Path) -> Settings:
-    """The settings with every upstream at its port on loopback, dummies for keys, and nothing kept but in `folder`."""
+    """The settings with every upstream at its port on loopback, dummy keys, and all files in `folder`."""
     upstreams = {name: _at(upstream, ports.get(name)) for name, upstream in settings.upstreams.items()}
     return settings.model_copy(
         update={
@@ -93,7 +93,7 @@ def addressed(settings: Settings, ports: Mapping[str, int], folder: Path) -> Set
 
 
 def _at(upstream: UpstreamSettings, port: int | None) -> UpstreamSettings:
-    """One upstream, switched on at its port; one that no target of the test uses, where nobody listens."""
+    """One upstream, switched on at its port; an upstream that the test does not use, at a closed port."""
     update: dict[str, Any] = {"base_url": f"http://127.0.0.1:{port or 9}", "api_key": KEY, "http": "h1", "proxy": ""}
     if upstream.provider == "runpod":
         update |= {"mode": "openai", "endpoint_id": "selftest"}
@@ -101,7 +101,7 @@ def _at(upstream: UpstreamSettings, port: int | None) -> UpstreamSettings:
 
 
 def scaled(settings: Settings, scale: float) -> Settings:
-    """The settings with all clocks of calls scaled, but for `connect`, which no fault runs down."""
+    """The settings with all timeouts of calls scaled, except `connect`, which no fault exceeds."""
     if scale == 1:
         return settings
     defaults = settings.defaults.model_copy(
@@ -136,7 +136,7 @@ def _faster_upstream(upstream: UpstreamSettings, scale: float) -> UpstreamSettin
 
 
 def _faster(part: P, names: Iterable[str], scale: float, least: float = 0.0) -> P:
-    """A copy with these seconds scaled; None stays."""
+    """A copy with these times scaled; None stays."""
     said = {name: getattr(part, name) for name in names}
     return part.model_copy(
         update={name: max(least, value * scale) for name, value in said.items() if value is not None}
@@ -152,7 +152,7 @@ def _with_safety(settings: Settings, safety: str) -> Settings:
 
 
 def _widest(made: Plan) -> str:
-    """A model name of the route with the most targets; of two alike, the one written first."""
+    """A model name of the route with the most targets; among equals, the one written first."""
     found = [
         (len(made.router.resolve(name).targets), name) for route in made.chart.routes() for name in _names(made, route)
     ]
@@ -163,7 +163,7 @@ def _widest(made: Plan) -> str:
 
 
 def _names(made: Plan, route: Route) -> Iterator[str]:
-    """A name that this route takes and whose targets are in their catalogues; nothing, where none is known."""
+    """A name that this route matches and whose targets are in their catalogues; nothing if none is known."""
     for name in _candidates(made.settings, route):
         targets = made.router.resolve(name).targets
         catalogues = [made.settings.upstreams[target.upstream].models for target in targets]

@@ -1,4 +1,4 @@
-"""What can go wrong with an upstream's answer: each is a script for the target that is asked first."""
+"""Faults of upstreams: each is a script for the target that is asked first."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,13 +10,13 @@ from proxy.selftest.wire import FOREVER, Act, Answer, Cut, Wait
 
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 Edit = Callable[[Ask, Stream], tuple[Act, ...]]
-"""Other steps in the place of a stream's events."""
+"""Replaces the events of a correct stream by other steps."""
 _JSON: Final = "application/json"
 _HTML: Final = "text/html; charset=utf-8"
 
 
 def refused(status: int, message: str, code: str = "", retry_after: float | None = None) -> Script:
-    """An HTTP error in the provider's words. `retry_after`: seconds, before scaling."""
+    """An HTTP error in the provider's form. `retry_after`: seconds, unscaled."""
 
     def script(ask: Ask) -> Answer:
         asks = () if retry_after is None else (("retry-after", f"{retry_after * ask.scale:g}"),)
@@ -26,12 +26,12 @@ def refused(status: int, message: str, code: str = "", retry_after: float | None
 
 
 def times(count: int, script: Script) -> Script:
-    """So many requests go wrong, later ones do not."""
+    """The first `count` requests fail, later ones do not."""
     return lambda ask: script(ask) if ask.nth <= count else honest(ask)
 
 
 def down_for(seconds: float, script: Script) -> Script:
-    """Everything goes wrong for so long, then nothing."""
+    """All requests fail for so many seconds."""
     return lambda ask: script(ask) if ask.since < seconds else honest(ask)
 
 
@@ -41,17 +41,17 @@ def flapping(script: Script) -> Script:
 
 
 def reset(ask: Ask) -> Answer:
-    """The connection is reset once the request was read."""
+    """The connection is reset after the request was read."""
     return Answer(200, _JSON, before=(Cut("reset"),))
 
 
 def silent(ask: Ask) -> Answer:
-    """The request is taken and never answered."""
+    """The request is read and never answered."""
     return Answer(200, _JSON, before=(Wait(FOREVER), Cut()))
 
 
 def page(status: int) -> Script:
-    """Some middlebox answers with HTML."""
+    """A middlebox answers with HTML."""
     return lambda ask: Answer(status, _HTML, (PAGE,))
 
 
@@ -61,12 +61,12 @@ def error_in_200(ask: Ask) -> Answer:
 
 
 def empty(ask: Ask) -> Answer:
-    """200, and nothing in it."""
+    """Status 200 with an empty body."""
     return Answer(200, ask.dialect.kind if ask.streamed else _JSON)
 
 
 def redirected(ask: Ask) -> Answer:
-    """Sent elsewhere."""
+    """A redirect."""
     return Answer(307, _JSON, headers=(("location", "http://127.0.0.1:9/"),))
 
 
@@ -78,7 +78,7 @@ def no_prefill(ask: Ask) -> Answer:
 
 
 def edited(edit: Edit) -> Script:
-    """Other steps than those of the honest stream; an answer asked for in one piece is cut after two thirds."""
+    """Replaces the correct stream by other steps; an answer asked for in one piece is cut after two thirds."""
 
     def script(ask: Ask) -> Answer:
         answer = honest(ask)
@@ -101,7 +101,7 @@ def cut(tokens: int) -> Script:
 
 
 def ended_early(tokens: int) -> Script:
-    """The body ends in good order after so many tokens; only the finish is missing."""
+    """The body ends properly after so many tokens; only the finish is missing."""
     return edited(lambda ask, stream: (*stream.opening, *stream.tokens[:tokens]))
 
 
@@ -121,35 +121,35 @@ def error_event(tokens: int) -> Script:
 
 
 def rubbish(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """One event in the middle is no JSON."""
+    """One event in the middle is not JSON."""
     bad = stream.tokens[10].rstrip(b"\n")[:-20] + stream.tokens[10][len(stream.tokens[10].rstrip(b"\n")) :]
     return (*stream.opening, *stream.tokens[:10], bad, *stream.tokens[10:], *stream.finish, *stream.usage, *stream.end)
 
 
 def no_end(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Complete, without the mark of the end."""
+    """Complete, without the end marker."""
     return (*stream.opening, *stream.tokens, *stream.finish, *stream.usage)
 
 
 def no_usage(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Complete, but usage never comes although it was asked for."""
+    """Complete, but without the usage that was asked for."""
     return (*stream.opening, *stream.tokens, *stream.finish, *stream.end)
 
 
 def wrong_usage(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Counts that are none."""
+    """Token counts that are no valid counts."""
     bad = (event.replace(b":60", b':"many"').replace(b":11", b":-4") for event in stream.usage)
     return (*stream.opening, *stream.tokens, *stream.finish, *bad, *stream.end)
 
 
 def only_a_role(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Comments and the role, then the end: nothing that a reader would miss."""
+    """Comments and the role, then the end: no content."""
     comments = (b": PROCESSING\n\n", b": PROCESSING\n\n") if ask.dialect.kind == "text/event-stream" else ()
     return (*comments, *stream.opening, *comments, Cut())
 
 
 def finish_error(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """A finish reason that tells of a failure (OpenRouter's)."""
+    """A finish reason that reports a failure (OpenRouter's)."""
     bad = stream.finish[0].replace(b'"finish_reason":"stop"', b'"finish_reason":"error"')
     return (*stream.opening, *stream.tokens[:20], bad, *stream.end)
 
@@ -163,7 +163,7 @@ def bytewise(ask: Ask, stream: Stream) -> tuple[Act, ...]:
 
 
 def crlf(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Windows line ends, cut between the two bytes of each."""
+    """CRLF line ends, split between the two bytes."""
     return tuple(b"".join(stream.events).replace(b"\n", b"\r\n").replace(b"\r", b"\r\0").split(b"\0"))
 
 
@@ -173,7 +173,7 @@ def commented(ask: Ask, stream: Stream) -> tuple[Act, ...]:
 
 
 def multi_line(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Each event's JSON over several `data` lines, with fields besides."""
+    """Each event's JSON split over several `data` lines, with other fields."""
     return tuple(
         event if b"[DONE]" in event else b"id: 7\nretry: 5\n" + event.replace(b',"', b',\ndata: "')
         for event in stream.events
@@ -193,10 +193,10 @@ def padded(ask: Ask, stream: Stream) -> tuple[Act, ...]:
 
 
 def paced(ask: Ask, stream: Stream) -> tuple[Act, ...]:
-    """Half of the answer, then nothing for long."""
+    """Half of the answer, then a long pause."""
     return (*stream.opening, *stream.tokens[:30], Wait(FOREVER), Cut())
 
 
 def trap(ask: Ask) -> Answer:
-    """Right, and promises keep-alive; the next request on that connection finds it closed."""
+    """A correct answer that promises keep-alive; the next request on that connection finds it closed."""
     return replace(honest(ask), trap=ask.nth == 1)

@@ -1,4 +1,4 @@
-"""What the caller got, read off the raw bytes of the answer."""
+"""Parses what the caller got from the raw bytes of the answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,28 +14,28 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One answer as it arrived. `seconds` from the request's first byte to the answer's last."""
+    """One answer. `seconds`: from the first byte of the request to the last byte of the answer."""
 
     seconds: float
-    hung: bool = False  # it had not ended when the caller's time was over
+    hung: bool = False  # it had not ended within the caller's time
     status: int = 0  # 0: no head came
     headers: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False  # the body ended as its framing said
     text: str = ""
     finishes: tuple[str, ...] = ()
     done: bool = False  # [DONE] came; of an answer in one piece: it was a completion
-    code: str | None = None  # of the error that it tells
+    code: str | None = None  # of the error that it reports
     message: str = ""
     model: str = ""
     counted: int | None = None  # input tokens as reported
-    ids: int = 0  # different ones
+    ids: int = 0  # number of different ids
     roles: int = 0
-    unreadable: int = 0  # events that are no JSON
-    oddities: tuple[str, ...] = ()  # what no well-formed answer has
+    unreadable: int = 0  # events that are not JSON
+    oddities: tuple[str, ...] = ()  # violations of the format
 
 
 def hear(raw: bytes, seconds: float, hung: bool) -> Heard:
-    """Reads an answer: a head, and a body of JSON or events."""
+    """Parses an answer: a head, and a body of JSON or events."""
     head, found, rest = raw.partition(_END_OF_HEAD)
     if not found:
         return Heard(seconds, hung, oddities=("half a head",) if raw else ())
@@ -92,7 +92,7 @@ def _in_one_piece(heard: Heard, body: bytes) -> Heard:
 
 
 def _streamed(heard: Heard, body: bytes) -> Heard:
-    """Puts the events of a chat together."""
+    """Assembles the events of a chat."""
     story = _Story()
     for event in events(body):
         data = payload(event)
@@ -106,7 +106,7 @@ def _streamed(heard: Heard, body: bytes) -> Heard:
 
 @dataclass(slots=True)
 class _Story:
-    """A stream of chat events, one after the other."""
+    """The events of a streamed chat, in order."""
 
     text: list[str] = field(default_factory=list)
     finishes: list[str] = field(default_factory=list)
@@ -120,7 +120,7 @@ class _Story:
     oddities: list[str] = field(default_factory=list)
 
     def take(self, data: bytes) -> None:
-        """One event's data."""
+        """The data of one event."""
         if self.done or self.error is not None:
             self.oddities.append("an event after the end")
         if data == b"[DONE]":

@@ -1,4 +1,4 @@
-"""The judge: whether what the caller got, and what the upstreams saw, is what a caller may rely on."""
+"""Judges whether what the caller got, and what the upstreams saw, is acceptable."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from proxy.selftest.hearing import Heard
 
 Verdict = Literal["pass", "partial", "safe", "fail"]
 RANK: Final[dict[str, int]] = {"pass": 0, "safe": 1, "partial": 2, "fail": 3}
-SLACK: Final = 2.5  # seconds that this machine may take on its own, whatever the clocks' scale
+SLACK: Final = 2.5  # unscaled seconds of tolerance for this machine
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under what conditions a fault is met: the route's policies, clocks scaled already."""
+    """The conditions of a test: the route's policies, timeouts scaled already."""
 
     policies: Policies
     targets: int
@@ -25,30 +25,30 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What is right when a fault strikes the first target. Seconds are before scaling."""
+    """What is acceptable when a fault hits the first target. Seconds are unscaled."""
 
-    codes: frozenset[str]  # errors that would tell the truth
+    codes: frozenset[str]  # acceptable error codes
     wants: Literal["answer", "error"] = "answer"
     status: int = 0  # of the error; 0: its code's own
-    lasts: float = 0.0  # how long the fault holds an answer up
-    clock: Literal["", "first_token", "idle"] = ""  # that may end it sooner
+    lasts: float = 0.0  # how long the fault delays an answer
+    clock: Literal["", "first_token", "idle"] = ""  # the timeout that may end it sooner
     again: bool = True  # whether the first target may be tried again
-    gap: float = 0.0  # least time between its tries
+    gap: float = 0.0  # minimum time between its attempts
     heals: bool = False  # a second try at the same target would be answered
-    unreadable: bool = False  # an event that is no JSON may be passed on as it came
-    midway: bool = False  # strikes after content has been sent on
+    unreadable: bool = False  # an event that is not JSON may be passed on
+    midway: bool = False  # occurs after content has been sent
     whose: int | None = None  # place of the target whose model name and usage must be told
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request at an upstream: the place of its target, and when it came, in seconds."""
+    """One request at an upstream: the place of its target, and its time in seconds."""
 
     place: int
     at: float
     status: int = 0
     model: str = ""
-    counted: int = 0  # input tokens that this target tells
+    counted: int = 0  # input tokens that this target reports
     reused: bool = False  # came on a connection that had been used before
 
 
@@ -80,7 +80,7 @@ def judge(expects: Expectation, truth: str, heard: Heard, seen: Sequence[Seen], 
 
 
 def best(expects: Expectation, terms: Terms) -> Verdict:
-    """The best that can be had under these terms."""
+    """The best result possible under these conditions."""
     safety = terms.policies.stream_safety
     if expects.wants == "error":
         return "pass"
@@ -141,12 +141,12 @@ def _untrue_error(expects: Expectation, heard: Heard) -> Iterator[str]:
 
 
 def hammering(expects: Expectation, seen: Sequence[Seen], terms: Terms) -> Iterator[str]:
-    """How the upstreams were asked more than does them good."""
+    """Requests beyond what the upstreams should have to take."""
     tries = terms.policies.retry.attempts if expects.again else 1
     resumes = terms.policies.stream_safety == "resume" and (expects.midway or terms.targets == 1)
-    rounds = 2 if resumes else 1  # one to begin, one to go on
+    rounds = 2 if resumes else 1  # one to begin, one to resume
     asked = _times(seen, 0)
-    races = any(each.reused and not each.status for each in seen)  # a kept connection that breaks is tried once more
+    races = any(each.reused and not each.status for each in seen)  # a broken keep-alive connection is retried once
     if len(asked) > tries * (rounds if expects.again else 1) + races:
         why = "" if expects.again else ", and more than once does not help"
         yield f"hammered: the faulty target was asked {len(asked)} times{why}"
@@ -179,7 +179,7 @@ def _misattributed(expects: Expectation, heard: Heard, seen: Sequence[Seen], mod
 
 
 def letter(place: int) -> str:
-    """How the card calls a target: A was asked first."""
+    """The name of a target on the card: A was asked first."""
     return chr(ord("A") + place) if place < 26 else str(place)
 
 

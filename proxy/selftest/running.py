@@ -1,4 +1,4 @@
-"""Runs the wall: the delicate scenarios one by one, then all others at once."""
+"""Runs all faults: timing-sensitive ones one by one, then all others concurrently."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from proxy.selftest.judging import Judgement, Seen, Verdict, best
 from proxy.selftest.staging import staged
 from proxy.selftest.wall import Fault
 
-APART: Final = 0.03  # seconds between the beginnings of two scenarios
+APART: Final = 0.03  # seconds between the starts of two scenarios
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one fault. `judgement` None: it could not be played, as `note` says."""
+    """The result for one fault. `judgement` None: it could not be played, as `note` says."""
 
     fault: Fault
     judgement: Judgement | None
@@ -28,7 +28,7 @@ class Row:
 
 
 async def run_wall(subject: Subject, faults: Sequence[Fault], done: Callable[[Row], None]) -> list[Row]:
-    """All rows in the faults' order; `done` is told each as it comes."""
+    """All rows in the order of the faults; `done` is called with each as it finishes."""
     rows: dict[int, Row] = {}
 
     async def run(fault: Fault, start: asyncio.Barrier | None = None) -> None:
@@ -41,7 +41,7 @@ async def run_wall(subject: Subject, faults: Sequence[Fault], done: Callable[[Ro
             await run(fault)
         else:
             abreast.append(fault)
-    start = asyncio.Barrier(max(1, len(abreast)))  # so that setting up one is no slowness of another
+    start = asyncio.Barrier(max(1, len(abreast)))  # so that setting up one does not slow another
     async with asyncio.TaskGroup() as group:
         for fault in abreast:
             group.create_task(run(fault, start))
@@ -49,7 +49,7 @@ async def run_wall(subject: Subject, faults: Sequence[Fault], done: Callable[[Ro
 
 
 async def run_fault(subject: Subject, fault: Fault, start: asyncio.Barrier | None = None) -> Row:
-    """One row; its callers wait until all who share `start` are set up."""
+    """One row; its callers wait until all that share `start` are set up."""
     expected = best(fault.expects, subject.terms)
     if not _spoken(subject, fault):
         return Row(fault, None, expected, None, "the first target's dialect has no such thing")
@@ -61,7 +61,7 @@ async def run_fault(subject: Subject, fault: Fault, start: asyncio.Barrier | Non
 
 
 def _spoken(subject: Subject, fault: Fault) -> bool:
-    """Whether the fault can be told in the dialect of whichever target is asked first."""
+    """Whether the fault can be expressed in the dialect of any target that may be asked first."""
     providers = [subject.settings.upstreams[target.upstream].provider for target in subject.targets]
     first = providers if subject.route.weighted else providers[:1]
     return all(dialect(provider).name in fault.dialects for provider in first)

@@ -1,4 +1,4 @@
-"""One scenario's stage: fault upstreams, a Sluice of its own in front of them, and callers."""
+"""The environment of one scenario: fault upstreams, a Sluice of its own in front of them, and callers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -23,10 +23,10 @@ from proxy.serving.running import Drain, Hooks, Server, Serving
 
 
 class QuietServer(Server):
-    """The real server, without its hold on the process: on its signals, and on the garbage of other scenarios."""
+    """The real server without its process-wide effects: signal handlers and garbage collector settings."""
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """As every uvicorn server."""
+        """As in every uvicorn server."""
         await uvicorn.Server.startup(self, sockets)
 
     @contextmanager
@@ -37,12 +37,12 @@ class QuietServer(Server):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A running Sluice and the upstreams behind it."""
+    """A running Sluice and its upstreams."""
 
     subject: Subject
     upstreams: FaultUpstreams
     port: int
-    name: str  # of the scenario; every question begins with it
+    name: str  # name of the scenario, with which every question begins
 
     @property
     def terms(self) -> Terms:
@@ -50,17 +50,17 @@ class Stage:
         return self.subject.terms
 
     def caller(self, at: int = 0, streamed: bool = True, slow: bool = False) -> Caller:
-        """Who asks the question number `at`."""
+        """A caller for the question number `at`."""
         return Caller(self.subject.model, f"{self.name} {at}", streamed, slow)
 
     async def ask(self, at: int, seconds: float, streamed: bool = True) -> tuple[Caller, Heard]:
-        """Asks the question number `at`, and waits that long for the answer."""
+        """Asks the question number `at`, and waits up to `seconds` for the answer."""
         caller = self.caller(at, streamed)
         await caller.ask(self.port)
         return caller, await caller.answer(seconds)
 
     def seen(self) -> list[Seen]:
-        """What the upstreams were asked so far, times from the first."""
+        """The requests that upstreams got so far, times relative to the first."""
         asked, upstreams = self.upstreams.asked, self.upstreams
         places = [upstreams.place_of(each) for each in asked]
         return [
@@ -71,7 +71,7 @@ class Stage:
 
 @asynccontextmanager
 async def staged(subject: Subject, name: str, first: Script, others: Script = honest) -> AsyncIterator[Stage]:
-    """Sets a scenario up, and takes everything down after it."""
+    """Sets a scenario up, and tears it down afterwards."""
     used = dict.fromkeys(target.upstream for target in subject.targets)
     dialects = {each: dialect(subject.settings.upstreams[each].provider) for each in used}
     models = {each: subject.models_of(each) for each in used}

@@ -1,4 +1,4 @@
-"""The upstreams of one scenario: a port on loopback for each, a log of what they were asked, a script for the first."""
+"""The upstreams of one scenario: a loopback port for each, a log of requests, and a script for the first target."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ _LISTS: Final = ("/models", "/api/tags")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request for a chat, as scripts see it."""
+    """A chat request, as scripts see it."""
 
     dialect: Dialect
     body: Mapping[str, Any]
@@ -28,16 +28,16 @@ class Ask:
 
     @property
     def streamed(self) -> bool:
-        """Whether a stream is asked for; Ollama's usual."""
+        """Whether a stream is asked for; the default in Ollama."""
         return bool(self.body.get("stream", self.dialect.name == "ollama"))
 
     @property
     def continues(self) -> bool:
-        """Whether it hands over the beginning of an answer."""
+        """Whether it contains the beginning of an answer (prefill)."""
         return bool(handed_over(self.body.get("messages") or ()))
 
     def said(self) -> Said:
-        """The right answer; input tokens tell the targets apart."""
+        """The correct answer; input token counts identify the target."""
         messages = self.body.get("messages") or ()
         tokens = left_of(tokens_for(question_in(messages)), handed_over(messages))
         usage = (self.body.get("stream_options") or {}).get("include_usage") is True
@@ -53,7 +53,7 @@ Script = Callable[[Ask], Answer]
 
 
 def honest(ask: Ask) -> Answer:
-    """Nothing is wrong."""
+    """No fault."""
     said = ask.said()
     if ask.streamed:
         return Answer(200, ask.dialect.kind, ask.dialect.stream(said).events, chunked=True)
@@ -62,15 +62,15 @@ def honest(ask: Ask) -> Answer:
 
 @dataclass(slots=True)
 class FaultUpstreams:
-    """Upstreams by name. Whichever target is asked first plays `first`, all others play `others`."""
+    """Upstreams by name. The target that is asked first plays `first`, all others play `others`."""
 
     dialects: Mapping[str, Dialect]
-    models: Mapping[str, Iterable[str]]  # what their lists show
+    models: Mapping[str, Iterable[str]]  # models that their lists show
     first: Script
     others: Script = honest
     scale: float = 1.0
-    asked: list[Asked] = field(default_factory=list)  # chats, in the order they came
-    places: list[tuple[str, str]] = field(default_factory=list)  # targets by when they were first asked
+    asked: list[Asked] = field(default_factory=list)  # chat requests in order
+    places: list[tuple[str, str]] = field(default_factory=list)  # targets in the order in which they were first asked
     ports: dict[str, int] = field(default_factory=dict)
     _servers: list[asyncio.Server] = field(default_factory=list)
     _connections: set[Connection] = field(default_factory=set)
@@ -92,23 +92,23 @@ class FaultUpstreams:
             await asyncio.sleep(0.001)
 
     def opened(self, connection: Connection) -> None:
-        """Keeps a connection, to end it with the scenario."""
+        """Keeps a connection, to close it at the end of the scenario."""
         self._connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
-        """Forgets it."""
+        """Forgets a connection."""
         self._connections.discard(connection)
 
     def place_of(self, asked: Asked) -> int:
-        """Of the target that was asked."""
+        """The place of the target that was asked."""
         return self.places.index((asked.upstream, asked.model))
 
     def at(self, place: int) -> list[Asked]:
-        """What the target in this place was asked."""
+        """The requests to the target in this place."""
         return [asked for asked in self.asked if self.place_of(asked) == place]
 
     def respond(self, asked: Asked) -> tuple[Answer, int]:
-        """What the script says to a chat; a list of models; 404 for the rest."""
+        """The answer of the script to a chat; a list of models; 404 for anything else."""
         dialect = self.dialects[asked.upstream]
         if not asked.path.endswith(_CHAT) or not isinstance(asked.body, dict):
             return self._other(asked, dialect)

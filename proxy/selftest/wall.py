@@ -1,4 +1,4 @@
-"""The wall: every fault with what is right when it strikes; the first sixteen are those of the public benchmark."""
+"""All faults, each with what is acceptable when it occurs; the first sixteen are those of the public benchmark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ OPENAI: Final = frozenset({"openai"})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One row. `dialects`: those in which it can be spoken; `alone`: too heavy or too exact to run beside others."""
+    """One row. `dialects`: those in which it exists; `alone`: too heavy or timing-sensitive to run beside others."""
 
     number: int
     title: str
@@ -53,7 +53,7 @@ _STALLED: Final = Expectation(
 )
 _GARBLED: Final = Expectation(_codes("malformed", "error"))
 _NOTHING: Final = Expectation(frozenset())
-"""Nothing is wrong that a caller should notice."""
+"""A fault that no caller should notice."""
 _REPORTED: Final = Expectation(_codes("error", "overloaded"))
 
 _DOWN = f.refused(503, "The server is down.", "service_unavailable")
@@ -136,6 +136,6 @@ FURTHER: Final = (
     Fault(42, "client leaves in mid-stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came), alone=True),
     Fault(43, "client leaves between two tries", _pause, _NOTHING, backing_off, alone=True),
 )  # fmt: skip
-"""Every other fault that can be made from outside."""
+"""All other faults that can be simulated from outside."""
 
 WALL: Final = (*SIXTEEN, *FURTHER)

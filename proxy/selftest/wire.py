@@ -1,4 +1,4 @@
-"""The HTTP side of a fault upstream: answers as steps, and the connection that takes them byte by byte."""
+"""The HTTP side of a fault upstream: answers as steps, sent byte by byte."""
 
 import asyncio
 import socket  # noqa: TID251 - to reset a connection: this upstream is a server, on loopback
@@ -10,26 +10,26 @@ from typing import Any, Final, Literal, Protocol, cast
 import httptools
 import orjson
 
-FOREVER: Final = 3600.0  # seconds; longer than any clock that is waited for
-_SENT_BUFFER: Final = 256 * 1024  # bytes; small, so that what a slow reader holds back shows here
+FOREVER: Final = 3600.0  # seconds; longer than any timeout
+_SENT_BUFFER: Final = 256 * 1024  # bytes; small, so that back-pressure of a slow reader shows
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is sent for so many seconds, before scaling."""
+    """Sends nothing for so many seconds, unscaled."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The answer ends here, whatever was still to come: closed in order, or reset."""
+    """The answer ends here: connection closed properly, or reset."""
 
     how: Literal["close", "reset"] = "close"
 
 
 Act = bytes | Wait | Cut
-"""One step of an answer; bytes are one write, and one chunk where the body is chunked."""
+"""One step of an answer; bytes are one write, and one chunk of a chunked body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Answer:
     chunked: bool = False
     before: tuple[Act, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    trap: bool = False  # promises keep-alive, and closes when the next request comes
+    trap: bool = False  # announces keep-alive, and closes at the next request
 
     @property
     def size(self) -> int:
-        """Bytes that the body would have without a cut."""
+        """Length of the body in bytes without a cut."""
         return sum(len(act) for act in self.acts if isinstance(act, bytes))
 
     def head(self, length: int) -> bytes:
-        """Status line and headers; a body that is not chunked promises `length`."""
+        """Status line and headers; a body that is not chunked announces `length`."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"content-type: {self.kind}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         lines.append("transfer-encoding: chunked" if self.chunked else f"content-length: {length}")
@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Asked:
-    """One request that an upstream saw. Times are the loop's, in seconds."""
+    """One request that an upstream got. Times are loop.time()."""
 
     upstream: str
     method: str
@@ -67,24 +67,24 @@ class Asked:
     body: Any
     at: float
     reused: bool = False  # the connection had been used before
-    status: int = 0  # that was answered; 0: none (yet)
+    status: int = 0  # of the answer; 0: none (yet)
     sent: int = 0  # bytes of the answer's body
-    answered_at: float | None = None  # the answer was sent as far as it was meant to
-    gone_at: float | None = None  # Sluice closed the connection before that
+    answered_at: float | None = None  # when the answer was sent as far as intended
+    gone_at: float | None = None  # when Sluice closed the connection before that
 
     @property
     def model(self) -> str:
-        """The model that was asked for."""
+        """The requested model."""
         return str(self.body.get("model", "")) if isinstance(self.body, dict) else ""
 
 
 class Host(Protocol):
-    """Whom a connection belongs to."""
+    """The owner of a connection."""
 
     scale: float
 
     def respond(self, asked: Asked) -> tuple[Answer, int]:
-        """The answer, and the length it should have had (for one that is cut)."""
+        """The answer, and the length it should have (for one that is cut)."""
         ...
 
     def opened(self, connection: "Connection") -> None: ...
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
     _writable: asyncio.Event = field(default_factory=asyncio.Event)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Sluice came."""
+        """Sluice has connected."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.transport.set_write_buffer_limits(_SENT_BUFFER)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT_BUFFER)
@@ -124,11 +124,11 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def eof_received(self) -> None:
-        """Sluice closed it."""
+        """Sluice closed its side."""
         self._left()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It is gone, by whomever."""
+        """The connection is closed, by either side."""
         self._left()
         self.host.closed(self)
 
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Sluice reads again."""
         self._writable.set()
 
     def on_message_begin(self) -> None:
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        """It is there in full."""
+        """The request is complete."""
         if self._trapped:
             self.transport.close()
             return
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         self._task = asyncio.create_task(self._answer(asked))
 
     def abort(self) -> None:
-        """Ends it, and what is going on."""
+        """Closes it, and ends the running answer."""
         self._left()
         self.transport.abort()
 
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         self._end(asked)
 
     async def _perform(self, asked: Asked, act: Act, chunked: bool) -> bool:
-        """One step; whether the answer goes on after it."""
+        """One step; returns whether the answer continues."""
         if isinstance(act, Wait):
             await asyncio.sleep(act.seconds * self.host.scale)
         elif isinstance(act, Cut):
@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
         if cut.how == "close":
             self.transport.close()
             return
-        await asyncio.sleep(0.02)  # a reset takes with it what was not read yet
+        await asyncio.sleep(0.02)  # a reset discards bytes that were not read yet
         if not self.transport.is_closing():
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abort()

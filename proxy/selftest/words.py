@@ -1,11 +1,11 @@
-"""What every fault upstream says: words that depend on the question alone, so that all targets answer alike."""
+"""The text of every fault upstream: it depends on the question alone, so that all targets answer alike."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-TOKENS: Final = 60  # of every answer
+TOKENS: Final = 60  # tokens of every answer
 _WORDS: Final = (
     "the owl reads a river of small stones while morning light crosses naïve café walls and 日本 🦉 nobody counts "
     "seven quiet engines under “quoted” skies where \\slashes\\ rest"
@@ -14,12 +14,12 @@ _WORDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One answer in no provider's dialect. `tokens`: what is still to be said, `counted`: input tokens as reported."""
+    """One answer, independent of dialects. `tokens`: those still to be sent, `counted`: reported input tokens."""
 
     model: str
     tokens: tuple[str, ...]
     counted: int
-    usage: bool  # the caller of the upstream asked for it in the stream
+    usage: bool  # the request asked for usage in the stream
 
     @property
     def text(self) -> str:
@@ -28,14 +28,14 @@ class Said:
 
 
 def tokens_for(question: str) -> tuple[str, ...]:
-    """The right answer to a question, token by token."""
+    """The correct answer to a question, token by token."""
     digest = hashlib.sha256(question.encode()).digest()
     words = [_WORDS[(digest[at % 32] + at * 7) % len(_WORDS)] for at in range(TOKENS - 1)]
     return (f"[{digest.hex()[:6]}]", *(" " + word for word in words))
 
 
 def left_of(tokens: tuple[str, ...], begun: str) -> tuple[str, ...]:
-    """What is left to say by one who is handed `begun`; everything, where that is not how the answer begins."""
+    """The tokens still to be sent after `begun`; all of them if the answer does not begin like that."""
     text = "".join(tokens)
     if not begun or not text.startswith(begun):
         return tokens
@@ -48,12 +48,12 @@ def left_of(tokens: tuple[str, ...], begun: str) -> tuple[str, ...]:
 
 
 def question_in(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The last thing the user said."""
+    """The last user message."""
     return next((plain(each.get("content")) for each in reversed(messages) if each.get("role") == "user"), "")
 
 
 def handed_over(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The beginning of an answer that is to be gone on with; "": there is none."""
+    """The beginning of an answer that is to be continued; "": there is none."""
     last = messages[-1] if messages else {}
     return plain(last.get("content")) if last.get("role") == "assistant" else ""
 
