@@ -46,14 +46,14 @@ class Metrics:
         self.per_token = made.histogram(
             "sluice_time_per_output_token_seconds", "Time between tokens of a stream.", PER_TOKEN, "upstream", "model"
         )
-        self.attempts = made.counter("sluice_attempts_total", "Tries at targets.", "upstream", "model", "outcome")
+        self.attempts = made.counter("sluice_attempts_total", "Attempts at targets.", "upstream", "model", "outcome")
         self.tokens = made.counter(
             "sluice_tokens_total", "Tokens as upstreams counted them.", "upstream", "model", "kind"
         )
         self.cost = made.counter("sluice_cost_usd_total", "Cost in USD, where it is known.", "upstream", "model")
         self.in_flight = Numbers(made.gauge("sluice_in_flight", "Attempts and answers under way.", "upstream").labels)
         self.streams = made.gauge("sluice_streams_open", "Streams under way.").labels()
-        self.cache = made.counter("sluice_cache_total", "What the cache said.", "route", "result")
+        self.cache = made.counter("sluice_cache_total", "Cache look-ups by their result.", "route", "result")
         self.breaker = made.gauge(
             "sluice_breaker_open", "1 while a breaker keeps calls away.", "upstream", "model", joined="max"
         )
@@ -63,9 +63,13 @@ class Metrics:
             "sluice_config_valid", "1 while config.yaml is what runs.", joined="min"
         ).labels()
         self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
-        self.malformed = made.counter("sluice_malformed_events_total", "Events dropped, being no JSON.", "upstream")
+        self.malformed = made.counter(
+            "sluice_malformed_events_total", "Events dropped because they are not JSON.", "upstream"
+        )
         self.sent = Numbers(
-            made.counter("sluice_upstream_sent_total", "Attempts counted where they leave.", "upstream").labels
+            made.counter(
+                "sluice_upstream_sent_total", "Attempts counted by the client that sends them.", "upstream"
+            ).labels
         )
         self.dispatched = Numbers(
             made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream").labels
