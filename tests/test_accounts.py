@@ -117,14 +117,14 @@ def test_what_another_process_decides_is_followed_and_never_undone(proxy: Runnin
     wait_for(lambda: ask(proxy, key).status_code == 401)
 
 
-def test_a_kept_answer_is_not_told_to_a_later_key_of_that_name(proxy: Running, admin: httpx.Client) -> None:
+def test_a_cached_answer_is_not_served_to_a_later_key_of_that_name(proxy: Running, admin: httpx.Client) -> None:
     key = make(admin)
     shown = [ask(proxy, key, model="kept").headers["x-sluice-cache"] for _ in range(2)]
     admin.delete("/admin/keys/team")
     assert shown + [ask(proxy, make(admin), model="kept").headers["x-sluice-cache"]] == ["miss", "hit", "miss"]
 
 
-def test_the_log_tells_of_keys_by_name_alone(admin: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_keys_and_never_shows_them(admin: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sluice")
     key = make(admin)
     admin.patch("/admin/keys/team", json={"requests_per_minute": 3})
@@ -141,7 +141,7 @@ def test_open_keys_look_at_none(east: OpenAIDouble) -> None:
         assert [ask(running, key).status_code for _ in range(3)] == [200] * 3
 
 
-def test_over_its_requests_a_key_is_refused_and_told_when_to_come_again(proxy: Running, admin: httpx.Client) -> None:
+def test_over_its_requests_a_key_is_refused_with_a_time_to_retry(proxy: Running, admin: httpx.Client) -> None:
     key, other = make(admin, requests_per_minute=2), make(admin, "other")
     first, second, third = (ask(proxy, key) for _ in range(3))
     assert [each.status_code for each in (first, second, third)] == [200, 200, 429]
@@ -252,7 +252,7 @@ def test_a_budget_that_is_spent_ends_a_key_s_month(proxy: Running, admin: httpx.
     assert error(ask(proxy, again)) == (429, "policy_rate_limited"), "a name's month goes on"
 
 
-def test_a_call_of_an_unknown_price_counts_nothing_towards_a_budget_and_is_told(
+def test_a_call_of_an_unknown_price_counts_nothing_towards_a_budget_and_is_reported(
     proxy: Running, admin: httpx.Client
 ) -> None:
     key = make(admin, monthly_budget=1)

@@ -98,7 +98,7 @@ def test_texts_grow_in_order_whatever_they_hold(texts: list[str], thoughts: list
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 4), st.integers(1, 3))
-def test_tool_calls_are_told_apart_by_index_however_their_parts_are_mixed(
+def test_tool_calls_are_distinguished_by_index_however_their_parts_are_mixed(
     random: Any, calls: int, choices: int
 ) -> None:
     parts = {
@@ -301,7 +301,7 @@ def test_what_is_only_nearly_json_is_kept_as_it_came(event: bytes) -> None:
     assert (choice["message"]["content"], choice["message"].get("x")) in (("\U0001f600!", None), ("\ude00!", -math.inf))
 
 
-def test_an_event_that_is_no_json_leaves_a_hole_that_is_told() -> None:
+def test_an_event_that_is_no_json_leaves_a_gap_that_is_reported() -> None:
     assembler = Assembler()
     assembler.add(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choic\n\n')
     assert assembler.dropped

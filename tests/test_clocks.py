@@ -115,7 +115,7 @@ def test_a_caller_who_leaves_in_the_moment_of_the_deadline_is_heard(caller_first
     asyncio.run(run())
 
 
-def test_a_deadline_of_a_task_that_is_over_is_not_told_of_another() -> None:
+def test_a_deadline_of_a_finished_task_is_not_reported_for_another() -> None:
     async def run() -> None:
         clock = Watchdog().clock(9)
 
@@ -206,7 +206,7 @@ def test_no_wait_goes_on_beyond_the_end_of_all() -> None:
     assert asyncio.run(run()) == "total"
 
 
-def test_a_wait_that_is_set_anew_has_no_more_time_than_it_is_given() -> None:
+def test_a_wait_that_is_set_again_has_no_more_time_than_it_is_given() -> None:
     async def run() -> str:
         clock = Watchdog().clock(9)
         clock.set("idle", 9)
@@ -246,7 +246,7 @@ def test_a_closed_clock_ends_nothing() -> None:
     asyncio.run(run())
 
 
-def test_many_deadlines_at_once_are_each_told_of_its_own() -> None:
+def test_many_deadlines_at_once_are_each_reported_by_their_own_name() -> None:
     async def run() -> list[str]:
         watchdog = Watchdog()
         names: list[ClockName] = ["connect", "first_token", "idle", "whole", "queue"]

@@ -105,7 +105,7 @@ def test_after_its_end_it_says_so() -> None:
     assert (raised.value.code, raised.value.status) == ("invalid_api_key", 401)
 
 
-def test_while_the_store_was_never_read_nobody_is_told_that_a_key_is_wrong() -> None:
+def test_before_the_store_is_read_no_key_is_called_wrong() -> None:
     _, secret = new_key({"name": "team"})
     with pytest.raises(SluiceError) as raised:
         Keys().admit(call(), secret)
@@ -124,7 +124,7 @@ def test_limits_are_changed_one_by_one_and_null_takes_one_away() -> None:
             changed_key(key, fields)
 
 
-def test_a_minute_goes_on_when_limits_change_or_the_store_is_read_anew() -> None:
+def test_a_minute_goes_on_when_limits_change_or_the_store_is_read_again() -> None:
     key, secret = new_key({"name": "team", "requests_per_minute": 1})
     found = kept(key)
 

@@ -100,7 +100,7 @@ def test_what_others_write_is_heard_of(store: Failing) -> None:
 
 
 @pytest.mark.parametrize("fails", ["before", "after"])
-def test_a_store_that_fails_is_told_once_and_nothing_is_lost_or_counted_twice(
+def test_a_failing_store_is_logged_once_and_nothing_is_lost_or_counted_twice(
     store: Failing, fails: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sluice")

@@ -70,7 +70,7 @@ def test_what_a_message_is_about_forges_no_line(form: JsonLines | Readable) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_exceptions_are_told_without_harm(form: JsonLines | Readable) -> None:
+def test_exceptions_are_logged_without_harm(form: JsonLines | Readable) -> None:
     text = form.format(record("failed", error=ValueError(HOSTILE)))
     assert "ValueError" in text
     assert not dangerous(text)
@@ -84,7 +84,7 @@ def test_no_text_leaves_its_line(text: str, form: JsonLines | Readable) -> None:
     said.encode()
 
 
-def test_a_call_is_told_in_full_and_without_its_prompt() -> None:
+def test_a_call_is_logged_in_full_and_without_its_prompt() -> None:
     made = call(route="gpt-", upstream="east", model="gpt-4o", attempts=["east:200"], status=200, usage=Usage(3, 5))
     made.body = b"the prompt"
     said = orjson.loads(JsonLines().call(ended_call(made, 0.25)))
@@ -103,11 +103,11 @@ def test_a_call_is_told_in_full_and_without_its_prompt() -> None:
         ([b"the prompt", b"an ", b"answer\xff"], {"prompt": "the prompt", "answer": "an answer\ufffd"}),
     ],
 )
-def test_what_was_kept_is_told(kept: list[bytes] | None, words: dict[str, str]) -> None:
+def test_kept_content_is_logged(kept: list[bytes] | None, words: dict[str, str]) -> None:
     assert words_of(kept) == words
 
 
-def test_no_more_is_kept_than_the_log_tells() -> None:
+def test_no_more_is_kept_than_is_logged() -> None:
     trace = call().trace
     for piece in (b"p" * 2**20, b"first ", *[b"x" * 1000] * 500):
         keep_content(trace, piece)
@@ -116,7 +116,7 @@ def test_no_more_is_kept_than_the_log_tells() -> None:
     assert words_of(trace.kept) == {"prompt": "p" * 2**16, "answer": ("first " + "x" * 2**16)[: 2**16]}
 
 
-def test_what_was_said_is_told_although_the_call_has_let_go_of_it() -> None:
+def test_content_is_logged_although_the_call_has_dropped_it() -> None:
     stream = io.StringIO()
     writer = Writer(stream, JsonLines())
     made = call(kept=[b"the prompt", b"the answer"])
@@ -158,7 +158,7 @@ def test_what_is_dropped_can_be_scraped() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("usage", [Usage(), Usage(0, 0), Usage(2**65, 2**65, cost=float("inf"))])
-def test_any_number_can_be_told(form: JsonLines | Readable, usage: Usage) -> None:
+def test_any_number_can_be_logged(form: JsonLines | Readable, usage: Usage) -> None:
     assert form.call(ended_call(call(usage=usage), float("nan")))
 
 

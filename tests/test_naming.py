@@ -9,7 +9,7 @@ def test_close_names_are_suggested_the_closest_first() -> None:
     assert nearest("gpt-4oo", ["claude", "gpt-4", "gpt-4o"]) == " Did you mean gpt-4o, gpt-4?"
 
 
-def test_of_a_few_names_the_nearest_are_told_however_far_they_are() -> None:
+def test_of_a_few_names_the_nearest_are_suggested_however_different() -> None:
     assert nearest("gpt-5", ["claude", "o3", "gemini-pro", "zz"]).startswith(" The nearest here: gemini-pro, ")
     assert nearest("zzz", ["claude"]) == " The nearest here: claude."
 

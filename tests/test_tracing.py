@@ -96,7 +96,7 @@ def said(span: ReadableSpan, *names: str) -> tuple[object, ...]:
     return tuple(attributes.get(name) for name in names)
 
 
-def test_a_whole_answer_is_told(proxy: Running, memory: InMemorySpanExporter) -> None:
+def test_a_whole_answer_is_traced(proxy: Running, memory: InMemorySpanExporter) -> None:
     answer = proxy.chat(HELLO)
     call = of_the_call(memory)
     assert call.name == "chat gpt-4o" and call.status.status_code is StatusCode.UNSET and call.parent is None
@@ -128,7 +128,7 @@ def test_a_whole_answer_is_told(proxy: Running, memory: InMemorySpanExporter) ->
     }
 
 
-def test_a_stream_is_told_to_its_end(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
+def test_a_stream_is_traced_to_its_end(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
     east.script(FirstTokenAfter(0.1))
     assert "[DONE]" in proxy.chat(STREAM).text
     call, (tried,) = of_the_call(memory), of_the_tries(memory)
@@ -142,7 +142,7 @@ def test_a_stream_is_told_to_its_end(proxy: Running, memory: InMemorySpanExporte
     assert said(tried, "sluice.outcome") == ("ok",)
 
 
-def test_each_target_that_was_asked_is_told(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
+def test_each_target_that_was_asked_is_traced(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
     east.script(Status(503))
     assert proxy.chat(HELLO).status_code == 200
     first, second = of_the_tries(memory)
@@ -156,7 +156,7 @@ def test_each_target_that_was_asked_is_told(proxy: Running, memory: InMemorySpan
     assert call.status.status_code is StatusCode.UNSET
 
 
-def test_a_call_that_failed_is_told(
+def test_a_failed_call_is_traced(
     proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble, west: OpenAIDouble
 ) -> None:
     east.script(Status(500))
@@ -168,7 +168,7 @@ def test_a_call_that_failed_is_told(
     assert len(of_the_tries(memory)) == 2
 
 
-def test_a_stream_that_broke_is_told(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
+def test_a_broken_stream_is_traced(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
     east.script(CutAfter(4))
     assert "upstream_truncated" in proxy.chat(STREAM).text
     (tried,) = of_the_tries(memory)
@@ -188,21 +188,21 @@ def test_a_client_that_left_is_no_error_of_the_upstream(
     assert call.status.status_code is tried.status.status_code is StatusCode.UNSET
 
 
-def test_what_no_route_takes_is_told_without_attempts(proxy: Running, memory: InMemorySpanExporter) -> None:
+def test_a_call_without_a_route_is_traced_without_attempts(proxy: Running, memory: InMemorySpanExporter) -> None:
     assert proxy.chat(HELLO | {"model": "nobody"}).status_code == 404
     call = of_the_call(memory)
     assert said(call, "error.type", "sluice.attempts") == ("model_not_found", 0) and not of_the_tries(memory)
     assert call.status.status_code is StatusCode.UNSET, "a client's fault"
 
 
-def test_of_two_that_race_both_are_told(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
+def test_both_racers_are_traced(proxy: Running, memory: InMemorySpanExporter, east: OpenAIDouble) -> None:
     east.script(HoldAfter(0))
     assert "[DONE]" in proxy.chat(STREAM | {"model": "fast"}).text
     outcomes = {said(tried, "gen_ai.request.model", "sluice.outcome") for tried in of_the_tries(memory)}
     assert outcomes == {("slow", "cancelled"), ("quick", "ok")}
 
 
-def test_other_endpoints_are_told_by_their_operation(proxy: Running, memory: InMemorySpanExporter) -> None:
+def test_other_endpoints_are_traced_by_their_operation(proxy: Running, memory: InMemorySpanExporter) -> None:
     with proxy.client() as client:
         client.post("/v1/embeddings", json={"model": "east/text-embedding-3-small", "input": CANARY})
     assert of_the_call(memory).name == "embeddings east/text-embedding-3-small"

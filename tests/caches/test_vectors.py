@@ -48,7 +48,7 @@ def test_memory_bounds_it_too() -> None:
     assert len(tiny) == 0 and tiny.nearest(b"a", [1.0, 0.0], 0.0) == []
 
 
-def test_vectors_of_another_length_begin_anew() -> None:
+def test_vectors_of_another_length_start_a_new_index() -> None:
     index = Index(1 << 20)
     index.add(b"a", [1.0, 0.0], "two", b"1")
     assert index.nearest(b"a", [1.0, 0.0, 0.0], 0.0) == []

@@ -28,7 +28,7 @@ USUAL = "vapi.model {} leads nowhere: where Vapi names no model, its calls end w
         ("similar: 1h", "fixed/n", [USUAL.format("fixed/n")]),
     ],
 )
-def test_names_that_lead_nowhere_are_told_and_no_error(
+def test_names_that_lead_nowhere_are_warnings_and_no_error(
     verify: str, model: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `semantic`")

@@ -72,7 +72,7 @@ def test_the_embedded_model_is_started_asked_and_ended(config: Path, capsys: pyt
     assert re.fullmatch(r"  local/smollm2-135m-instruct +context +\d+ +output +\? *", model)
 
 
-def test_an_embedded_model_that_is_not_installed_is_told(
+def test_an_embedded_model_that_is_not_installed_is_reported(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])

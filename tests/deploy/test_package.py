@@ -160,7 +160,7 @@ def test_where_calls_can_do_without_an_extra_it_is_said_and_they_do(replay: Repl
         assert refused.status_code == 503 and "extra `h2`" in refused.json()["error"]["message"]
 
 
-def test_check_tells_of_extras_that_a_start_can_do_without(replay: Replay, tmp_path: Path) -> None:
+def test_check_warns_of_missing_extras_that_a_start_can_do_without(replay: Replay, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(WITHOUT_EXTRAS)
     said = asked(replay, tmp_path, "python", "-m", "proxy", "check")
     assert "off: the extra `local` is not installed" in said.stdout

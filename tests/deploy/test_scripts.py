@@ -50,7 +50,7 @@ def test_a_python_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("python", "pip"), [("/bin/false", False), ("/gone", True)])
-def test_a_virtual_environment_that_is_of_no_use_is_made_anew(tmp_path: Path, python: str, pip: bool) -> None:
+def test_an_unusable_virtual_environment_is_recreated(tmp_path: Path, python: str, pip: bool) -> None:
     """Another Python left it half-way, or was removed since."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "requirements").mkdir()

@@ -78,7 +78,7 @@ def test_failures_are_in_openais_form_and_have_an_id(method: str, path: str, sta
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
-def test_another_method_is_told_which_the_path_takes() -> None:
+def test_another_method_gets_those_that_the_path_supports() -> None:
     refused, preflighted = asked("DELETE", "/fine"), asked("OPTIONS", "/fine")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
     assert refused.headers["allow"] == preflighted.headers["allow"]
@@ -91,7 +91,7 @@ def test_head_has_the_head_of_get_and_no_body() -> None:
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", get.headers["content-length"])
 
 
-def test_options_tells_the_methods() -> None:
+def test_options_lists_the_methods() -> None:
     answer = asked("OPTIONS", "/fine")
     assert (answer.status, answer.body, answer.headers["allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
     assert not [name for name in answer.headers if name.startswith("access-control")]

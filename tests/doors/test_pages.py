@@ -101,7 +101,7 @@ def test_what_is_not_there_is_said_so(pages: Pages) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "client_invalid_request"), path
 
 
-def test_bodies_are_packed_for_whoever_can_unpack_them(pages: Pages) -> None:
+def test_bodies_are_compressed_for_clients_that_accept_it(pages: Pages) -> None:
     asset = pages.assets["shared/look.css"]
     packed = ask(pages, f"/static/{asset.name}", headers={"accept-encoding": "gzip, br"})
     plain = ask(pages, f"/static/{asset.name}", headers={"accept-encoding": "identity"})
@@ -112,7 +112,7 @@ def test_bodies_are_packed_for_whoever_can_unpack_them(pages: Pages) -> None:
     assert packed.headers["vary"] == plain.headers["vary"] == "accept-encoding"
 
 
-def test_head_tells_the_same_without_the_body(pages: Pages) -> None:
+def test_head_gets_the_same_without_the_body(pages: Pages) -> None:
     whole, head = ask(pages, "/ui"), ask(pages, "/ui", "HEAD")
     assert head.content == b""
     assert head.headers["content-length"] == whole.headers["content-length"]

@@ -107,7 +107,7 @@ def test_what_a_web_page_could_post_unasked_is_refused(kind: str) -> None:
     assert refusal(CHAT, content_type=kind).status == 415
 
 
-def test_a_compressed_body_is_told_as_such() -> None:
+def test_a_compressed_body_is_reported_as_such() -> None:
     told = refusal(gzip.compress(orjson.dumps(CHAT)), content_encoding="gzip")
     assert (told.status, told.code) == (415, "client_invalid_request") and "content-encoding" in told.message
     assert read(CHAT, content_encoding="identity").model == "gpt-4o"

@@ -151,7 +151,7 @@ def test_an_alert_fires_when_it_should_and_only_then(alert: Alert, tmp_path: Pat
         ("SluiceOneDoorBroken", MADE, EAST),
     ],
 )
-def test_the_first_of_its_kind_is_told_too(name: str, series: str, labels: dict[str, str], tmp_path: Path) -> None:
+def test_the_first_series_of_its_kind_fires_too(name: str, series: str, labels: dict[str, str], tmp_path: Path) -> None:
     alert = next(each for each in ALERTS if each.name == name)
     process = {"up{job='sluice', instance='a'}": "1x80"}
     series = series.replace("job='sluice'", "job='sluice', instance='a'")

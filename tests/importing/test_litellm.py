@@ -97,7 +97,7 @@ def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name
     assert targets(planned(tmp_path, convert(yaml.safe_dump({"model_list": [entry]})).text), name) == [f"openai/{name}"]
 
 
-def test_a_key_of_digits_is_a_key_and_what_is_none_is_told(tmp_path: Path) -> None:
+def test_a_key_of_digits_is_a_key_and_an_unusable_one_is_reported(tmp_path: Path) -> None:
     text = """
     model_list:
     - {model_name: a, litellm_params: {model: openai/a, api_base: "http://127.0.0.1:1", api_key: 1701}}
@@ -119,7 +119,7 @@ def test_a_deployment_without_a_model_is_named_as_that() -> None:
     assert [str(finding) for finding in found.findings if "[0]" in str(finding)] == [f"unsupported  {said}"]
 
 
-def test_parts_of_parameters_are_removed_and_what_cannot_be_is_told(tmp_path: Path) -> None:
+def test_parts_of_parameters_are_removed_and_others_are_reported(tmp_path: Path) -> None:
     dropped = ["user", "metadata.user", "tools[0].strict", r"extra.a\.b", "tools[*].strict", "model", "a..b", 7]
     entry = {"model_name": "a", "litellm_params": {"model": "groq/a", "additional_drop_params": dropped}}
     found = convert(yaml.safe_dump({"model_list": [entry]}))

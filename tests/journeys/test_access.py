@@ -346,7 +346,7 @@ def test_a_page_that_cannot_say_json_gets_nowhere(home: Running, east: OpenAIDou
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat", "/admin/explain"])
-def test_a_compressed_body_is_told_as_such_at_every_door(home: Running, path: str) -> None:
+def test_a_compressed_body_is_reported_as_such_at_every_door(home: Running, path: str) -> None:
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     with home.client() as client:
         told = client.post(path, content=gzip.compress(b'{"model":"gpt-4o"}'), headers=headers)

@@ -86,7 +86,7 @@ def test_check_takes_config_yaml_where_it_stands(config: Path) -> None:
         ("expect: [east/gpt-4o,", "expect: [east/gpt-4,", ":13:5", "tests.0: house should lead to east/gpt-4,"),
     ],
 )
-def test_a_bad_file_is_told_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
+def test_a_bad_file_is_reported_by_line_and_column(config: Path, old: str, new: str, where: str, says: str) -> None:
     config.write_text(config.read_text().replace(old, new, 1))
     refused(run("check", config), f"{config}{where}", says)
 
@@ -239,7 +239,7 @@ def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDou
         assert process.wait(10) == 0
 
 
-def test_what_does_not_finish_in_time_is_told_that_it_drains(config: Path, east: OpenAIDouble) -> None:
+def test_calls_that_do_not_finish_in_time_get_proxy_draining(config: Path, east: OpenAIDouble) -> None:
     config.write_text(CONFIG.format(east=east.url, drain="200ms"))
     east.script(HoldAfter(3))
     with serving(config) as (process, url), client(url) as http:
@@ -308,7 +308,7 @@ def test_the_log_is_json_where_the_locale_is_not_utf_8(config: Path) -> None:
         assert "café" in [json.loads(line).get("route") for line in process.stderr]
 
 
-def test_a_reload_changes_what_is_logged_and_tells_what_it_cannot_change(config: Path) -> None:
+def test_a_reload_changes_what_is_logged_and_warns_of_what_it_cannot_change(config: Path) -> None:
     with serving(config) as (process, url), client(url) as http:
         text = config.read_text()
         config.write_text(text.replace("drain: 10s", "drain: 9s, max_body: 30MB") + "log: {level: warning}\n")
@@ -377,7 +377,7 @@ def test_a_reader_that_has_gone_is_a_quiet_failure(config: Path, words: tuple[st
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("words", [("check",), ("explain", "house")])
-def test_a_full_disk_is_told_in_one_line(config: Path, words: tuple[str, ...]) -> None:
+def test_a_full_disk_is_reported_in_one_line(config: Path, words: tuple[str, ...]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             command(*words), cwd=config.parent, env=environment(), stdout=full, stderr=subprocess.PIPE, timeout=30
@@ -413,7 +413,7 @@ def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> No
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["gone", "stuck"])
-def test_it_ends_well_whoever_does_not_read_its_log(config: Path, gone: bool) -> None:
+def test_it_ends_well_even_if_nobody_reads_its_log(config: Path, gone: bool) -> None:
     with serving(config) as (process, url), client(url) as http:
         assert process.stderr is not None
         if gone:

@@ -260,7 +260,7 @@ def test_an_upstream_that_is_off_says_which_variable_is_missing(place: Place) ->
     assert "OPENROUTER_API_KEY" in place.ask("off/x").json()["error"]["message"]
 
 
-def test_a_model_outside_a_fixed_catalogue_is_told_the_nearest(place: Place) -> None:
+def test_a_model_outside_a_fixed_catalogue_gets_the_nearest_suggested(place: Place) -> None:
     calls = len(place.east.calls)
     assert "gpt-4o" in place.ask("listed/gpt-4").json()["error"]["message"]
     assert len(place.east.calls) == calls, "and nobody is asked"
@@ -289,7 +289,7 @@ def test_a_job_that_works_too_long(place: Place, stream: bool, clock: str) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("fault", "told"), [(Status(401), "pods:401"), (ResetBeforeHeaders(), "pods:unreachable")])
-def test_an_attempt_at_a_job_is_told_by_what_was_answered(place: Place, fault: Fault, told: str, stream: bool) -> None:
+def test_an_attempt_at_a_job_is_recorded_by_its_answer(place: Place, fault: Fault, told: str, stream: bool) -> None:
     place.pods.always = fault
     failed = place.ask("pods/x", stream=stream)
     assert failed.status_code == 502 and failed.headers["x-sluice-attempts"].startswith(told)
@@ -398,7 +398,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("sent", "status", "code"), MISTAKES.values(), ids=MISTAKES)
-def test_what_clients_do_wrong_is_told_in_the_same_form(place: Place, sent: bytes, status: int, code: str) -> None:
+def test_client_errors_have_the_same_form(place: Place, sent: bytes, status: int, code: str) -> None:
     calls = len(place.east.calls)
     check(raw_answer(place.proxy.url, sent), status, code)
     assert len(place.east.calls) == calls
@@ -458,7 +458,7 @@ def test_retry_after_is_passed_on_and_cut_to_a_minute(place: Place, asked: float
 
 
 @pytest.mark.parametrize("fault", [Status(500), Status(503), Status(401), ResetBeforeHeaders()])
-def test_clients_are_told_not_to_repeat_what_was_repeated_already(place: Place, fault: Fault) -> None:
+def test_clients_are_asked_not_to_retry_what_was_retried_already(place: Place, fault: Fault) -> None:
     place.east.always = fault
     assert place.ask().headers["x-should-retry"] == "false"
 

@@ -149,7 +149,7 @@ def test_no_secret_is_in_any_word_of_an_error_in_a_running_stream(place: Place, 
     assert answer.status_code == 200 and '"error"' in answer.text and "sk-east" not in answer.text
 
 
-def test_a_failure_behind_the_finish_is_told_and_nothing_is_said_twice(place: Place) -> None:
+def test_a_failure_after_the_finish_is_reported_and_nothing_is_sent_twice(place: Place) -> None:
     proxy, east, west = place
     failed, before = sse({"error": {"message": "x", "code": "server_error"}}), len(west.calls)
     for acts in ((HELLO, Wait(0.05), STOP, Wait(0.05), failed), (HELLO, Wait(0.05), STOP + failed)):
@@ -261,7 +261,7 @@ def test_a_whole_answer_without_a_finish_gets_none_as_a_stream(place: Place) -> 
 
 @pytest.mark.parametrize("model", ["joined/m", "spared/m"])
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_who_was_asked_to_go_on_is_told_with_a_cache_as_without(place: Place, model: str, goes_on: bool) -> None:
+def test_the_upstream_that_resumed_is_shown_with_a_cache_as_without(place: Place, model: str, goes_on: bool) -> None:
     proxy, east, west = place
     east.script(Events(HELLO, Cut("close")), *([] if goes_on else [Refusal(400)]))
     west.script(Events(HELLO, STOP, DONE) if goes_on else Refusal(500))
@@ -437,7 +437,7 @@ def test_an_error_has_the_upstreams_request_id_and_limits(place: Place) -> None:
     ]
 
 
-def test_who_is_told_of_is_who_failed_as_told(place: Place) -> None:
+def test_the_headers_name_the_target_whose_failure_is_sent(place: Place) -> None:
     proxy, east, west = place
     before = proxy.metric("sluice_requests_total", upstream="east", code="upstream_rate_limited")
     east.script(Refusal(429))
@@ -473,7 +473,7 @@ def test_who_leaves_while_sending_is_counted(place: Place, path: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["east/m", "kept/m", "joined/m"])
-def test_who_was_asked_is_told_where_the_client_left(place: Place, model: str, stream: bool) -> None:
+def test_a_client_that_left_is_logged_with_the_upstream_asked(place: Place, model: str, stream: bool) -> None:
     proxy, east, _ = place
     east.script(Events(Hold()))
     ended = proxy.metric("sluice_requests_total", code="client_cancelled")

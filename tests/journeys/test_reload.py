@@ -106,7 +106,7 @@ def test_a_stream_ends_by_the_rules_it_began_with(place: Place) -> None:
     assert all('"service":"east"' in event for event in events)
 
 
-def test_an_upstream_that_is_gone_is_not_told_of_any_more(place: Place) -> None:
+def test_a_removed_upstream_is_not_reported_any_more(place: Place) -> None:
     """Nor do calls that it still answers fail for that, while another's key is refused."""
     place.west.script(Status(401))
     assert place.proxy.chat(HELLO | {"model": "west/gpt-4o"}).status_code == 502
@@ -122,7 +122,7 @@ def test_an_upstream_that_is_gone_is_not_told_of_any_more(place: Place) -> None:
     assert 'sluice_upstream_up{upstream="east"}' not in metrics(place.proxy)
 
 
-def test_of_an_upstream_that_is_another_now_nothing_is_told_until_it_is_asked(place: Place) -> None:
+def test_an_upstream_with_a_new_address_has_no_health_until_it_is_asked(place: Place) -> None:
     """By several workers, of which one alone asks for lists of models: until it is called."""
     place.west.script(Status(401))
     assert place.proxy.chat(HELLO | {"model": "west/gpt-4o"}).status_code == 502
@@ -183,7 +183,7 @@ def test_a_file_that_no_start_would_take_is_not_taken_over_either(place: Place) 
     assert place.answering() == "east"
 
 
-def test_what_takes_a_restart_is_told_once_and_not_of_the_way_back(
+def test_keys_that_need_a_restart_are_warned_of_once_and_not_when_they_are_put_back(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     for at, server in enumerate(("{host: localhost, drain: 9s}", "{host: localhost, drain: 9s}", "{drain: 9s}", "{}")):

@@ -150,7 +150,7 @@ async def readiness(port: int) -> str:
     return line[9:12].decode() or "closed"
 
 
-def test_a_second_signal_ends_hundreds_of_calls_at_once_and_they_are_counted_as_they_are_told(served: Served) -> None:
+def test_a_second_signal_ends_hundreds_of_calls_at_once_and_they_are_counted_by_the_error_sent(served: Served) -> None:
     served.short.always = Held()
     streams = [Caller(chat("long/gpt-4o", f"long {at}")) for at in range(STREAMS // 2)]
     wholes = [Caller(chat("short/gpt-4o", f"whole {at}", stream=False)) for at in range(STREAMS // 2)]

@@ -54,7 +54,7 @@ def test_a_whole_answer_comes_back_byte_for_byte(proxy: Running, east: OpenAIDou
     assert answer.headers["x-upstream-request-id"]
 
 
-def test_a_route_for_every_name_is_told_too(east: OpenAIDouble) -> None:
+def test_a_route_for_every_name_is_listed_too(east: OpenAIDouble) -> None:
     east.strict = False
     config = f"upstreams: {{east: {{provider: openai, base_url: '{east.url}', api_key: sk-east}}}}\n"
     with sluice(config + "routes: [{prefix: '', to: east}]") as proxy:

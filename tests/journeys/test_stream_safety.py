@@ -237,7 +237,7 @@ def test_the_wait_for_a_place_is_not_the_proxys_own_time() -> None:
     ("first", "second", "told"),
     [(500, 503, ("upstream_error", "east")), (400, 500, ("client_invalid_request", "east"))],
 )
-def test_of_a_race_that_nobody_wins_the_first_target_tells_why(first: int, second: int, told: tuple[str, str]) -> None:
+def test_a_race_that_nobody_wins_fails_as_its_first_target(first: int, second: int, told: tuple[str, str]) -> None:
     with running("live") as (proxy, east, west):
 
         def late(double: Double, request: Received) -> Answer:

@@ -161,7 +161,7 @@ def test_model_and_stream_have_usual_values(proxy: Running, east: OpenAIDouble) 
     assert whole.json()["object"] == "chat.completion"
 
 
-def test_a_usual_model_that_leads_nowhere_is_told_at_the_start(
+def test_a_default_model_that_leads_nowhere_is_warned_of_at_the_start(
     east: OpenAIDouble, west: OpenAIDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = CONFIG.format(east=east.url, west=west.url, more="")
@@ -306,7 +306,7 @@ def test_an_assistant_request_is_answered_at_once(proxy: Running) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_without_an_assistant_the_caller_is_told(sorry: Running) -> None:
+def test_without_an_assistant_the_caller_hears_why(sorry: Running) -> None:
     answer = tell(sorry, {"type": "assistant-request"})
     assert answer.status_code == 200 and "no assistant" in answer.json()["error"]
 

@@ -41,7 +41,7 @@ def refusal(made: Call, of: Allowance) -> SluiceError:
     return raised.value
 
 
-def test_without_limits_nothing_is_told() -> None:
+def test_without_limits_there_are_no_rate_limit_headers() -> None:
     made, free = call(), allowance(Limits())
     for _ in range(1000):
         free.enter(made)

@@ -93,7 +93,7 @@ def test_calls_from_before_it_opened_change_nothing_while_it_is_open(ending: Slu
 
 
 @pytest.mark.parametrize("ending", ["left", "mistake"])
-def test_a_probe_that_tells_nothing_makes_room_for_another(ending: str) -> None:
+def test_a_probe_without_a_result_makes_room_for_another(ending: str) -> None:
     breaker = opened()
     for _ in range(50):
         assert [breaker.admits(10.0) for _ in range(2)] == ["probe", "no"]
@@ -135,7 +135,7 @@ def test_whatever_happens_it_lets_somebody_through_after_its_time(steps: list[st
     assert breaker.admits(now + 10.0) != "no"
 
 
-def test_each_model_has_its_own_and_changes_are_told_once() -> None:
+def test_each_model_has_its_own_and_changes_are_reported_once() -> None:
     told: list[tuple[str, str, bool]] = []
     breakers = Breakers({"east": TRIPPING, "west": TRIPPING}, lambda *change: told.append(change))
     for _ in range(5):

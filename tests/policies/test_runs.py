@@ -79,7 +79,7 @@ def test_the_first_failure_is_the_cause_also_before_a_refusal() -> None:
     assert (cause.code, cause.should_retry) == ("upstream_error", False)
 
 
-def test_who_is_told_when_to_come_back_is_not_told_not_to() -> None:
+def test_an_error_with_retry_after_has_no_x_should_retry_false() -> None:
     run = run_over("a")
     run.failed(failure("upstream_rate_limited", retry_after=3.0), run.left[0])
     assert run.given_up().should_retry is None

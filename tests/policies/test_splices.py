@@ -43,7 +43,7 @@ def cut(text: str, at: list[int]) -> list[str]:
 
 
 @given(TEXT, st.integers(0, 30), st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30)))
-def test_a_fresh_answer_that_agrees_is_told_on_wherever_both_are_cut(
+def test_a_fresh_answer_that_agrees_is_continued_wherever_both_are_cut(
     whole: str, broke_at: int, first: list[int], second: list[int]
 ) -> None:
     seen = whole[:broke_at]
@@ -59,9 +59,7 @@ def test_a_fresh_answer_that_agrees_is_told_on_wherever_both_are_cut(
 
 
 @given(TEXT.filter(bool), TEXT.filter(bool), st.lists(st.integers(0, 30)))
-def test_a_fresh_answer_that_says_something_else_is_refused_before_a_word_of_it_is_told(
-    seen: str, other: str, at: list[int]
-) -> None:
+def test_a_fresh_answer_that_differs_is_refused_before_any_of_it_is_sent(seen: str, other: str, at: list[int]) -> None:
     if other.startswith(seen):
         return
     splice, out = Splice(transcript(seen), continues=False), b""
@@ -81,13 +79,13 @@ def test_a_fresh_answer_that_ends_too_early_is_another_answer(end: bytes) -> Non
 
 
 @given(TEXT.filter(bool), st.lists(st.integers(0, 30)))
-def test_one_that_goes_on_is_told_as_it_is(rest: str, at: list[int]) -> None:
+def test_a_continuation_is_passed_on_unchanged(rest: str, at: list[int]) -> None:
     splice = Splice(transcript("hello "), continues=True)
     out = b"".join(splice.events(event({"role": "assistant", "content": text})) for text in cut(rest, at))
     assert said(out + splice.events(event(finish="stop") + DONE)) == rest
 
 
-def test_thoughts_before_a_continued_text_are_not_told_again() -> None:
+def test_reasoning_before_a_continued_text_is_not_sent_again() -> None:
     splice = Splice(transcript("hello"), continues=True)
     assert splice.events(event({"reasoning_content": "hm"})) == b""
     thinking = Splice(transcript("hm", name="reasoning_content"), continues=True)

@@ -153,7 +153,7 @@ def _able(effort: tuple[str, ...] = (), **types: bool) -> Json:
         ),
     ],
 )
-def test_the_catalogue_tells_how_a_model_thinks(able: Json, extra: Json) -> None:
+def test_the_catalogue_says_how_a_model_thinks(able: Json, extra: Json) -> None:
     (model,), _ = _list(_page([{"id": "m", "capabilities": able}]))
     assert model.extra == extra
 

@@ -124,7 +124,7 @@ def test_a_call_beyond_our_rate_is_not_the_clients_fault() -> None:
         ({"retryDelay": "43s"}, [], None),
     ],
 )
-def test_google_tells_in_the_body_how_long_to_wait(details: object, headers: Headers, seconds: float | None) -> None:
+def test_google_says_in_the_body_how_long_to_wait(details: object, headers: Headers, seconds: float | None) -> None:
     body = orjson.dumps([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "x", "details": details}}])
     assert judge(429, report_in(body), headers).retry_after == seconds
 
@@ -213,6 +213,6 @@ def test_an_upstream_that_forbids_retries_is_heeded() -> None:
 
 
 @given(st.integers(300, 599), st.binary())
-def test_any_answer_outside_2xx_is_a_failure_that_can_be_told(status: int, body: bytes) -> None:
+def test_any_answer_outside_2xx_is_a_failure_that_can_be_shown(status: int, body: bytes) -> None:
     error = judge(status, report_in(body))
     assert error.message and 400 <= error.status <= 599 and error.body()

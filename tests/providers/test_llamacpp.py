@@ -50,7 +50,7 @@ def test_the_window_that_is_there_counts_more_than_what_it_was_trained_for(prope
     ("capabilities", "tools"),
     [({"supports_tools": False}, False), ({"supports_tools": True}, None), ({}, None), (None, None)],
 )
-def test_a_chat_template_that_knows_no_tools_is_told(capabilities: object, tools: bool | None) -> None:
+def test_a_chat_template_without_tools_is_recognized(capabilities: object, tools: bool | None) -> None:
     _, models = listed(provider("llamacpp", {}), MODELS, json({"chat_template_caps": capabilities}), base=ROOT)
     assert models[0].tools is tools
 
@@ -61,7 +61,7 @@ def test_where_props_cannot_be_reached_training_counts() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_prompt_that_does_not_fit_is_told_with_both_numbers(status: int) -> None:
+def test_a_prompt_that_does_not_fit_is_reported_with_both_numbers(status: int) -> None:
     body = (
         b'{"error":{"code":400,"message":"the request exceeds the available context size","type":'
         b'"exceed_context_size_error","n_prompt_tokens":14429,"n_ctx":8192}}'
@@ -85,7 +85,7 @@ def test_a_model_that_is_loading_is_overload() -> None:
         ("decode: out of memory", 502),
     ],
 )
-def test_a_bad_request_that_is_told_as_its_own_fault_is_the_clients(message: str, status: int) -> None:
+def test_a_bad_request_that_the_server_reports_as_its_own_fault_is_the_clients(message: str, status: int) -> None:
     body = orjson.dumps({"error": {"code": 500, "message": message, "type": "server_error"}})
     assert provider("llamacpp", {}).failure(500, [], body).status == status
 
@@ -107,7 +107,7 @@ SAID = b'data: {"id":"c","choices":[{"index":%d,"delta":{"content":"\\"usage\\""
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 @pytest.mark.parametrize("end", [DONE, b""])
-def test_the_usage_of_several_choices_is_told_once_for_all(size: int, end: bytes) -> None:
+def test_the_usage_of_several_choices_is_reported_once_for_all(size: int, end: bytes) -> None:
     """llama.cpp tells each by itself, as its choice ends."""
     found = _several(SAID % 0 + _usage(3) + SAID % 1 + _usage(4) + end, size)
     assert [chunk["choices"] == [] for chunk in found] == [False, False, True]

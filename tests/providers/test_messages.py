@@ -68,7 +68,7 @@ def test_a_body_that_is_no_object() -> None:
 
 
 @both
-def test_what_a_message_holds_beside_its_text_is_told_when_it_goes_lost(translating: Provider) -> None:
+def test_fields_of_a_message_that_are_lost_are_reported(translating: Provider) -> None:
     shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}}
     call = {
         "id": "a",

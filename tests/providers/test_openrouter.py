@@ -127,7 +127,7 @@ def test_moderation_tells_its_reasons_and_guardrails_not_their_patterns() -> Non
 
 
 @pytest.mark.parametrize("raw", ["it broke", '{"error":{"message":"it broke"}}', {"error": {"message": "it broke"}}])
-def test_what_the_provider_behind_it_said_is_told(raw: object) -> None:
+def test_the_message_of_the_provider_behind_it_is_shown(raw: object) -> None:
     error = failure(502, {"message": "Provider returned error", "metadata": {"provider_name": "P", "raw": raw}})
     assert error.message.endswith("Provider returned error: it broke")
 

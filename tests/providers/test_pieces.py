@@ -23,7 +23,7 @@ def test_pieces_are_one_text_and_thoughts() -> None:
     assert joined(whole(content=[{"type": "thinking", "thinking": "hm"}])) == whole(content="", reasoning_content="hm")
 
 
-def test_events_are_told_alike() -> None:
+def test_events_are_converted_alike() -> None:
     batch = chunk(content="a") + chunk(content=[THOUGHT]) + chunk(content=[TEXT]) + b"data: [DONE]\n\n"
     want = chunk(content="a") + chunk(content="", reasoning_content="hm") + chunk(content="Hé") + b"data: [DONE]\n\n"
     assert joined_events(batch) == want

@@ -96,7 +96,7 @@ def test_groqs_usage_becomes_the_usage_event(size: int) -> None:
     assert usages(out) == [USAGE]
 
 
-def test_groqs_usage_is_told_without_done_too() -> None:
+def test_groqs_usage_is_passed_on_without_done_too() -> None:
     out = read("groq", GROQ[:-2], 7)
     assert out.startswith(GROQ) and usages(out) == [USAGE]
 
@@ -120,7 +120,7 @@ def test_groqs_own_error_is_one() -> None:
 @pytest.mark.parametrize(
     ("name", "theirs", "ours"), [("mistral", b"model_length", b"length"), ("together", b"eos", b"stop")]
 )
-def test_a_vendors_finish_reason_is_told_in_openais_words(name: str, theirs: bytes, ours: bytes) -> None:
+def test_a_vendors_finish_reason_is_translated_to_openais(name: str, theirs: bytes, ours: bytes) -> None:
     chunk = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":"},"finish_reason":"%s"}]}\n\n' % theirs
     assert read(name, chunk, 5) == chunk.replace(theirs, ours)
     at = provider(name, {})

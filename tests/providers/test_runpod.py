@@ -83,7 +83,7 @@ def test_a_job_is_submitted_polled_and_streamed() -> None:
     assert talk.farewell() is None
 
 
-def test_a_whole_answer_is_polled_by_status_and_told_as_events() -> None:
+def test_a_whole_answer_is_polled_by_status_and_converted_to_events() -> None:
     answers = [SUBMITTED, json({"status": "IN_PROGRESS"}), json({"status": "COMPLETED", "output": [WHOLE]})]
     talk = Talk(answers, stream=False).run()
     assert talk.asked == ["POST /ep%2F1/run", *["GET /ep%2F1/status/j1-u1"] * 2]

@@ -119,7 +119,7 @@ def test_the_last_cumulative_usage_counts() -> None:
     assert usage == {"prompt_tokens": 22, "completion_tokens": 16, "total_tokens": 38}
 
 
-def test_usage_that_nobody_told_is_not_made_up() -> None:
+def test_unreported_usage_is_not_made_up() -> None:
     assert "usage" not in told(["Hi"])
     assert "usage" not in told([{"text": "Hi", "input_tokens": 2, "output_tokens": -1}])
 
@@ -170,7 +170,7 @@ def test_an_output_can_be_an_error(output: Any, code: str) -> None:
         ({"unknown": 1}, "upstream_error", "The upstream reported an error."),
     ],
 )
-def test_why_a_job_failed_is_told_without_its_insides(error: Any, code: str, message: str) -> None:
+def test_the_reason_of_a_failed_job_is_shown_without_internals(error: Any, code: str, message: str) -> None:
     failure = failed(error)
     assert failure.code == code and message in failure.message
     assert "secret" not in failure.message or "open" in message
@@ -189,5 +189,5 @@ def test_a_hostile_repr_is_only_text(error: str) -> None:
 
 
 @given(st.lists(st.text(min_size=1), min_size=1).filter(lambda parts: not "".join(parts).lstrip().startswith("data:")))
-def test_any_texts_are_told_in_full(parts: list[str]) -> None:
+def test_any_texts_are_read_in_full(parts: list[str]) -> None:
     assert text(told(parts)) == "".join(parts)

@@ -77,7 +77,7 @@ def test_what_no_caller_may_get(expects: Expectation, heard: Heard, reason: str)
     assert judgement.verdict == "fail" and reason in judgement.reason
 
 
-def test_a_fallback_tells_its_own_name_and_usage() -> None:
+def test_a_fallback_reports_its_own_name_and_usage() -> None:
     expects = replace(FAULT, whose=1)
     seen = [Seen(0, 0.0, 503, "a", 11), Seen(1, 0.1, 200, "b", 21)]
     right = replace(ANSWER, model="b", counted=21)

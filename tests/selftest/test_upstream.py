@@ -16,7 +16,7 @@ async def gone(behind: FaultUpstreams) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_whoever_is_asked_first_is_the_faulty_one() -> None:
+def test_the_first_target_asked_is_the_faulty_one() -> None:
     async def exchange() -> None:
         async with upstreams(faults.refused(503, "Down.")) as behind:
             first, other = await line(behind, "other"), await line(behind, "up")

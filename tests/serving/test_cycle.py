@@ -53,7 +53,7 @@ def test_head_and_body_as_they_are_on_the_wire() -> None:
     )
 
 
-def test_the_body_of_a_request_whose_turn_never_came_is_let_go_without_the_garbage_collector() -> None:
+def test_the_body_of_a_request_that_was_never_run_is_freed_without_the_garbage_collector() -> None:
     began = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

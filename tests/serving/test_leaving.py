@@ -113,7 +113,7 @@ def test_half_closing_never_ends_the_call(phase: str, version: bytes) -> None:
         assert said.endswith(b"data: 1\n\ndata: 2\n\n")
 
 
-def test_a_half_closed_client_that_leaves_while_it_is_told_something_is_seen() -> None:
+def test_a_half_closed_client_that_leaves_during_an_answer_is_noticed() -> None:
     app = Waiting("streaming")
     with served(app) as server:
         client = server.client()
@@ -160,7 +160,7 @@ def test_a_request_that_ends_early_is_refused(said: bytes) -> None:
         eventually(server.quiet)
 
 
-def test_receive_tells_of_the_leaving() -> None:
+def test_receive_reports_the_disconnect() -> None:
     told = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -129,7 +129,7 @@ def test_hosts_that_are_hosts_pass(echoing: Served, host: bytes) -> None:
         assert client.answer().status == 200
 
 
-def test_paths_are_told_raw_and_decoded(echoing: Served) -> None:
+def test_paths_are_given_raw_and_decoded(echoing: Served) -> None:
     with echoing.client() as client:
         client.say(b"GET /v1%2fecho?a=%20b HTTP/1.1\r\nHost: a\r\n\r\n")
         told = json.loads(client.answer().body)

@@ -196,7 +196,7 @@ def test_who_has_no_calls_waits_for_nobody() -> None:
         assert server.popen.wait(5) == 0
 
 
-def test_calls_that_do_not_finish_in_time_are_told_so() -> None:
+def test_calls_that_do_not_finish_in_time_get_an_error() -> None:
     with running(drain=0.2) as server, server.client(b"/stream") as stream, server.client(b"/wait") as waiting:
         stream.until(b"data: 1\n\n")
         assert server.line() == "waiting"
@@ -225,7 +225,7 @@ def test_an_app_that_waits_for_the_calls_of_others_puts_away_what_it_has_after_t
         assert server.popen.wait(5) == 0
 
 
-def test_a_half_said_request_is_told_of_the_end() -> None:
+def test_a_half_sent_request_is_answered_at_the_end_of_the_process() -> None:
     with running() as server, Client(socket.create_connection(("127.0.0.1", server.port), timeout=5)) as client:
         client.say(b"GET / HTTP/1.1\r\nHo")
         assert server.ask(b"/").status == 200  # a later connection: the half request has been read by now

@@ -21,7 +21,7 @@ def test_all_tell_the_same_series_and_never_more_than_there_is_room_for(tmp_path
         assert each.admitted("y", models(5, 9), 2) == set(models(0, 2))
 
 
-def test_a_line_that_is_half_written_or_broken_is_not_told(tmp_path: Path) -> None:
+def test_a_half_written_or_broken_line_is_ignored(tmp_path: Path) -> None:
     file, limit = tmp_path / "series", SeriesLimit(tmp_path / "series")
     file.write_bytes(b'[1,"x","a"]\n[1,"x')
     assert limit.admitted("x", [], 1) == {("a",)}
@@ -35,7 +35,7 @@ def test_where_nothing_can_be_written_all_are_others(tmp_path: Path) -> None:
     assert SeriesLimit(tmp_path / "gone" / "series").admitted("x", [("a",)], 1) == set()
 
 
-def test_what_is_not_told_of_by_itself_is_counted_among_the_others() -> None:
+def test_series_over_the_limit_count_as_other() -> None:
     made = Instruments()
     calls = made.counter("sluice_x_total", "", "route", "upstream", "model", "code")
     tries = made.counter("sluice_y_total", "", "upstream", "model")

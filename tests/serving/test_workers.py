@@ -132,14 +132,14 @@ def begun(pid: int) -> bool:
         return False
 
 
-def test_their_numbers_add_up_whoever_is_asked(served: Served) -> None:
+def test_their_numbers_add_up_whichever_worker_is_asked(served: Served) -> None:
     before = served.counted()
     assert {served.call() for _ in range(40)} == {"east"}
     wait_for(lambda: served.counted() == before + 40)
     assert {served.counted() for _ in range(10)} == {before + 40}
 
 
-def test_the_last_calls_are_those_of_all_whoever_is_asked(served: Served) -> None:
+def test_the_last_calls_are_those_of_all_workers_whichever_is_asked(served: Served) -> None:
     ids = {served.ask("POST", "/v1/chat/completions", HELLO)[1]["x-request-id"] for _ in range(20)}
 
     def known() -> set[str]:
@@ -151,7 +151,7 @@ def test_the_last_calls_are_those_of_all_whoever_is_asked(served: Served) -> Non
     assert tallied == len(known())
 
 
-def test_a_breaker_that_one_opened_is_shown_whoever_is_asked() -> None:
+def test_a_breaker_opened_by_one_worker_is_shown_by_every_worker() -> None:
     config = CONFIG.replace("api_key: sk-east}", "api_key: sk-east, breaker: {{failures: 1, open_for: 60s}}}")
 
     def shown(made: Served) -> list[str]:

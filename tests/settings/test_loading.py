@@ -121,7 +121,7 @@ def test_a_key_that_no_header_can_hold_is_the_operators_mistake(tmp_path: Path, 
     assert "upstreams.o.api_key: expected a key of printable ASCII characters" in line and "canary" not in line
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     text = """server: {port: x}
 upstreams:
   a: {provider: opnai}

@@ -33,7 +33,7 @@ def test_the_newest_comes_first_and_the_oldest_go() -> None:
     assert ids == [f"id-{at}" for at in range(1199, 699, -1)]
 
 
-def test_a_call_is_told_without_its_prompt_and_key() -> None:
+def test_a_call_is_listed_without_its_prompt_and_key() -> None:
     history = History()
     history.note(call(failure=SluiceError("upstream_error", "x")), 0.25)
     (said,) = history.calls()
@@ -46,7 +46,7 @@ def test_a_call_is_told_without_its_prompt_and_key() -> None:
     assert "sk-secret" not in str(said)
 
 
-def test_what_a_call_was_made_of_is_let_go_without_the_garbage_collector() -> None:
+def test_the_objects_of_a_call_are_freed_without_the_garbage_collector() -> None:
     """A failure's traceback leads to every frame of the call, and from there back to the call."""
     history = History()
 

@@ -104,7 +104,7 @@ def test_attempts_under_way_come_back_to_nothing() -> None:
     assert counted.meter.under_way("east") == 0
 
 
-def test_whoever_wants_to_know_is_told_of_every_end() -> None:
+def test_listeners_are_called_at_every_end() -> None:
     told: list[str] = []
     meter = Meter(Metrics(Instruments()), lambda upstream, model: True, told=lambda call, seconds: told.append(call.id))
     meter.ended(call(), None)
@@ -136,7 +136,7 @@ def test_no_number_of_names_makes_the_series_more_than_ten_thousand(listed: bool
     assert len(counted.meter._outcomes) <= 2_000
 
 
-def test_a_catalogue_of_any_size_leaves_routes_and_upstreams_told_apart() -> None:
+def test_a_catalogue_of_any_size_leaves_routes_and_upstreams_distinguishable() -> None:
     counted = Counted()
     for at in range(2_000):
         made = call(f"listed-{at}", upstream=f"up{at % 3}")

@@ -154,7 +154,7 @@ def test_a_routing_test_says_what_is_wrong() -> None:
     assert "No route takes" in routing_mismatch(table, "claude", ["east/claude"])
 
 
-def test_a_persona_that_is_not_there_is_told_as_such() -> None:
+def test_an_unknown_persona_is_reported_as_such() -> None:
     table = Router([route("persona/pirate", exact=True)], lambda: None, lambda: ["gpt-4o", "persona/pirate"])
     with pytest.raises(SluiceError, match=r"There is no persona 'pirat'\. Did you mean pirate\?"):
         table.resolve("persona/pirat")

@@ -86,7 +86,7 @@ def test_only_the_models_name_is_exchanged_where_no_rule_is() -> None:
     assert order.body == body.replace(b'"east/x"', b'"x"')
 
 
-def test_rules_are_applied_and_told() -> None:
+def test_rules_are_applied_and_reported() -> None:
     made = call({"model": "ruled-x", "metadata": {}}, authorization="Bearer sk-client", x_kept="1")
     choice = PLAN.router.choose(made)
     prepared = PLAN.screen.prepare(made, choice.route)
@@ -104,7 +104,7 @@ def test_rules_are_applied_and_told() -> None:
 @pytest.mark.parametrize(
     ("passed", "line"), [(None, b"sluice-"), (b"other", b"other, sluice-"), (b"a, b", b"a, b, sluice-")]
 )
-def test_the_way_through_proxies_is_told_on(passed: bytes | None, line: bytes) -> None:
+def test_the_way_through_proxies_is_passed_on(passed: bytes | None, line: bytes) -> None:
     made = call({"model": "east/x"})
     if passed is not None:
         made.headers, made.passed = [(b"cdn-loop", passed)], passed

@@ -123,7 +123,7 @@ def test_a_batch_counts_once(store: PostgresStore) -> None:
     adds_once(store)
 
 
-def test_a_ledger_that_is_gone_is_made_anew(server: Cluster, store: PostgresStore) -> None:
+def test_a_missing_ledger_is_created_again(server: Cluster, store: PostgresStore) -> None:
     store.add(batch(1))
     ask(server, "DROP TABLE sluice_ledger, sluice_writers")
     with pytest.raises(StoreError):
@@ -169,7 +169,7 @@ def test_a_dropped_connection_is_not_noticed(server: Cluster, store: PostgresSto
     assert (store.read("kind"), store.version()) == ({"name": "text"}, 2)
 
 
-def test_a_killed_server_is_told_at_once_and_found_again(server: Cluster, store: PostgresStore) -> None:
+def test_a_killed_server_is_reported_at_once_and_found_again(server: Cluster, store: PostgresStore) -> None:
     store.write("kind", "name", "text")
     server.kill()
     began = time.monotonic()

@@ -88,7 +88,7 @@ def test_the_ledger_of_many_processes_at_once_loses_nothing(tmp_path: Path) -> N
         assert store.sums("2026-11-28", "2026-11-28", ("key",)) == {("k",): Counts(60, cost=30.0)}
 
 
-def test_the_version_grows_with_every_write_whoever_wrote(tmp_path: Path) -> None:
+def test_the_version_grows_with_every_write_by_anybody(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = SqliteStore(path)
     before = store.version()
@@ -122,7 +122,7 @@ def test_two_processes_and_many_threads_write_at_once_and_nothing_is_lost(tmp_pa
 @pytest.mark.parametrize(
     "content", [b"this is no database, whatever its name says" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
 )
-def test_a_file_that_is_no_store_is_an_error_that_can_be_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_store_is_an_error_that_can_be_shown(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "s.db"
     path.write_bytes(content)
     store = SqliteStore(path)

@@ -191,7 +191,7 @@ def test_a_taker_gets_what_comes_while_it_is_waited_for_and_a_refusal_ends_the_w
 
 
 @pytest.mark.parametrize(("last", "kept"), [(b"", b""), (b"rubbish\r\n", b""), (chunk(b"x") + b"rubbish\r\n", b"x")])
-def test_a_failure_is_told_to_who_waits_after_what_came_before_it(run: Run, last: bytes, kept: bytes) -> None:
+def test_a_failure_reaches_the_waiter_after_the_bytes_before_it(run: Run, last: bytes, kept: bytes) -> None:
     async def main() -> None:
         steps, taker = Steps(), Taker()
         async with serving(steps) as server:

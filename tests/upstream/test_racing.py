@@ -91,7 +91,7 @@ def standing_still(proxy: Running) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_two_answers_at_once_the_one_that_is_given_is_told(order: tuple[int, int]) -> None:
+def test_of_two_answers_at_once_the_one_that_is_given_is_recorded(order: tuple[int, int]) -> None:
     with closing(listening()) as east, closing(listening()) as west, ThreadPoolExecutor() as pool:
         with sluice(CONFIG.format(provider="openai", east=url(east), west=url(west))) as proxy:
             asked = pool.submit(proxy.chat, HELLO)
@@ -108,7 +108,7 @@ def test_of_two_answers_at_once_the_one_that_is_given_is_told(order: tuple[int, 
                 peer.close()
 
 
-def test_a_failure_of_both_tells_what_was_done_to_the_call_for_the_first() -> None:
+def test_a_failure_of_both_shows_the_changes_made_for_the_first() -> None:
     def held(double: Double, request: Received) -> Answer:
         return replace(Status(500)(double, request), before=(Hold(),))
 
@@ -138,7 +138,7 @@ class Ready:
         return None
 
 
-def test_an_answer_whose_call_ends_while_the_loser_is_let_go_of_is_let_go_of_too(run: OnLoop) -> None:
+def test_an_answer_is_closed_if_its_call_ends_while_the_loser_is_being_closed(run: OnLoop) -> None:
     slow, quick = (target(Provider(), model, base="http://x") for model in ("slow", "quick"))
     route = Route(
         "r",

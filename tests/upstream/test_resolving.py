@@ -52,7 +52,7 @@ def test_threads_that_wait_for_other_names_keep_nobody_waiting(run: Run, host: s
     run(main())
 
 
-def test_many_who_wait_for_one_name_have_it_asked_for_once_and_later_anew(run: Run) -> None:
+def test_many_waiters_for_one_name_share_a_look_up_and_later_ones_start_another(run: Run) -> None:
     async def main() -> None:
         silent = Silent()
         resolver = Resolver("silent.example", 1, silent)

@@ -326,7 +326,7 @@ def ended(cause: Callable[[Peer], None]) -> Script:
 
 
 @pytest.mark.parametrize("cause", [Peer.reset, lambda peer: peer.writer.close()])
-def test_a_connection_that_breaks_is_told_to_the_reader_after_all_that_came(
+def test_a_broken_connection_is_reported_to_the_reader_after_all_received_bytes(
     run: Run, cause: Callable[[Peer], None]
 ) -> None:
     async def main() -> None:
