@@ -27,8 +27,8 @@ ROUNDS: Final = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
-    parser = subparsers.add_parser("bench", help="throughput and overhead on this machine, beside a direct connection")
-    parser.add_argument("--seconds", type=_positive, default=3.0, help="that each figure takes (3)")
+    parser = subparsers.add_parser("bench", help="measure throughput and overhead on this machine")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="duration of each measurement (default 3)")
     parser.set_defaults(run=run)
 
 

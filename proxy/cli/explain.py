@@ -16,8 +16,8 @@ from proxy.stages.explaining import explain
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("explain", help="show where a model name leads and what would be sent")
-    parser.add_argument("model", help="as a client would ask for it")
-    parser.add_argument("--body", type=Path, help="a file with a chat body; its model is the one given")
+    parser.add_argument("model", help="the name that a client would use")
+    parser.add_argument("--body", type=Path, help="a file with a chat body; its model is replaced by MODEL")
     add_config(parser)
     parser.set_defaults(run=run)
 

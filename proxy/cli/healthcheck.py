@@ -10,8 +10,8 @@ from proxy.upstream.probing import status_of
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
-    parser = subparsers.add_parser("healthcheck", help="exit 0 where Sluice on this machine takes calls")
-    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8080", help="else $PORT, else 8080")
+    parser = subparsers.add_parser("healthcheck", help="exit 0 if Sluice on this machine is ready")
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8080", help="default: $PORT, or 8080")
     parser.set_defaults(run=run)
 
 

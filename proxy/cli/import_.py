@@ -10,8 +10,8 @@ from proxy.importing.litellm import BadInput, convert
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
-    parser = subparsers.add_parser("import", help="turn LiteLLM's configuration into Sluice's")
-    parser.add_argument("source", choices=("litellm",), help="whose configuration it is")
+    parser = subparsers.add_parser("import", help="convert LiteLLM's configuration to Sluice's")
+    parser.add_argument("source", choices=("litellm",), help="the gateway that the configuration is from")
     parser.add_argument("file", type=Path, help="LiteLLM's config.yaml; - reads stdin")
     parser.add_argument("--strict", action="store_true", help="exit 1 if anything was unsupported")
     parser.set_defaults(run=run)

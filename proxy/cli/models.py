@@ -25,7 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds the command."""
     parser = subparsers.add_parser("models", help="list the models of every upstream")
     add_config(parser)
-    parser.add_argument("--upstream", help="only this one")
+    parser.add_argument("--upstream", help="only of this upstream")
     parser.set_defaults(run=run)
 
 

@@ -24,14 +24,16 @@ from proxy.settings.policies import StreamSafety
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
-    parser = subparsers.add_parser("selftest", help="run your routes against a wall of upstream faults")
+    parser = subparsers.add_parser("selftest", help="run your routes against simulated upstream faults")
     add_config(parser, "config")
-    parser.add_argument("--route", default="", metavar="MODEL", help="the model to ask for; else the widest route's")
-    parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="over the route's stream_safety")
-    parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: all clocks 20 times faster")
-    parser.add_argument("--only", type=_numbers, default=(), metavar="N,N", help="these faults alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the card as JSON too; -: instead, on stdout")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 unless every fault is a pass")
+    parser.add_argument("--route", default="", metavar="MODEL", help="default: one of the route with most targets")
+    parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="overrides stream_safety")
+    parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: timeouts 20 times shorter")
+    parser.add_argument("--only", type=_numbers, default=(), metavar="N,N", help="only these faults")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the card as JSON; -: only that, on stdout"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 unless every fault is passed")
     parser.set_defaults(run=run)
 
 

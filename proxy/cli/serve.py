@@ -31,9 +31,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds the command."""
     parser = subparsers.add_parser("serve", help="run the proxy")
     add_config(parser)
-    parser.add_argument("--host", help="over server.host")
-    parser.add_argument("--port", type=int, help="over server.port")
-    parser.add_argument("--workers", type=int, help="over server.workers")
+    parser.add_argument("--host", help="overrides server.host")
+    parser.add_argument("--port", type=int, help="overrides server.port")
+    parser.add_argument("--workers", type=int, help="overrides server.workers")
     parser.set_defaults(run=run)
 
 
