@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.call import Call
 from proxy.doors.admin import AdminDoor
-from proxy.doors.answering import Manners
+from proxy.doors.answering import DoorSettings
 from proxy.doors.chat import ChatDoor
 from proxy.doors.front import Front
 from proxy.doors.guard import Guard
@@ -17,7 +17,7 @@ from proxy.doors.openai import OpenAIDoor
 from proxy.doors.operations import Operations
 from proxy.doors.sessions import Sessions
 from proxy.doors.table import Table
-from proxy.doors.vapi import VapiDoor, Voice
+from proxy.doors.vapi import VapiDoor, VoiceSettings
 from proxy.doors.vapi_signing import Scheme, Signing
 from proxy.doors.vapi_webhook import Webhook
 from proxy.gateway import Gateway, Stages
@@ -115,15 +115,15 @@ def _breakers(sluice: "Sluice", settings: Settings) -> Breakers:
 
 def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -> Front:
     access, host, cors = settings.access, settings.server.host, frozenset(settings.server.cors)
-    manners, sessions = Manners(settings.server.max_body, settings.server.ping), Sessions(access.admin_token)
+    door_settings, sessions = DoorSettings(settings.server.max_body, settings.server.ping), Sessions(access.admin_token)
 
     def usual_model() -> str | None:
         return first_model(made.catalog, default_upstream(settings, sluice.process.default_upstream))
 
     doors = (
-        OpenAIDoor(gateway, made.catalog, manners),
-        ChatDoor(gateway, manners, usual_model),
-        _vapi(sluice, settings.vapi, gateway, manners),
+        OpenAIDoor(gateway, made.catalog, door_settings),
+        ChatDoor(gateway, door_settings, usual_model),
+        _vapi(sluice, settings.vapi, gateway, door_settings),
         Operations(sluice.health.all, sluice.draining, sluice.exposition),
         AdminDoor(sluice.control, sessions),
         KeysDoor(sluice.accounts),
@@ -135,7 +135,7 @@ def _front(sluice: "Sluice", settings: Settings, made: Plan, gateway: Gateway) -
     return Front(table, guard.checks(), cors)
 
 
-def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, manners: Manners) -> VapiDoor:
+def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, door_settings: DoorSettings) -> VapiDoor:
     ask = Tools().ask
     tools = {name: partial(ask, tool.url, tool.timeout) for name, tool in vapi.tools.items()}
     hook = Webhook(vapi.assistant, tools, sluice.vapi_events, lambda kind: sluice.metrics.vapi.labels(kind).inc())
@@ -143,7 +143,7 @@ def _vapi(sluice: "Sluice", vapi: Vapi, gateway: Gateway, manners: Manners) -> V
     if signed := vapi.hmac:
         scheme = Scheme(signed.header, signed.timestamp_header, signed.algorithm, signed.prefix)
         signing = Signing(vapi.secret, scheme, sluice.vapi_replays)
-    return VapiDoor(gateway, manners, Voice(vapi.secret, vapi.model, vapi.apology), hook, signing)
+    return VapiDoor(gateway, door_settings, VoiceSettings(vapi.secret, vapi.model, vapi.apology), hook, signing)
 
 
 def gates(settings: Settings) -> dict[str, Gate]:

@@ -131,7 +131,7 @@ class Control:
             "routes": [shown_whole(route) for route in plan.router.routes],
             "traffic": sluice.history.traffic(await sluice.ask_siblings("steps")),
             "cache": await sluice.cache.stats(await sluice.ask_siblings("cache")),
-            "vapi": sluice.vapi_events.said() if plan.settings.vapi.secret else None,
+            "vapi": sluice.vapi_events.as_json() if plan.settings.vapi.secret else None,
             "keys": plan.settings.access.keys,
             "login": bool(plan.settings.access.admin_token),
         }

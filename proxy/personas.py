@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from proxy.errors import SluiceError, invalid_field
-from proxy.stages.charting import Preset
+from proxy.stages.compiling import Preset
 
 if TYPE_CHECKING:
     from proxy.planning import Plan
@@ -80,7 +80,7 @@ class Personas:
             if made.upstream not in plan.settings.upstreams:
                 lost[f"persona/{made.name}"] = made.upstream
             elif made.name not in taken:
-                plan.router.put(plan.chart.persona(made.name, made))
+                plan.router.put(plan.compiler.persona(made.name, made))
         plan.router.lost = lost
 
     def listed(self, plan: "Plan", upstream: str | None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from proxy.providers.contract import Target
 from proxy.providers.registry import FACTS, provider
 from proxy.settings import Settings, load
 from proxy.stages.catalog import Catalog, Shelf, chats
-from proxy.stages.charting import Chart, configured
+from proxy.stages.compiling import RouteCompiler, configured
 from proxy.stages.routing import Router, routing_mismatch
 from proxy.stages.screening import Screen
 from proxy.upstream.sending import Upstreams
@@ -23,7 +23,7 @@ class Plan:
     """The parts of a configuration, with nothing running."""
 
     settings: Settings
-    chart: Chart
+    compiler: RouteCompiler
     catalog: Catalog
     router: Router
     screen: Screen
@@ -53,22 +53,22 @@ def plan(
 ) -> Plan:
     """The routing table and catalogue of a configuration.
 
-    `upstreams`, `process`: those of the running process, if there is one; `bases`: see Chart.
+    `upstreams`, `process`: those of the running process, if there is one; `bases`: see RouteCompiler.
     """
     upstreams, process = upstreams or Upstreams(), process or ProcessState()
     providers = {name: provider(upstream.provider, upstream.options) for name, upstream in settings.upstreams.items()}
-    chart = Chart(settings, providers, bases)
-    shelves = {name: _shelf(chart, name) for name in settings.upstreams}
+    compiler = RouteCompiler(settings, providers, bases)
+    shelves = {name: _shelf(compiler, name) for name in settings.upstreams}
     catalog = Catalog(shelves, upstreams.fetch)
-    defaults = {name: chart.default(name) for name in settings.upstreams}
+    defaults = {name: compiler.default(name) for name in settings.upstreams}
 
     def default() -> Route | None:
         return defaults.get(default_upstream(settings, process.default_upstream) or "")
 
-    router = Router(chart.routes(), default, catalog.names)
-    catalog.aliases, catalog.targets = router.exact_routes, router.leads
+    router = Router(compiler.routes(), default, catalog.names)
+    catalog.aliases, catalog.targets = router.exact_routes, router.targets_of
     screen = Screen(shelves, process.instance, process.counters.counter_for)
-    return Plan(settings, chart, catalog, router, screen)
+    return Plan(settings, compiler, catalog, router, screen)
 
 
 def _named(settings: Settings, router: Router) -> Iterator[Target]:
@@ -116,10 +116,12 @@ def first_model(catalog: Catalog, upstream: str | None) -> str | None:
     return None
 
 
-def _shelf(chart: Chart, name: str) -> Shelf:
-    upstream = chart.settings.upstreams[name]
+def _shelf(compiler: RouteCompiler, name: str) -> Shelf:
+    upstream = compiler.settings.upstreams[name]
     said = {model: configured(upstream, model) for model in {*upstream.limits, *upstream.prices}}
-    return Shelf(chart.target(name), upstream.provider, said, upstream.models, upstream.strict_models, upstream.refresh)
+    return Shelf(
+        compiler.target(name), upstream.provider, said, upstream.models, upstream.strict_models, upstream.refresh
+    )
 
 
 def load_settings(path: Path, environ: Mapping[str, str], server: Mapping[str, object] | None = None) -> Settings:

@@ -34,7 +34,7 @@ def missing_extras(settings: Settings) -> Iterator[str]:
 def _leads(made: Plan, model: str) -> bool:
     """Whether any target of the name could be asked, as far as is known."""
     return any(
-        made.catalog.shelves[target.upstream].refusal(target.model) is None for target in made.router.leads(model)
+        made.catalog.shelves[target.upstream].refusal(target.model) is None for target in made.router.targets_of(model)
     )
 
 

@@ -277,7 +277,7 @@ def test_targets_are_made_in_one_place() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Target"
     }
-    assert makers == {"proxy.stages.charting"}
+    assert makers == {"proxy.stages.compiling"}
 
 
 def test_what_replace_makes_of_a_target_keeps_address_and_key_together() -> None:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, upstream in settings.upstreams.items():
         print(f"  {name:<20} {upstream.provider:<12} {'on' if upstream.live else f'off: {upstream.reason}'}")
     print("routes (exact names first, then the longest prefix)")
-    routes = made.chart.routes()
+    routes = made.compiler.routes()
     for route in sorted(routes, key=lambda route: (not route.exact, -len(route.match), route.match)):
         kind = "model " if route.exact else "prefix"
         targets = [

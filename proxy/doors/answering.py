@@ -13,8 +13,8 @@ from proxy.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """How doors treat clients: largest body in bytes, and seconds of silence after which a stream gets a comment."""
+class DoorSettings:
+    """The largest body in bytes, and the seconds of silence after which a stream gets a comment."""
 
     max_body: int
     ping: float

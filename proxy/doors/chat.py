@@ -8,7 +8,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
-from proxy.doors.answering import Manners, answer, was_read
+from proxy.doors.answering import DoorSettings, answer, was_read
 from proxy.doors.reading import begin_call, fill, json_object, read_body, require_json
 from proxy.doors.replying import Responder
 from proxy.doors.reshaping import items, joined_list, joined_object, members
@@ -25,7 +25,7 @@ class ChatDoor:
     """POST /chat. `first_model`: the model to use where the client named none; None: no model is known."""
 
     gateway: Gateway
-    manners: Manners
+    settings: DoorSettings
     first_model: Callable[[], str | None]
 
     def endpoints(self) -> list[Endpoint]:
@@ -36,12 +36,12 @@ class ChatDoor:
         """Answers as /v1/chat/completions does."""
         call = begin_call(scope, "chat", "chat/completions")
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
-            await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+            await answer(self.gateway, call, Responder(scope, send, call, self.settings.ping))
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
         self.gateway.admit(call)
         require_json(call.content_type)
-        body = await read_body(scope, receive, self.manners.max_body, call)
+        body = await read_body(scope, receive, self.settings.max_body, call)
         fill(call, expand_short_form(body, json_object(body, call.headers), self.first_model))
 
 

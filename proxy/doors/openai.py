@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call
-from proxy.doors.answering import Manners, answer, turn_away, was_read
+from proxy.doors.answering import DoorSettings, answer, turn_away, was_read
 from proxy.doors.front import respond_json
 from proxy.doors.reading import begin_call, fill, read_body, take_body
 from proxy.doors.replying import Responder
@@ -46,7 +46,7 @@ class OpenAIDoor:
 
     gateway: Gateway
     listing: Listing
-    manners: Manners
+    settings: DoorSettings
 
     def endpoints(self) -> list[Endpoint]:
         """What this door adds to the table."""
@@ -63,23 +63,23 @@ class OpenAIDoor:
             call = begin_call(scope, "openai", endpoint)
             try:
                 self.gateway.admit(call)
-                body = take_body(scope, self.manners.max_body)
+                body = take_body(scope, self.settings.max_body)
                 if body is None:
                     return self._received(call, scope, receive, send)
                 fill(call, body)
             except SluiceError as failure:
                 return turn_away(self.gateway, call, failure, scope, send)
-            return answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+            return answer(self.gateway, call, Responder(scope, send, call, self.settings.ping))
 
         return answered
 
     async def _received(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a call whose body has not arrived yet."""
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
-            await answer(self.gateway, call, Responder(scope, send, call, self.manners.ping))
+            await answer(self.gateway, call, Responder(scope, send, call, self.settings.ping))
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
-        fill(call, await read_body(scope, receive, self.manners.max_body, call))
+        fill(call, await read_body(scope, receive, self.settings.max_body, call))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /models; `?upstream=NAME` for those of one upstream."""

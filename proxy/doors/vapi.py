@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from proxy.call import Call, Headers
-from proxy.doors.answering import Manners, answer, was_read
+from proxy.doors.answering import DoorSettings, answer, was_read
 from proxy.doors.front import respond_json
 from proxy.doors.reading import begin_call, fill, json_object, read_body, require_json
 from proxy.doors.table import Endpoint
@@ -21,7 +21,7 @@ from proxy.headers import value
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class VoiceSettings:
     """Settings of voice calls.
 
     `secret` empty: the door is closed; `model`, `apology` None: no default model, no apology.
@@ -37,8 +37,8 @@ class VapiDoor:
     """`/vapi/…`. The Vapi secret takes the place of a client key; `signing` checks signed webhooks instead."""
 
     gateway: Gateway
-    manners: Manners
-    voice: Voice
+    settings: DoorSettings
+    voice: VoiceSettings
     hook: Webhook
     signing: Signing | None = None
 
@@ -57,12 +57,12 @@ class VapiDoor:
         """One turn of a voice call, answered as a stream unless a whole answer is asked for."""
         call = begin_call(scope, "vapi", "chat/completions")
         if await was_read(self._read(call, scope, receive), self.gateway, call, scope, send):
-            responder = VoiceResponder(scope, send, call, self.manners.ping, self.voice.apology)
+            responder = VoiceResponder(scope, send, call, self.settings.ping, self.voice.apology)
             await answer(self.gateway, call, responder)
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> None:
         self._admit(call)
-        body = await read_body(scope, receive, self.manners.max_body, call)
+        body = await read_body(scope, receive, self.settings.max_body, call)
         require_json(call.content_type)
         fields = json_object(body, call.headers)
         call.session = session_of(fields)
@@ -90,7 +90,7 @@ class VapiDoor:
         signing = self.signing if self.signing is not None and self.signing.is_signed(headers) else None
         if signing is None and not shows_secret(headers, self.voice.secret):
             raise _unknown()
-        body = await read_body(scope, receive, self.manners.max_body)
+        body = await read_body(scope, receive, self.settings.max_body)
         if signing is not None:
             signing.check(headers, body, time.time())
         require_json(value(headers, b"content-type"))

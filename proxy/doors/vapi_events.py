@@ -41,6 +41,6 @@ class VapiEvents:
             shown = call[:_LONGEST] if call else None
             self._last.append({"time": time, "type": kind, "call": shown, "status": status[:_LONGEST]})
 
-    def said(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """`{events: {TYPE: count}, last: [{time, type, call, status}]}`, newest first."""
         return {"events": dict(self._counts), "last": list(reversed(self._last))}

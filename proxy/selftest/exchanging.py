@@ -13,7 +13,7 @@ from proxy.selftest.judging import Terms
 from proxy.settings import Settings
 from proxy.settings.upstreams import UpstreamSettings, Variables
 from proxy.settings.values import Part
-from proxy.stages.charting import Chart
+from proxy.stages.compiling import RouteCompiler
 
 P = TypeVar("P", bound=Part)
 
@@ -70,8 +70,8 @@ def subject(made: Plan, wish: Wish) -> Subject:
     refusals = [made.catalog.shelves[target.upstream].refusal(target.model) for target in choice.targets]
     if refusals[0] and all(refusals):
         raise refusals[0]
-    chart = Chart(settings, made.chart.providers)
-    routes = (*chart.routes(), chart.default(choice.targets[0].upstream))
+    compiler = RouteCompiler(settings, made.compiler.providers)
+    routes = (*compiler.routes(), compiler.default(choice.targets[0].upstream))
     route = next(each for each in routes if (each.match, each.exact) == (choice.route.match, choice.route.exact))
     shown_model = model if route.response.asked else ""
     terms = Terms(route.policies, len(choice.targets), wish.scale, shown_model)
@@ -154,7 +154,9 @@ def _with_safety(settings: Settings, safety: str) -> Settings:
 def _widest(made: Plan) -> str:
     """A model name of the route with the most targets; among equals, the one written first."""
     found = [
-        (len(made.router.resolve(name).targets), name) for route in made.chart.routes() for name in _names(made, route)
+        (len(made.router.resolve(name).targets), name)
+        for route in made.compiler.routes()
+        for name in _names(made, route)
     ]
     if not found:
         return "selftest"

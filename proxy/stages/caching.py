@@ -53,7 +53,7 @@ class Similar(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CacheLookup:
     """A call that the cache may answer."""
 
     call: Call
@@ -82,25 +82,25 @@ class Cache:
 
         Raises cache_miss if the call wants stored answers only and there is none, and whatever `send` raises.
         """
-        wanted = self._wanted(call, choice)
-        if wanted is None:
+        lookup = self._lookup(call, choice)
+        if lookup is None:
             if call.cache == "only":
                 raise cache_miss()
             return await send(call, choice)
         found = None
         if call.cache != "refresh":
-            if kept := await self._kept(wanted, wanted.key, wanted.policy.exact):
-                return self._hit(wanted, kept, "hit", "hit")
-            found = await self._found(wanted)
-            if found and found.key and (kept := await self._kept(wanted, found.key, wanted.policy.similar)):
-                return self._hit(wanted, kept, "similar", f"similar;score={found.score:.2f}")
-            if flight := self._under_way(wanted):
-                self._say(wanted, "shared")
+            if kept := await self._kept(lookup, lookup.key, lookup.policy.exact):
+                return self._hit(lookup, kept, "hit", "hit")
+            found = await self._found(lookup)
+            if found and found.key and (kept := await self._kept(lookup, found.key, lookup.policy.similar)):
+                return self._hit(lookup, kept, "similar", f"similar;score={found.score:.2f}")
+            if flight := self._under_way(lookup):
+                self._say(lookup, "shared")
                 return await flight.join(call)
-        self._say(wanted, "miss")
+        self._say(lookup, "miss")
         if call.cache == "only":
             raise cache_miss()
-        return await self._begun(wanted, send, found).join(call)
+        return await self._begun(lookup, send, found).join(call)
 
     async def stats(self, others: Iterable[Stats] = ()) -> Stats:
         """Size of the cache and hits; `others`: the `local_stats` of the other workers."""
@@ -128,7 +128,7 @@ class Cache:
             self.similar.close()
         await self.store.aclose()
 
-    def _wanted(self, call: Call, choice: Choice) -> Wanted | None:
+    def _lookup(self, call: Call, choice: Choice) -> CacheLookup | None:
         """The call as the cache sees it; None where its route or the call itself does not use the cache."""
         policy = choice.route.policies.cache
         if policy is None or not (policy.exact or policy.similar):
@@ -138,78 +138,78 @@ class Cache:
             by_chance = call.chat and question.sampled and not policy.sampled
             key = None if by_chance or "audio" in question.fields else question.key()
             if key is not None:
-                return Wanted(call, choice, policy, question, key)
+                return CacheLookup(call, choice, policy, question, key)
         self.count(choice.route.name, "off")
         return None
 
-    async def _kept(self, wanted: Wanted, key: bytes, longest: float) -> Entry | None:
+    async def _kept(self, lookup: CacheLookup, key: bytes, longest: float) -> Entry | None:
         """The entry, if it is not older than this route allows."""
         entry = await self.store.get(key) if longest else None
         return entry if entry is not None and self.clock() - entry.kept_at < longest else None
 
-    async def _found(self, wanted: Wanted) -> Found | None:
+    async def _found(self, lookup: CacheLookup) -> Found | None:
         """A stored answer to a question with the same meaning, where the route allows one."""
-        if self.similar is None or not wanted.policy.similar or not wanted.call.chat:
+        if self.similar is None or not lookup.policy.similar or not lookup.call.chat:
             return None
-        question = wanted.asked.question(self.similar.longest)
+        question = lookup.asked.question(self.similar.longest)
         if question is None:
             return None
         began = perf_counter()
         try:
-            async with asyncio.timeout(wanted.call.left):
-                found = await self.similar.find(question, wanted.policy)
+            async with asyncio.timeout(lookup.call.left):
+                found = await self.similar.find(question, lookup.policy)
         except TimeoutError:
-            wanted.call.trace.waited += perf_counter() - began  # most likely for an upstream that embeds
+            lookup.call.trace.waited += perf_counter() - began  # most likely for an upstream that embeds
             raise timeout("total") from None
-        wanted.call.trace.waited += found.waited
+        lookup.call.trace.waited += found.waited
         return found
 
-    def _under_way(self, wanted: Wanted) -> Flight | None:
+    def _under_way(self, lookup: CacheLookup) -> Flight | None:
         """An identical call that can be joined. A streaming caller joins a call for a whole answer only for `only`."""
-        call = wanted.call
-        if not _shareable(wanted):
+        call = lookup.call
+        if not _shareable(lookup):
             return None
         forms = (call.stream,) if call.stream and call.cache != "only" else (call.stream, not call.stream)
-        flights = (self._flights.get(wanted.key + _FORM[stream]) for stream in forms)
+        flights = (self._flights.get(lookup.key + _FORM[stream]) for stream in forms)
         return next((flight for flight in flights if flight is not None and flight.joinable), None)
 
-    def _begun(self, wanted: Wanted, send: Send[A], found: Found | None) -> Flight:
+    def _begun(self, lookup: CacheLookup, send: Send[A], found: Found | None) -> Flight:
         """Starts a flight for this call; others may join it unless it ends with a time limit of the call's own."""
 
         async def landed(flight: Flight) -> None:
             whole = flight.whole
-            if whole is not None and is_finished(whole, wanted.policy.tools, wanted.call.chat):
-                await self._keep(wanted, flight, whole)
+            if whole is not None and is_finished(whole, lookup.policy.tools, lookup.call.chat):
+                await self._keep(lookup, flight, whole)
                 if found is not None and self.similar is not None:
-                    await self.similar.note(found, wanted.key)
+                    await self.similar.note(found, lookup.key)
             forget()
 
         def forget(task: object = None) -> None:
             if self._flights.get(place) is flight:
                 del self._flights[place]
 
-        place = wanted.key + _FORM[wanted.call.stream]
-        flight = Flight(flight_call(wanted.call), lambda call: send(call, wanted.choice), landed)
+        place = lookup.key + _FORM[lookup.call.stream]
+        flight = Flight(flight_call(lookup.call), lambda call: send(call, lookup.choice), landed)
         flight.task.add_done_callback(forget)
-        if wanted.call.timeout is None and _shareable(wanted):
+        if lookup.call.timeout is None and _shareable(lookup):
             self._flights[place] = flight
         return flight
 
-    async def _keep(self, wanted: Wanted, flight: Flight, whole: bytes) -> None:
-        trace, policy = flight.call.trace, wanted.policy
+    async def _keep(self, lookup: CacheLookup, flight: Flight, whole: bytes) -> None:
+        trace, policy = flight.call.trace, lookup.policy
         entry = Entry(whole, self.clock(), trace.upstream, trace.model)
-        await self.store.put(wanted.key, entry, max(policy.exact, policy.similar))
+        await self.store.put(lookup.key, entry, max(policy.exact, policy.similar))
 
-    def _hit(self, wanted: Wanted, entry: Entry, result: Result, shown: str) -> Copy:
-        trace = wanted.call.trace
-        self._say(wanted, result)
+    def _hit(self, lookup: CacheLookup, entry: Entry, result: Result, shown: str) -> Copy:
+        trace = lookup.call.trace
+        self._say(lookup, result)
         trace.cache, trace.upstream, trace.model = shown, entry.upstream, entry.model
-        trace.changes = wanted.asked.changes
-        return replay(entry.data, self.clock() - entry.kept_at, wanted.call)
+        trace.changes = lookup.asked.changes
+        return replay(entry.data, self.clock() - entry.kept_at, lookup.call)
 
-    def _say(self, wanted: Wanted, result: Result) -> None:
-        route = wanted.choice.route.name
-        wanted.call.trace.cache = result
+    def _say(self, lookup: CacheLookup, result: Result) -> None:
+        route = lookup.choice.route.name
+        lookup.call.trace.cache = result
         self.count(route, result)
         self._tallies.note(route, result)
 
@@ -256,6 +256,6 @@ def _is_finished(choice: Any, tools: bool) -> bool:
     return tools or not (message.get("tool_calls") or message.get("function_call"))
 
 
-def _shareable(wanted: Wanted) -> bool:
+def _shareable(lookup: CacheLookup) -> bool:
     """Whether an answer may go to several clients: tool calls may not, unless the route says otherwise."""
-    return wanted.policy.tools or not wanted.asked.has_tools
+    return lookup.policy.tools or not lookup.asked.has_tools

@@ -43,7 +43,7 @@ class Router:
             return replace(choice, targets=weighted_order(choice.targets, call.session))
         return choice
 
-    def leads(self, model: str) -> tuple[Target, ...]:
+    def targets_of(self, model: str) -> tuple[Target, ...]:
         """The targets of a name; none where no route matches."""
         try:
             return self.resolve(model).targets

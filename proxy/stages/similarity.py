@@ -31,7 +31,7 @@ _INSTRUCTION: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EmbeddedQuestion:
     """A question and its vector."""
 
     question: Question
@@ -64,7 +64,7 @@ class Similarity:
                 near = await self.worker.run(self._near, question, vector, bool(policy.verify))
         except (SluiceError, TimeoutError):
             return Found(None, waited=waited)
-        seen, asked = Seen(question, vector), perf_counter()
+        seen, asked = EmbeddedQuestion(question, vector), perf_counter()
         if not policy.verify:
             one = next(iter(near), None)
         else:
@@ -74,7 +74,7 @@ class Similarity:
 
     async def note(self, found: Found, key: bytes) -> None:
         """Adds the question searched for by `find` to the index: its answer has been stored under this key."""
-        if isinstance(seen := found.looked_for, Seen):
+        if isinstance(seen := found.looked_for, EmbeddedQuestion):
             try:
                 await self.worker.run(self.index.add, seen.question.scope, seen.vector, seen.question.text, key)
             except SluiceError:

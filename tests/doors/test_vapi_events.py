@@ -16,7 +16,7 @@ def test_events_are_counted_and_the_last_are_kept() -> None:
         events.note("status-update", f"call-{number}", "x" * 500)
     events.note("transcript", "call-0", "final")
     events.note("hang", None, "ok")
-    said = events.said()
+    said = events.as_json()
     assert said["events"] == {"status-update": 150, "transcript": 1, "hang": 1}
     assert len(said["last"]) == 100
     assert (said["last"][0]["type"], said["last"][0]["call"], said["last"][0]["status"]) == ("hang", None, "ok")

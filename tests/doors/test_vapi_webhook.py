@@ -20,7 +20,7 @@ def told(message: Any, assistant: Mapping[str, Any] | None = None) -> tuple[dict
     counted: list[str] = []
     hook = Webhook(assistant, {"weather": weather}, VapiEvents(), counted.append)
     reply = asyncio.run(hook.answer({"message": message}))
-    return reply, next(iter(hook.events.said()["last"]), {}), counted
+    return reply, next(iter(hook.events.as_json()["last"]), {}), counted
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_news_are_counted_in_metrics_and_for_the_admin_page(proxy: Running) -> N
         assert (answer.status_code, answer.json()) == (200, {})
     assert proxy.metric("sluice_vapi_events_total", type="end-of-call-report") == 1
     assert proxy.metric("sluice_vapi_events_total", type="other") == 2
-    said = proxy.app.vapi_events.said()
+    said = proxy.app.vapi_events.as_json()
     assert said["events"] == {"status-update": 1, "end-of-call-report": 1, "hang": 1, "other": 2}
     assert [event["status"] for event in said["last"]][-2:] == ["customer-ended-call", "in-progress"]
     assert "canary" not in str(said)
@@ -357,7 +357,7 @@ def test_refused_webhooks_are_counted_and_logged(proxy: Running, caplog: pytest.
     assert tell(proxy, {"type": "hang"}, x_vapi_secret="guess").status_code == 401
     assert tell(proxy, "no message").status_code == 400
     assert proxy.metric("sluice_vapi_events_total", type="refused") == 2
-    assert proxy.app.vapi_events.said() == {"events": {"refused": 2}, "last": []}
+    assert proxy.app.vapi_events.as_json() == {"events": {"refused": 2}, "last": []}
     assert "vapi webhook refused: Vapi's secret is missing or wrong." in caplog.text and "guess" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Builds the routing table of a configuration: the only place where targets are made."""
+"""Compiles the settings into routes and targets: the only place where targets are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -37,8 +37,8 @@ _EVERYTHING: Final = "*"  # name of the route with the empty prefix; "" means th
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """The targets and routes of a configuration.
+class RouteCompiler:
+    """Makes the routes and targets of a configuration.
 
     `bases`: addresses that are known only at run time (embedded models).
     """
