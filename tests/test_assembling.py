@@ -173,7 +173,7 @@ def test_however_deep_it_is_nested(depth: int) -> None:
         assert error.code == "upstream_malformed"
 
 
-def test_logprobs_are_joined() -> None:
+def test_logprobs_of_chunks_are_joined() -> None:
     def said(token: str) -> dict[str, Any]:
         chunk = delta(content=token)
         chunk["choices"][0]["logprobs"] = {"content": [{"token": token, "logprob": -1.0}], "refusal": None}

@@ -9,5 +9,5 @@ ELSEWHERE = ("0.0.0.0", "::", "10.0.0.1", "localhost.example", "", "2130706433",
 
 
 @pytest.mark.parametrize(("host", "local"), [*((host, True) for host in LOCAL), *((host, False) for host in ELSEWHERE)])
-def test_loopback(host: str, local: bool) -> None:
+def test_loopback_hosts_are_recognized(host: str, local: bool) -> None:
     assert is_loopback(host) is local

@@ -29,7 +29,7 @@ def ours() -> tuple[Instruments, CollectorRegistry]:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(LABEL, LABEL, NUMBER), max_size=8))
-def test_counters_and_gauges(seen: list[tuple[str, str, float]]) -> None:
+def test_counters_and_gauges_are_exposed_as_by_prometheus_client(seen: list[tuple[str, str, float]]) -> None:
     theirs = CollectorRegistry()
     made, registry = ours()
     counter, gauge = made.counter("sluice_x_total", "Says.", "a", "b"), made.gauge("sluice_y", "Says.", "a", "b")
@@ -61,7 +61,7 @@ def test_histograms_at_within_and_beyond_every_bound(bounds: tuple[float, ...]) 
 
 @settings(max_examples=25)
 @given(st.lists(NUMBER))
-def test_histograms_of_anything(values: list[float]) -> None:
+def test_histograms_are_exposed_as_by_prometheus_client(values: list[float]) -> None:
     theirs = CollectorRegistry()
     made, registry = ours()
     mine = made.histogram("sluice_x_seconds", "Says.", DURATION).labels()

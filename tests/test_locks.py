@@ -204,7 +204,7 @@ def test_providers_open_nothing() -> None:
             assert not used & (REACHES_OUT | {"asyncio", "subprocess", "os", "pathlib"}), name
 
 
-def test_imports_go_down() -> None:
+def test_imports_go_to_a_lower_floor() -> None:
     """To a lower floor, or within the same folder; the words may use each other."""
     wrong = [
         f"{name} (floor {floor(name)}) imports {found} (floor {floor(found)})"

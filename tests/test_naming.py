@@ -19,7 +19,7 @@ def test_nothing_is_said_where_nothing_is_close() -> None:
     assert nearest("zzz", []) == ""
 
 
-def test_three_at_most() -> None:
+def test_at_most_three_names_are_suggested() -> None:
     assert nearest("model", (f"model-{at}" for at in range(50))).count("model-") == 3
 
 

@@ -382,7 +382,7 @@ def test_a_dead_collector_slows_no_call_and_no_end(
         {"OTEL_TRACES_EXPORTER": "zipkin"},
     ],
 )
-def test_it_is_off(environ: dict[str, str]) -> None:
+def test_without_its_variables_tracing_is_off(environ: dict[str, str]) -> None:
     assert tracing_of(environ) is None
 
 

@@ -12,7 +12,7 @@ from proxy import units
 @pytest.mark.parametrize(
     ("text", "seconds"), [("250ms", 0.25), ("5s", 5.0), ("10m", 600.0), ("1h", 3600.0), ("1.5s", 1.5), ("0s", 0.0)]
 )
-def test_durations_are_seconds(text: str, seconds: float) -> None:
+def test_durations_are_parsed_to_seconds(text: str, seconds: float) -> None:
     assert units.duration(text) == seconds
 
 

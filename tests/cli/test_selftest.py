@@ -58,7 +58,9 @@ def test_the_card_as_json(config: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert orjson.loads(capsys.readouterr().out)["faults"][0]["number"] == 4
 
 
-def test_bad_input(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_models_and_faults_are_bad_input(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(config, "--route", "nobody") == 2
     assert "No route takes the model" in capsys.readouterr().err
     assert run(config, "--only", "99") == 2

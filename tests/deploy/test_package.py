@@ -113,7 +113,7 @@ def test_a_configuration_is_checked(replay: Replay, program: tuple[str, ...], tm
     assert asked(replay, tmp_path, *program, "check", "nowhere.yaml").returncode == 2
 
 
-def test_it_serves(lean: httpx.Client) -> None:
+def test_an_installed_wheel_serves(lean: httpx.Client) -> None:
     assert lean.get("/livez").status_code == 200
     assert lean.get("/readyz").status_code == 200
     assert [model["id"] for model in lean.get("/v1/models").json()["data"]] == ["mine/m"]

@@ -34,7 +34,7 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
 CONFIGURATIONS = [(place, text) for place, text in blocks("yaml") if re.search(r"^upstreams:", text, re.M)]
 
 
-def test_there_are_examples() -> None:
+def test_the_documentation_has_example_configurations() -> None:
     assert len(CONFIGURATIONS) >= 10
 
 

@@ -102,6 +102,6 @@ def test_the_style_names_no_other_place() -> None:
     assert headers["content-type"].startswith("text/css") and not re.search(rb"url\(|@import|//[a-z]", body)
 
 
-def test_texts_are_escaped() -> None:
+def test_html_in_the_documentation_is_escaped() -> None:
     described = document("<script>")
     assert "<script>" not in page(described)

@@ -142,7 +142,7 @@ def test_a_timeout_that_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("5s", 5), ("1.5m", 90), ("2h", 7200), (" 1s ", 1)])
-def test_a_timeout(text: str, seconds: float) -> None:
+def test_x_sluice_timeout_is_parsed_to_seconds(text: str, seconds: float) -> None:
     assert read(CHAT, x_sluice_timeout=text).timeout == seconds
 
 
@@ -156,7 +156,7 @@ def test_an_unknown_way_of_the_cache(text: str) -> None:
     [({"x_sluice_session": "a"}, "a"), ({"x_session_id": "b"}, "b"), ({"x_sluice_session": "a", "x_session_id": "b"}, "a"),
      ({"x_session_id": "b", "x_sluice_session": "a"}, "a"), ({"x_sluice_session": ""}, "k"), ({}, "k")],
 )  # fmt: skip
-def test_a_session(headers: dict[str, str], session: str) -> None:
+def test_the_session_is_read_from_headers_or_the_prompt_cache_key(headers: dict[str, str], session: str) -> None:
     assert read(CHAT | {"prompt_cache_key": "k"}, **headers).session == session
 
 

@@ -57,7 +57,7 @@ def test_without_a_token_there_are_no_sessions() -> None:
     assert not valid(signed(str(int(time.time()) + 100), ""), nobody)
 
 
-def test_it_ends() -> None:
+def test_a_session_expires() -> None:
     assert valid(signed(str(int(time.time()) + 100)))
     assert not valid(signed(str(int(time.time()) - 1)))
     assert not valid(signed("0"))

@@ -99,7 +99,9 @@ def test_limits_prefill_and_cached_tokens(double: AnthropicDouble) -> None:
         ({"model": "gpt-4o"}, 404, "model: gpt-4o"),
     ],
 )
-def test_what_anthropic_refuses(double: AnthropicDouble, change: dict[str, Any], status: int, text: str) -> None:
+def test_the_double_refuses_what_anthropic_refuses(
+    double: AnthropicDouble, change: dict[str, Any], status: int, text: str
+) -> None:
     response = ask(double, **change)
     assert response.status_code == status
     assert text in response.json()["error"]["message"]
@@ -113,7 +115,7 @@ def test_consecutive_roles_are_merged_or_refused(double: AnthropicDouble) -> Non
     assert "roles must alternate" in ask(double, messages=twice).json()["error"]["message"]
 
 
-def test_versions_and_keys(double: AnthropicDouble) -> None:
+def test_the_double_checks_versions_and_keys(double: AnthropicDouble) -> None:
     assert ask(double, temperature=0.5).status_code == 200
     assert ask(double, version="2026-10-21", temperature=0.5).status_code == 400
     bare = httpx.post(f"{double.url}/messages", json=BODY, headers={"x-api-key": double.key})
@@ -134,7 +136,7 @@ def test_errors_before_and_in_the_stream(double: AnthropicDouble) -> None:
     assert "prompt is too long" in ask(double).json()["error"]["message"]
 
 
-def test_models(double: AnthropicDouble) -> None:
+def test_the_double_lists_models(double: AnthropicDouble) -> None:
     headers = {"x-api-key": double.key, "anthropic-version": "2023-06-01"}
     listed = httpx.get(f"{double.url}/models", headers=headers).json()
     assert [model["id"] for model in listed["data"]] == list(double.models)

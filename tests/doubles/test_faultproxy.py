@@ -48,7 +48,7 @@ def test_what_passes_is_the_same(double: OpenAIDouble, proxy: FaultProxy) -> Non
         (Treatment(refuse=True), httpx.TransportError),
     ],
 )
-def test_what_is_cut(
+def test_cut_connections_raise_and_later_ones_work(
     double: OpenAIDouble, proxy: FaultProxy, treatment: Treatment, error: type[httpx.TransportError]
 ) -> None:
     proxy.script(treatment)

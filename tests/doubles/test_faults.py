@@ -118,7 +118,7 @@ def received(client: httpx.Client) -> tuple[bytes, type[Exception] | None]:
         (Say("one two", CutAfter(2)), 2, CLOSED),
     ],
 )
-def test_streams_that_break(
+def test_streams_break_where_the_fault_says(
     double: OpenAIDouble, client: httpx.Client, fault: Fault, events: int, broken: type[Exception] | None
 ) -> None:
     double.script(fault)
@@ -202,7 +202,7 @@ def test_errors_in_openai_form(
     assert response.headers["x-request-id"]
 
 
-def test_other_whole_answers(double: OpenAIDouble, client: httpx.Client) -> None:
+def test_faults_of_whole_answers(double: OpenAIDouble, client: httpx.Client) -> None:
     double.script(Status(429, retry_after=2), HtmlIn200(), Redirect("http://127.0.0.1:1/"), WholeForStream())
     double.script(StreamForWhole(), GzipBomb(1_000_000), CutAfter())
     assert ask(client).headers["retry-after"] == "2"

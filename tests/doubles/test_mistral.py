@@ -24,7 +24,7 @@ CALLED = {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function
         ({"messages": [USER, CALLED]}, 400, "with a length of 9"),
     ],
 )
-def test_what_mistral_takes(change: dict[str, Any], status: int, text: str) -> None:
+def test_the_double_accepts_and_refuses_as_mistral_does(change: dict[str, Any], status: int, text: str) -> None:
     with MistralDouble() as double:
         body = {"model": "mistral-large-latest", "messages": [USER], **change}
         headers = {"authorization": f"Bearer {double.key}"}

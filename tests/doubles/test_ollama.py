@@ -76,7 +76,9 @@ def test_thinking_and_tool_calls(double: OllamaDouble) -> None:
         ({"model": "llama3.2", "messages": HI, "options": {"num_ctx": "8k"}}, 500, "must be of type integer"),
     ],
 )
-def test_what_ollama_refuses(double: OllamaDouble, body: dict[str, Any], status: int, text: str) -> None:
+def test_the_double_refuses_what_ollama_refuses(
+    double: OllamaDouble, body: dict[str, Any], status: int, text: str
+) -> None:
     response = post(double, "/api/chat", **body)
     assert response.status_code == status
     assert text in response.json()["error"]
@@ -88,7 +90,7 @@ def test_a_foreign_host_gets_403_and_nothing_else(double: OllamaDouble) -> None:
     assert httpx.get(f"{double.address}/api/tags", headers={"host": "localhost:11434"}).status_code == 200
 
 
-def test_the_catalogue(double: OllamaDouble) -> None:
+def test_the_double_lists_and_shows_models(double: OllamaDouble) -> None:
     names = [model["name"] for model in httpx.get(f"{double.address}/api/tags").json()["models"]]
     assert names == list(double.models)
     info = post(double, "/api/show", model="qwen3:8b").json()

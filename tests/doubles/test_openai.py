@@ -74,7 +74,7 @@ def test_tool_calls_come_whole_and_in_pieces(double: OpenAIDouble, client: opena
         )
 
 
-def test_choices_interleave(client: openai.OpenAI) -> None:
+def test_streamed_choices_interleave(client: openai.OpenAI) -> None:
     chunks = client.chat.completions.create(model="gpt-4o", messages=[QUESTION], n=2, stream=True, max_tokens=2)
     order = [(choice.index, choice.finish_reason) for chunk in chunks for choice in chunk.choices]
     assert order == [(0, None), (1, None)] * 3 + [(0, "length"), (1, "length")]
@@ -109,7 +109,7 @@ def test_responses_end_with_one_terminal_event_and_no_done(double: OpenAIDouble,
     )
 
 
-def test_the_other_endpoints(client: openai.OpenAI) -> None:
+def test_the_double_has_the_other_endpoints(client: openai.OpenAI) -> None:
     completion = client.completions.create(model="gpt-4o", prompt="once", max_tokens=3)
     assert completion.choices[0].finish_reason == "length"
     pieces = client.completions.create(model="gpt-4o", prompt="once", max_tokens=3, stream=True)
@@ -140,7 +140,9 @@ def test_a_wrong_key_is_echoed_in_part(double: OpenAIDouble) -> None:
         ({"stream_options": {"include_usage": True}}, 400, "invalid_value"),
     ],
 )
-def test_what_openai_refuses(double: OpenAIDouble, change: dict[str, object], status: int, code: str) -> None:
+def test_the_double_refuses_what_openai_refuses(
+    double: OpenAIDouble, change: dict[str, object], status: int, code: str
+) -> None:
     body = {"model": "gpt-4o", "messages": [QUESTION]} | change
     headers = {"authorization": f"Bearer {double.key}"}
     refused = httpx.post(f"{double.url}/chat/completions", json=body, headers=headers)

@@ -79,7 +79,7 @@ def said(text: str) -> str:
 
 
 @pytest.mark.parametrize("style", ["old", "old-chunks"])
-def test_old_workers(style: Style) -> None:
+def test_outputs_of_old_workers(style: Style) -> None:
     with RunPodDouble(style=style) as double, (caller := Caller(double)).http:
         pieces = [chunk["output"] for one in caller.poll(caller.run(stream=True), "stream") for chunk in one["stream"]]
         if style == "old":
@@ -95,7 +95,7 @@ def test_old_workers(style: Style) -> None:
             assert "".join(words) == derived("hi")
 
 
-def test_custom_handlers() -> None:
+def test_outputs_of_custom_handlers() -> None:
     with RunPodDouble(style="custom") as double, (caller := Caller(double)).http:
         double.handler = lambda given: {"text": "mine"}
         assert caller.poll(caller.run())[-1]["output"] == {"text": "mine"}
@@ -111,7 +111,7 @@ def test_custom_handlers() -> None:
         (TIMED_OUT, "TIMED_OUT", ""),
     ],
 )
-def test_jobs_that_fail(double: RunPodDouble, caller: Caller, plan: Plan, status: str, error: str) -> None:
+def test_failed_jobs_say_why(double: RunPodDouble, caller: Caller, plan: Plan, status: str, error: str) -> None:
     double.plan(plan)
     last = caller.poll(caller.run())[-1]
     assert last["status"] == status
@@ -140,7 +140,7 @@ def test_cancel_ends_a_job_that_would_never_start(double: RunPodDouble, caller: 
     assert caller.run("runsync")["status"] == "COMPLETED"
 
 
-def test_refusals(double: RunPodDouble, caller: Caller) -> None:
+def test_refused_requests_have_runpods_bodies(double: RunPodDouble, caller: Caller) -> None:
     bodies = [httpx.post(f"{double.url}/run", json={}).content for _ in range(3)]
     assert bodies == [b"", b'{"error":"Unauthorized"}', b"unauthorized"]
     assert caller.http.post("/run", json={"input": {}}).status_code == 400

@@ -108,7 +108,7 @@ def test_long_texts_are_cut_and_closed() -> None:
     assert BERT.numbers("hello " * 1000, 8) == [101, *[7592] * 6, 102]
 
 
-def test_words() -> None:
+def test_text_is_split_into_lower_case_words_and_punctuation() -> None:
     assert list(words("Don't  stop_now,\tÉmile!")) == ["don", "'", "t", "stop", "_", "now", ",", "emile", "!"]
     assert list(words("日本x")) == ["日", "本", "x"]
     assert list(words("a\x00b\u200bc\ufffdd")) == ["abcd"]

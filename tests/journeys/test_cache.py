@@ -226,7 +226,7 @@ def test_a_stream_without_a_finish_reason_is_not_kept(proxy: Running, east: Open
     assert [proxy.chat(body).headers["x-sluice-cache"] for _ in range(3)] == ["miss", "miss", "hit"]
 
 
-def test_length_is_complete(proxy: Running, east: OpenAIDouble) -> None:
+def test_an_answer_cut_at_max_tokens_is_cached(proxy: Running, east: OpenAIDouble) -> None:
     east.script(Say(Said("cut short", finish="length")))
     body = HELLO | {"model": "kept/gpt-4o", "stream": True}
     assert [proxy.chat(body).headers["x-sluice-cache"] for _ in range(2)] == ["miss", "hit"]
@@ -242,7 +242,7 @@ def test_what_a_client_gave_up_is_not_kept(proxy: Running, east: OpenAIDouble) -
     assert proxy.metric("sluice_in_flight", upstream="east") == 0
 
 
-def test_answers_grow_old(proxy: Running, east: OpenAIDouble) -> None:
+def test_cached_answers_expire(proxy: Running, east: OpenAIDouble) -> None:
     body = HELLO | {"model": "brief/gpt-4o"}
     proxy.chat(body)
     wait_for(lambda: proxy.chat(body).headers["x-sluice-cache"] == "miss")

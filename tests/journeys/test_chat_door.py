@@ -56,7 +56,7 @@ def test_the_short_form_is_answered_too(proxy: Running, east: OpenAIDouble) -> N
     }
 
 
-def test_it_streams(proxy: Running, east: OpenAIDouble) -> None:
+def test_the_chat_endpoint_streams(proxy: Running, east: OpenAIDouble) -> None:
     answer = say(proxy, {"message": "hello", "model": "east/gpt-4o", "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.rstrip().endswith("data: [DONE]")
@@ -130,7 +130,7 @@ def test_a_leaving_reader_ends_the_upstream_call(proxy: Running, east: OpenAIDou
         ({"message": "hi", "model": "east/gpt-4o"}, {"content-type": "text/plain"}, 415),
     ],
 )
-def test_bad_input(
+def test_bad_bodies_of_the_chat_endpoint_are_client_errors(
     proxy: Running, east: OpenAIDouble, body: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     answer = say(proxy, body, **headers)

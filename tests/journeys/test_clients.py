@@ -80,7 +80,7 @@ def test_models_are_listed_and_looked_up(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "east/gpt-4o"])
-def test_a_whole_chat(client: OpenAI, model: str) -> None:
+def test_openais_client_gets_a_whole_chat(client: OpenAI, model: str) -> None:
     answer = client.chat.completions.create(model=model, messages=HELLO)
     assert answer.choices[0].message.content == derived("hello")
     assert answer.choices[0].finish_reason == "stop" and answer.usage and answer.usage.total_tokens > 0
@@ -121,7 +121,7 @@ def test_an_answer_parsed_into_a_model(client: OpenAI, east: OpenAIDouble) -> No
     assert east.calls[-1].json["response_format"]["type"] == "json_schema"
 
 
-def test_embeddings(client: OpenAI) -> None:
+def test_openais_client_gets_embeddings(client: OpenAI) -> None:
     """The client asks for base64 by itself, and decodes it."""
     found = client.embeddings.create(model="text-embedding-3-small", input=["a", "b"]).data
     assert [len(each.embedding) for each in found] == [8, 8] and found[0].embedding != found[1].embedding
@@ -146,7 +146,7 @@ def test_responses_of_the_embedded_model_streamed() -> None:
                 assert said and stream.get_final_response().output_text == said
 
 
-def test_the_other_endpoints(client: OpenAI) -> None:
+def test_openais_client_calls_the_other_endpoints(client: OpenAI) -> None:
     assert client.completions.create(model="gpt-4o", prompt="hello").choices[0].text
     assert client.moderations.create(model="omni-moderation-latest", input="hello").results
     assert client.images.generate(model="gpt-image-1", prompt="an owl").data
@@ -214,7 +214,7 @@ def test_a_client_that_stops_reading_ends_the_upstream_call(proxy: Running, east
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_openais_javascript_client(proxy: Running) -> None:
+def test_openais_javascript_client_works(proxy: Running) -> None:
     subprocess.run([ROOT / "scripts" / "install-npm"], check=True, timeout=120)
     environ = {
         "PATH": os.environ["PATH"],

@@ -109,12 +109,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 2 and "nothing.yaml" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_mistyped_command() -> None:
+def test_a_mistyped_option_prints_the_usage_and_exits_with_2() -> None:
     done = run("serve", "--port", "many")
     assert done.returncode == 2 and "usage: sluice" in done.stderr
 
 
-def test_the_version() -> None:
+def test_the_version_is_printed() -> None:
     assert re.fullmatch(r"sluice \d+\.\d+\.\d+\S*\n", run("--version").stdout)
 
 
@@ -349,7 +349,7 @@ def test_healthcheck_of_one_that_listens_by_ipv6_alone(config: Path) -> None:
         assert run("healthcheck", "--port", url.rpartition(":")[2]).stdout == "ready\n"
 
 
-def test_healthcheck_of_nothing() -> None:
+def test_healthcheck_fails_where_nothing_listens() -> None:
     done = run("healthcheck", "--port", 1)
     assert (done.returncode, done.stdout) == (1, "not ready (no answer)\n"), done.stderr
 

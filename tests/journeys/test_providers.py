@@ -152,7 +152,9 @@ def test_an_answer_cut_at_its_limit(client: OpenAI, provider: str) -> None:
 
 @pytest.mark.parametrize("provider", ["openai", "openrouter", "ollama"])
 @both
-def test_log_probabilities(client: OpenAI, provider: str, stream: bool, says: Any) -> None:
+def test_log_probabilities_come_from_every_provider_that_has_them(
+    client: OpenAI, provider: str, stream: bool, says: Any
+) -> None:
     says(Said("Hi there."))
     for more, top in (({}, []), ({"top_logprobs": 1}, ["Hi"])):
         logprobs = ask(client, provider, stream, logprobs=True, **more).choices[0].logprobs

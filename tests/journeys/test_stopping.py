@@ -91,7 +91,7 @@ def serving(folder: Path, config: str) -> Iterator[tuple[subprocess.Popen[bytes]
         process.wait()
 
 
-def test_sigterm_under_streams(served: Served) -> None:
+def test_sigterm_lets_short_streams_finish_and_ends_long_ones(served: Served) -> None:
     """Connections are such as their clients would keep: that they are closed is the server's doing."""
     short = [Caller(chat("short/gpt-4o", f"short {at}")) for at in range(STREAMS // 2)]
     long = [Caller(chat("long/gpt-4o", f"long {at}")) for at in range(STREAMS - len(short))]

@@ -394,7 +394,9 @@ def test_signed_webhooks_need_no_other_secret_and_come_once(proxy: Running) -> N
         (b'{"message":{"type":"hang","x":"' + b"y" * 70_000 + b'"}}', "application/json", 413),
     ],
 )
-def test_bad_webhooks(east: OpenAIDouble, west: OpenAIDouble, content: bytes, kind: str, status: int) -> None:
+def test_bad_webhook_bodies_are_client_errors(
+    east: OpenAIDouble, west: OpenAIDouble, content: bytes, kind: str, status: int
+) -> None:
     config = "server: {max_body: 64KB}" + CONFIG.format(east=east.url, west=west.url, more="")
     with sluice(config) as proxy, proxy.client() as client:
         answer = client.post("/vapi/webhook", content=content, headers={"content-type": kind} | SECRET)

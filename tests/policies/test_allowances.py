@@ -48,7 +48,7 @@ def test_without_limits_there_are_no_rate_limit_headers() -> None:
     assert not made.trace.quota
 
 
-def test_of_requests() -> None:
+def test_requests_per_minute_are_limited_and_shown() -> None:
     clock = Clock()
     team = allowance(Limits(requests_per_minute=2), clock)
     first, second, third = call(), call(), call()
@@ -67,7 +67,7 @@ def test_of_requests() -> None:
     assert quota(third) == quota(second) | {"x-ratelimit-reset-requests": "59s"}
 
 
-def test_of_tokens() -> None:
+def test_tokens_per_minute_are_limited_and_shown() -> None:
     clock = Clock()
     team = allowance(Limits(tokens_per_minute=100), clock)
     made = call()
@@ -88,7 +88,7 @@ def test_of_tokens() -> None:
     }
 
 
-def test_of_the_month() -> None:
+def test_the_monthly_budget_refuses_until_the_next_month() -> None:
     limits = Limits(monthly_budget=2.5)
     allowance(limits, spent=2.4999).enter(call())
     failure = refusal(call(), allowance(limits, spent=2.5))

@@ -77,7 +77,7 @@ def test_the_limit_is_the_control_groups_or_the_machines(
     assert memory_limit(written(tmp_path, files)) == limit
 
 
-def test_what_is_resident(tmp_path: Path) -> None:
+def test_resident_memory_is_read_from_proc(tmp_path: Path) -> None:
     assert resident_memory() > 1_000_000
     assert resident_memory(tmp_path) == 0
     assert resident_memory(written(tmp_path, {"proc/self/statm": "9 7 5"})) == 7 * getpagesize()

@@ -272,7 +272,7 @@ def test_a_whole_answer_keeps_every_other_byte() -> None:
     assert edited == b'{"service":"s", "id":"x", "model" : "fast/\\"8b\\"" , "big":12345678901234567890.10 }'
 
 
-def test_identity_is_known() -> None:
+def test_rules_that_change_nothing_are_identity() -> None:
     assert rules().is_identity
     assert not rules(model="asked").is_identity
     assert not rules(remove=("a",)).is_identity

@@ -79,7 +79,7 @@ def test_the_first_failure_is_the_cause_also_before_a_refusal() -> None:
     assert (cause.code, cause.should_retry) == ("upstream_error", False)
 
 
-def test_an_error_with_retry_after_has_no_x_should_retry_false() -> None:
+def test_an_error_with_retry_after_may_be_retried() -> None:
     run = run_over("a")
     run.failed(failure("upstream_rate_limited", retry_after=3.0), run.left[0])
     assert run.given_up().should_retry is None

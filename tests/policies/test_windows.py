@@ -92,7 +92,7 @@ def test_no_minute_ever_has_more_and_the_wait_is_the_truth(most: int, pauses: li
         assert sum(first <= other < first + MINUTE for other in entered[at:]) <= most
 
 
-def test_processes_count_together(tmp_path: Path) -> None:
+def test_processes_share_a_window(tmp_path: Path) -> None:
     path = tmp_path / "minutes"
     command = [sys.executable, "-c", ENTER, str(path), ID.hex(), str(START)]
     workers = [

@@ -60,7 +60,7 @@ ROOM = "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200
         (529, "overloaded_error", "Overloaded", "upstream_overloaded", 503, "same"),
     ],
 )
-def test_failures(status: int, kind: str, said: str, code: str, seen: int, again: str) -> None:
+def test_failures_by_status_and_type(status: int, kind: str, said: str, code: str, seen: int, again: str) -> None:
     error = CLAUDE.failure(status, [(b"retry-after", b"7")], _error(kind, said))
     assert (error.code, error.status, error.again) == (code, seen, again)
     assert (said in error.message) is (code != "upstream_auth_failed")

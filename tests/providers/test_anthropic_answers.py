@@ -129,7 +129,7 @@ def test_other_line_ends_comments_and_a_missing_last_line_are_no_matter() -> Non
         ("invented_tomorrow", "stop"),
     ],
 )
-def test_stop_reasons(stop: str, finish: str) -> None:
+def test_stop_reasons_become_finish_reasons(stop: str, finish: str) -> None:
     assert message_of(read(reader(), [START + TEXT + end(stop)]))["finish"] == finish
     assert whole({"content": [], "stop_reason": stop})["choices"][0]["finish_reason"] == finish
 
@@ -232,7 +232,7 @@ WHOLE = {
 }
 
 
-def test_a_whole_message() -> None:
+def test_a_whole_message_becomes_a_chat_completion() -> None:
     answer = whole(WHOLE)
     assert (answer["id"], answer["object"], answer["model"]) == ("msg_1", "chat.completion", "claude-x")
     assert answer["choices"][0]["message"] == {

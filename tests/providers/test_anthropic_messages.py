@@ -22,7 +22,7 @@ def call(id: str, arguments: str = "{}") -> Json:
     return {"id": id, "type": "function", "function": {"name": "weather", "arguments": arguments}}
 
 
-def test_system_stands_apart() -> None:
+def test_system_messages_go_to_the_system_field() -> None:
     found = converse(
         {
             "messages": [
@@ -91,7 +91,7 @@ def test_ids_that_anthropic_would_refuse_are_made_its_own_and_stay_apart() -> No
     assert results == [{"first": first, "second": second} for first, second in calls]
 
 
-def test_images_and_files() -> None:
+def test_images_and_files_become_blocks() -> None:
     data = f"data:image/jpg;base64,{PIXEL}"
     text = base64.b64encode("über".encode()).decode()
     found = turns(

@@ -15,7 +15,7 @@ CALLED: list[Json] = [
 ]
 
 
-def test_a_plain_call() -> None:
+def test_a_minimal_request_is_translated() -> None:
     assert sent(CLAUDE, {"max_tokens": 9, "stream": True}) == {
         "model": "m",
         "stream": True,
@@ -70,12 +70,12 @@ def test_max_tokens_is_the_client_s_or_the_model_s_or_ours() -> None:
         ),
     ],
 )
-def test_parameters(fields: Json, part: Json) -> None:
+def test_parameters_are_translated(fields: Json, part: Json) -> None:
     body = sent(CLAUDE, fields)
     assert {name: body.get(name) for name in part} == part
 
 
-def test_tools() -> None:
+def test_tools_are_translated() -> None:
     tool = {
         "type": "function",
         "function": {"name": "f", "description": "d", "strict": True, "parameters": {"$defs": {}}},

@@ -30,7 +30,7 @@ def test_openai_s_own_types_take_every_event() -> None:
         assert ChatCompletionChunk.model_validate(chunk, strict=True).id.startswith("chatcmpl-")
 
 
-def test_text_events() -> None:
+def test_legacy_completions_are_streamed_without_roles() -> None:
     writer = TextChunks("m")
     stream = writer.role() + writer.reasoning("t") + writer.content("a") + writer.finish("length")
     going, last = chunks(stream)

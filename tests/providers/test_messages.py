@@ -22,7 +22,7 @@ both = pytest.mark.parametrize("translating", [Anthropic(), Ollama()], ids=["ant
         ("https://x/y", "https://x/y"),
     ],
 )
-def test_data_urls(url: str, found: Data | str) -> None:
+def test_data_urls_are_parsed(url: str, found: Data | str) -> None:
     assert data_url(url, "p") == found
 
 
@@ -33,7 +33,7 @@ def test_data_urls_that_hold_no_base64(url: str) -> None:
     assert (caught.value.code, caught.value.param) == ("client_invalid_request", "messages[0]")
 
 
-def test_plain_text() -> None:
+def test_text_parts_are_joined_and_others_refused() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]
     assert plain({"content": parts}, "m") == "a\nb"
     assert (plain({"content": None}, "m"), plain({"content": "x"}, "m")) == ("", "x")
@@ -42,12 +42,12 @@ def test_plain_text() -> None:
 
 
 @pytest.mark.parametrize("arguments, read", [('{"a":1}', {"a": 1}), ("", {}), (None, {}), ({"a": 1}, {"a": 1})])
-def test_tool_calls(arguments: object, read: Json) -> None:
+def test_tool_calls_are_parsed(arguments: object, read: Json) -> None:
     message = {"tool_calls": [{"id": "x", "function": {"name": "f", "arguments": arguments}}]}
     assert [(call.id, call.name, call.arguments) for call in tool_calls(message, "m")] == [("x", "f", read)]
 
 
-def test_one_or_several() -> None:
+def test_one_string_or_several_are_a_list() -> None:
     assert (strings("a", "stop"), strings(["a", "b"], "stop")) == (["a"], ["a", "b"])
     with pytest.raises(SluiceError, match=r"stop must be a string"):
         strings([1], "stop")

@@ -58,7 +58,7 @@ def test_a_key_is_sent_where_there_is_one_and_demanded_at_ollama_com() -> None:
         (503, "server busy, please try again.  maximum pending requests exceeded", "upstream_overloaded", 503, "same"),
     ],
 )
-def test_failures(status: int, said: str | None, code: str, seen: int, again: str) -> None:
+def test_failures_by_status_and_text(status: int, said: str | None, code: str, seen: int, again: str) -> None:
     body = b"404 page not found" if said is None else orjson.dumps({"error": said}) if said else b""
     error = OLLAMA.failure(status, [], body)
     assert (error.code, error.status, error.again) == (code, seen, again)

@@ -155,7 +155,7 @@ def test_fields_of_odd_types_are_no_crash() -> None:
     assert [call[1:] for call in message_of(stream)["calls"]] == [["f", "{}"]]
 
 
-def test_log_probabilities() -> None:
+def test_log_probabilities_get_the_fields_that_go_leaves_out() -> None:
     entry = {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "a", "logprob": -0.5}]}
     found = chunks(read(reader(), [line("a", logprobs=[entry])]))
     assert found[1]["choices"][0]["logprobs"] == {"content": [{"bytes": None} | entry], "refusal": None}
@@ -178,7 +178,7 @@ def whole(answer: object, fields: Json | None = None, endpoint: str = "chat/comp
     return found
 
 
-def test_a_whole_chat() -> None:
+def test_a_whole_chat_becomes_a_chat_completion() -> None:
     message = {"role": "assistant", "content": "", "thinking": "Hm", "tool_calls": [CALL | {"id": "c1"}]}
     answer = whole({"model": "x", "message": message, "done": True, "done_reason": "stop", "eval_count": 5})
     assert answer["object"] == "chat.completion" and answer["id"].startswith("chatcmpl-")
@@ -192,7 +192,7 @@ def test_a_whole_chat() -> None:
     assert "usage" not in whole({"message": {"content": "Hi"}, "done": True})
 
 
-def test_a_whole_text() -> None:
+def test_a_whole_text_becomes_a_legacy_completion() -> None:
     answer = whole({"response": "Hi", "done": True, "done_reason": "length"}, {"prompt": "x"}, "completions")
     assert (answer["object"], answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]) == (
         "text_completion",

@@ -52,7 +52,7 @@ def test_the_newer_name_of_max_tokens_wins_and_native_options_win_over_both() ->
     }
 
 
-def test_native_extras_pass() -> None:
+def test_ollamas_own_parameters_pass() -> None:
     extras = {"keep_alive": -1, "think": "high", "format": {"type": "object"}, "truncate": True, "shift": True}
     assert extras.items() <= sent(OLLAMA, extras | {"reasoning_effort": "low"}).items()
 
@@ -126,7 +126,7 @@ def test_a_window_of_the_client_s_own_stays() -> None:
     "effort, think",
     [("none", False), ("minimal", "low"), ("low", "low"), ("medium", "medium"), ("high", "high"), ("xhigh", "max")],
 )
-def test_effort_is_think(effort: str, think: bool | str) -> None:
+def test_reasoning_effort_becomes_think(effort: str, think: bool | str) -> None:
     assert sent(OLLAMA, {"reasoning_effort": effort})["think"] == think
     assert sent(OLLAMA, {"reasoning": {"effort": effort}})["think"] == think
 
@@ -257,7 +257,7 @@ def test_a_body_of_any_shape_is_translated_or_refused(endpoint: str, fields: Jso
         assert error.status == 400
 
 
-def test_completions_are_generated() -> None:
+def test_legacy_completions_go_to_api_generate() -> None:
     asked = order(OLLAMA, {"prompt": ["def f("], "suffix": ")", "max_tokens": 3}, "completions")
     request = OLLAMA.request(asked)
     assert request.path == "/api/generate"

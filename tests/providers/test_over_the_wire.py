@@ -205,7 +205,7 @@ def test_openrouter_streams_and_answers(openrouter: Wire, model: str) -> None:
         (529, "upstream_overloaded"),
     ],
 )
-def test_openrouters_statuses(openrouter: Wire, status: int, code: str) -> None:
+def test_openrouters_statuses_become_our_errors(openrouter: Wire, status: int, code: str) -> None:
     openrouter.double.script(Status(status, retry_after=3))
     with pytest.raises(SluiceError) as failed:
         openrouter.ask("openai/gpt-4o", stream=True)
@@ -226,6 +226,6 @@ def test_openrouters_errors_in_mid_stream_are_found(openrouter: Wire, code: int 
     assert [error_in_event(fields) is not None for fields in said] == [False] * (len(said) - 1) + [True]
 
 
-def test_openrouters_catalogue(openrouter: Wire) -> None:
+def test_openrouters_catalogue_is_read(openrouter: Wire) -> None:
     models = openrouter.catalog()
     assert len(models) > 3 and all(model.inputs for model in models)

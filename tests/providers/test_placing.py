@@ -85,5 +85,5 @@ def test_what_an_event_says_itself_stays_byte_for_byte() -> None:
     assert read(own) == own
 
 
-def test_other_endpoints_pass() -> None:
+def test_streams_of_other_endpoints_pass_unchanged() -> None:
     assert read(STREAM, endpoint="audio/transcriptions") == STREAM

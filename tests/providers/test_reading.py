@@ -21,7 +21,7 @@ def test_a_line_without_end_is_rubbish() -> None:
         cutter.feed(b"x")
 
 
-def test_dates() -> None:
+def test_rfc_3339_dates_become_unix_seconds() -> None:
     assert unix_seconds("2026-08-04T08:52:19.385406123+02:00") == 1785826339
     assert unix_seconds("2026-01-01T00:00:00Z") == 1767225600
     assert [unix_seconds(odd) for odd in (None, 5, "", "soon")] == [None] * 4

@@ -31,5 +31,5 @@ def test_nobody_is_asked_for_a_caller_who_has_left() -> None:
     assert "had left" in left_alone([answered, asked(5.3, None)], [], 5.0).reason
 
 
-def test_kernels_hold_something() -> None:
+def test_kernel_buffers_are_measured() -> None:
     assert kernel_buffers() > 0

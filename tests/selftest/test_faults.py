@@ -33,7 +33,7 @@ def test_a_reset_comes_before_any_head() -> None:
     assert (got.status, there.reset, there.raw) == (0, True, b"")
 
 
-def test_silence_lasts() -> None:
+def test_a_silent_upstream_never_answers() -> None:
     got, there = heard(faults.silent, seconds=0.1)
     assert got.hung and there.raw == b""
 

@@ -25,7 +25,7 @@ def framed(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return HEAD + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + end
 
 
-def test_a_complete_stream() -> None:
+def test_a_complete_stream_is_parsed() -> None:
     heard = hear(framed(*STORY, USAGE, DONE), 0.5, hung=False)
     assert (heard.status, heard.whole, heard.text, heard.finishes, heard.done) == (
         200,

@@ -139,6 +139,6 @@ def test_patience_is_what_the_configured_clocks_allow() -> None:
     assert patience(silence, hurried) == pytest.approx(1.0 + SLACK)
 
 
-def test_the_worst_counts() -> None:
+def test_the_worst_judgement_of_several_counts() -> None:
     assert worst([Judgement("pass"), Judgement("partial", "x"), Judgement("safe")]) == Judgement("partial", "x")
     assert worst([]).verdict == "fail"

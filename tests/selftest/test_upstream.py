@@ -83,7 +83,7 @@ def test_a_trap_closes_on_the_second_request() -> None:
     asyncio.run(exchange())
 
 
-def test_leaving_is_noted() -> None:
+def test_the_time_at_which_a_caller_left_is_recorded() -> None:
     async def exchange() -> None:
         async with upstreams(faults.silent) as behind:
             there = await line(behind)

@@ -20,7 +20,7 @@ HOST = (b"host", b"a")
         ("1.1", b"/", [HOST, (b"transfer-encoding", b"Chunked")]),
     ],
 )
-def test_sound_heads_pass(version: str, target: bytes, headers: Headers) -> None:
+def test_valid_heads_are_accepted(version: str, target: bytes, headers: Headers) -> None:
     check_head(version, target, headers, dict(headers))
 
 

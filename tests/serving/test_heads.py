@@ -8,7 +8,7 @@ from proxy.errors import SluiceError
 from proxy.serving.heads import error_response, response_head
 
 
-def test_heads() -> None:
+def test_response_heads_are_serialized() -> None:
     assert response_head(200, []) == b"HTTP/1.1 200 OK\r\n"
     assert response_head(404, [(b"a", b"b"), (b"c", b"")]) == b"HTTP/1.1 404 Not Found\r\na: b\r\nc: \r\n"
 

@@ -24,7 +24,7 @@ from tests.settings.facts import PROVIDERS
         ("ollama", "https://ollama.example", "https://ollama.example"),
     ],
 )
-def test_base_urls(provider: str, text: str, address: str) -> None:
+def test_base_urls_are_completed(provider: str, text: str, address: str) -> None:
     assert addresses.upstream_address(text, PROVIDERS[provider]) == address
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_base_url_is_refused_without_being_repeated(text: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "http://h:3128", "https://u:p@h", "socks5://h", "socks5h://h:1"])
-def test_forward_proxies(text: str) -> None:
+def test_forward_proxy_addresses_are_accepted(text: str) -> None:
     assert addresses.proxy_address(text) == text
 
 

@@ -30,7 +30,7 @@ SET = Environment({"A": "1", "EMPTY": "", "B_C": "${A}"}, HERE)
         ("cost: $5 $A {A}", "cost: $5 $A {A}"),
     ],
 )
-def test_variables_are_replaced(text: str, expanded: str) -> None:
+def test_variables_in_a_text_are_replaced(text: str, expanded: str) -> None:
     assert SET.expand(text) == expanded
 
 
@@ -67,7 +67,7 @@ def test_any_value_and_any_default_come_through(value: str, default: str) -> Non
     ("text", "name"),
     [("${KEY:-}", "KEY"), ("Bearer ${A}${B}", "A"), ("$${A}", None), ("$${A}${B}", "B"), ("", None), ("plain", None)],
 )
-def test_the_first_variable(text: str, name: str | None) -> None:
+def test_the_first_variable_of_a_value_is_found(text: str, name: str | None) -> None:
     assert first_variable(text) == name
 
 

@@ -46,7 +46,7 @@ def test_the_first_problem_of_a_path_is_the_one_that_counts() -> None:
     assert findings.inside(("a",)) and findings.inside(("a", "b")) and not findings.inside(("a", "c"))
 
 
-def test_names() -> None:
+def test_paths_are_dotted_and_near_names_suggested() -> None:
     assert dotted(("routes", 0, "to")) == "routes.0.to"
     assert nearest("opnai", ["openai", "openrouter", "ollama"]) == '; did you mean "openai"?'
     assert nearest("x", ["openai"]) == ""

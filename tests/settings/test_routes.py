@@ -17,7 +17,7 @@ from proxy.settings.routes import RouteSettings
         ([{"upstream": "a"}, "b"], [("a", None), ("b", None)]),
     ],
 )
-def test_targets(to: object, targets: list[tuple[str, str | None]]) -> None:
+def test_every_notation_of_a_target_is_accepted(to: object, targets: list[tuple[str, str | None]]) -> None:
     route = RouteSettings.model_validate({"prefix": "p", "to": to})
     assert [(target.upstream, target.model) for target in route.to] == targets
     assert all(target.weight is None for target in route.to)

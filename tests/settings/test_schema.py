@@ -26,7 +26,7 @@ routes: [{prefix: p, to: u, request: {headers: {set: {x-api-key: canary-route}}}
 """
 
 
-def test_the_contracts_sample(tmp_path: Path) -> None:
+def test_the_sample_of_the_contract_loads(tmp_path: Path) -> None:
     settings = loaded(tmp_path, SAMPLE, {"SLUICE_KEY": "k"})
     assert (settings.server.port, settings.server.max_body, settings.server.drain) == (8080, 20 << 20, 30.0)
     assert settings.server.timeouts.header == 10.0

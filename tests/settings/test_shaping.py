@@ -67,7 +67,7 @@ def test_dropping_keeps_the_numbers_of_a_list() -> None:
         (("vapi", "tools", "lookup"), "timeout"),
     ],
 )
-def test_known_keys(path: tuple[str | int, ...], known: str) -> None:
+def test_the_keys_known_at_a_path(path: tuple[str | int, ...], known: str) -> None:
     assert known in keys_at(path)
 
 
@@ -85,5 +85,5 @@ def test_known_keys(path: tuple[str | int, ...], known: str) -> None:
         ("api_key", Mark(1, 1, "text", "sk"), "got text"),
     ],
 )
-def test_what_was_got(key: str, mark: Mark, shown: str) -> None:
+def test_values_are_quoted_unless_they_may_be_secrets(key: str, mark: Mark, shown: str) -> None:
     assert got((key,), mark) == shown

@@ -100,7 +100,7 @@ upstreams:
     assert (upstreams["a"].options, upstreams["b"].options) == ({"api_version": "2023-06-01"}, {})
 
 
-def test_addresses_are_resolved(tmp_path: Path) -> None:
+def test_addresses_of_upstreams_are_completed(tmp_path: Path) -> None:
     text = f"upstreams:\n  o: {{provider: ollama, base_url: '${{OLLAMA_HOST:-x}}'}}\n  p: {OPENAI}\n"
     upstreams = loaded(tmp_path, text, {"OLLAMA_HOST": "0.0.0.0"}).upstreams
     assert upstreams["o"].base_url == "http://127.0.0.1:11434"

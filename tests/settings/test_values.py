@@ -24,7 +24,7 @@ HEADERS = TypeAdapter[Mapping[str, str]](values.Headers)
         (values.Dotted, "a\\..b", "a\\..b"),
     ],
 )
-def test_values_that_fit(kind: type[object], given: object, value: object) -> None:
+def test_valid_values_are_converted(kind: type[object], given: object, value: object) -> None:
     assert TypeAdapter(kind, config=STRICT).validate_python(given) == value
 
 

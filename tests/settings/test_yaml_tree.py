@@ -35,7 +35,7 @@ from proxy.settings.yaml_tree import YamlError, read_yaml
         ("{k: ${A:-b,c}}", {"k": "${A:-b,c}"}),
     ],
 )
-def test_scalars(text: str, value: object) -> None:
+def test_scalars_are_read_without_yamls_traps(text: str, value: object) -> None:
     tree = read_yaml(f"key: {text}" if ": " not in text or text.startswith("{") else text)
     assert tree.findings.found == {}
     assert tree.data == ({"key": value} if not isinstance(value, dict) or "k" in value else value)
@@ -83,7 +83,7 @@ def test_variables_in_brackets_do_not_shift_columns() -> None:
         ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", (4, 3), "duplicate key, first on line 3"),
     ],
 )
-def test_findings(text: str, place: tuple[int, int], message: str) -> None:
+def test_ambiguous_yaml_is_reported_with_its_place(text: str, place: tuple[int, int], message: str) -> None:
     (problem,) = read_yaml(text).findings.found.values()
     assert ((problem.line, problem.column), problem.message) == (place, message)
 

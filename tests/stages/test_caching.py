@@ -284,7 +284,7 @@ def test_a_stranger_error_is_nobodys_answer() -> None:
     run(scenario)
 
 
-def test_figures_and_clearing() -> None:
+def test_statistics_by_route_and_clearing() -> None:
     async def scenario() -> None:
         stage, other = Stage(), choice(target("gpt-4.1"), name="other-")
         for way in (choice(), choice(), other):

@@ -36,7 +36,9 @@ WITHIN: list[tuple[Exception, str, Again]] = [
 
 
 @pytest.mark.parametrize("error,code,status,again", BEFORE, ids=lambda value: type(value).__name__)
-def test_before_an_answer(error: httpx.HTTPError, code: str, status: int, again: Again) -> None:
+def test_exceptions_before_an_answer_are_translated(
+    error: httpx.HTTPError, code: str, status: int, again: Again
+) -> None:
     found = translate_error(error, "east", answered=False)
     assert (found.code, found.status, found.again) == (code, status, again)
     assert "10.0.0.1" not in found.message
@@ -54,7 +56,7 @@ def test_what_is_our_own_fault_is_not_called_the_upstreams(number: int, code: st
 
 
 @pytest.mark.parametrize("error,code,again", WITHIN, ids=lambda value: type(value).__name__)
-def test_within_an_answer(error: httpx.HTTPError, code: str, again: Again) -> None:
+def test_exceptions_within_an_answer_are_translated(error: httpx.HTTPError, code: str, again: Again) -> None:
     found = translate_error(error, "east")
     assert (found.code, found.again) == (code, again)
     assert found.message.startswith('The upstream "east" ')

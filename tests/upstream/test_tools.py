@@ -48,7 +48,7 @@ def test_what_goes_wrong_is_said(double: ToolsDouble, path: str, code: str, says
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "https://127.0.0.1:1/x"])
-def test_nobody_there(url: str) -> None:
+def test_an_unreachable_tool_is_upstream_unreachable(url: str) -> None:
     with pytest.raises(SluiceError) as caught:
         ask(url)
     assert caught.value.code == "upstream_unreachable" and "127" not in caught.value.message
