@@ -42,10 +42,7 @@ def load(
     settings = shape(data, findings)
     if settings is None:
         raise ConfigError(str(path), [*problems, *findings.found.values()])
-    access_is_whole = not any(place[:1] in (("access",), ("server",)) for place in findings.found)
-    for place, message in check(settings, names):
-        if place[:1] not in (("access",), ("server",)) or access_is_whole:
-            findings.add(original(place, data), message)
+    _check_parts(settings, names, data, findings)
     settings = _resolved(settings, environment, providers, findings)
     if not problems and not findings.found:
         for place, message in further(settings):
@@ -53,6 +50,15 @@ def load(
     if problems or findings.found:
         raise ConfigError(str(path), [*problems, *findings.found.values()])
     return settings.model_copy(update={"store": store_beside(settings.store, path.parent)})
+
+
+def _check_parts(settings: Settings, names: list[str], data: Any, findings: Findings) -> None:
+    """Adds what is wrong between the parts; access is judged only if no part of it was invalid and dropped."""
+    access = (("access",), ("server",))
+    access_is_whole = not any(place[:1] in access for place in findings.found)
+    for place, message in check(settings, names):
+        if place[:1] not in access or access_is_whole:
+            findings.add(original(place, data), message)
 
 
 def _text(path: Path) -> str:
