@@ -7,7 +7,7 @@ from typing import Final
 _FEW: Final = 20  # with at most so many known names, the closest is suggested however different
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence with up to three similar known names; with few known names, the closest; else ""."""
     names = list(known)[:5000]
     if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):

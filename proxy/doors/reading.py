@@ -23,7 +23,7 @@ def take_body(scope: Scope, limit: int) -> bytes | None:
     direct: Direct | None = scope.get(DIRECT)
     body = direct.take() if direct is not None else None
     if body is not None and len(body) > limit:
-        raise too_large(limit)
+        raise body_too_large(limit)
     return body
 
 
@@ -41,21 +41,21 @@ async def read_body(scope: Scope, receive: Receive, limit: int, call: Call | Non
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) > limit:
-            raise too_large(limit)
+            raise body_too_large(limit)
         return body
     pieces, size = [], 0
     while message["type"] == "http.request":
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > limit:
-            raise too_large(limit)
+            raise body_too_large(limit)
         if not message.get("more_body"):
             return b"".join(pieces)
         message = await receive()
     raise SluiceError("client_cancelled", "The client left while it was sending its request.")
 
 
-def too_large(limit: int) -> SluiceError:
+def body_too_large(limit: int) -> SluiceError:
     """The error of a body over the limit."""
     return SluiceError("client_too_large", f"The request body is larger than {limit} bytes.")
 

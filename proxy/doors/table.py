@@ -23,7 +23,7 @@ _LONGEST: Final = 200  # longer paths are not searched for a doubled suffix
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path (normalized as by `plain`; a trailing `*` matches the rest) with its methods, access and ASGI app."""
+    """One path (as by `normalize_path`; a trailing `*` matches the rest) with its methods, access and ASGI app."""
 
     path: str
     methods: frozenset[str]
@@ -52,7 +52,7 @@ class Table:
 
     def find(self, raw_path: bytes, method: str) -> Found | frozenset[str]:
         """The endpoint; or the methods that the path supports instead (empty: no such path)."""
-        path = plain(raw_path.decode("latin-1"))
+        path = normalize_path(raw_path.decode("latin-1"))
         found, rest = self._exact.get(path), ""
         if found is None and len(path) <= _LONGEST and (doubled := _DOUBLED.search(path)):
             found = self._exact.get(path[: doubled.start()] + doubled[1])
@@ -69,6 +69,6 @@ class Table:
         return frozenset[str]().union(*(endpoint.methods for endpoint in found))
 
 
-def plain(path: str) -> str:
+def normalize_path(path: str) -> str:
     """A path without `/v1` and without doubled or trailing slashes: "/chat/completions"."""
     return _VERSION.sub("", _SLASHES.sub("/", path)).rstrip("/") or "/"

@@ -12,7 +12,7 @@ from proxy.providers.contract import Answer, Model, Order, Provider, Reader, Req
 from proxy.providers.failures import judge
 from proxy.providers.forwarding import forward, once
 from proxy.providers.messages import written
-from proxy.providers.reading import count, malformed, parsed, unix_seconds
+from proxy.providers.reading import answer_object, count, malformed, unix_seconds
 from proxy.providers.reports import report_in
 from proxy.shapes import object_of
 
@@ -66,7 +66,7 @@ class Anthropic(Provider):
             answer = yield Request(path, method="GET", headers=_headers(target))
             if not 200 <= answer.status < 300:
                 raise self.failure(answer.status, answer.headers, answer.body)
-            page = parsed("Anthropic", answer.body)
+            page = answer_object("Anthropic", answer.body)
             if not isinstance(entries := page.get("data"), list):
                 raise malformed("Anthropic")
             models += [

@@ -8,7 +8,7 @@ import orjson
 
 from proxy.providers.completions import Chunks, Json, chat_completion, tool_call, usage
 from proxy.providers.failures import error_in_event
-from proxy.providers.reading import TranslatingReader, cut_short, json_text, malformed, parsed
+from proxy.providers.reading import TranslatingReader, answer_object, cut_short, json_text, malformed
 from proxy.shapes import object_of, string_of
 from proxy.sse import DONE, EventCutter, events, payload
 from proxy.usage import is_count
@@ -172,7 +172,7 @@ class AnthropicReader(TranslatingReader):
 
 def whole_message(model: str, body: bytes) -> bytes:
     """A whole message as a chat completion: thinking in `reasoning_content`, with signatures in `thinking_blocks`."""
-    answer = parsed("Anthropic", body)
+    answer = answer_object("Anthropic", body)
     if answer.get("type") != "message" and (error := error_in_event(answer)):
         raise error
     if not isinstance(content := answer.get("content"), list):

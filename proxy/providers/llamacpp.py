@@ -10,7 +10,7 @@ import orjson
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
-from proxy.providers.openai_compatible import OpenAICompatible, parsed
+from proxy.providers.openai_compatible import OpenAICompatible, parse_answer
 from proxy.providers.placing import PlacingReader
 from proxy.providers.reading import count
 from proxy.providers.reports import Report
@@ -136,6 +136,6 @@ def _properties(answer: Answer) -> Mapping[str, Any]:
     if answer.status != 200:
         return {}
     try:
-        return object_of(parsed(answer.body))
+        return object_of(parse_answer(answer.body))
     except SluiceError:
         return {}

@@ -24,7 +24,7 @@ from proxy.providers.ollama_answers import (
     without_addresses,
 )
 from proxy.providers.ollama_requests import Translation
-from proxy.providers.reading import count, malformed, parsed, unix_seconds
+from proxy.providers.reading import answer_object, count, malformed, unix_seconds
 from proxy.providers.reports import report_in
 from proxy.shapes import object_of, string_of
 
@@ -87,7 +87,7 @@ class Ollama(Provider):
         answer = yield Request("/api/tags", method="GET", headers=_headers(target))
         if not 200 <= answer.status < 300:
             raise self.failure(answer.status, answer.headers, answer.body)
-        listed = parsed("Ollama", answer.body).get("models", ())
+        listed = answer_object("Ollama", answer.body).get("models", ())
         if not isinstance(listed, list | None):
             raise malformed("Ollama")
         models: list[Model] = []
@@ -145,6 +145,6 @@ def _context(shown: Mapping[str, Any]) -> int | None:
 def _shown(answer: Answer) -> Mapping[str, Any]:
     """The object of /api/show; empty if the model has been removed meanwhile, or the answer is unreadable."""
     try:
-        return parsed("Ollama", answer.body) if answer.status == 200 else {}
+        return answer_object("Ollama", answer.body) if answer.status == 200 else {}
     except SluiceError:
         return {}

@@ -19,7 +19,7 @@ from proxy.providers.completions import (
     tool_call,
     usage,
 )
-from proxy.providers.reading import LineCutter, TranslatingReader, cut_short, json_text, malformed, parsed
+from proxy.providers.reading import LineCutter, TranslatingReader, answer_object, cut_short, json_text, malformed
 from proxy.providers.reports import report_of
 from proxy.shapes import list_of, string_of
 from proxy.sse import DONE
@@ -157,7 +157,7 @@ def embeddings(model: str, answer: Json, encoded: bool) -> bytes:
 
 def checked(body: bytes, complete: bool = True) -> Json:
     """A whole 200 answer as an object. `complete`: it must have `done: true`."""
-    answer = parsed("Ollama", body)
+    answer = answer_object("Ollama", body)
     if "error" in answer:
         raise error_in(answer)
     if complete and answer.get("done") is not True:

@@ -54,7 +54,7 @@ class OpenAICompatible(Provider):
             return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body
-        if report := report_of(parsed(body)):
+        if report := report_of(parse_answer(body)):
             raise self.judge(0, report)
         return body
 
@@ -92,7 +92,7 @@ class OpenAICompatible(Provider):
         """The entries of a list of models. Raises SluiceError if the answer is no list."""
         if not 200 <= answer.status < 300:
             raise self.failure(answer.status, answer.headers, answer.body)
-        fields = parsed(answer.body)
+        fields = parse_answer(answer.body)
         entries = fields.get("data", fields.get("models")) if isinstance(fields, dict) else fields
         if entries is None and isinstance(fields, dict) and "data" in fields:
             return []  # Ollama sends null for no models
@@ -113,7 +113,7 @@ class OpenAICompatible(Provider):
         )
 
 
-def parsed(body: bytes) -> Any:
+def parse_answer(body: bytes) -> Any:
     """The JSON object or array in an answer, blank lines around it allowed (DeepSeek sends some to queued calls)."""
     try:
         fields = orjson.loads(body)

@@ -31,7 +31,7 @@ def cut_short(who: str) -> SluiceError:
     return SluiceError("upstream_truncated", f"{who} ended the answer before it was complete.", again="next")
 
 
-def parsed(who: str, body: bytes) -> dict[str, Any]:
+def answer_object(who: str, body: bytes) -> dict[str, Any]:
     """A whole answer as an object."""
     try:
         answer = orjson.loads(body)

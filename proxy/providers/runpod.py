@@ -10,7 +10,7 @@ from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.providers.contract import Answer, Conversation, Model, Order, Pause, Provider, Request, Step, Talker, Target
 from proxy.providers.failures import judge
-from proxy.providers.openai_compatible import OpenAICompatible, parsed
+from proxy.providers.openai_compatible import OpenAICompatible, parse_answer
 from proxy.providers.prefilling import OPEN, leave_open
 from proxy.providers.reports import Report
 from proxy.providers.runpod_output import Transcript, error_report, failed
@@ -56,7 +56,7 @@ class RunPod(OpenAICompatible):
         Raises an error that a 200 holds: OpenAI's, RunPod's, or an unfinished job.
         """
         if b'"status"' in body:
-            job = parsed(body)
+            job = parse_answer(body)
             if isinstance(job, dict) and job.get("status") in _STATES and "choices" not in job:
                 if job["status"] != "COMPLETED" or job.get("error") or not (output := job.get("output")):
                     raise ended(job)
@@ -90,7 +90,7 @@ class RunPod(OpenAICompatible):
         answer = yield self.ask(target, f"{self._endpoint}/health")
         if answer.status != 200:
             raise self.failure(answer.status, answer.headers, answer.body)
-        health = parsed(answer.body)
+        health = parse_answer(answer.body)
         workers = _counts(health, "workers")
         if not any(workers.values()):
             raise SluiceError("upstream_overloaded", _reason(health), again="next")
@@ -187,7 +187,7 @@ class Job(Generator[Step, Answer | None, None]):
             raise SluiceError("upstream_error", "The upstream knows no such endpoint.", again="next")
         if answer.status != 200:
             raise self._runpod.failure(answer.status, answer.headers, answer.body)
-        job = parsed(answer.body)
+        job = parse_answer(answer.body)
         if not isinstance(job, dict) or not isinstance(job.get("id"), str):
             raise ended(job)
         self._id = job["id"]
@@ -197,7 +197,7 @@ class Job(Generator[Step, Answer | None, None]):
         """The state of the job; {}: the poll failed, and will be repeated."""
         answer = yield from _answered(self._runpod.job(self._order, what, self._id))
         if answer.status == 200:
-            job = parsed(answer.body)
+            job = parse_answer(answer.body)
             if not isinstance(job, dict) or not isinstance(job.get("status"), str):
                 raise ended(job)
             self._failures = 0

@@ -58,10 +58,10 @@ def check_host(host: bytes) -> None:
 def check_size(target: bytes, headers: Headers) -> None:
     """Raises `SluiceError` (431) if the head, as far as received, is larger than MAX_HEAD bytes."""
     if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:
-        raise too_large()
+        raise head_too_large()
 
 
-def too_large() -> SluiceError:
+def head_too_large() -> SluiceError:
     """The error of a head that is too large."""
     return invalid(f"The request head is larger than {MAX_HEAD} bytes.", 431)
 

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from proxy.call import Headers
 from proxy.headers import Lines
-from proxy.serving.framing import check_head, check_host, check_size, invalid, too_large
+from proxy.serving.framing import check_head, check_host, check_size, head_too_large, invalid
 from proxy.serving.limits import MAX_HEAD
 
 UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
@@ -117,7 +117,7 @@ class RequestReader:
         except httptools.HttpParserError as error:
             raise invalid(f"The request is not valid HTTP/1.1: {error}.") from None
         if self._size > MAX_HEAD and self.phase != "idle":
-            raise too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
+            raise head_too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
 
     def _repeated(self, data: bytes) -> bytes | None:
         """Handles a repeated head, or the rest of its body, at the start of the data.

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.hosts import is_loopback
 from proxy.settings.policies import RequestRewriting, ResponseRewriting
-from proxy.settings.problems import Path, nearest_or_all
+from proxy.settings.problems import Path, suggestion_or_all
 from proxy.settings.routes import RouteSettings
 from proxy.settings.schema import Settings
 from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
@@ -69,7 +69,7 @@ def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
         named.append((("cache", "similar", "embedder"), similar.embedder.partition("/")[0]))
     for path, name in named:
         if name not in upstreams:
-            yield path, f'no upstream is called "{name}"{nearest_or_all(name, upstreams)}'
+            yield path, f'no upstream is called "{name}"{suggestion_or_all(name, upstreams)}'
     if not upstreams:
         yield ("upstreams",), "at least one upstream is needed"
 
@@ -148,7 +148,7 @@ def _check_catalogue(
     """A model that the upstream's fixed catalogue does not list."""
     catalogue = upstreams[upstream].models if upstream in upstreams else None
     if catalogue is not None and model not in catalogue:
-        yield path, f'"{model}" is not among upstreams.{upstream}.models{nearest_or_all(model, catalogue)}'
+        yield path, f'"{model}" is not among upstreams.{upstream}.models{suggestion_or_all(model, catalogue)}'
 
 
 def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRewriting) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 from proxy.settings.addresses import ProviderFacts, store_beside
 from proxy.settings.checks import Finding, check
 from proxy.settings.environment import Environment, first_variable, read_environment
-from proxy.settings.problems import ConfigError, Findings, Mark, Problem, nearest, one_of
+from proxy.settings.problems import ConfigError, Findings, Mark, Problem, one_of, suggestion
 from proxy.settings.problems import Path as Place
 from proxy.settings.schema import Settings
 from proxy.settings.shaping import drop, got, original, shape
@@ -111,7 +111,7 @@ def _resolved(
         facts = providers.get(upstream.provider)
         if facts is None:
             at = (*place, "provider")
-            hint = nearest(upstream.provider, providers)
+            hint = suggestion(upstream.provider, providers)
             findings.add(at, f"{one_of(sorted(providers))}, {got(at, findings.mark(at))}{hint}")
             continue
         try:

@@ -92,17 +92,17 @@ def dotted(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the most similar known name, "" if none is similar."""
     close = get_close_matches(name, sorted(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def nearest_or_all(name: str, known: Iterable[str]) -> str:
+def suggestion_or_all(name: str, known: Iterable[str]) -> str:
     """The same, or else `; known here: a, b`, with as many names as fit in a line."""
     names = sorted(known)
     shown = names if len(names) <= _ROOM else [*names[:_ROOM], f"{len(names) - _ROOM} more"]
-    return nearest(name, names) or (f"; known here: {', '.join(shown)}" if names else "")
+    return suggestion(name, names) or (f"; known here: {', '.join(shown)}" if names else "")
 
 
 def one_of(names: Iterable[str]) -> str:

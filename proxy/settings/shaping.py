@@ -6,7 +6,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.settings.problems import Findings, Mark, Path, holds_secret, nearest, nearest_or_all, one_of
+from proxy.settings.problems import Findings, Mark, Path, holds_secret, one_of, suggestion, suggestion_or_all
 from proxy.settings.routes import TargetSettings
 from proxy.settings.schema import Settings
 
@@ -112,10 +112,10 @@ def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
         return "this key is required"
     if kind == "extra_forbidden":
         known = keys_at(path[:-1])
-        return "unknown key" + nearest_or_all(str(path[-1]), known)
+        return "unknown key" + suggestion_or_all(str(path[-1]), known)
     if kind == "literal_error":
         names = sorted(part.strip("'") for part in context["expected"].replace(" or ", ", ").split(", "))
-        return f"{one_of(names)}, {got(path, mark)}{nearest(mark.written, names)}"
+        return f"{one_of(names)}, {got(path, mark)}{suggestion(mark.written, names)}"
     if kind == "value_error":
         return f"{context['error']}, {got(path, mark)}"
     if kind in _BOUNDS:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from proxy.errors import SluiceError
-from proxy.naming import nearest
+from proxy.naming import suggestion
 from proxy.policies.routes import Route
 from proxy.providers.contract import Answer, Model, Request, Target
 from proxy.secrecy import Blank
@@ -98,7 +98,7 @@ class Shelf:
             return None
         return SluiceError(
             "model_not_found",
-            f"The upstream {self.target.upstream} has no model {model!r}.{nearest(model, self.models)}",
+            f"The upstream {self.target.upstream} has no model {model!r}.{suggestion(model, self.models)}",
             param="model",
             again="next",
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.call import Call
 from proxy.errors import SluiceError
-from proxy.naming import nearest
+from proxy.naming import suggestion
 from proxy.policies.routes import Choice, Route
 from proxy.providers.contract import Target
 
@@ -91,12 +91,12 @@ class Router:
             raise SluiceError("model_not_found", message, param="model")
         if not routes and model.startswith("persona/"):
             personas = [name[8:] for name in self.names() if name.startswith("persona/")]
-            hint = nearest(model[8:], personas)
+            hint = suggestion(model[8:], personas)
             raise SluiceError("model_not_found", f"There is no persona {model[8:]!r}.{hint}", param="model")
         if not routes:
             raise SluiceError(
                 "model_not_found",
-                f"No route takes the model {model!r}, and there is no default upstream.{nearest(model, self.names())}",
+                f"No route takes the model {model!r}, and there is no default upstream.{suggestion(model, self.names())}",
                 param="model",
             )
         route = routes[0]

@@ -10,7 +10,7 @@ import pytest
 from proxy.app import Sluice
 from proxy.doors.documents import Documents
 from proxy.doors.openapi import document
-from proxy.doors.table import plain
+from proxy.doors.table import normalize_path
 from tests.running import sluice
 
 CONFIG = "upstreams: {o: {provider: openai, base_url: 'http://127.0.0.1:9/v1'}}\nvapi: {secret: s}\n"
@@ -37,7 +37,7 @@ def served(app: Sluice) -> Iterator[tuple[str, str, str]]:
 def described() -> Iterator[tuple[str, str]]:
     for path, methods in DOCUMENT["paths"].items():
         for method in methods:
-            yield method, re.sub(r"\{\w+\}", "*", plain(path))
+            yield method, re.sub(r"\{\w+\}", "*", normalize_path(path))
 
 
 def test_what_the_app_serves_is_described_and_nothing_else(table: set[tuple[str, str, str]]) -> None:
@@ -48,7 +48,7 @@ def test_keys_are_asked_for_where_the_app_asks_for_them(table: set[tuple[str, st
     shown = {"client": "clientKey", "chat": "clientKey", "vapi": "vapiSecret"}
     shown |= {"desk": "adminToken", "admin": "adminToken"}
     methods = {
-        (method, re.sub(r"\{\w+\}", "*", plain(path))): operation
+        (method, re.sub(r"\{\w+\}", "*", normalize_path(path))): operation
         for path, operations in DOCUMENT["paths"].items()
         for method, operation in operations.items()
     }

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import SluiceError
-from proxy.providers.reading import LineCutter, parsed, unix_seconds
+from proxy.providers.reading import LineCutter, answer_object, unix_seconds
 
 
 @given(st.lists(st.binary(max_size=6).filter(lambda line: b"\n" not in line)), st.integers(1, 9))
@@ -28,7 +28,7 @@ def test_rfc_3339_dates_become_unix_seconds() -> None:
 
 
 def test_a_whole_answer_is_an_object() -> None:
-    assert parsed("X", b' \n{"a":1}\n') == {"a": 1}
+    assert answer_object("X", b' \n{"a":1}\n') == {"a": 1}
     for odd in (b"", b"[]", b"<html>", b'{"a":'):
         with pytest.raises(SluiceError, match="upstream_malformed"):
-            parsed("X", odd)
+            answer_object("X", odd)

@@ -1,6 +1,6 @@
 """Problems, their places and their words."""
 
-from proxy.settings.problems import ConfigError, Findings, Mark, Problem, dotted, nearest
+from proxy.settings.problems import ConfigError, Findings, Mark, Problem, dotted, suggestion
 
 
 def test_an_error_has_a_line_for_each_problem_in_the_order_of_the_file() -> None:
@@ -48,5 +48,5 @@ def test_the_first_problem_of_a_path_is_the_one_that_counts() -> None:
 
 def test_paths_are_dotted_and_near_names_suggested() -> None:
     assert dotted(("routes", 0, "to")) == "routes.0.to"
-    assert nearest("opnai", ["openai", "openrouter", "ollama"]) == '; did you mean "openai"?'
-    assert nearest("x", ["openai"]) == ""
+    assert suggestion("opnai", ["openai", "openrouter", "ollama"]) == '; did you mean "openai"?'
+    assert suggestion("x", ["openai"]) == ""
