@@ -96,7 +96,8 @@ class Router:
         if not routes:
             raise SluiceError(
                 "model_not_found",
-                f"No route takes the model {model!r}, and there is no default upstream.{suggestion(model, self.names())}",
+                f"No route takes the model {model!r}, and there is no default upstream."
+                + suggestion(model, self.names()),
                 param="model",
             )
         route = routes[0]
