@@ -1,4 +1,4 @@
-"""A key that operators made is checked before it is kept, opens the door until its end, and is nowhere told again."""
+"""A key made by operators is validated before it is stored, is accepted until its expiry, and is shown only once."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What calls took is written down by whoever answered them, once, however the store fares, and budgets know of it."""
+"""Usage is written exactly once, whatever happens to the store, and budgets take it into account."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The five locks that make a way around the routing table impossible: read off the source, and off a running proxy.
+"""The five locks against bypassing the routing table: checked in the source, and on a running proxy.
 
 Lock 4, the matrix of doors and providers, is tests/journeys/test_separation.py.
 """

@@ -1,4 +1,4 @@
-"""A persona of the store is checked before it is kept, and one that went bad never keeps Sluice from starting."""
+"""A persona is validated before it is stored, and an unreadable one never keeps Sluice from starting."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tokens are what upstreams plainly say, and cost is what is known of prices."""
+"""Token counts are those that upstreams report, and cost follows from known prices."""
 
 from typing import Any
 

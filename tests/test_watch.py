@@ -1,4 +1,4 @@
-"""What a stream says about itself is seen however it is spelled, and nothing is taken out that the client asked for."""
+"""What a stream reports is recognized in any spelling, and nothing is removed that the client asked for."""
 
 import json
 from collections.abc import Mapping

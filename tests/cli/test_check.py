@@ -1,4 +1,4 @@
-"""`sluice check` tells also of what is no error: tests/journeys/test_commands.py has the rest."""
+"""`sluice check` prints warnings too; tests/journeys/test_commands.py covers the rest."""
 
 from pathlib import Path
 

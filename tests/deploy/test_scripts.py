@@ -1,4 +1,4 @@
-"""The scripts that set up a new machine, on machines that are made up."""
+"""The scripts that set up a machine, run on simulated machines."""
 
 import os
 import shutil

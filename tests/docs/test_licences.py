@@ -1,4 +1,4 @@
-"""All that Sluice is made of is in the list of licences and in the SBOM: what any lock file pins, and the pages' scripts."""
+"""Every dependency is in the list of licences and in the SBOM: those of lock files, and scripts of the pages."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the short form of a chat stands for."""
+"""The short form of a chat body and what it expands to."""
 
 import json
 from typing import Any

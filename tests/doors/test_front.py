@@ -1,4 +1,4 @@
-"""Whatever is asked is answered in OpenAI's form, and browsers of allowed origins may read it."""
+"""Every answer has OpenAI's form, and browsers of allowed origins may read it."""
 
 import asyncio
 from dataclasses import dataclass, field

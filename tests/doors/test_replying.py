@@ -1,4 +1,4 @@
-"""One head, then the body: with comments while it is silent, and nothing behind the end."""
+"""Responses: one head, then the body, with comments during silence and nothing after the end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable

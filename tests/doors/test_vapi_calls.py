@@ -1,4 +1,4 @@
-"""What of a request of Vapi's reaches the gateway."""
+"""The part of a Vapi request that reaches the gateway."""
 
 import json
 from typing import Any

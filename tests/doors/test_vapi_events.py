@@ -1,4 +1,4 @@
-"""What is kept of Vapi's news."""
+"""The counts and the last events of Vapi's server messages."""
 
 from proxy.doors.vapi_events import VapiEvents, kind_of
 

@@ -1,4 +1,4 @@
-"""Who is taken for Vapi: by secret, or by a signature that is right, fresh and new."""
+"""Authentication of Vapi: by secret, or by a signature that is valid, recent and unused."""
 
 import hmac
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Failures that are spoken, and those that are not."""
+"""Failures for which an apology is spoken, and others."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The local model: what it makes of texts, and how the shipped pairs come out at the default threshold."""
+"""The local model: its vectors, and the results for the shipped pairs at the default threshold."""
 
 import asyncio
 import json

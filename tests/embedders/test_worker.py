@@ -1,4 +1,4 @@
-"""The thread beside the loop."""
+"""The worker thread and its queue."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The cache, seen from outside: what is answered twice is asked once, and nothing is answered that should not be."""
+"""The cache, seen from outside: repeated calls are sent once, and nothing is served that should not be."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a caller is told is so: nothing cut passes as whole, nothing whole as cut, and faults have their owner's name."""
+"""Answers are honest: truncated ones never look complete, nor the reverse, and errors name whose fault it was."""
 
 import json
 import re

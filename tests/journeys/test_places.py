@@ -1,4 +1,4 @@
-"""Breakers and bounded places together, and over a reload: neither keeps an upstream away for good."""
+"""Breakers and concurrency limits together, and across a reload: neither blocks an upstream for ever."""
 
 import threading
 import time

@@ -1,6 +1,6 @@
-"""SIGTERM with hundreds of streams under way: who can finish does, who cannot is told, and the process ends by 0.
+"""SIGTERM with hundreds of streams under way: short ones finish, long ones get an error, and the exit code is 0.
 
-SLUICE_STREAMS=500 runs it with more than the suite does.
+SLUICE_STREAMS=500 runs it with more streams than the suite does.
 """
 
 import asyncio

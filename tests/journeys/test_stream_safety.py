@@ -1,4 +1,4 @@
-"""What becomes of a stream whose upstream breaks: an error event, a continuation, or an answer held until it is whole."""
+"""Streams whose upstream breaks end with an error event, a continuation, or were held back until complete."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A voice platform's telephone calls, seen from outside: turns of a conversation, tools, and news by webhook."""
+"""Telephone calls of a voice platform, seen from outside: turns of a conversation, tools, and server messages."""
 
 import hashlib
 import hmac

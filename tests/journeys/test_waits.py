@@ -1,4 +1,4 @@
-"""What a call waits for upstreams is not Sluice's own time, whatever the wait was for, and is counted once."""
+"""Time spent waiting for upstreams is not counted as overhead, whatever the wait was for, and is counted once."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""A key's client is told what it may still do, and where it may not, when it may again."""
+"""Clients are informed of the limits of their key, and when a refused call may be repeated."""
 
 from datetime import UTC, datetime, timedelta
 

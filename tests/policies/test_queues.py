@@ -1,4 +1,4 @@
-"""Places before an upstream: bounded, in turn by client, and none is ever lost."""
+"""Concurrency limits: bounded, clients in turn, and no place is ever lost."""
 
 import asyncio
 import random

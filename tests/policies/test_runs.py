@@ -1,4 +1,4 @@
-"""A call's way over its targets: the first cause is what the caller gets, and some failures end the way at once."""
+"""A call's way through its targets: the caller gets the first failure, and some failures end the way at once."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A second stream is joined to what the client has seen, or not at all: never said twice, never changed."""
+"""A second stream is joined to what the client has seen, or not at all: nothing is repeated or changed."""
 
 from typing import Any
 

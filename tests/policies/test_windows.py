@@ -1,4 +1,4 @@
-"""Never more in any 60 seconds than a key may, whoever counts, and a refused call is told when it may come again."""
+"""A key never exceeds its limit in any 60 seconds, in any process, and a refused call gets the time to wait."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Whether a caller's leaving was seen in time, and how much a kernel may hold."""
+"""Whether a caller's leaving was noticed in time, and the size of kernel buffers."""
 
 import pytest
 

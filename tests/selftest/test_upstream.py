@@ -1,4 +1,4 @@
-"""Who is the faulty one, how often it was asked, and when it was left."""
+"""Which target plays the fault, how often it was asked, and when a caller left."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The words of the fault upstreams: the same for everybody, and to be gone on with from anywhere."""
+"""The answers of the fault upstreams: the same from every target, and continuable at any point."""
 
 from typing import Any
 

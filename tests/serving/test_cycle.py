@@ -1,4 +1,4 @@
-"""What an app sends, as it is on the wire; and what becomes of an app that fails."""
+"""Responses of an app as bytes on the wire, and the handling of apps that fail."""
 
 import asyncio
 import gc

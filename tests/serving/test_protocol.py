@@ -1,4 +1,4 @@
-"""The wall: what comes in over a real socket, whole and byte by byte."""
+"""The server protocol over a real socket, with input whole and byte by byte."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Few series of many, and the same few for every worker."""
+"""The limit on metric series, which is the same for every worker."""
 
 from pathlib import Path
 

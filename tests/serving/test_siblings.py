@@ -1,4 +1,4 @@
-"""Numbers that workers tell each other."""
+"""Queries between workers."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`sluice serve --workers 2`: one address and one set of numbers, whoever of them dies, and one clean end."""
+"""`sluice serve --workers 2`: one address and one set of metrics, even if workers die, and one clean end."""
 
 import fcntl
 import os

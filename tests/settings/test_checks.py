@@ -1,4 +1,4 @@
-"""What the parts of a configuration must be to each other."""
+"""Checks between the parts of a configuration."""
 
 from pathlib import Path
 

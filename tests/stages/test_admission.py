@@ -1,4 +1,4 @@
-"""Who shows a key that is known comes in, as the tenant of that key; nobody else does."""
+"""A caller with a known key is admitted as the tenant of that key; no other is."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The routes and targets that a configuration draws."""
+"""The routes and targets that are made from a configuration."""
 
 import pytest
 

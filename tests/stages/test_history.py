@@ -1,4 +1,4 @@
-"""The last calls can be read, newest first, and hold on to nothing of what they were made of."""
+"""The last calls are listed newest first, and keep no references to the objects of a call."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""The table gives every name the route that reading all of it would give, and shares targets out as it says."""
+"""Routing gives every name the same route as a full scan of the table, and splits targets by weight."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What both stores are asked of the ledger."""
+"""Checks of the ledger that both stores must pass."""
 
 from proxy.store.contract import Batch, Counts, Line, Store
 

@@ -1,4 +1,4 @@
-"""The store by its address, and what is said where its packages are not installed."""
+"""Opening the store by its address, and errors for missing packages."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The store in a real PostgreSQL: shared by machines, bounded when it is stuck, back when it is back."""
+"""The store in a real PostgreSQL: shared by machines, bounded when stuck, working again when it is back."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What a body begins with."""
+"""The kind of a body, from its beginning."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Every failure on the way gets its own name, and none an address."""
+"""Every exception is translated to its own error, without addresses."""
 
 import errno
 

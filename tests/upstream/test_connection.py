@@ -1,4 +1,4 @@
-"""One connection holds no more than it may, whoever reads."""
+"""One connection buffers no more than it may, at any speed of its reader."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What is told of a call that two targets raced for is told of the one whose answer, or failure, the caller gets."""
+"""The trace of a call whose targets race describes the target whose answer, or failure, the caller gets."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What a target says is sent where it says, over whichever transport, and every failure is ours."""
+"""Requests go to the target's address, over any transport, and every failure is a SluiceError."""
 
 import asyncio
 import resource

@@ -1,4 +1,4 @@
-"""What is pushed past a waiting reader and what the reader gets are, together and in order, what reading alone gives."""
+"""Bytes pushed past a waiting reader and bytes it reads are together, in order, what reading alone gives."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
