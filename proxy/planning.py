@@ -67,6 +67,8 @@ def plan(
 
     router = Router(compiler.routes(), default, catalog.names)
     catalog.aliases, catalog.targets = router.exact_routes, router.targets_of
+    for target in _named(settings, router):
+        shelves[target.upstream].named |= {target.model}
     screen = Screen(shelves, process.instance, process.counters.counter_for)
     return Plan(settings, compiler, catalog, router, screen)
 
@@ -74,9 +76,9 @@ def plan(
 def _named(settings: Settings, router: Router) -> Iterator[Target]:
     """The targets whose models config.yaml names: those that no client's wording completes."""
     for route in router.routes:
-        yield from router.leads(route.match) if route.exact else (to for to in route.to if "{" not in to.model)
+        yield from router.targets_of(route.match) if route.exact else (to for to in route.to if "{" not in to.model)
     for model in _asked(settings):
-        yield from router.leads(model)
+        yield from router.targets_of(model)
 
 
 def _asked(settings: Settings) -> Iterator[str]:

@@ -77,7 +77,7 @@ class Splice:
                     raise Disagreement
                 if not (payload(event) or b"").startswith(b"[DONE]"):
                     continue  # comments of the second stream
-                self._check_end()
+                self._check_caught_up()
                 kept.append(DONE)
             elif adapted := self._adapted(fields):
                 kept.append(b"data: " + orjson.dumps(adapted) + b"\n\n")
@@ -105,10 +105,10 @@ class Splice:
             raise Disagreement
         if self.transcript.role_seen:
             delta.pop("role", None)
-        told = {name: self._rest(name, text) for name in _TEXTS if isinstance(text := delta.get(name), str)}
-        if any(told.values()):
+        rests = {name: self._rest(name, text) for name in _TEXTS if isinstance(text := delta.get(name), str)}
+        if any(rests.values()):
             self._check_caught_up()
-        for name, rest in told.items():
+        for name, rest in rests.items():
             if rest:
                 delta[name] = rest
             else:
@@ -127,8 +127,8 @@ class Splice:
             raise Disagreement
         return after[len(seen) :]
 
-    def _check_end(self) -> None:
-        """Raises Disagreement if a fresh answer ends before it has caught up."""
+    def _check_caught_up(self) -> None:
+        """Raises Disagreement if a fresh answer continues, or ends, without all that the client has seen."""
         if self.continues:
             return
         for name, seen in self.transcript.texts.items():

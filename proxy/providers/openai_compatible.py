@@ -18,6 +18,7 @@ from proxy.sse import EventCutter
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream"
 _NO_JSON: Final = frozenset({"audio/speech"})  # endpoints whose answers are not JSON
+_NO_SUCH_PATH: Final = frozenset({404, 405, 501})  # a server that lists no models may answer calls all the same
 _CONTEXT: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
 _OUTPUT: Final = ("max_output_tokens", "max_completion_tokens")
 

@@ -39,7 +39,7 @@ class Shelf:
     fixed: tuple[str, ...] | None = None  # `models:` of the config
     strict: bool = False
     refresh: float = 300.0
-    named: frozenset[str] = frozenset()  # models that rules and personas of config.yaml name
+    named: frozenset[str] = frozenset()  # models that routes and personas of config.yaml name
     models: dict[str, Model] = field(default_factory=dict)
     state: State = "unknown"
     fetched_at: float | None = None  # Unix seconds of the last good fetch
@@ -131,7 +131,9 @@ class Catalog:
         shelf = self.shelves.get(upstream)
         if shelf is None:
             return False
-        return model in shelf.models or shelf.listed(model) in shelf.models or shelf.configured_for(model) is not None
+        if model in shelf.models or model in shelf.named or shelf.listed(model) in shelf.models:
+            return True
+        return shelf.configured_for(model) is not None
 
     def prices(self, upstream: str, model: str) -> Mapping[str, float] | None:
         """USD per million tokens: `input`, `output`, `cached`; None where they are unknown."""
