@@ -200,7 +200,7 @@ class SluiceProtocol(asyncio.Protocol):
     # What the server tells
 
     def shutdown(self) -> None:
-        """The process is about to end (called by uvicorn): accepted requests and those already on their way are answered."""
+        """The process is about to end (called by uvicorn): requests accepted or on their way are still answered."""
         self.parting = True
         if self.answering and self.cycle is not None:
             self.cycle.keep_alive = False
