@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable
+from io import StringIO
 from typing import Any, Final
 
 import orjson
 
 from proxy.errors import SluiceError
+from proxy.shapes import list_of
 from proxy.sse import DONE, events, payload
 from proxy.watch import lenient
 
@@ -14,7 +16,10 @@ _MOST: Final = 1024  # choices of an answer, tool calls of a message: an index b
 
 
 class Assembler:
-    """Gathers chat completion chunks into the `chat.completion` that OpenAI would have answered at once."""
+    """Gathers chat completion chunks into the `chat.completion` that OpenAI would have answered at once.
+
+    A text that grows is a StringIO until the end: strings would be copied with every piece.
+    """
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -59,8 +64,8 @@ class Assembler:
             answer["usage"] = self._usage
         try:
             if self._odd:  # as it came: halves of a surrogate pair find together again
-                return json.dumps(answer | self._extra, separators=(",", ":")).encode()
-            return orjson.dumps(answer | self._extra)
+                return json.dumps(answer | self._extra, separators=(",", ":"), default=StringIO.getvalue).encode()
+            return orjson.dumps(answer | self._extra, StringIO.getvalue)
         except (orjson.JSONEncodeError, RecursionError):  # nested too deeply
             raise _malformed() from None
 
@@ -90,7 +95,7 @@ class Assembler:
         index = _index(choice.get("index", 0))
         if "text" in choice:
             kept = self._choices.setdefault(index, {"index": index, "text": "", "finish_reason": None})
-            kept["text"] += choice["text"] or ""
+            _grow(kept, "text", choice["text"])
         else:
             empty = {"index": index, "message": {"role": "assistant", "content": None}, "finish_reason": None}
             kept = self._choices.setdefault(index, empty)
@@ -98,8 +103,8 @@ class Assembler:
             if isinstance(delta, dict):
                 _join(kept["message"], delta)
         for key, value in choice.items():
-            if key == "logprobs" and value:
-                kept["logprobs"] = _joined_logprobs(kept.get("logprobs"), value)
+            if key == "logprobs" and isinstance(value, dict) and isinstance(kept.get(key), dict):
+                _join_logprobs(kept[key], value)
             elif key not in ("index", "delta", "text") and (value is not None or key not in kept):
                 kept[key] = value
 
@@ -115,14 +120,25 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
             details = message[key] = message.get(key) or []
             for part in value:
                 _join_detail(details, part)
-        elif key != "role" and isinstance(value, str) and isinstance(message.get(key), str):
-            message[key] += value
+        elif key != "role" and isinstance(value, str) and isinstance(message.get(key), str | StringIO):
+            _grow(message, key, value)
         elif isinstance(value, list) and isinstance(message.get(key), list):
-            message[key] = message[key] + value
+            message[key].extend(value)
         elif isinstance(value, dict) and isinstance(message.get(key), dict):
             _join(message[key], value)
         elif value is not None or key not in message:
             message[key] = value
+
+
+def _grow(fields: dict[str, Any], key: str, piece: str | None) -> None:
+    """Adds to a text; what is no text raises TypeError."""
+    if not piece:
+        return
+    text = fields[key]
+    if not isinstance(text, StringIO):
+        fields[key] = StringIO()
+        fields[key].write(text)
+    fields[key].write(piece)
 
 
 def _join_detail(details: list[Any], part: Any) -> None:
@@ -136,9 +152,11 @@ def _join_detail(details: list[Any], part: Any) -> None:
     elif any(last.get(name) != part.get(name) for name in ("index", "type")):
         details.append(part)
     else:
-        known = {name: value for name, value in part.items() if value is not None}
-        grown = {name: last[name] + known[name] for name in ("text", "summary") if last.get(name) and name in known}
-        details[-1] = last | known | grown
+        for name, value in part.items():
+            if name in ("text", "summary") and last.get(name):
+                _grow(last, name, value)
+            elif value is not None:
+                last[name] = value
 
 
 def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
@@ -148,8 +166,8 @@ def _join_tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:
     call, function = calls[index], part.get("function") or {}
     call["id"] = part.get("id") or call["id"]
     call["type"] = part.get("type") or call["type"]
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+    _grow(call["function"], "name", function.get("name"))
+    _grow(call["function"], "arguments", function.get("arguments"))
     _join(call, {key: value for key, value in part.items() if key not in ("index", "id", "type", "function")})
 
 
@@ -163,15 +181,12 @@ def _malformed() -> SluiceError:
     return SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
 
 
-def _joined_logprobs(kept: Any, more: Any) -> Any:
-    if not isinstance(kept, dict) or not isinstance(more, dict):
-        return more
-    return {
-        key: (kept.get(key) or []) + (more.get(key) or [])
-        if isinstance(kept.get(key), list) or isinstance(more.get(key), list)
-        else more.get(key, kept.get(key))
-        for key in {**kept, **more}
-    }
+def _join_logprobs(kept: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(kept.get(key), list):
+            kept[key].extend(list_of(value))
+        else:
+            kept[key] = value
 
 
 def as_stream(whole: bytes) -> bytes:

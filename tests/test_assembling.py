@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from proxy.assembling import Assembler, as_stream
 from proxy.errors import SluiceError
 from proxy.sse import DONE, events, payload
+from tests.costs import cost
 
 HEAD = {"id": "c", "object": "chat.completion", "created": 7, "model": "m"}
 
@@ -149,6 +151,30 @@ def test_pieces_of_openrouters_reasoning_are_one_as_it_was_signed() -> None:
         piece("summary", 1, summary="So it is"),
         *pieces[5:],
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda size: {"delta": {"content": "x" * size}},
+        lambda size: {"text": "x" * size},
+        lambda size: {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x" * size}}]}},
+        lambda size: {"delta": {"reasoning_details": [{"index": 0, "type": "t", "text": "x" * size}]}},
+        lambda size: {"delta": {"annotations": [1] * size}},
+        lambda size: {"delta": {"content": None}, "logprobs": {"content": [1] * size}},
+    ],
+    ids=["content", "text", "arguments", "reasoning", "annotations", "logprobs"],
+)
+def test_a_piece_costs_no_more_behind_a_long_answer_than_behind_a_short_one(
+    said: Callable[[int], dict[str, Any]],
+) -> None:
+    def piece(size: int) -> bytes:
+        return b"data: " + orjson.dumps({"choices": [{"index": 0} | said(size)]}) + b"\n\n"
+
+    short, long, small = Assembler(), Assembler(), piece(1)
+    short.add(small)
+    long.add(piece(4_000_000))
+    assert cost(lambda: long.add(small)) < 10 * cost(lambda: short.add(small))
 
 
 def test_null_in_place_of_tool_calls_is_nothing() -> None:

@@ -1,7 +1,9 @@
 """Joins the stream of a second upstream to what a first one sent before it broke, into one stream for the client."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, Final
 
 import orjson
@@ -19,11 +21,15 @@ _MESSAGES: Final = Path.of("messages")
 class Transcript:
     """What the client has seen of a stream so far: enough to continue it."""
 
-    texts: dict[str, str] = field(default_factory=dict)  # by the delta's field
     head: dict[str, Any] = field(default_factory=dict)  # id and created of the first event
     role_seen: bool = False
     joinable: bool = True  # neither tool calls nor several choices, which are never spliced, nor what cannot be read,
     # nor a finish, which has nothing behind it
+    _texts: dict[str, StringIO] = field(default_factory=lambda: defaultdict(StringIO))  # which grow without copies
+
+    def texts(self) -> dict[str, str]:
+        """What was said, by the delta's field."""
+        return {name: text.getvalue() for name, text in self._texts.items()}
 
     def add(self, batch: bytes) -> None:
         """Adds events that go to the client."""
@@ -48,7 +54,7 @@ class Transcript:
         self.role_seen = self.role_seen or "role" in delta
         for name in _TEXTS:
             if isinstance(delta.get(name), str):
-                self.texts[name] = self.texts.get(name, "") + delta[name]
+                self._texts[name].write(delta[name])
 
 
 class Disagreement(Exception):
@@ -64,8 +70,11 @@ class Splice:
 
     transcript: Transcript
     continues: bool
-    _fresh: dict[str, str] = field(default_factory=dict)
-    _joined: bool = False
+    _seen: dict[str, str] = field(init=False)  # when the first stream broke
+    _caught_up: dict[str, int] = field(default_factory=dict)  # characters of these that a fresh answer has said too
+
+    def __post_init__(self) -> None:
+        self._seen = self.transcript.texts()
 
     def events(self, batch: bytes) -> bytes:
         """The part of these events that the client is to see. Raises Disagreement."""
@@ -116,23 +125,21 @@ class Splice:
 
     def _rest(self, name: str, text: str) -> str:
         """The part of a text that is new to the client."""
-        seen = self.transcript.texts.get(name, "")
         if self.continues:
-            return text if name == "content" or not self.transcript.texts.get("content") else ""
-        before = self._fresh.get(name, "")
-        after = self._fresh[name] = before + text
-        if len(before) >= len(seen):
-            return text
-        if not (seen.startswith(after) or after.startswith(seen)):
+            return text if name == "content" or not self._seen.get("content") else ""
+        seen, at = self._seen.get(name, ""), self._caught_up.get(name, 0)
+        due = seen[at : at + len(text)]
+        if not text.startswith(due):
             raise Disagreement
-        return after[len(seen) :]
+        self._caught_up[name] = at + len(due)
+        return text[len(due) :]
 
     def _check_caught_up(self) -> None:
         """Raises Disagreement if a fresh answer continues, or ends, without all that the client has seen."""
         if self.continues:
             return
-        for name, seen in self.transcript.texts.items():
-            if len(self._fresh.get(name, "")) < len(seen):
+        for name, seen in self._seen.items():
+            if self._caught_up.get(name, 0) < len(seen):
                 raise Disagreement
 
 

@@ -1,7 +1,8 @@
 """Translates Anthropic's answers to OpenAI's: events, and whole messages (anthropic SDK 0.125.0, types/raw_*.py)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, Final
 
 import orjson
@@ -30,7 +31,7 @@ class Block:
     call: int = 0  # index among the tool calls
     input: Any = None  # of a tool call, from content_block_start
     argued: bool = False  # arguments of a tool call have been sent
-    text: str = ""  # thinking so far
+    text: StringIO = field(default_factory=StringIO)  # thinking so far
     signature: str = ""
 
 
@@ -127,7 +128,7 @@ class AnthropicReader(TranslatingReader):
             return b""
         if block.kind == "tool_use":
             return b"" if block.argued else self._arguments(block, json_text(object_of(block.input), "Anthropic"))
-        thought = {"type": "thinking", "thinking": block.text, "signature": block.signature}
+        thought = {"type": "thinking", "thinking": block.text.getvalue(), "signature": block.signature}
         return self._thought(thought) if block.signature else b""
 
     def _end_turn(self, event: Json) -> bytes:
@@ -155,7 +156,7 @@ class AnthropicReader(TranslatingReader):
         return self._write({"thinking_blocks": [thought | {"index": self._thoughts - 1}]})
 
     def _muse(self, block: Block, text: str) -> bytes:
-        block.text += text
+        block.text.write(text)
         return self._writer().reasoning(text) if text else b""
 
     def _arguments(self, block: Block, piece: str) -> bytes:

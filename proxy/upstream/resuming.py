@@ -120,7 +120,7 @@ class Resumption(Flowing):
     def _ways(self, order: Order) -> list[tuple[Order, bool]]:
         """Continuing from the text so far, where the target supports it; then asking afresh."""
         afresh = (replace(order), False)
-        text = self._transcript.texts.get("content", "")
+        text = self._transcript.texts().get("content", "")
         if not text:
             return [afresh]
         body = handed_on(order.body, text) if order.target.prefills else None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.policies.splices import Disagreement, Splice, Transcript, handed_on
 from proxy.sse import DONE, events, payload
+from tests.costs import cost
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 
@@ -197,3 +198,13 @@ def test_what_nobody_can_compare_is_never_spliced() -> None:
     assert not first.joinable
     with pytest.raises(Disagreement):
         Splice(transcript("Hello "), continues=True).events(HALF)
+
+
+def test_an_event_costs_no_more_behind_a_long_text_than_behind_a_short_one() -> None:
+    def behind(size: int) -> float:
+        said, seen = event({"content": "x"}), transcript("x" * size)
+        splice = Splice(seen, continues=False)
+        splice.events(event({"content": "x" * (size // 2)}))
+        return cost(lambda: seen.add(said)) + cost(lambda: splice.events(said))
+
+    assert behind(4_000_000) < 10 * behind(0)

@@ -11,6 +11,7 @@ from proxy.providers.anthropic_answers import AnthropicReader
 from proxy.providers.anthropic_messages import converse
 from proxy.providers.reading import NO_JSON
 from proxy.sse import DONE
+from tests.costs import cost
 from tests.providers.orders import Json, chunks, message_of, order, read, steady
 
 CLAUDE = Anthropic()
@@ -284,3 +285,13 @@ def test_a_whole_answer_that_is_none(answer: object, code: str) -> None:
     with pytest.raises(SluiceError) as caught:
         whole(answer)
     assert caught.value.code == code
+
+
+def test_a_thought_costs_no_more_behind_many_than_behind_few() -> None:
+    def behind(size: int) -> float:
+        thinking, start = reader(), {"type": "thinking", "thinking": "x" * size, "signature": ""}
+        thinking.feed(START + event("content_block_start", index=0, content_block=start))
+        piece = event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "x"})
+        return cost(lambda: thinking.feed(piece))
+
+    assert behind(4_000_000) < 10 * behind(0)
