@@ -167,6 +167,7 @@ class Sluice:
             for model in self.embedded.values():
                 await model.settled(_LOADING)
             self._fetching = start(self.runtime.plan.catalog.run())
+            self._tasks.append(start(self.ledger.prune()))
             if place is not None:
                 leader_is_ready(place.folder)
         else:

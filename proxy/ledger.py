@@ -5,14 +5,16 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from time import time
+from typing import Final
 
 from proxy.keys import Keys
 from proxy.stages.booking import Books
 from proxy.store.contract import Batch, Column, Counts, Line, Store, StoreError
 
 _EACH = 2.0  # seconds between two saves; a killed process loses what it counted since
+_KEPT: Final = timedelta(days=400)  # a year, and the month to compare it with
 
 log = logging.getLogger("sluice")
 
@@ -52,6 +54,15 @@ class Ledger:
         while True:
             await asyncio.sleep(_EACH)
             await self.save()
+
+    async def prune(self) -> None:
+        """Deletes days older than `_KEPT`, now and once a day. One process runs it."""
+        while True:
+            try:
+                await asyncio.to_thread(self.store.prune, str(today() - _KEPT))
+            except StoreError as error:
+                log.warning("%s Old days of the ledger could not be deleted.", error)
+            await asyncio.sleep(86400)
 
     async def save(self) -> None:
         """Writes the counts and reads those of other processes; what cannot be written is kept for the next time."""

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from proxy.store.contract import Batch, Counts
 from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, sluice, wait_for
@@ -224,6 +226,16 @@ def test_what_keys_used_is_summed_up(proxy: Running, admin: httpx.Client, east: 
         (str(today), "east", 5),
     ]
     assert admin.get("/admin/usage", params={"from": "2001-01-01", "to": "2001-12-31"}).json()["data"] == []
+
+
+def test_days_from_long_ago_are_gone_with_the_next_start(east: OpenAIDouble, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'old.db'}"
+    with closing(SqliteStore(tmp_path / "old.db")) as before:
+        before.add(Batch("w", 1, 1, {("team", "2001-01-31", "east", "gpt-4o"): Counts(1)}))
+        days = {"from": "2001-01-01", "to": "2001-12-31"}
+        with sluice(CONFIG.format(url=east.url, static=STATIC) + f"store: {store}") as proxy, proxy.client() as admin:
+            wait_for(lambda: not before.sums(days["from"], days["to"], ("day",)))
+            assert admin.get("/admin/usage", params=days).json()["data"] == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,22 @@ def test_a_failing_store_is_logged_once_and_nothing_is_lost_or_counted_twice(
     assert ledger.spent("team") == 1.0
     assert written(store)["team",].calls == 4
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+def test_days_that_are_over_for_more_than_400_are_deleted(store: Failing, caplog: pytest.LogCaptureFixture) -> None:
+    now = today()
+    days = [str(now - timedelta(days=age)) for age in (500, 402, 395, 0)]
+    store.add(Batch("w", 1, 1, {("team", day, "east", "m"): Counts(1) for day in days}))
+
+    async def prune() -> None:
+        pruning = asyncio.create_task(Ledger(store, keys()).prune())
+        while len(store.sums(*ALL, ("day",))) > 2:
+            await asyncio.sleep(0.01)
+        pruning.cancel()
+
+    asyncio.run(prune())
+    assert [day for (day,) in store.sums(*ALL, ("day",))] == days[2:]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("at_last", ["", "reading"])

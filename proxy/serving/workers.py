@@ -49,7 +49,7 @@ class Place:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does what only one may do: fetch catalogues, run embedded models."""
+        """Whether this worker does what only one may do: fetch catalogues, run embedded models, prune the ledger."""
         return self.index == 0
 
 

@@ -81,6 +81,10 @@ class Store(Protocol):
         """
         ...
 
+    def prune(self, before: str) -> None:
+        """Deletes the ledger's days before this one, which `version` does not count. Raises StoreError."""
+        ...
+
     def close(self) -> None:
         """Closes files and connections."""
         ...

@@ -44,6 +44,9 @@ class _Missing:
     ) -> dict[tuple[str, ...], Counts]:
         self._refuse()
 
+    def prune(self, before: str) -> None:
+        self._refuse()
+
     def close(self) -> None:
         """There is nothing to let go of."""
 

@@ -168,6 +168,11 @@ class PostgresStore:
         rows = self._asked_of_ledger(f"{statement} GROUP BY {columns} ORDER BY {columns}", values)
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in rows}
 
+    def prune(self, before: str) -> None:
+        """Deletes from the ledger; there may be none yet."""
+        if self._has_ledger():
+            self._asked_of_ledger("DELETE FROM sluice_ledger WHERE day < %s", (before,))
+
     def _has_ledger(self) -> bool:
         """Whether the ledger exists; once it does, no longer asked."""
         self._ledger = self._ledger or self._run(_LEDGER_IS_THERE, ()) == [(True,)]

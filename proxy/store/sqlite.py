@@ -105,12 +105,21 @@ class SqliteStore:
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
     ) -> dict[tuple[str, ...], Counts]:
         """Sums of the ledger, which may not exist yet."""
-        if self._run(_LEDGER_IS_THERE, ()) != [(1,)]:
+        if not self._has_ledger():
             return {}
         columns, values = ", ".join(by), (first, last) if keys is None else (first, last, json.dumps(keys))
         statement = f"SELECT {columns}, {SUMS} FROM ledger WHERE day BETWEEN ? AND ?"
         statement += f"{'' if keys is None else _OF_KEYS} GROUP BY {columns} ORDER BY {columns}"
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in self._run(statement, values)}
+
+    def prune(self, before: str) -> None:
+        """Deletes from the ledger; there may be none yet."""
+        if self._has_ledger():
+            with self._writing() as connection:
+                connection.execute("DELETE FROM ledger WHERE day < ?", (before,))
+
+    def _has_ledger(self) -> bool:
+        return self._run(_LEDGER_IS_THERE, ()) == [(1,)]
 
     def close(self) -> None:
         """Closes the file."""

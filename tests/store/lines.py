@@ -32,6 +32,19 @@ def adds_up(store: Store, other: Store) -> None:
     assert other.version() == before, "what calls took is no decision"
 
 
+def prunes(store: Store) -> None:
+    """Days before one are gone, and it alone; where there is no ledger there is nothing to do."""
+    store.prune("2026-11-30")
+    assert store.sums("0000-00-00", "9999-99-99", ("day",)) == {}
+    store.add(batch(1))
+    before = store.version()
+    store.prune("2026-11-30")
+    assert list(store.sums("0000-00-00", "9999-99-99", ("day",))) == [("2026-11-30",), ("2026-12-01",)]
+    assert store.version() == before
+    store.add(batch(1))
+    assert ("2026-11-28",) not in store.sums("0000-00-00", "9999-99-99", ("day",)), "a batch still counts once"
+
+
 def adds_once(store: Store) -> None:
     """A batch counts once, however often it is handed over, and late ones not at all."""
     line: dict[Line, Counts] = {("team", "2026-11-28", "east", "m"): ONE}

@@ -18,7 +18,7 @@ from proxy.store.contract import Counts, StoreError
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, free_port, sluice, wait_for
 from tests.store.cluster import PASSWORD, Cluster, binaries, cluster
-from tests.store.lines import ONE, adds_once, adds_up, batch
+from tests.store.lines import ONE, adds_once, adds_up, batch, prunes
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `postgres`")
 BIN = binaries()
@@ -121,6 +121,10 @@ def test_the_ledger_adds_up_what_machines_write(server: Cluster, store: Postgres
 
 def test_a_batch_counts_once(store: PostgresStore) -> None:
     adds_once(store)
+
+
+def test_old_days_are_deleted(store: PostgresStore) -> None:
+    prunes(store)
 
 
 def test_a_missing_ledger_is_created_again(server: Cluster, store: PostgresStore) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.store.contract import Counts, StoreError
 from proxy.store.sqlite import SqliteStore
-from tests.store.lines import adds_once, adds_up
+from tests.store.lines import adds_once, adds_up, prunes
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -70,6 +70,11 @@ def test_the_ledger_adds_up_what_processes_write(tmp_path: Path) -> None:
 def test_a_batch_counts_once(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "s.db")) as store:
         adds_once(store)
+
+
+def test_old_days_are_deleted(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "s.db")) as store:
+        prunes(store)
 
 
 def test_the_ledger_of_many_processes_at_once_loses_nothing(tmp_path: Path) -> None:
