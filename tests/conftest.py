@@ -1,6 +1,7 @@
-"""For all tests: the two upstreams that most configurations name, and as much time as hypothesis's examples may take."""
+"""For all tests: the two upstreams that most configurations name, one day, and time for hypothesis's examples."""
 
 from collections.abc import Iterator
+from time import sleep, time
 
 import pytest
 from hypothesis import settings
@@ -22,3 +23,10 @@ def east() -> Iterator[OpenAIDouble]:
 def west() -> Iterator[OpenAIDouble]:
     with OpenAIDouble(key="sk-west") as double:
         yield double
+
+
+@pytest.fixture
+def one_day() -> None:
+    """No day, UTC, ends while the test runs: where one is about to, its end is waited for."""
+    if (left := 86400 - time() % 86400) < 60:
+        sleep(left)

@@ -16,6 +16,7 @@ from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
 from tests.running import Running, sluice, wait_for
 
+pytestmark = pytest.mark.usefixtures("one_day")
 STATIC = "sk-static-key-of-a-client"
 CONFIG = """
 access: {{keys: required, client_keys: [sk-short, {static}]}}

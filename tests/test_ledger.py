@@ -16,6 +16,7 @@ from proxy.store.contract import Batch, Column, Counts, StoreError
 from proxy.store.sqlite import SqliteStore
 from proxy.usage import Usage
 
+pytestmark = pytest.mark.usefixtures("one_day")
 ALL = ("0000-00-00", "9999-99-99")
 
 

@@ -265,7 +265,9 @@ def test_no_column_is_cut_off_beside_the_side_column(site: Site, visitor: Visito
             assert page.locator(".card.flush").evaluate("card => card.scrollWidth <= card.clientWidth"), (view, width)
 
 
-def test_a_call_tells_its_day_and_on_a_phone_all_that_a_wide_screen_shows(site: Site, visitor: Visitor) -> None:
+def test_a_call_tells_its_day_and_on_a_phone_all_that_a_wide_screen_shows(
+    one_day: None, site: Site, visitor: Visitor
+) -> None:
     failed = site.running.chat({**HELLO, "model": "west/gpt-4o"}).headers["x-request-id"]
     page = visitor.open(f"{site.url}/admin#calls", width=390)
     row = page.locator(f'[data-call="{failed}"]')

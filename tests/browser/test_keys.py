@@ -15,6 +15,7 @@ from tests.browser.test_names import every_control_has_a_name
 from tests.doubles.openai import OpenAIDouble
 from tests.running import sluice
 
+pytestmark = pytest.mark.usefixtures("one_day")  # used is counted by the month
 LOCKED = "access: {keys: required, client_keys: [sk-static-key-of-a-client]}\n"
 LONG = "a-very-long-name-of-a-key-for-a-partner-s-integration.eu-west-1"
 

@@ -16,6 +16,7 @@ from tests.doubles.openai import OpenAIDouble
 from tests.running import wait_for
 from tests.supervised import Supervised, supervised
 
+pytestmark = pytest.mark.usefixtures("one_day")  # used is counted by the month
 CONFIG = """
 server: {{port: 0, drain: 3s}}
 access: {{keys: required, client_keys: [sk-static]}}

@@ -88,6 +88,7 @@ def test_tokens_per_minute_are_limited_and_shown() -> None:
     }
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_monthly_budget_refuses_until_the_next_month() -> None:
     limits = Limits(monthly_budget=2.5)
     allowance(limits, spent=2.4999).enter(call())

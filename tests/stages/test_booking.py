@@ -96,6 +96,7 @@ def test_a_day_ends_at_midnight_utc() -> None:
     assert (books.day, books.day_ends) == ("2026-11-30", datetime(2026, 12, 1, tzinfo=UTC).timestamp())
 
 
+@pytest.mark.usefixtures("one_day")
 def test_what_cannot_be_written_for_long_stays_bounded_and_loses_no_call() -> None:
     books = Books()
     for at in range(20_000):
