@@ -19,7 +19,8 @@ class Groups:
     deployments: list[Deployment]
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
     larger: dict[str, list[str]] = field(default_factory=dict)  # context_window_fallbacks
-    usual: list[str] = field(default_factory=list)  # for groups without fallbacks: default_fallbacks, or those of `*`
+    usual: list[str] = field(default_factory=list)  # default_fallbacks: for groups without fallbacks of their own
+    wildcard: list[str] = field(default_factory=list)  # fallbacks of `*`: the same if there are no default_fallbacks
     aliases: dict[str, str] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Deployment]:
@@ -74,7 +75,7 @@ class Groups:
     def _following(self, first: Deployment) -> Iterator[str]:
         """The targets of the fallbacks, each once."""
         group = first.group + ("*" if first.prefix else "")
-        named = [*self.fallbacks.get(group, self.usual), *self.larger.get(group, ())]
+        named = [*self.fallbacks.get(group, self.usual or self.wildcard), *self.larger.get(group, ())]
         for name in dict.fromkeys(named):
             for deployment in self.of(self.aliases.get(name, name)) if name != group else ():
                 yield deployment.target

@@ -99,7 +99,10 @@ def _strategy(sections: Sections, at: str, value: Any) -> None:
 def _fallbacks(sections: Sections, at: str, value: Any) -> None:
     named_groups = names_of(value)
     if "*" in named_groups:
-        _usual_fallbacks(sections, f"{at}.*", named_groups.pop("*"))
+        sections.groups.wildcard = named_groups.pop("*")
+        what = "further targets of every route that has no fallbacks of its own, where there are no default_fallbacks"
+        sections.findings.exact(f"{at}.*", what)
+        _unknown(sections, f"{at}.*", {"": sections.groups.wildcard})
     sections.groups.fallbacks.update(named_groups)
     if any(name in named_groups for names in named_groups.values() for name in names):
         sections.findings.approximate(at, "further targets of the route; fallbacks of a fallback are not followed")

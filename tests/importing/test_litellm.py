@@ -70,6 +70,16 @@ def test_fallbacks_of_all_are_those_of_the_wildcard_too(tmp_path: Path, settings
     assert targets(made, "last") == ["gemini/last"] and not found.findings.count("unsupported")
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_default_fallbacks_go_before_those_of_the_wildcard(tmp_path: Path, order: int) -> None:
+    """As LiteLLM's Router has it, which appends them to the others and takes the last of `*`."""
+    settings = ['fallbacks: [{last: [own]}, {"*": [own]}]', "default_fallbacks: [last]"][::order]
+    made = planned(tmp_path, convert(ALL.replace("SETTINGS", ", ".join(settings))).text)
+    assert targets(made, "anything") == ["openrouter/anything", "gemini/last"]
+    assert targets(made, "own") == ["groq/own", "gemini/last"]
+    assert targets(made, "last") == ["gemini/last", "groq/own"]
+
+
 def test_a_wildcard_for_everything_is_cached_and_retried_as_the_file_says(tmp_path: Path) -> None:
     made = planned(tmp_path, convert(ALL.replace("SETTINGS", "cache: true")).text)
     assert made.router.resolve("anything").route.policies.cache is not None
