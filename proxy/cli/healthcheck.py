@@ -5,12 +5,14 @@ import asyncio
 import os
 from contextlib import suppress
 
+from proxy.settings.addresses import bare_host
 from proxy.upstream.probing import status_of
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("healthcheck", help="exit 0 if Sluice on this machine is ready")
+    parser.add_argument("--host", help="where it listens; default: 127.0.0.1 and ::1")
     parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8080", help="default: $PORT, or 8080")
     parser.set_defaults(run=run)
 
@@ -22,13 +24,16 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
 
 
-async def _asked(port: int) -> int:
-    """The status of /readyz at this port; tries ::1 if nothing listens at 127.0.0.1, as with `host: "::"`."""
-    return await status_of(f"http://127.0.0.1:{port}/readyz") or await status_of(f"http://[::1]:{port}/readyz")
+async def _asked(host: str | None, port: int) -> int:
+    """The status of /readyz at the first of the hosts where anything listens; 0: there is none."""
+    hosts = ("127.0.0.1", "::1") if host is None else (bare_host(host),)
+    places = [f"[{host}]" if ":" in host else host for host in hosts]
+    statuses = await asyncio.gather(*(status_of(f"http://{place}:{port}/readyz") for place in places))
+    return next(filter(None, statuses), 0)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0: ready, 1: not."""
-    status = asyncio.run(_asked(arguments.port))
+    status = asyncio.run(_asked(arguments.host, arguments.port))
     print("ready" if status == 200 else f"not ready ({status or 'no answer'})")
     return 0 if status == 200 else 1

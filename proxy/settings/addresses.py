@@ -73,6 +73,11 @@ def proxy_address(text: str) -> str:
     return text
 
 
+def bare_host(text: str) -> str:
+    """A host without the brackets that an IPv6 address has in URLs."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
 def store_address(text: str) -> str:
     """`sqlite:///file` or `postgresql://…`. Raises ValueError."""
     scheme, mark, rest = text.partition("://")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from proxy.settings.addresses import cache_address, origin, passwords, store_address, web_address
+from proxy.settings.addresses import bare_host, cache_address, origin, passwords, store_address, web_address
 from proxy.settings.policies import Defaults
 from proxy.settings.routes import RouteSettings
 from proxy.settings.upstreams import UpstreamSettings
@@ -23,7 +23,9 @@ class ServerTimeouts(Part):
 class Server(Part):
     """Where Sluice listens and how it treats connections."""
 
-    host: Name = Field(default="127.0.0.1", description="Address to listen on.")
+    host: Annotated[Name, AfterValidator(bare_host)] = Field(
+        default="127.0.0.1", description="Address to listen on, or a name that stands for some."
+    )
     port: Whole = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0: a free one.")
     workers: Whole = Field(default=1, ge=1, le=256, description="Processes.")
     max_body: Size = Field(default=20 << 20, description="Largest body of a request.")

@@ -11,15 +11,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from proxy.serving.listening import listen
 from tests.doubles.faults import Held, HoldAfter
 from tests.doubles.openai import OpenAIDouble
-from tests.running import wait_for
+from tests.running import free_port, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = """
@@ -345,8 +347,25 @@ def test_a_process_that_may_open_few_files_refuses_in_words_what_is_too_much(con
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 def test_healthcheck_of_one_that_listens_by_ipv6_alone(config: Path) -> None:
-    with serving(config, "--host", "::1") as (_, url):
-        assert run("healthcheck", "--port", url.rpartition(":")[2]).stdout == "ready\n"
+    for host in ("::1", "[::1]"):
+        with serving(config, "--host", host) as (_, url):
+            assert run("healthcheck", "--port", url.rpartition(":")[2]).stdout == "ready\n"
+
+
+def test_healthcheck_of_one_that_listens_elsewhere(config: Path) -> None:
+    with serving(config, "--host", "127.0.0.2") as (_, url):
+        port = url.rpartition(":")[2]
+        assert run("healthcheck", "--port", port).stdout == "not ready (no answer)\n"
+        assert run("healthcheck", "--host", "127.0.0.2", "--port", port).stdout == "ready\n"
+
+
+def test_healthcheck_of_one_that_takes_no_connection_anywhere_is_over_in_time() -> None:
+    with ExitStack() as opened:
+        for sock in listen("localhost", port := free_port()):
+            opened.enter_context(sock)
+        began = monotonic()
+        assert run("healthcheck", "--port", port).returncode == 1
+        assert monotonic() - began < 5, "two seconds, and Python's start"
 
 
 def test_healthcheck_fails_where_nothing_listens() -> None:

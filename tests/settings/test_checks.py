@@ -126,6 +126,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
             "4:10: access.keys: required, but access.client_keys holds no key: nobody could call",
         ),
         ("access: {keys: required, client_keys: [k]}\nserver: {host: 0.0.0.0}", None),
+        ('server: {host: "[::1]"}', None),
         (
             "server: {host: 0.0.0.0}",
             "4:10: server.host: access.keys is open, which is for a loopback host alone, not for 0.0.0.0: set it to required",
