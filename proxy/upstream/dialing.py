@@ -1,6 +1,8 @@
 """Opens one TCP or TLS connection: addresses tried in parallel (Happy Eyeballs, RFC 8305), certificates checked."""
 
 import asyncio
+import logging
+import os
 import socket
 import ssl
 from collections import deque
@@ -13,16 +15,29 @@ import certifi
 from proxy.upstream.connection import Connection
 from proxy.upstream.resolving import Address, Resolver
 
+log = logging.getLogger("sluice")
+
 HEAD_START: Final = 0.25  # seconds before the next address is tried in parallel
 
 
 def trust() -> ssl.SSLContext:
     """A TLS context that checks certificates and host names, by the system's authorities, or else certifi's."""
-    context = ssl.create_default_context()
+    context = _default_context()
     context.set_alpn_protocols(["http/1.1"])
     if not context.cert_store_stats()["x509_ca"]:
         context.load_verify_locations(certifi.where())
     return context
+
+
+def _default_context() -> ssl.SSLContext:
+    """Python's default context, without SSLKEYLOGFILE if that cannot be written, which is logged once."""
+    try:
+        return ssl.create_default_context()
+    except OSError as error:
+        if os.environ.pop("SSLKEYLOGFILE", None) is None:
+            raise
+        log.warning("SSLKEYLOGFILE cannot be written to and is not used: %s", error.strerror)
+        return ssl.create_default_context()
 
 
 async def dial(resolver: Resolver, tls: ssl.SSLContext | None, made: Callable[[], Connection]) -> Connection:

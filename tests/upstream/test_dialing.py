@@ -1,6 +1,7 @@
 """Addresses are tried side by side, certificates are checked."""
 
 import socket
+import ssl
 from pathlib import Path
 
 import httpx
@@ -93,6 +94,16 @@ def test_a_trusted_certificate_is_accepted_for_its_own_name_only(run: Run, certi
             await client.aclose()
 
     run(main())
+
+
+def test_session_keys_that_cannot_be_written_are_told_of_once_and_break_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "nowhere" / "keys.log"))
+    for _ in range(2):
+        assert trust().verify_mode is ssl.CERT_REQUIRED
+    (told,) = caplog.messages
+    assert told == "SSLKEYLOGFILE cannot be written to and is not used: No such file or directory"
 
 
 def test_a_server_without_tls_is_a_connect_error(run: Run) -> None:
