@@ -271,6 +271,16 @@ def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
     wait_for(lambda: reloads() == before + 3)  # the one that was asked, then all
 
 
+def test_a_reload_of_all_counts_as_one(served: Served) -> None:
+    def reloads() -> int:
+        return sum("config.yaml is reloaded" in line for line in list(served.lines))
+
+    before, counted = reloads(), served.gauge("sluice_config_reloads_total")
+    served.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: reloads() == before + 2)
+    assert served.gauge("sluice_config_reloads_total") == counted + 1
+
+
 def test_a_reload_does_not_end_a_worker_that_starts(served: Served) -> None:
     before = served.workers()
     os.kill(max(before), signal.SIGKILL)
