@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import uvicorn
 
 from proxy.app import Sluice
 from proxy.selftest.asking import Caller
@@ -25,9 +22,8 @@ from proxy.serving.running import Drain, Hooks, Server, Serving
 class QuietServer(Server):
     """The real server without its process-wide effects: signal handlers and garbage collector settings."""
 
-    async def startup(self, sockets: list[Any] | None = None) -> None:
-        """As in every uvicorn server."""
-        await uvicorn.Server.startup(self, sockets)
+    def calm_collector(self) -> None:
+        """The collector stays as it is."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

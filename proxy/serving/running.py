@@ -88,13 +88,6 @@ def serve(
     return 0
 
 
-def calm_collector() -> None:
-    """Excludes the objects loaded so far, which live as long as the process, from garbage collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
 class Server(uvicorn.Server):
     """uvicorn's server, with our protocol and our shutdown."""
 
@@ -123,9 +116,15 @@ class Server(uvicorn.Server):
         """Starts the app, then listens."""
         self.queues = Queues(sockets or (), partial(self._protocol, self.config, self.server_state, None))
         await super().startup(sockets)
-        calm_collector()
+        self.calm_collector()
         for sock in sockets or ():
             self.hooks.on_listening(*sock.getsockname()[:2])
+
+    def calm_collector(self) -> None:
+        """Excludes the objects loaded so far, which live as long as the process, from garbage collection."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
