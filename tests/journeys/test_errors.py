@@ -513,7 +513,7 @@ def test_secrets_and_prompts_are_in_no_error_metric_or_log(place: Place, caplog:
     assert [secret for secret in (*SECRETS, PROMPT, "Ada") if secret in shown] == []
 
 
-@pytest.mark.parametrize("status", [400, 404, 500])
+@pytest.mark.parametrize("status", [400, 500])
 def test_open_pages_say_in_our_words_why_an_upstream_is_not_well(status: int) -> None:
     words = f"model list: dial tcp 10.1.2.3:8000: connect: connection refused, x-access-token: {HEADER_SECRET}"
     with OpenAIDouble(key=UPSTREAM_KEY) as east:
