@@ -124,11 +124,11 @@ class RunPodQueue(RunPod, Talker):
 
     def submit(self, order: Order) -> Request:
         """POST /run. Raises client_too_large above RunPod's limit."""
-        asked, _ = leave_open(order, order.body, OPEN)
+        asked, changes = leave_open(order, order.body, OPEN)
         body = b'{"input":{"openai_route":"/v1/%s","openai_input":%s}}' % (order.endpoint.encode(), asked)
         if len(body) > _LARGEST:
             raise SluiceError("client_too_large", "The upstream takes at most 10 MB.")
-        return self.ask(order.target, f"{self._endpoint}/run", body)
+        return replace(self.ask(order.target, f"{self._endpoint}/run", body), changes=tuple(changes))
 
     def job(self, order: Order, what: str, id: str) -> Request:
         """`what`: status, stream or cancel."""

@@ -258,6 +258,7 @@ class Attempt:
         The reader of its events counts the wait.
         """
         if first:
+            self.changes = request.changes
             self.sent[target.upstream].value += 1
         send = self.upstreams.send if first else self.upstreams.ask
         response = await send(target, request, self.timeouts.connect)

@@ -161,3 +161,17 @@ def test_log_probabilities_come_from_every_provider_that_has_them(
         assert logprobs and logprobs.content and [each.token for each in logprobs.content] == ["Hi", " there."]
         assert (logprobs.content[0].logprob, logprobs.content[0].bytes) == (-0.25, list(b"Hi"))
         assert [each.token for each in logprobs.content[0].top_logprobs] == top
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["queue", "openai"])
+def test_settings_that_leave_the_last_message_open_are_listed_as_changes(mode: str, stream: bool) -> None:
+    with RunPodDouble() as runpod:
+        own = f"base_url: {runpod.address}/v2, endpoint_id: ep-double, api_key: {runpod.key}"
+        with sluice(f"upstreams:\n  pod: {{provider: runpod, {own}, mode: {mode}, prefill: true}}\n") as proxy:
+            begun = [*ASK, {"role": "assistant", "content": "It"}]
+            answer = proxy.chat(
+                {"model": MODELS["runpod"].replace("runpod", "pod"), "messages": begun, "stream": stream}
+            )
+    assert answer.status_code == 200
+    assert answer.headers["x-sluice-changes"] == "set continue_final_message, set add_generation_prompt"

@@ -38,6 +38,7 @@ def test_runpods_queue_hands_the_same_on() -> None:
     request = next(job)
     assert isinstance(request, Request)
     assert orjson.loads(request.body)["input"]["openai_input"] == {"model": "m", "messages": BEGUN, **OPEN}
+    assert request.changes == ("set continue_final_message", "set add_generation_prompt")
 
 
 @pytest.mark.parametrize("name", ["mistral", "deepseek", "vllm", "runpod"])
