@@ -64,6 +64,20 @@ class Order:
     need: int = 0  # tokens that prompt and answer are estimated to take together
     fields: Mapping[str, Any] | None = None  # `body`, parsed, if available; `model` and `stream` in it are the client's
 
+    @property
+    def prompts(self) -> int:
+        """How many prompts are answered: a text completion may have several, as texts or as lists of tokens."""
+        prompts = self.fields.get("prompt") if self.fields and self.endpoint == "completions" else None
+        if isinstance(prompts, list) and prompts and all(isinstance(prompt, str | list) for prompt in prompts):
+            return len(prompts)
+        return 1
+
+    @property
+    def choices(self) -> int:
+        """How many choices the answer is to have: `n` for each prompt."""
+        asked = self.fields.get("n") if self.fields else None
+        return self.prompts * (asked if type(asked) is int else 1)
+
     def with_body(self, body: bytes) -> "Order":
         """The same with another body."""
         return replace(self, body=body, fields=None)

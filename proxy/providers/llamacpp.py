@@ -36,9 +36,8 @@ class LlamaCpp(OpenAICompatible):
         return replace(request, path=_v1(order.target) + request.path)
 
     def reader(self, order: Order) -> Reader:
-        """Whole events, unchanged; for several choices, with one usage for all of them."""
-        asked = (order.fields or {}).get("n")
-        return SummingReader() if type(asked) is int and asked > 1 else super().reader(order)
+        """Whole events, unchanged; for several choices, with the usage of all of them."""
+        return SummingReader(order.prompts) if order.choices > 1 else super().reader(order)
 
     def passing(self, order: Order) -> Reader:
         """Streams of /v1/responses get the indexes that the server leaves out."""
@@ -85,12 +84,17 @@ class LlamaCpp(OpenAICompatible):
 
 
 class SummingReader:
-    """Whole events. The server reports usage per choice; it is passed on once, at the end, for all of them."""
+    """Whole events. The server reports usage per choice; here each report counts all choices so far.
 
-    def __init__(self) -> None:
+    In a text completion a report comes with the end of its choice. In a chat it is an event of its own, and only the
+    last one is passed on, at the end.
+    """
+
+    def __init__(self, prompts: int) -> None:
         self._cutter = EventCutter()
-        self._usage_event_held: dict[str, Any] = {}  # the last event with usage
-        self._made = 0  # tokens of all choices so far
+        self._prompts = prompts
+        self._usage_event = b""  # held for the end
+        self._reports = self._asked = self._made = 0  # reports so far, and the tokens of prompts and answers in them
 
     def feed(self, data: bytes) -> bytes:
         """Whole events."""
@@ -98,33 +102,41 @@ class SummingReader:
 
     def finish(self) -> bytes:
         """The rest, and the usage if the stream ended without `[DONE]`."""
-        rest, usage = b"".join(map(self._event, events(self._cutter.finish()))), self._usage()
+        rest, usage = b"".join(map(self._event, events(self._cutter.finish()))), self._held()
         return rest + (b"\n\n" if rest and usage and not rest.endswith(b"\n\n") else b"") + usage
 
     def _event(self, event: bytes) -> bytes:
         data = payload(event) or b""
         if data.startswith(b"[DONE]"):
-            return self._usage() + event
-        if b'"usage"' not in data:
+            return self._held() + event
+        if data.find(b'"usage"') < 0:
             return event
         try:
             chunk = object_of(orjson.loads(data))
         except orjson.JSONDecodeError:
             return event
-        if chunk.get("choices") != [] or not is_count(made := object_of(chunk.get("usage")).get("completion_tokens")):
+        usage = object_of(chunk.get("usage"))
+        if not is_count(usage.get("completion_tokens")):
             return event
-        self._usage_event_held, self._made = chunk, self._made + made
+        summed = b"data: " + orjson.dumps(chunk | {"usage": self._summed(usage)}) + b"\n\n"
+        if chunk.get("choices") != []:
+            return summed
+        self._usage_event = summed
         return b""
 
-    def _usage(self) -> bytes:
-        """The held event, if there is one: with one prompt, and the tokens of all choices."""
-        if not (chunk := self._usage_event_held):
-            return b""
-        self._usage_event_held, usage = {}, chunk["usage"]
+    def _summed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The usage of all choices so far; each choice reports the tokens of its own prompt."""
+        self._made += usage["completion_tokens"]
         counts = {"completion_tokens": self._made}
-        if is_count(prompt := usage.get("prompt_tokens")):
-            counts["total_tokens"] = prompt + self._made
-        return b"data: " + orjson.dumps(chunk | {"usage": usage | counts}) + b"\n\n"
+        if is_count(asked := usage.get("prompt_tokens")):
+            self._reports, self._asked = self._reports + 1, self._asked + asked
+            prompts = round(self._asked / self._reports * self._prompts)
+            counts |= {"prompt_tokens": prompts, "total_tokens": prompts + self._made}
+        return usage | counts
+
+    def _held(self) -> bytes:
+        event, self._usage_event = self._usage_event, b""
+        return event
 
 
 def _v1(target: Target) -> str:

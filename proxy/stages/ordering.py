@@ -36,7 +36,7 @@ class Draft:
             if provider.usage == "asked" and not call.wants_usage:
                 body = ask_usage(body, call.fields if body is call.body else parsed(body))
         fields = call.fields if self.body is call.body else None
-        if fields is None and self.body.find(b'"n"') >= 0:
+        if fields is None and (call.endpoint == "completions" or self.body.find(b'"n"') >= 0):
             fields = parsed(self.body)  # reading the answer needs the number of choices
         return Order(call.endpoint, self._named(body, target.model), stream, self.headers, target, limits, need, fields)
 

@@ -208,8 +208,7 @@ class Attempt:
         provider = self.order.target.provider
         if self.call.endpoint in CHAT_LIKE:
             own = provider.usage != "unasked" and not self.call.wants_usage
-            asked = (self.order.fields or {}).get("n")
-            return ChatWatch(provider.failure_in, own and streamed, asked if type(asked) is int else 1)
+            return ChatWatch(provider.failure_in, own and streamed, self.order.choices)
         return ResponsesWatch(provider.failure_in) if self.call.endpoint == "responses" else RawWatch()
 
     def _waits(self) -> Waits:

@@ -101,6 +101,26 @@ def test_a_stream_of_two_choices_is_complete_when_both_are(place: Place, model: 
     assert code(ask(proxy, model, **more)) == ""
 
 
+@pytest.mark.parametrize("model", ["east/m", "set/m"])
+@pytest.mark.parametrize("prompt", [["a", "b"], [[1, 2], [3]]])
+def test_a_stream_of_two_prompts_is_complete_when_both_are_answered(
+    place: Place, model: str, prompt: list[Any]
+) -> None:
+    proxy, east, _ = place
+
+    def said(index: int, finish: str | None = None) -> bytes:
+        return sse({"id": "c", "object": "text_completion", "choices": [
+            {"index": index, "text": "x", "finish_reason": finish}]})  # fmt: skip
+
+    for events, ends in (((said(0), said(1), said(0, "stop")), "upstream_truncated"), ((said(0, "stop"),), "")):
+        for stream in (True, False):
+            east.script(Events(*events))
+            asked = {"model": model, "prompt": prompt if ends else prompt[0], "stream": stream}
+            answer = proxy.chat(asked, "/v1/completions")
+            told = code(answer) if stream else answer.json().get("error", {}).get("code", "")
+            assert told == ends
+
+
 @pytest.mark.parametrize("how", ["reset", "close", "mid-chunk", "chunk-eof"])
 @pytest.mark.parametrize("model", ["east/m", "both/m", "joined/m"])
 def test_behind_its_finish_an_answer_is_complete_however_the_connection_ends(

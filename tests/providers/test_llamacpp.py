@@ -90,10 +90,10 @@ def test_a_bad_request_that_the_server_reports_as_its_own_fault_is_the_clients(m
     assert provider("llamacpp", {}).failure(500, [], body).status == status
 
 
-def _several(stream: bytes, size: int, n: object = 2) -> list[Json]:
+def _several(stream: bytes, size: int, n: object = 2, prompt: object = None) -> list[Json]:
     at = provider("llamacpp", {})
-    asked = order(at, base=ROOT, key="")
-    asked.fields = {"n": n}
+    asked = order(at, base=ROOT, key="", endpoint="completions" if prompt else "chat/completions")
+    asked.fields = {"n": n, "prompt": prompt}
     return chunks(read(at.reader(asked), [stream[start : start + size] for start in range(0, len(stream), size)]))
 
 
@@ -120,3 +120,27 @@ def test_odd_counts_and_single_choices_pass_as_they_are() -> None:
     odd = SAID % 0 + _usage("3") + _usage(3, None) + DONE
     assert [chunk["usage"]["completion_tokens"] for chunk in _several(odd, 9)[1:]] == ["3", 3]
     assert _several(_usage(3) + _usage(4) + DONE, 9, n=1) == chunks(_usage(3) + _usage(4) + DONE)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n", "told", "usage"),
+    [
+        (["a", "bc"], 1, [(3, 5), (4, 7)], (7, 12)),
+        ([[1], [2, 3]], None, [(3, 5), (4, 7)], (7, 12)),
+        ("a", 2, [(3, 5), (4, 5)], (7, 5)),
+        (["a", "bc"], 2, [(1, 5), (2, 5), (3, 7), (4, 7)], (10, 12)),
+    ],
+)
+def test_the_last_usage_of_a_completion_is_that_of_all_choices_and_prompts(
+    prompt: object, n: object, told: list[tuple[int, int]], usage: tuple[int, int]
+) -> None:
+    """It comes with the end of each choice."""
+    ends = [
+        {"choices": [{"index": at, "text": "", "finish_reason": "stop"}],
+         "usage": {"completion_tokens": made, "prompt_tokens": asked, "total_tokens": made + asked}}
+        for at, (made, asked) in enumerate(told)
+    ]  # fmt: skip
+    found = _several(b"".join(b"data: " + orjson.dumps(end) + b"\n\n" for end in ends) + DONE, 7, n, prompt)
+    assert [chunk["choices"] for chunk in found] == [end["choices"] for end in ends]
+    made, asked = usage
+    assert found[-1]["usage"] == {"completion_tokens": made, "prompt_tokens": asked, "total_tokens": made + asked}
