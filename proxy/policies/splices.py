@@ -63,18 +63,21 @@ class Disagreement(Exception):
 
 @dataclass(slots=True)
 class Splice:
-    """Adapts a second stream. `continues`: it continues where the first ended.
+    """Adapts a second stream. `continues`: it continues where the first ended; `echoes`: repeating the content first.
 
-    Otherwise it is a fresh answer: the part that the client already has is removed, as long as the two agree.
+    Otherwise it is a fresh answer. What it repeats is removed, as long as the two agree.
     """
 
     transcript: Transcript
     continues: bool
+    echoes: bool = False
+    _repeated: tuple[str, ...] = field(init=False)  # the texts that it says from their beginning
     _seen: dict[str, str] = field(init=False)  # when the first stream broke
-    _caught_up: dict[str, int] = field(default_factory=dict)  # characters of these that a fresh answer has said too
+    _caught_up: dict[str, int] = field(default_factory=dict)  # characters of these that it has repeated
 
     def __post_init__(self) -> None:
         self._seen = self.transcript.texts()
+        self._repeated = (("content",) if self.echoes else ()) if self.continues else _TEXTS
 
     def events(self, batch: bytes) -> bytes:
         """The part of these events that the client is to see. Raises Disagreement."""
@@ -125,7 +128,7 @@ class Splice:
 
     def _rest(self, name: str, text: str) -> str:
         """The part of a text that is new to the client."""
-        if self.continues:
+        if name not in self._repeated:
             return text if name == "content" or not self._seen.get("content") else ""
         seen, at = self._seen.get(name, ""), self._caught_up.get(name, 0)
         due = seen[at : at + len(text)]
@@ -135,11 +138,9 @@ class Splice:
         return text[len(due) :]
 
     def _check_caught_up(self) -> None:
-        """Raises Disagreement if a fresh answer continues, or ends, without all that the client has seen."""
-        if self.continues:
-            return
-        for name, seen in self._seen.items():
-            if self._caught_up.get(name, 0) < len(seen):
+        """Raises Disagreement if the answer goes on, or ends, before it has repeated all that the client has seen."""
+        for name in self._repeated:
+            if self._caught_up.get(name, 0) < len(self._seen.get(name, "")):
                 raise Disagreement
 
 

@@ -124,12 +124,11 @@ class Resumption(Flowing):
         if not text:
             return [afresh]
         body = handed_on(order.body, text) if order.target.prefills else None
-        echoes = order.target.provider.echoes
-        return [afresh] if body is None else [(order.with_body(body), not echoes), afresh]
+        return [afresh] if body is None else [(order.with_body(body), True), afresh]
 
     def _take(self, wire: Wire, continues: bool) -> bool:
         """Whether the new answer can be joined to the old one so far."""
-        splice = Splice(self._transcript, continues)
+        splice = Splice(self._transcript, continues, wire.target.provider.echoes)
         try:
             joined = splice.events(wire.head)
         except Disagreement:

@@ -23,11 +23,12 @@ from tests.doubles.faults import (
     Silent,
     StallAfter,
     Status,
+    events,
 )
 from tests.doubles.mistral import MistralDouble
 from tests.doubles.openai import OpenAIDouble
-from tests.doubles.server import Double
-from tests.doubles.wire import Answer, Hold, Received
+from tests.doubles.server import Double, Fault
+from tests.doubles.wire import Answer, Cut, Hold, Received, sse
 from tests.doubles.words import Said
 from tests.running import Running, sluice, wait_for
 
@@ -102,14 +103,25 @@ def test_resume_asks_afresh_where_a_prefill_is_refused() -> None:
         assert len(west.calls) == 2
 
 
-def test_resume_tells_mistral_to_go_on_and_leaves_out_what_it_repeats() -> None:
+def after_a_thought(double: Double, request: Received) -> Answer:
+    """A stream that breaks off, with a thought before its text."""
+    answer = double.answer(request)
+    first, *rest = events(answer)
+    choice = {"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}
+    thought = sse(orjson.loads(first.removeprefix(b"data: ")) | {"choices": [choice]})
+    return answer.with_acts(first, thought, *rest[:40], Cut())
+
+
+@pytest.mark.parametrize("broken", [CutAfter(40), after_a_thought])
+def test_resume_tells_mistral_to_go_on_and_leaves_out_what_it_repeats(broken: Fault) -> None:
+    """Behind a prefix it thinks no more."""
     with OpenAIDouble(key="sk-east") as east, MistralDouble() as west:
         east.strict = False
         config = CONFIG.format(east=east.url, west=west.url, safety="resume", prefill="true")
         own = f"base_url: {west.url}, api_key: "
         with sluice(config.replace(f"openai, {own}sk-west", f"mistral, {own}{west.key}")) as proxy:
             right = text_of(proxy.chat(BODY).text)
-            east.script(CutAfter(40))
+            east.script(broken)
             assert text_of(proxy.chat(BODY).text) == right
             (call,) = west.calls
             assert call.json["messages"][-1]["prefix"] is True

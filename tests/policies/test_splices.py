@@ -93,6 +93,16 @@ def test_reasoning_before_a_continued_text_is_not_sent_again() -> None:
     assert b'"hm2"' in thinking.events(event({"reasoning_content": "hm2"}))
 
 
+def test_an_echo_is_left_out_and_lacks_only_the_thoughts() -> None:
+    seen = transcript("hm", name="reasoning_content")
+    seen.add(event({"content": "hello "}))
+    splice = Splice(seen, continues=True, echoes=True)
+    assert said(splice.events(event({"content": "hello wor"}) + event({"content": "ld"}))) == "world"
+    for other in ({"content": "help"}, {"content": ""}):
+        with pytest.raises(Disagreement):
+            Splice(seen, continues=True, echoes=True).events(event(other) + event(finish="stop"))
+
+
 def test_thoughts_and_text_are_compared_each_for_itself() -> None:
     seen = transcript("a thought", name="reasoning_content")
     seen.add(event({"content": "hel"}))
