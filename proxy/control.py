@@ -1,5 +1,6 @@
 """What operators read and change while Sluice runs: the logic behind `doors/admin.py`."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -119,7 +120,10 @@ class Control:
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
         sluice, plan, problem = self.sluice, self.sluice.runtime.plan, self.sluice.reloads.problem
-        busy = [self.busy(), *await sluice.ask_siblings("busy")]
+        others = await asyncio.gather(
+            *map(sluice.ask_siblings, ("busy", "steps", "cache"))
+        )  # one may be slow to answer
+        busy, steps, cached = [self.busy(), *others[0]], others[1], others[2]
         return {
             "version": __version__,
             "started": self.started,
@@ -129,8 +133,8 @@ class Control:
             "configured_default": plan.settings.default_upstream,
             "upstreams": [self._upstream(name, shelf, busy) for name, shelf in plan.catalog.shelves.items()],
             "routes": [shown_whole(route) for route in plan.router.routes],
-            "traffic": sluice.history.traffic(await sluice.ask_siblings("steps")),
-            "cache": await sluice.cache.stats(await sluice.ask_siblings("cache")),
+            "traffic": sluice.history.traffic(steps),
+            "cache": await sluice.cache.stats(cached),
             "vapi": sluice.vapi_events.as_json() if plan.settings.vapi.secret else None,
             "keys": plan.settings.access.keys,
             "login": bool(plan.settings.access.admin_token),
