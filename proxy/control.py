@@ -120,10 +120,9 @@ class Control:
     async def overview(self) -> dict[str, Any]:
         """Everything that the admin page shows at once."""
         sluice, plan, problem = self.sluice, self.sluice.runtime.plan, self.sluice.reloads.problem
-        others = await asyncio.gather(
-            *map(sluice.ask_siblings, ("busy", "steps", "cache"))
-        )  # one may be slow to answer
-        busy, steps, cached = [self.busy(), *others[0]], others[1], others[2]
+        # All at once: a worker that is slow to answer is waited for once.
+        busy, steps, cached = await asyncio.gather(*map(sluice.ask_siblings, ("busy", "steps", "cache")))
+        busy.insert(0, self.busy())
         return {
             "version": __version__,
             "started": self.started,
