@@ -65,7 +65,7 @@ _NEVER_BACK: Final = _HOP_BY_HOP | {
     b"x-real-ip",
 }
 Verdict = Literal["stays", "passes", "renamed", "looked at"]
-"""What happens to a header line; "looked at": it passes unless its value names an internal address."""
+"""What happens to a header line. "renamed" and "looked at" hold unless its value names an internal address."""
 
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 """Values of a client's x-request-id that are kept."""
@@ -121,11 +121,9 @@ def to_client(headers: Headers) -> Headers:
         verdict = verdicts[line[0]]
         if verdict == "passes":
             kept.append(line)
-        elif verdict == "looked at":
+        elif verdict != "stays":
             if not _names_an_internal_address(line[1]):
-                kept.append(line)
-        elif verdict == "renamed":
-            kept.append((b"x-upstream-request-id", line[1]))
+                kept.append(line if verdict == "looked at" else (b"x-upstream-request-id", line[1]))
         elif line[0] == b"connection" and line[1].lower() not in _NO_NAMES:
             named = {*_named_by_connection(headers), b"connection"}
             return to_client([line for line in headers if line[0] not in named])
