@@ -96,6 +96,35 @@ def test_a_long_answer_is_the_same_when_it_is_opened_again(chat: Chat, site: Sit
     assert blocks.first.inner_html() == first
 
 
+REFERRING = """\
+See [the docs], a > [quote] and [1].
+
+[the docs]: https://example.com/docs "Title"
+
+> [quote]: https://example.com/quote
+
+[1]: Smith, J. (2020)
+"""
+SHOWN = """async (cuts) => {
+  const { Prose } = await import(document.querySelector("link[href*='/chat/markdown.']").href);
+  const prose = new Prose(document.createElement("div"));
+  for (const text of cuts) {
+    prose.take(text, text === cuts.at(-1));
+    while (prose.more());
+  }
+  return prose.root.innerHTML;
+}"""
+
+
+@pytest.mark.parametrize("before", ["", "A first block.\n\n", "x\n\n" * 5000])
+def test_links_do_not_depend_on_how_the_network_cuts_them(chat: Chat, before: str) -> None:
+    said = before + REFERRING
+    cuts = [said[:at] for at in range(len(before) + 1, len(said) + 1)]
+    grown = chat.page.evaluate(SHOWN, cuts)
+    assert "https://example.com/docs" in grown and "https://example.com/quote" in grown
+    assert grown == chat.page.evaluate(SHOWN, [said])
+
+
 def test_a_program_of_any_length_takes_nothing_else_with_it(chat: Chat, site: Site) -> None:
     site.east.script(Say("```\n" + "print(1)\n" * 10_000 + "```\n\nThat is **all**."))
     answer = text(chat.told("Write much."))

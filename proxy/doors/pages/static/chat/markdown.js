@@ -65,7 +65,9 @@ export class Prose {
   clear() {
     this.text = "";
     this.whole = false;
-    this.links = {}; // references by their names, as far as they are known
+    this.links = {}; // references by their names, of what is settled
+    this.found = this.links; // the same with those of the block that still grows, whose addresses may be half there
+    this.again = false; // whether all is read for the second time, with every reference known
     this.restart();
   }
 
@@ -73,7 +75,7 @@ export class Prose {
     this.root.replaceChildren();
     this.reached = 0; // characters that were read
     this.settled = 0; // characters that will not change any more
-    this.late = false; // whether a link reference stood behind what is settled
+    this.late = false; // whether what is settled may lack a reference, or have half of its address
     /** @type {ChildNode[]} */
     this.tail = []; // nodes of the block that still grows
   }
@@ -92,8 +94,14 @@ export class Prose {
   /** Shows the next piece. Returns whether any is left. */
   more() {
     if (this.reached < this.text.length) this.read();
-    else if (this.whole && this.late) this.restart(); // now the links are known
+    else if (this.whole && this.late) this.readAgain();
     return this.reached < this.text.length || (this.whole && this.late);
+  }
+
+  readAgain() {
+    this.links = this.found;
+    this.again = true;
+    this.restart();
   }
 
   read() {
@@ -102,12 +110,17 @@ export class Prose {
     const tokens = piece.length > LONGEST && !FENCED.test(piece) ? null : lexed(piece, this.links);
     this.reached = this.settled + piece.length;
     if (!tokens) return this.giveUp(rest, piece);
-    this.late ||= this.settled > 0 && Object.keys(tokens.links).length > Object.keys(this.links).length;
-    this.links = tokens.links;
+    this.found = tokens.links;
+    const named = Object.keys(this.found).length > Object.keys(this.links).length;
     let last = tokens.length - 1;
     while (last > 0 && tokens[last].type === "space") last--; // a list may still go on behind an empty line
     const done = tokens.slice(0, Math.max(0, last));
-    if (done.length) this.settle(rendered(done), done.reduce((/** @type {number} */ sum, /** @type {any} */ token) => sum + token.raw.length, 0));
+    if (done.length) {
+      const raw = done.map((/** @type {any} */ token) => token.raw).join("");
+      this.settle(rendered(done), raw.length);
+      if (named) this.links = lexed(raw, this.links)?.links ?? this.links;
+    }
+    this.late ||= named && this.settled > 0 && !this.again;
     const growing = tokens.slice(Math.max(0, last));
     if (growing[0]?.type === "code" && this.growCode(growing[0].text)) return;
     this.replaceTail(rendered(growing));
