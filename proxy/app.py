@@ -110,6 +110,11 @@ class Sluice:
             return self._lifespan(receive, send)
         return self.runtime.front(scope, receive, send)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process does what only one may do: it is the leading worker, or there are no others."""
+        return self.place is None or self.place.leads
+
     def default_upstream(self) -> str | None:
         """The upstream of model names that no route matches; None: there is none."""
         return default_upstream(self.settings, self.process.default_upstream)
@@ -161,7 +166,7 @@ class Sluice:
         """Starts the background tasks. Of several workers only the leading one fetches catalogues and runs models."""
         place, start = self.place, asyncio.create_task
         self.process.counters.load(self.runtime.plan.named())
-        if place is None or place.leads:
+        if self.leads:
             for model in self.embedded.values():
                 await model.start()
             for model in self.embedded.values():
@@ -170,7 +175,7 @@ class Sluice:
             self._tasks.append(start(self.ledger.prune()))
             if place is not None:
                 leader_is_ready(place.folder)
-        else:
+        elif place is not None:
             if self.embedded:
                 await wait_for_leader(place.folder, _LOADING)
             self._tasks.append(start(self.health.follow(place.folder)))

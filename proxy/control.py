@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +112,7 @@ class Control:
             "steps": sluice.history.shared_steps,
             "busy": self.busy,
             "cache": lambda: sluice.cache.local_stats(),  # looked up late: a reload may replace the cache
+            "reload": sluice.reloads.attempt,
             "clear": lambda route, model: sluice.cache.clear(route, model),
         }
 
@@ -177,14 +176,13 @@ class Control:
         return explain(plan.router, plan.screen, call)
 
     async def reload(self) -> dict[str, Any]:
-        """Reloads config.yaml. Raises 400 with its problems."""
+        """Reloads config.yaml, in the other workers as well. Raises 400 with its problems."""
         try:
             await self.sluice.reloads.reload()
         except ConfigError as error:
             raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
-        place = self.sluice.place
-        if place is not None and os.getppid() == place.parent:
-            os.kill(place.parent, signal.SIGHUP)  # the parent tells all workers to reload, this one again
+        finally:
+            await self.sluice.ask_siblings("reload")
         return {"reloaded": True}
 
     async def clear_cache(self, route: str | None, model: str | None) -> dict[str, Any]:

@@ -158,11 +158,9 @@ class Instruments(Collector):
         self.others: list[Snapshot] = []
         self.limit: Callable[[str, Iterable[Labels], int], Container[Labels]] | None = None
 
-    def counter(self, name: str, says: str, *labels: str, joined: Join = "sum") -> Family[Number]:
-        """A family that only grows; `name` ends in `_total`. `joined`: "max" for what every process counts likewise."""
-        made = self._made(Family[Number](name, says, labels, "counter"))
-        made.joined = joined
-        return made
+    def counter(self, name: str, says: str, *labels: str) -> Family[Number]:
+        """A family that only grows; `name` ends in `_total`."""
+        return self._made(Family[Number](name, says, labels, "counter"))
 
     def gauge(self, name: str, says: str, *labels: str, joined: Join = "sum") -> Family[Number]:
         """A value that goes up and down; `joined`: how the values of several processes are combined."""

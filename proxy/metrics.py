@@ -62,9 +62,7 @@ class Metrics:
         self.config_valid = made.gauge(
             "sluice_config_valid", "1 while config.yaml is what runs.", joined="min"
         ).labels()
-        self.reloads = made.counter(
-            "sluice_config_reloads_total", "Reloads of the configuration.", "result", joined="max"
-        )
+        self.reloads = made.counter("sluice_config_reloads_total", "Reloads of the configuration.", "result")
         self.malformed = made.counter(
             "sluice_malformed_events_total", "Events dropped because they are not JSON.", "upstream"
         )

@@ -53,10 +53,15 @@ class Reloads:
     async def watch(self) -> None:
         """Reloads whenever the file changes, until cancelled."""
         async for _ in self._watcher.changes():
-            try:
-                await self.reload()
-            except ConfigError:
-                pass  # logged and shown on /admin already
+            await self.attempt()
+
+    async def attempt(self) -> bool:
+        """Reloads the file if it is valid; False: it is not, which is logged and shown on /admin."""
+        try:
+            await self.reload()
+        except ConfigError:
+            return False
+        return True
 
     async def reload(self) -> None:
         """Reloads the file if it is valid. Raises ConfigError, and then nothing has changed.
@@ -74,7 +79,7 @@ class Reloads:
     def _refuse(self, error: ConfigError) -> None:
         self.problem = str(error)
         self.sluice.metrics.config_valid.set(0)
-        self.sluice.metrics.reloads.labels("failed").inc()
+        self._count("failed")
         log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
 
     async def _read(self) -> Candidate:
@@ -118,9 +123,13 @@ class Reloads:
             log.setLevel(settings.log.level.upper())
         sluice.settings, self.problem = settings, ""
         sluice.metrics.config_valid.set(1)
-        sluice.metrics.reloads.labels("ok").inc()
+        self._count("ok")
         await sluice.fetch_anew()
         log.info("config.yaml is reloaded")
+
+    def _count(self, result: str) -> None:
+        if self.sluice.leads:  # all workers reload together: that is one reload
+            self.sluice.metrics.reloads.labels(result).inc()
 
     def _warn_of_what_waits(self, written: Settings) -> None:
         """Warns of each key that needs a restart, once: where the file differs from the start and the last reload."""

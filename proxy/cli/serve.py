@@ -19,7 +19,6 @@ from proxy.serving.limits import Limits
 from proxy.serving.listening import inherited_sockets
 from proxy.serving.running import Drain, Hooks, Serving, serve
 from proxy.serving.workers import ENVIRONMENT, Place, Supervisor, place_of
-from proxy.settings import ConfigError
 
 NOTICE: Final = 2.0
 """Seconds after SIGTERM for which connections are still accepted while calls run, until load balancers notice."""
@@ -67,10 +66,10 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
     server = app.settings.server
     timeouts = server.timeouts
     limits = Limits(timeouts.header, timeouts.body, timeouts.write, max_body=server.max_body)
-    reloads: set[asyncio.Task[None]] = set()
+    reloads: set[asyncio.Task[bool]] = set()
 
     def reload() -> None:
-        task = asyncio.get_running_loop().create_task(_reloaded(app))
+        task = asyncio.get_running_loop().create_task(app.reloads.attempt())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -89,10 +88,3 @@ def announced(host: str, port: int) -> None:
     """Logs the address."""
     shown = f"[{host}]" if ":" in host else host
     log.info("Sluice listens on http://%s:%d", shown, port)
-
-
-async def _reloaded(app: Sluice) -> None:
-    try:
-        await app.reloads.reload()
-    except ConfigError:
-        pass  # logged and shown on /admin

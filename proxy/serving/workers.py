@@ -49,7 +49,10 @@ class Place:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does what only one may do: fetch catalogues, run embedded models, prune the ledger."""
+        """Whether this worker does what only one may do.
+
+        It fetches catalogues, runs embedded models, prunes the ledger and counts reloads.
+        """
         return self.index == 0
 
 
