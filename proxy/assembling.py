@@ -154,7 +154,7 @@ def _join_detail(details: list[Any], part: Any) -> None:
     else:
         for name, value in part.items():
             if name in ("text", "summary") and last.get(name):
-                _grow(last, name, value)
+                _join(last, {name: value})
             elif value is not None:
                 last[name] = value
 

@@ -177,6 +177,18 @@ def test_a_piece_costs_no_more_behind_a_long_answer_than_behind_a_short_one(
     assert cost(lambda: long.add(small)) < 10 * cost(lambda: short.add(small))
 
 
+def test_pieces_of_a_summary_may_be_lists() -> None:
+    def summed_up(*parts: str) -> dict[str, Any]:
+        return {
+            "index": 0,
+            "type": "reasoning.summary",
+            "summary": [{"type": "summary_text", "text": t} for t in parts],
+        }
+
+    whole = gathered(*(delta(reasoning_details=[summed_up(part)]) for part in ("First", "then")))
+    assert whole["choices"][0]["message"]["reasoning_details"] == [summed_up("First", "then")]
+
+
 def test_null_in_place_of_tool_calls_is_nothing() -> None:
     call = {"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     whole = gathered(delta(role="assistant", content=None, tool_calls=None), delta(tool_calls=[call]))
