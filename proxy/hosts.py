@@ -1,4 +1,4 @@
-"""Which hosts are loopback."""
+"""Names and addresses of hosts: which are loopback, how URLs write them."""
 
 import ipaddress
 
@@ -11,3 +11,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def url_host(host: str) -> str:
+    """A host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

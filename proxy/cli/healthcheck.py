@@ -5,6 +5,7 @@ import asyncio
 import os
 from contextlib import suppress
 
+from proxy.hosts import url_host
 from proxy.settings.addresses import bare_host
 from proxy.upstream.probing import status_of
 
@@ -27,8 +28,7 @@ def _port(text: str) -> int:
 async def _asked(host: str | None, port: int) -> int:
     """The status of /readyz at the first of the hosts where anything listens; 0: there is none."""
     hosts = ("127.0.0.1", "::1") if host is None else (bare_host(host),)
-    places = [f"[{host}]" if ":" in host else host for host in hosts]
-    statuses = await asyncio.gather(*(status_of(f"http://{place}:{port}/readyz") for place in places))
+    statuses = await asyncio.gather(*(status_of(f"http://{url_host(host)}:{port}/readyz") for host in hosts))
     return next(filter(None, statuses), 0)
 
 

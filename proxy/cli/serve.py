@@ -11,6 +11,7 @@ from typing import Final
 from proxy.app import Sluice
 from proxy.cli.configured import add_config
 from proxy.doors.front import cross_origin
+from proxy.hosts import url_host
 from proxy.instruments import Instruments
 from proxy.logs import configure, dropped_lines
 from proxy.orphans import end_with_parent
@@ -86,5 +87,4 @@ def _served(app: Sluice, drain: Drain, place: Place | None) -> int:
 
 def announced(host: str, port: int) -> None:
     """Logs the address."""
-    shown = f"[{host}]" if ":" in host else host
-    log.info("Sluice listens on http://%s:%d", shown, port)
+    log.info("Sluice listens on http://%s:%d", url_host(host), port)

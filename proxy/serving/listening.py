@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, Final
 
+from proxy.hosts import url_host
+
 BACKLOG: Final = 2048
 """Connections that the kernel queues until they are accepted."""
 
@@ -23,7 +25,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return listen_at(dict.fromkeys((info[0], info[4]) for info in found), port)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise CannotListen(f"cannot listen on {url_host(host)}:{port}: {error.strerror or error}") from None
 
 
 def listen_at(addresses: Iterable[Address], port: int) -> list[socket.socket]:

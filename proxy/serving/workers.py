@@ -15,6 +15,7 @@ from socket import socket
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Final
 
+from proxy.hosts import url_host
 from proxy.serving.listening import CannotListen, listen
 
 ENVIRONMENT: Final = "SLUICE_WORKER"
@@ -113,8 +114,8 @@ class Supervisor:
                 signal.signal(number, self._note)
             fds = tuple(sock.fileno() for sock in sockets)
             self._workers = [Worker(Place(index, fds, folder)) for index in range(self.count)]
-            shown = sockets[0].getsockname()
-            log.info("Sluice listens on http://%s:%d with %d workers", shown[0], shown[1], self.count)
+            host, port = sockets[0].getsockname()[:2]
+            log.info("Sluice listens on http://%s:%d with %d workers", url_host(host), port, self.count)
             try:
                 self._supervise()
             finally:

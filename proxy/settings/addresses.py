@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from proxy.hosts import is_loopback
+from proxy.hosts import is_loopback, url_host
 
 _STORES: Final = ("sqlite", "postgresql", "postgres")
 
@@ -52,7 +52,7 @@ def upstream_address(text: str, facts: ProviderFacts) -> str:
     host, port = parts.hostname or "", parts.port or (usual.port if bare else None)
     if local and host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
-    place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    place = url_host(host) + (f":{port}" if port else "")
     return f"{parts.scheme}://{place}{parts.path.rstrip('/') or facts.usual_path.rstrip('/')}"
 
 

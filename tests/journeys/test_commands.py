@@ -347,9 +347,10 @@ def test_a_process_that_may_open_few_files_refuses_in_words_what_is_too_much(con
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 def test_healthcheck_of_one_that_listens_by_ipv6_alone(config: Path) -> None:
-    for host in ("::1", "[::1]"):
-        with serving(config, "--host", host) as (_, url):
-            assert run("healthcheck", "--port", url.rpartition(":")[2]).stdout == "ready\n"
+    for options in (("--host", "::1"), ("--host", "[::1]"), ("--host", "::1", "--workers", "2")):
+        with serving(config, *options) as (_, url):
+            port = url.removeprefix("http://[::1]:")
+            wait_for(lambda: run("healthcheck", "--port", port).stdout == "ready\n", 20)  # noqa: B023
 
 
 def test_healthcheck_of_one_that_listens_elsewhere(config: Path) -> None:
