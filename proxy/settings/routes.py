@@ -32,10 +32,12 @@ class TargetSettings(Part):
 
     upstream: Name = Field(description="Name of an upstream.")
     model: Annotated[str | None, AfterValidator(_template)] = Field(
-        default=None, description="Model name there; {model}: as asked, {rest}: behind the prefix. Left out: as asked."
+        default=None,
+        description="Model name at the upstream. {model}: as requested; {rest}: what follows the prefix. If unset, "
+        "as requested.",
     )
     weight: Whole | None = Field(
-        default=None, ge=1, description="Share of the calls; on all targets of a route or on none."
+        default=None, ge=1, description="Weight for splitting calls; on all targets of a route or on none."
     )
 
 
@@ -62,16 +64,20 @@ Targets = Annotated[
 class RouteSettings(Part):
     """A rule: a model prefix, or an exact name, and how its calls are handled."""
 
-    prefix: str | None = Field(default=None, description="Calls whose model name begins so; the longest prefix wins.")
-    model: Name | None = Field(default=None, description="Calls for exactly this model name; beats every prefix.")
+    prefix: str | None = Field(
+        default=None, description="Matches model names that begin with this; the longest prefix wins."
+    )
+    model: Name | None = Field(
+        default=None, description="Matches exactly this model name; takes precedence over every prefix."
+    )
     to: Targets = Field(
         description="Targets in order, each `upstream`, `upstream/model-template` or a mapping: the next answers if "
         "one fails before its first token."
     )
-    timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="Instead of those in `defaults`.")
-    retry: RouteRetry = Field(default_factory=RouteRetry, description="Instead of that in `defaults`.")
-    hedge: Hedge | None = Field(default=None, description="Ask a second target where the first is slow.")
-    request: RequestRewriting = Field(default_factory=RequestRewriting, description="Rewriting on the way out.")
-    response: ResponseRewriting = Field(default_factory=ResponseRewriting, description="Rewriting on the way back.")
-    stream_safety: StreamSafety | None = Field(default=None, description="Instead of that in `defaults`.")
-    cache: RouteCache | None = Field(default=None, description="Which answers are kept. Left out: none.")
+    timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="Override those in `defaults`.")
+    retry: RouteRetry = Field(default_factory=RouteRetry, description="Overrides that in `defaults`.")
+    hedge: Hedge | None = Field(default=None, description="Hedging: a second target is asked if the first is slow.")
+    request: RequestRewriting = Field(default_factory=RequestRewriting, description="Rewriting of requests.")
+    response: ResponseRewriting = Field(default_factory=ResponseRewriting, description="Rewriting of answers.")
+    stream_safety: StreamSafety | None = Field(default=None, description="Replaces the one in `defaults`.")
+    cache: RouteCache | None = Field(default=None, description="Caching of answers. If unset, none are cached.")

@@ -41,73 +41,90 @@ def _keep_alive(value: object) -> object:
 
 
 class ModelLimits(Part):
-    """Limits of a model; they override what the upstream says."""
+    """Limits of a model; they override what the upstream reports."""
 
-    context: Whole | None = Field(default=None, ge=1, description="Tokens that prompt and answer may have together.")
-    output: Whole | None = Field(default=None, ge=1, description="Tokens that an answer may have.")
+    context: Whole | None = Field(
+        default=None, ge=1, description="Context window in tokens: prompt and answer together."
+    )
+    output: Whole | None = Field(default=None, ge=1, description="Largest answer in tokens.")
 
 
 class ModelPrices(Part):
-    """USD per million tokens; they override what the upstream says. Unknown is null, never 0."""
+    """USD per million tokens; they override what the upstream reports. Unknown is null, never 0."""
 
-    input: Number | None = Field(default=None, ge=0, description="Prompt tokens.")
-    output: Number | None = Field(default=None, ge=0, description="Tokens of the answer.")
-    cached: Number | None = Field(default=None, ge=0, description="Prompt tokens that the upstream had cached.")
+    input: Number | None = Field(default=None, ge=0, description="USD per million prompt tokens.")
+    output: Number | None = Field(default=None, ge=0, description="USD per million tokens of the answer.")
+    cached: Number | None = Field(
+        default=None, ge=0, description="USD per million prompt tokens that the upstream had cached."
+    )
 
 
 class UpstreamSettings(Part):
     """A named place where calls can be sent: provider, address, credentials."""
 
     provider: Name = Field(
-        description="The dialect it speaks: openai, openrouter, ollama, runpod, anthropic, llamacpp, azure, gemini, "
+        description="Type of API: openai, openrouter, ollama, runpod, anthropic, llamacpp, azure, gemini, "
         "groq, mistral, deepseek, together, fireworks, xai, vllm or lmstudio."
     )
     base_url: str = Field(
-        default="", description="The address that its own documents call the base. Left out: the provider's."
+        default="", description="Base URL, as in the provider's own documentation. If unset, the provider's."
     )
     api_key: ShownKey = Field(
-        default="", repr=False, description="Its key. An upstream whose required key is empty is off."
+        default="", repr=False, description="API key. An upstream whose required key is empty is switched off."
     )
     key_required: Flag | None = Field(
-        default=None, description="Whether it needs a key. Left out: as usual for the provider."
+        default=None, description="Whether it needs a key. If unset, the provider's default."
     )
     headers: Headers = Field(default={}, repr=False, description="Headers sent with every request.")
-    http: Literal["h1", "h2"] = Field(default="h1", description="h2: asked by HTTP/2 (extra `h2`).")
+    http: Literal["h1", "h2"] = Field(default="h1", description="HTTP version. h1: HTTP/1.1; h2: HTTP/2 (extra `h2`).")
     proxy: Annotated[str, AfterValidator(proxy_address)] = Field(
-        default="", repr=False, description="Forward proxy, http, https, socks5 or socks5h (extra `h2`)."
+        default="", repr=False, description="URL of a forward proxy: http, https, socks5 or socks5h (extra `h2`)."
     )
     models: Many[Name] | None = Field(
-        default=None, description="A fixed catalogue. Left out: the upstream's own list is fetched and refreshed."
+        default=None, description="Fixed list of models. If unset, the upstream's own list is fetched and refreshed."
     )
-    strict_models: Flag = Field(default=False, description="Refuse models that a fetched catalogue does not list.")
-    refresh: Wait = Field(default=300.0, description="How often the catalogue is fetched.")
-    limits: Mapping[str, ModelLimits] = Field(default={}, description="By model name, over what the upstream says.")
-    prices: Mapping[str, ModelPrices] = Field(default={}, description="By model name, over what the upstream says.")
+    strict_models: Flag = Field(default=False, description="Reject models that the fetched list does not have.")
+    refresh: Wait = Field(default=300.0, description="Interval at which the list of models is fetched.")
+    limits: Mapping[str, ModelLimits] = Field(
+        default={}, description="By model name; overrides what the upstream reports."
+    )
+    prices: Mapping[str, ModelPrices] = Field(
+        default={}, description="By model name; overrides what the upstream reports."
+    )
     max_in_flight: Whole | None = Field(
-        default=None, ge=1, description="Calls at a time; more wait. Left out: no limit."
+        default=None, ge=1, description="Largest number of concurrent calls; further ones wait. If unset, no limit."
     )
-    max_wait: Duration = Field(default=10.0, description="How long a call waits for its turn before it is refused.")
+    max_wait: Duration = Field(default=10.0, description="How long a call waits for a free slot before it is rejected.")
     prefill: Annotated[bool | tuple[str, ...], BeforeValidator(_prefill, json_schema_input_type=bool | list[str])] = (
-        Field(default=False, description="Can go on from an assistant message: true, or a list of models that can.")
+        Field(
+            default=False,
+            description="Whether it can continue a final assistant message: true, or a list of models that can.",
+        )
     )
-    breaker: Breaker | None = Field(default=None, description="Instead of that in `defaults`.")
-    api_version: str | None = Field(default=None, description="Version that the provider's API is asked for.")
-    endpoint_id: str = Field(default="", description="runpod: the endpoint.")
+    breaker: Breaker | None = Field(default=None, description="Replaces the one in `defaults`.")
+    api_version: str | None = Field(default=None, description="API version to request from the provider.")
+    endpoint_id: str = Field(default="", description="runpod: ID of the endpoint.")
     mode: Literal["queue", "openai"] = Field(
-        default="queue", description="runpod. queue: run, stream by polling, cancel; openai: the endpoint's /openai/v1."
+        default="queue",
+        description="runpod: API to use. queue: jobs (run, poll the stream, cancel); openai: the endpoint's "
+        "/openai/v1.",
     )
     job_wait: Wait = Field(default=300.0, description="runpod: how long a job may wait for a worker.")
     extract: str | None = Field(
-        default=None, description="runpod: dotted path of the text in a custom handler's output."
+        default=None, description="runpod: dotted path to the text in a custom handler's output."
     )
     keep_alive: Annotated[str | int | None, BeforeValidator(_keep_alive, json_schema_input_type=str | int | None)] = (
-        Field(default=None, description="ollama: how long the model stays loaded, 5m, or -1 for ever.")
+        Field(default=None, description="ollama: how long the model stays loaded, such as 5m; -1: forever.")
     )
-    num_ctx: Whole | None = Field(default=None, ge=1, description="ollama: the usual window in tokens, always sent.")
+    num_ctx: Whole | None = Field(
+        default=None, ge=1, description="ollama: least context window in tokens, sent with every request."
+    )
     thinking: Literal["enabled", "adaptive"] | None = Field(
-        default=None, description="anthropic: how its models take `reasoning_effort`. Left out: as the catalogue says."
+        default=None,
+        description="anthropic: kind of thinking into which `reasoning_effort` is translated. If unset, as the list "
+        "of models says.",
     )
-    referer: str | None = Field(default=None, description="openrouter: the app's address, for its rankings.")
+    referer: str | None = Field(default=None, description="openrouter: URL of your app, for its rankings.")
 
     _reason: str = PrivateAttr("")
 
