@@ -1,4 +1,4 @@
-"""A chat stream as one whole answer, and a whole answer as a stream."""
+"""Converts a chat stream into a whole answer, and a whole answer into a stream."""
 
 import json
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from proxy.shapes import list_of
 from proxy.sse import DONE, events, payload
 from proxy.watch import lenient
 
-_MOST: Final = 1024  # choices of an answer, tool calls of a message: an index beyond is rubbish, and would take memory
+_MOST: Final = 1024  # choices of an answer, tool calls of a message: higher indexes are invalid, and would cost memory
 
 
 class Assembler:
-    """Gathers chat completion chunks into the `chat.completion` that OpenAI would have answered at once.
+    """Merges chat completion chunks into the `chat.completion` that OpenAI would have sent as a whole.
 
-    A text that grows is a StringIO until the end: strings would be copied with every piece.
+    Growing texts are StringIO until the end: strings would be copied with every piece.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class Assembler:
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
         self._extra: dict[str, Any] = {}
-        self.dropped = False  # whether an event was no JSON, so that something may be missing
-        self._odd = False  # whether one was only nearly JSON
+        self.dropped = False  # an event was not JSON, so something may be missing
+        self._odd = False  # an event was JSON only for a lenient parser
 
     def add(self, batch: bytes) -> None:
-        """Takes whole events; what is no JSON object is passed over. Raises upstream_malformed for odd chunks."""
+        """Adds whole events; skips what is not a JSON object. Raises upstream_malformed for invalid chunks."""
         for event in events(batch):
             data = payload(event)
             if not data or data.startswith(b"[DONE]"):
@@ -43,27 +43,27 @@ class Assembler:
             if isinstance(fields, dict):
                 try:
                     self._add_chunk(fields)
-                except (TypeError, AttributeError, KeyError, RecursionError):  # members of other types than the API has
+                except (TypeError, AttributeError, KeyError, RecursionError):  # members of unexpected types
                     raise _malformed() from None
 
     @property
     def empty(self) -> bool:
-        """Whether nothing of an answer has come."""
+        """Whether no part of an answer has arrived."""
         return not self._choices
 
     def whole(self) -> bytes:
-        """The answer as JSON bytes."""
+        """The answer as JSON bytes. Raises upstream_malformed if it is nested too deeply."""
         text = self._head.get("object") == "text_completion"
         answer = self._head | {"object": "text_completion" if text else "chat.completion"}
         answer["choices"] = [self._choices[index] for index in sorted(self._choices)]
         for choice in answer["choices"]:
             message = choice.get("message")
             if isinstance(message, dict) and message.keys() == {"role", "content"} and message["content"] is None:
-                message["content"] = ""  # it said nothing; null stands beside calls and the like
+                message["content"] = ""  # an empty text; null is for answers with tool calls and the like
         if self._usage is not None:
             answer["usage"] = self._usage
         try:
-            if self._odd:  # as it came: halves of a surrogate pair find together again
+            if self._odd:  # json joins the halves of a split surrogate pair, which orjson rejects
                 return json.dumps(answer | self._extra, separators=(",", ":"), default=StringIO.getvalue).encode()
             return orjson.dumps(answer | self._extra, StringIO.getvalue)
         except (orjson.JSONEncodeError, RecursionError):  # nested too deeply
@@ -78,9 +78,9 @@ class Assembler:
             return fields
 
     def _add_chunk(self, fields: dict[str, Any]) -> None:
-        if not self._head.get("id"):  # Azure's first chunk, of its filter, has all of them empty
-            told = {key: fields[key] for key in ("id", "object", "created", "model") if key in fields}
-            self._head |= told | {key: value for key, value in self._head.items() if value}
+        if not self._head.get("id"):  # in Azure's first chunk (prompt filter results) all of them are empty
+            given = {key: fields[key] for key in ("id", "object", "created", "model") if key in fields}
+            self._head |= given | {key: value for key, value in self._head.items() if value}
         for key, value in fields.items():
             if key == "usage":
                 self._usage = value or self._usage
@@ -110,7 +110,7 @@ class Assembler:
 
 
 def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Adds one delta to a message: texts grow, tool calls merge by index, other values are kept."""
+    """Adds one delta to a message: texts are appended, tool calls merged by index, other values replaced."""
     for key, value in delta.items():
         if key == "tool_calls" and isinstance(value, list):
             calls = message["tool_calls"] = message.get("tool_calls") or []
@@ -131,7 +131,7 @@ def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _grow(fields: dict[str, Any], key: str, piece: str | None) -> None:
-    """Adds to a text; what is no text raises TypeError."""
+    """Appends to a text. Raises TypeError if the piece is not a text."""
     if not piece:
         return
     text = fields[key]
@@ -142,9 +142,9 @@ def _grow(fields: dict[str, Any], key: str, piece: str | None) -> None:
 
 
 def _join_detail(details: list[Any], part: Any) -> None:
-    """Adds a piece of OpenRouter's reasoning, to the last one where it goes on with it.
+    """Adds a piece of OpenRouter's `reasoning_details`: to the last detail if it continues that, else as a new one.
 
-    The signature, which comes with the last piece, is of all of them together.
+    The signature in the last piece covers the whole detail.
     """
     last = details[-1] if details else None
     if not isinstance(last, dict) or not isinstance(part, dict) or part.get("index") is None:
@@ -178,7 +178,7 @@ def _index(value: Any) -> int:
 
 
 def _malformed() -> SluiceError:
-    return SluiceError("upstream_malformed", "The upstream's answer is no completion.", again="next")
+    return SluiceError("upstream_malformed", "The upstream's answer is not a completion.", again="next")
 
 
 def _join_logprobs(kept: dict[str, Any], more: dict[str, Any]) -> None:
@@ -190,9 +190,9 @@ def _join_logprobs(kept: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def as_stream(whole: bytes) -> bytes:
-    """A whole `chat.completion` (or `text_completion`) as the events of a stream: content, finish, usage, `[DONE]`.
+    """Converts a `chat.completion` (or `text_completion`) into the events of a stream, with usage and `[DONE]`.
 
-    Raises upstream_malformed where it is none, upstream_truncated where it does not say how it finished.
+    Raises upstream_malformed if it is not one, upstream_truncated if a choice has no finish reason.
     """
     try:
         answer = orjson.loads(whole)
@@ -202,7 +202,7 @@ def as_stream(whole: bytes) -> bytes:
     if not isinstance(choices, list) or not choices or not all(map(_is_choice, choices)):
         raise _malformed()
     if not all(choice.get("finish_reason") for choice in choices):
-        raise SluiceError("upstream_truncated", "The upstream's answer has no finish.", again="same")
+        raise SluiceError("upstream_truncated", "The upstream's answer has no finish reason.", again="same")
     head = {key: value for key, value in answer.items() if key not in ("choices", "usage", "object")}
     head["object"] = "text_completion" if answer.get("object") == "text_completion" else "chat.completion.chunk"
     lines = [head | {"choices": [chunk]} for choice in choices for chunk in _chunks_of(choice)]

@@ -34,9 +34,9 @@ class Stages:
     dispatch: Dispatch
     blank: Blank
     pressure: Pressure
-    instance: bytes  # names this process in cdn-loop
-    content: bool = False  # prompts and answers are kept for the log
-    tracing: Tracing | None = None  # OpenTelemetry's
+    instance: bytes  # identifies this process in the header cdn-loop
+    content: bool = False  # log.content: prompts and answers are kept for the log
+    tracing: Tracing | None = None  # OpenTelemetry spans; None: off
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Gateway:
         self.stages.keyring.admit(call)
 
     def refused(self, call: Call, failure: BaseException) -> None:
-        """Counts a call that was refused by its door, or whose client left there."""
+        """Counts a call that its door refused, or whose client left before it got further."""
         self.stages.meter.ended(call, _cause(failure))
 
 
@@ -79,7 +79,7 @@ class Answering:
                 raise stages.pressure.refusal
             if call.passed is not None and stages.instance in call.passed:
                 raise SluiceError(
-                    "proxy_loop", "The call has come through this proxy already: a route leads back to it."
+                    "proxy_loop", "The call has passed through this proxy before: a route leads back to it."
                 )
             if call.allowance is not None:
                 call.allowance.enter(call)
@@ -89,7 +89,7 @@ class Answering:
                 keep_content(call.trace, call.body)
             if choice.route.policies.cache is None and call.cache == "on":
                 wire: Answered | Copy = await stages.dispatch.send(call, choice)
-                if wire.stream is not None:  # else it is all there, and holds nothing open
+                if wire.stream is not None:  # whole answers hold nothing open
                     self._wire = wire
             else:
                 self._wire = wire = await stages.cache.answer(call, choice, stages.dispatch.send)
@@ -99,7 +99,7 @@ class Answering:
             raise
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Closes what the call holds open, and counts it. Raises the error that the server ended it with."""
+        """Closes what the call holds open, and counts it. Raises the error with which the server cancelled it."""
         wire, stages = self._wire, self._stages
         cause = _cause(error)
         try:
@@ -129,6 +129,6 @@ class Answering:
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
-    """Why a call ended: cancellation means that the client left, unless the server gave an error with it."""
-    told = error.args[0] if isinstance(error, CancelledError) and error.args else None
-    return told if isinstance(told, SluiceError) else error
+    """Why a call ended: a CancelledError means that the client left, unless the server put an error into it."""
+    reason = error.args[0] if isinstance(error, CancelledError) and error.args else None
+    return reason if isinstance(reason, SluiceError) else error

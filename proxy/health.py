@@ -80,4 +80,4 @@ class Health:
 
     def _learnt(self, name: str) -> None:
         self.show(name)
-        self.sluice.runtime.gateway.stages.meter.learnt()
+        self.sluice.runtime.gateway.stages.meter.forget()

@@ -1,4 +1,4 @@
-"""One request and its response: the ASGI app's `receive` and `send`, and the handling of its failures."""
+"""One request and its response: `receive` and `send` of the ASGI app, and the handling of its exceptions."""
 
 import asyncio
 import logging
@@ -16,24 +16,24 @@ from proxy.serving.heads import response_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 COMMENT_CHUNK: Final = b"4\r\n: \n\n\r\n"
-"""A comment in an event stream, which every client skips, as one chunk."""
+"""A comment of an event stream as one chunk; clients skip it."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 UNTIL_CLOSE: Final = -1
-"""In place of the number of bytes owed: the body ends with the connection (HTTP/1.0 without a length)."""
+"""Instead of a number of bytes: the body ends with the connection (HTTP/1.0 without a length)."""
 
 logger = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """What a cycle needs of its connection."""
+    """The interface of the connection that a cycle uses."""
 
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
-    server_state: ServerState  # its default headers go with every response
+    server_state: ServerState  # its default headers are sent with every response
     write_paused: bool
 
     def resume_reading(self) -> None:
-        """The app asks for the body."""
+        """Reads on, since the app waits for the body."""
 
     async def writable(self) -> None:
         """Waits until the write buffer has room."""
@@ -48,28 +48,28 @@ class Connection(Protocol):
 class Cycle:
     """One request, the task of the app, and the response.
 
-    `receive` gives the body whole, in one message. `send` holds the head back until the first piece of body, or until
-    the loop's next turn, and writes both at once. `take`, `whole` and `push` do the same without ASGI messages
+    `receive` returns the whole body in one message. `send` delays the head until the first piece of the body, or the
+    loop's next iteration, and writes both at once. `take`, `whole` and `push` do the same without ASGI messages
     (reply.Direct). When the client leaves, the app's task is cancelled.
     """
 
-    # Defaults stand on the class, so that making one costs next to nothing.
-    end: Literal["", "left", "draining"] = ""  # why the app's task was cancelled
-    told: SluiceError | None = None  # see cancel
+    # Defaults are class attributes, which makes an instance cheap.
+    cancelled: Literal["", "left", "draining"] = ""  # why the app's task was cancelled; "": it was not
+    error: SluiceError | None = None  # see cancel
     task: asyncio.Task[None] | None = None
     body: bytes | bytearray = b""
     more_body = True
     wanted = False  # the app waits for the body
-    started = False  # the app has given the head
+    started = False  # the app has sent the head
     complete = False
-    event_stream = False  # a chunked text/event-stream: comments and events may be put between two sends
-    _head = b""  # given, and not written yet
+    event_stream = False  # a chunked text/event-stream: comments may be inserted between two sends
+    _head = b""  # not written yet
     _flush: asyncio.Handle | None = None
-    _taken = False  # the app has had the body
+    _taken = False  # the app has received the body
     _bodyless = False
     _chunked = False
-    _flowing = False  # chunks follow each other, with nothing to be seen to between them
-    _owed = 0
+    _chunking = False  # the head is written, and only further chunks follow
+    _owed = 0  # bytes of the body still to come, or UNTIL_CLOSE
     _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, scope: Scope, connection: Connection, keep_alive: bool, wants_continue: bool) -> None:
@@ -78,10 +78,10 @@ class Cycle:
         self.keep_alive = keep_alive
         self.wants_continue = wants_continue
 
-    # What the connection tells
+    # Called by the connection
 
     def feed(self, piece: bytes) -> int:
-        """Takes a piece of the request's body; returns the number of bytes buffered."""
+        """Adds a piece of the request's body; returns the number of bytes buffered."""
         if not self.body:
             self.body = piece  # most bodies come in one piece and are never copied
         else:
@@ -90,8 +90,8 @@ class Cycle:
             self.body += piece
         return len(self.body)
 
-    def fed(self) -> None:
-        """The request's body is complete."""
+    def feed_eof(self) -> None:
+        """Marks the request's body as complete."""
         self.more_body = False
         self._wake()
 
@@ -100,22 +100,22 @@ class Cycle:
         """Whether the client waits for `100 Continue` before it sends the body."""
         return self.wants_continue and not self.started
 
-    def cancel(self, end: Literal["left", "draining"], told: SluiceError | None = None) -> None:
+    def cancel(self, reason: Literal["left", "draining"], error: SluiceError | None = None) -> None:
         """Cancels the app's task, and through it everything that the call started.
 
-        While draining, the app may still send an error. `told`: the error for a client that has not left; passed as the
-        argument of the task's CancelledError.
+        While draining, the app may still send an error. `error`: for a client that is still there; the argument of the
+        task's CancelledError.
         """
-        if self.complete or self.end:
+        if self.complete or self.cancelled:
             return
-        self.end, self.told = end, told
-        self.complete, self.keep_alive = end == "left", False
+        self.cancelled, self.error = reason, error
+        self.complete, self.keep_alive = reason == "left", False
         self._wake()
         if self.task is not None:
-            self.task.cancel(told)
+            self.task.cancel(error)
 
     def probe(self) -> None:
-        """Writes something that a waiting client skips, if the response has a place for it."""
+        """Writes bytes that a waiting client skips, where the protocol allows any at this point."""
         if self.complete:
             return
         if not self.started:
@@ -125,48 +125,48 @@ class Cycle:
             self._flush_head()
             self.connection.transport.write(COMMENT_CHUNK)
 
-    # The app's side
+    # Called by the app
 
     async def run(self, app: ASGIApp) -> None:
         """Runs the app for this request.
 
-        The outermost exception handler: no exception passes it, and none of their texts leave.
+        The outermost exception handler: it lets no exception pass, and never sends or logs an exception's text.
         """
         cause = ""
         task = self.task
         assert task is not None
         self.scope[DIRECT] = self
-        self.connection.server_state.tasks.add(task)  # the loop holds tasks weakly; the server waits for them
+        self.connection.server_state.tasks.add(task)  # the loop has only weak references; the server waits for them
         try:
             await app(self.scope, self.receive, self.send)
-            if not self.complete and not self.end:
+            if not self.complete and not self.cancelled:
                 cause = "the app returned before its response was complete"
         except asyncio.CancelledError:
-            if not self.end:
+            if not self.cancelled:
                 cause = "the app was cancelled by itself"
         except BrokenOff:
             pass
         except Exception as error:
-            # Without the exception's text: it may hold what the client sent.
+            # Without the exception's text, which may quote the request.
             cause = f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
         finally:
             self.connection.server_state.tasks.discard(task)
-            del self.scope[DIRECT]  # which is this cycle, and that holds the scope
+            del self.scope[DIRECT]  # breaks the reference cycle with the scope
         if cause:
             logger.error("request %s failed: %s", request_id(self.scope["headers"]), cause)
-        if not self.complete and self.end != "left":
+        if not self.complete and self.cancelled != "left":
             self._break_off()
 
     async def receive(self) -> Message:
-        """The whole body in one `http.request`, once it has arrived; `http.disconnect` after that, once it happens."""
-        if self.more_body and not self.complete and not self.end:
+        """`http.request` with the whole body, once it has arrived; after that `http.disconnect`, when it happens."""
+        if self.more_body and not self.complete and not self.cancelled:
             if self.holds_body:
                 self.connection.transport.write(CONTINUE)
             self.wants_continue = False
             self.wanted = True
             self.connection.resume_reading()
             await self._wait()
-        elif self._taken and not self.complete and not self.end:
+        elif self._taken and not self.complete and not self.cancelled:
             await self._wait()
         if (body := self.take()) is None:
             return {"type": "http.disconnect"}
@@ -174,17 +174,17 @@ class Cycle:
 
     def take(self) -> bytes | None:
         """See Direct."""
-        if self.more_body or self._taken or self.complete or self.end:
+        if self.more_body or self._taken or self.complete or self.cancelled:
             return None
         body, self.body, self._taken = self.body, b"", True
         return bytes(body)
 
     async def send(self, message: Message) -> None:
-        """Takes the head, then the body in any number of pieces."""
+        """Sends the head, then the body in any number of pieces. Raises RuntimeError for messages out of order."""
         connection = self.connection
-        if connection.write_paused and not self.end:
+        if connection.write_paused and not self.cancelled:
             await connection.writable()
-        if self.end == "left":
+        if self.cancelled == "left":
             return
         if not self.started:
             if message["type"] != "http.response.start":
@@ -192,7 +192,7 @@ class Cycle:
             self._start(message["status"], message.get("headers", []))
             self._flush = connection.loop.call_soon(self._flush_head)
             return
-        if self._flowing and message["type"] == "http.response.body" and (data := message.get("body")):
+        if self._chunking and message["type"] == "http.response.body" and (data := message.get("body")):
             if message.get("more_body"):
                 connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
                 return
@@ -211,7 +211,7 @@ class Cycle:
     def push(self, data: bytes) -> bool:
         """See Direct."""
         connection = self.connection
-        if not self._flowing or connection.write_paused or self.end:
+        if not self._chunking or connection.write_paused or self.cancelled:
             return False
         connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
@@ -219,7 +219,7 @@ class Cycle:
     def whole(self, status: int, headers: Headers, body: bytes) -> bool:
         """See Direct."""
         connection = self.connection
-        if self.started or self.end or connection.write_paused:
+        if self.started or self.cancelled or connection.write_paused:
             return False
         self._note_unread()
         framing = b"content-length: %d\r\n\r\n" % len(body)
@@ -237,17 +237,17 @@ class Cycle:
 
     def _note_unread(self) -> None:
         if self.wants_continue and self.more_body:
-            self.keep_alive = False  # whether the body that was not asked for still comes, nobody can tell
+            self.keep_alive = False  # the client may or may not send the body that was not asked for
 
     def _taken_head(self) -> bytes:
         head, self._head = self._head, b""
-        self._flowing = self._chunked
+        self._chunking = self._chunked
         if self._flush is not None:
             self._flush.cancel()
         return head
 
     def _finish(self) -> None:
-        self.complete, self._flowing = True, False
+        self.complete, self._chunking = True, False
         self._wake()
         self.connection.answered(self)
 
@@ -292,17 +292,17 @@ class Cycle:
         if self._head and not self.connection.transport.is_closing():
             self.connection.transport.write(self._head)
         self._head = b""
-        self._flowing = self._chunked and not self.complete
+        self._chunking = self._chunked and not self.complete
 
     def _break_off(self) -> None:
-        error = self.told or SluiceError("proxy_internal", "The proxy failed; its log says how.")
+        error = self.error or SluiceError("proxy_internal", "The proxy failed; see its log.")
         if not self.started or self._head:
             self._head = b""
             self.started = self.complete = True
             self._wake()
             self.connection.answer(error, self.scope["headers"])
         else:
-            self.connection.transport.abort()  # only a broken connection says that this was not all
+            self.connection.transport.abort()  # only a broken connection shows that the answer is incomplete
 
     async def _wait(self) -> None:
         if self._waiter is not None:

@@ -15,7 +15,7 @@ HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that are read before the app asks for it: as much as one read of the socket can bring."""
 LINGER: Final = 1.0
 """Seconds for a refused client to read the answer and to stop sending."""
-PARTING: Final = 0.5
+IDLE_GRACE: Final = 0.5
 """Seconds that an idle connection stays open when the process ends: its next request may be on its way already."""
 
 

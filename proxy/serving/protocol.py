@@ -18,7 +18,7 @@ from proxy.serving.framing import invalid
 from proxy.serving.heads import error_response
 from proxy.serving.kernel import unsent
 from proxy.serving.leaving import Leaving
-from proxy.serving.limits import HIGH_WATER, LINGER, MAX_PIPELINED, PARTING, Limits
+from proxy.serving.limits import HIGH_WATER, IDLE_GRACE, LINGER, MAX_PIPELINED, Limits
 from proxy.serving.requests import Head, RequestReader
 
 Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
@@ -28,43 +28,43 @@ Awaited = Literal["nothing", "head", "body", "idle", "write", "linger"]
 class SluiceProtocol(asyncio.Protocol):
     """HTTP/1.1 for uvicorn (`http=SluiceProtocol`): one instance per connection.
 
-    Requests are answered in order. The first malformed one is answered with its error, after all before it, and ends
-    the connection.
+    Requests are answered in order. The first malformed one gets its error after the answers to all earlier ones, and
+    ends the connection.
     """
 
     def __init__(
         self,
         config: Config,
         server_state: ServerState,
-        app_state: object,  # of uvicorn's lifespan, in which our app puts nothing
+        app_state: object,  # lifespan state of uvicorn, which our app does not use
         _loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        more_lines: Callable[[Headers], Headers] = lambda headers: [],  # of our own answer to a request with these
+        error_headers: Callable[[Headers], Headers] = lambda headers: [],  # added to our errors, by request headers
     ) -> None:
         self.app = cast(ASGIApp, config.loaded_app)
         self.server_state = server_state
         self.limits = limits
-        self.more_lines = more_lines
+        self.error_headers = error_headers
         self.loop = _loop or asyncio.get_running_loop()
         self.connections: set[Any] = server_state.connections
         self.deadline = Deadline(self.loop, self._expired)
         self.awaited: Awaited = "nothing"
 
         self.reader = RequestReader(self)
-        self.deaf = False  # nothing more is read as HTTP
-        self.ended = False  # the client sends no more
-        self.parting = False  # the next request is the last one
+        self.discarding = False  # further input is not parsed
+        self.half_closed = False  # the client has ended its input
+        self.stopping = False  # the process is ending: the next request is the last one
         self.read_paused = False
         self.write_paused = False
-        self._room: asyncio.Future[None] | None = None  # senders wait here for room in the write buffer
-        self._unsent = 0  # bytes on their way to the client when the deadline was last set
+        self._drained: asyncio.Future[None] | None = None  # senders wait here while writing is paused
+        self._unsent = 0  # bytes in the write buffer and the kernel when the deadline was last set
 
-        self.cycle: Cycle | None = None  # the request last read
-        self.running: Cycle | None = None  # the one that is being answered
-        self.pipeline: deque[Cycle] = deque()  # those after it
-        self.refused: tuple[SluiceError, Headers] | None = None  # what answers the request after them, and its headers
+        self.cycle: Cycle | None = None  # the latest request
+        self.running: Cycle | None = None  # the request being answered
+        self.pipeline: deque[Cycle] = deque()  # requests waiting behind it
+        self.refused: tuple[SluiceError, Headers] | None = None  # error for the last request, and its headers
 
-    # What the transport tells
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -81,16 +81,16 @@ class SluiceProtocol(asyncio.Protocol):
         self.connections.discard(self)
         self.deadline.stop()
         self.leaving.stop()
-        self.deaf = True
+        self.discarding = True
         self.pipeline.clear()
-        self.cycle = None  # whose body may never have been asked for, and we live until the garbage collector runs
+        self.cycle = None  # frees an unread body now, not when the garbage collector runs
         if self.running is not None:
             self.running.cancel("left")
         self.resume_writing()
         self.reader.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.deaf:
+        if self.discarding:
             return
         try:
             self.reader.feed(data)
@@ -101,14 +101,14 @@ class SluiceProtocol(asyncio.Protocol):
                 self._watch()
 
     def eof_received(self) -> bool:
-        self.ended = True
-        if not self.answering and (self.deaf or self.reader.phase == "idle"):
+        self.half_closed = True
+        if not self.answering and (self.discarding or self.reader.phase == "idle"):
             self._close()
-        elif self.reader.phase != "idle" and not self.deaf:
+        elif self.reader.phase != "idle" and not self.discarding:
             self._refuse(invalid("The request ended before it was complete."))
         if self.answering and self.cycle is not None:
             if self.refused is None:
-                self.cycle.keep_alive = False  # it is the last one
+                self.cycle.keep_alive = False  # no request follows
             self.leaving.ended()
         return True
 
@@ -118,18 +118,18 @@ class SluiceProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         self._watch()
 
-    # What the reader tells
+    # Called by the reader
 
     def on_request(self, head: Head, size: int, body: bytes | None = None) -> None:
         if size > self.limits.max_body:
             raise self._too_much()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise invalid("Too many requests wait for their answers on this connection.")
-        cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive and not self.parting, head.waits)
+        cycle = self.cycle = Cycle(dict(head.scope), self, head.keep_alive and not self.stopping, head.waits)
         if body is not None:
             cycle.body, cycle.more_body = body, False
         if self.answering:
@@ -141,7 +141,7 @@ class SluiceProtocol(asyncio.Protocol):
     def on_piece(self, piece: bytes) -> None:
         cycle = self.cycle
         if cycle is None or cycle.complete:
-            return  # answered already: the rest is read and forgotten
+            return  # answered already: the rest is discarded
         size = cycle.feed(piece)
         if size > self.limits.max_body:
             raise self._too_much()
@@ -150,17 +150,17 @@ class SluiceProtocol(asyncio.Protocol):
 
     def on_end(self) -> None:
         if self.cycle is not None:
-            self.cycle.fed()
+            self.cycle.feed_eof()
 
-    # What the cycles tell
+    # Called by the cycles
 
     @property
     def answering(self) -> bool:
-        """Whether an answer is due."""
+        """Whether a request is being answered."""
         return self.running is not None and not self.running.complete
 
     def answered(self, cycle: Cycle) -> None:
-        """The cycle's response is complete: continues with the next request."""
+        """Continues with the next request after the cycle's response is complete."""
         if self.transport.is_closing():
             return
         if not cycle.keep_alive:
@@ -179,13 +179,13 @@ class SluiceProtocol(asyncio.Protocol):
     def answer(self, error: SluiceError, headers: Headers) -> None:
         """Writes the error as the whole answer to the request with these headers, and ends the connection."""
         if not self.transport.is_closing():
-            lines = [*self.server_state.default_headers, *self.more_lines(headers)]
+            lines = [*self.server_state.default_headers, *self.error_headers(headers)]
             self.transport.write(error_response(error, request_id(headers), lines))
             self._linger()
 
     def resume_reading(self) -> None:
         """Reads from the client again, if reading was paused."""
-        if self.read_paused and not self.ended and not self.transport.is_closing():
+        if self.read_paused and not self.half_closed and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
             self.leaving.resumed()
@@ -193,24 +193,24 @@ class SluiceProtocol(asyncio.Protocol):
 
     async def writable(self) -> None:
         """Waits until the write buffer has room, or the client has left."""
-        if self._room is None or self._room.done():
-            self._room = self.loop.create_future()
-        await self._room
+        if self._drained is None or self._drained.done():
+            self._drained = self.loop.create_future()
+        await self._drained
 
-    # What the server tells
+    # Called by the server
 
     def shutdown(self) -> None:
-        """The process is about to end (called by uvicorn): requests accepted or on their way are still answered."""
-        self.parting = True
+        """Prepares for the end of the process (called by uvicorn): requests received or in transit are answered."""
+        self.stopping = True
         if self.answering and self.cycle is not None:
             self.cycle.keep_alive = False
         elif self.reader.phase == "head":
             self._refuse(draining())
-        elif not self.deaf:
-            self._linger() if self.reader.phase == "body" else self._expect("idle", PARTING)
+        elif not self.discarding:
+            self._linger() if self.reader.phase == "body" else self._expect("idle", IDLE_GRACE)
 
     def cut(self) -> None:
-        """The drain time is over: the running call ends, with an error if its response has a place for one."""
+        """Cancels the running call after the drain time; its client gets an error where the response allows it."""
         self.pipeline.clear()
         if self.running is not None:
             self.running.cancel("draining", draining())
@@ -224,16 +224,16 @@ class SluiceProtocol(asyncio.Protocol):
 
     def _refuse(self, error: SluiceError) -> None:
         """Ends the connection with this error, after the answers to earlier requests."""
-        self.deaf = True
+        self.discarding = True
         self._expect_nothing()
-        cycle = self.cycle if self.reader.phase == "body" else None  # the request at fault, if it got as far as that
+        cycle = self.cycle if self.reader.phase == "body" else None  # the malformed request, if its head was valid
         if cycle is not None and cycle is self.running:
             if cycle.complete:
                 self._linger()
             elif cycle.started:
                 self.transport.abort()
             else:
-                cycle.cancel("left", None if self.ended else error)  # who ends a request half-way has most likely left
+                cycle.cancel("left", None if self.half_closed else error)  # half-closed mid-request: it probably left
                 self.answer(error, cycle.scope["headers"])
             return
         headers = self.reader.headers
@@ -250,7 +250,7 @@ class SluiceProtocol(asyncio.Protocol):
             self.running.probe()
 
     def _pause_reading(self) -> None:
-        if not self.read_paused and not self.ended and not self.transport.is_closing():
+        if not self.read_paused and not self.half_closed and not self.transport.is_closing():
             self.read_paused = True
             self.transport.pause_reading()
             self.leaving.paused()
@@ -265,17 +265,17 @@ class SluiceProtocol(asyncio.Protocol):
         phase = self.reader.phase
         if self.write_paused:
             self._expect("write", self.limits.write)
-        elif self.deaf or self.read_paused:
-            if self.answering:  # else it is closing, and has its deadline
+        elif self.discarding or self.read_paused:
+            if self.answering:  # else it is closing, with a deadline of its own
                 self._expect_nothing()
         elif phase == "head":
-            if self.awaited != "head":  # the whole head, from its first byte on
+            if self.awaited != "head":  # for the whole head, from its first byte
                 self._expect("head", self.limits.header)
         elif phase == "body" and self.cycle is not None and not self.cycle.holds_body:
             self._expect("body", self.limits.body)
         elif self.answering:
             self._expect_nothing()
-        elif self.awaited != "idle":  # empty lines between requests prolong nothing
+        elif self.awaited != "idle":  # empty lines between requests do not extend it
             self._expect("idle", self.limits.keep_alive)
 
     def _expect_nothing(self) -> None:
@@ -292,21 +292,21 @@ class SluiceProtocol(asyncio.Protocol):
         if self.awaited == "idle":
             self._close()
         elif self.awaited == "head":
-            self._refuse(SluiceError("client_timeout", "The request head did not come in time."))
+            self._refuse(SluiceError("client_timeout", "The request head did not arrive in time."))
         elif self.awaited == "body":
-            self._refuse(SluiceError("client_timeout", "The request body did not come in time."))
+            self._refuse(SluiceError("client_timeout", "The request body did not arrive in time."))
         elif 0 < unsent(self.transport) < self._unsent:
-            self._expect("write", self.limits.write)  # slow, but reading
+            self._expect("write", self.limits.write)  # slow, but it reads
         else:
             self.transport.abort()
 
     def _linger(self) -> None:
-        """Closes our sending side and discards further input.
+        """Ends our output and discards further input.
 
-        Closing with unread bytes would send a reset, by which the client could lose the answer (RFC 9112 9.6).
+        Closing with unread bytes would send a reset, which can cost the client the answer (RFC 9112, 9.6).
         """
-        self.deaf = True
-        if self.ended:
+        self.discarding = True
+        if self.half_closed:
             self._close()
             return
         self.resume_reading()
@@ -314,7 +314,7 @@ class SluiceProtocol(asyncio.Protocol):
         self._expect("linger", LINGER)
 
     def _close(self) -> None:
-        self.deaf = True
+        self.discarding = True
         self.leaving.stop()
         self.transport.close()
         if self.transport.get_write_buffer_size():
@@ -324,5 +324,5 @@ class SluiceProtocol(asyncio.Protocol):
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """Host and port of a socket name, as ASGI wants it; None for anything but IP."""
+    """Host and port of a socket name, in the form that ASGI demands; None for anything but IP."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

@@ -178,8 +178,8 @@ class Server(uvicorn.Server):
     ) -> SluiceProtocol:
         """One for a connection that has been accepted; the parameters' names are uvicorn's."""
         self.queues.look_soon()
-        limits, more_lines = self.serving.limits, self.hooks.on_error
-        return SluiceProtocol(config, server_state, app_state, _loop, limits, more_lines)
+        limits, error_headers = self.serving.limits, self.hooks.on_error
+        return SluiceProtocol(config, server_state, app_state, _loop, limits, error_headers)
 
     def _stop(self) -> None:
         if self.should_exit:

@@ -26,36 +26,36 @@ from proxy.upstream.wire import Stream, Wire
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What dispatch asks of other stages and reports to them."""
+    """Functions of other stages that dispatch calls."""
 
     prepare: Callable[[Call, Route], Prepared]
-    began: Callable[[str], None]  # an attempt at this upstream begins
-    ended: Callable[[Target, str], None]  # it ended: "ok", the error's code, or "cancelled"
+    began: Callable[[str], None]  # called with the upstream when an attempt begins
+    ended: Callable[[Target, str], None]  # when it ended, with its outcome: "ok", the error's code, or "cancelled"
     blank: Blank
-    standing: Callable[[str], None] = lambda upstream: None  # how this upstream stands may have changed
+    health_changed: Callable[[str], None] = lambda upstream: None  # the health of this upstream may have changed
 
 
 @dataclass(slots=True)
 class Dispatch:
-    """The loop over targets and attempts."""
+    """The loop over the targets of a call, and the attempts at each."""
 
     upstreams: Upstreams
     hooks: Hooks
     breakers: Breakers
     gates: dict[str, Gate] = field(default_factory=dict)  # of the upstreams with `max_in_flight`
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
-    sent: Numbers = field(default_factory=Numbers)  # attempts by upstream: must equal what `upstreams` counts
+    sent: Numbers = field(default_factory=Numbers)  # attempts by upstream; must equal the counts of `upstreams`
     refused: set[str] = field(default_factory=set)  # upstreams that rejected our key when they were last asked
     _watchdog: Watchdog | None = None
 
     async def send(self, call: Call, choice: Choice) -> Wire:
-        """The answer of the first target that gives one; the caller closes it."""
+        """The answer of the first target that gives one; the caller closes it. Raises SluiceError if all fail."""
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
         clock = self._clocks().clock(total if call.timeout is None else min(total, call.left or 0.0))
         try:
             prepared = self.hooks.prepare(call, choice.route)
-            call.trace.changes = prepared.changes  # those of the rules hold for errors too
+            call.trace.changes = prepared.changes  # reported with errors too
             run = Run(call, choice, prepared, clock, self._budget(choice.route))
             while True:
                 order = run.next_order()
@@ -71,16 +71,16 @@ class Dispatch:
         except BaseException:
             clock.close()
             raise
-        if outcome.stream is None:  # it is all there
+        if outcome.stream is None:  # a whole answer
             clock.close()
             return outcome
         resumes = policies.stream_safety == "resume" and call.chat
         if outcome.clock is None:
             outcome.clock = clock
         elif not resumes:
-            clock.close()  # the answer won a race by a clock of its own
+            clock.close()  # the winner of a race has its own clock
         if resumes:
-            outcome.stream = Resumption(run, outcome, partial(self._tries, run))  # which goes by the run's clock
+            outcome.stream = Resumption(run, outcome, partial(self._tries, run))  # uses the run's clock
         return outcome
 
     def take_over(self, before: "Dispatch", unchanged: Container[str]) -> None:
@@ -95,7 +95,7 @@ class Dispatch:
             self.refused.add(upstream)
         elif outcome == "ok":
             self.refused.discard(upstream)
-        self.hooks.standing(upstream)
+        self.hooks.health_changed(upstream)
 
     def _clocks(self) -> Watchdog:
         if self._watchdog is None:
@@ -111,7 +111,7 @@ class Dispatch:
         return budget
 
     async def _tries(self, run: Run, order: Order, clock: Clock, hold: Hold) -> Outcome:
-        """The attempts at one target: its answer, or the error of the last one."""
+        """Attempts at one target, with the route's retries: its answer, or the error of the last attempt."""
         retry, target = run.policies.retry, order.target
         breaker, gate = self.breakers.of(target.upstream, target.model), self.gates.get(target.upstream)
         for tried in range(1, retry.attempts + 1):
@@ -123,7 +123,7 @@ class Dispatch:
             visit = Visit(self, run, order, clock, admitted)
             visit.gate = gate
             if admitted == "probe" and hold == "nothing":
-                hold = "content"  # which tells whether it is well
+                hold = "content"  # content proves that the upstream works
             try:
                 return visit.answered(await visit.attempt.answer(hold))
             except BaseException as error:
@@ -145,7 +145,7 @@ class Dispatch:
     async def _entered(
         self, gate: Gate, call: Call, clock: Clock, breaker: Breaker, admitted: Pass
     ) -> SluiceError | None:
-        """Waits for a place at the upstream (`max_in_flight`); returns the error if there is none."""
+        """Waits for a free slot of the upstream (`max_in_flight`); returns the error if there is none."""
         asked = perf_counter()
         clock.set("total", clock.left)
         try:
@@ -164,14 +164,14 @@ class Dispatch:
 
 
 class Visit:
-    """One attempt with what it holds: permission of the breaker, place at the gate, count in flight.
+    """One attempt with what it holds: the breaker's admission, a slot of the gate, a count in flight.
 
-    All given back once.
+    All of them are released once, by `finish`.
     """
 
     __slots__ = ("admitted", "attempt", "clock", "dispatch", "gate", "run", "target", "tried")
 
-    gate: Gate | None  # that it came in by
+    gate: Gate | None  # in which it holds a slot
 
     def __init__(self, dispatch: Dispatch, run: Run, order: Order, clock: Clock, admitted: Pass) -> None:
         self.dispatch, self.run, self.clock, self.admitted = dispatch, run, clock, admitted
@@ -187,23 +187,23 @@ class Visit:
         dispatch.hooks.began(target.upstream)
 
     def answered(self, wire: Wire) -> Wire:
-        """There is an answer; for a stream, the visit ends when it is closed."""
+        """Notes an answer, and returns it. The visit of a stream finishes when the stream is closed."""
         target, trace, status = self.target, self.run.call.trace, self.attempt.status
         trace.attempts.append(f"{target.upstream}:{status}")
         trace.upstream, trace.model = target.upstream, target.model
         trace.changes = self.run.prepared.changes + wire.changes
         if wire.stream is None:
-            self.ends(None, True, status)  # it is all there, however long the client takes to read it
+            self.finish(None, True, status)  # the upstream is done, however slowly the client reads
         else:
             if self.tried is not None:
                 self.tried.status = status
             wire.after = self.closed
             if self.admitted == "probe" and self.dispatch.breakers.answers((target.upstream, target.model)):
-                self.admitted = "call"  # others need not wait for its end
+                self.admitted = "call"  # the probe succeeded: others need not wait for the end of the stream
         return wire
 
     def failed(self, error: BaseException) -> SluiceError:
-        """There is no answer. Re-raises what says nothing about the upstream: the client left."""
+        """Notes a failed attempt, and returns its error. Re-raises cancellation: the client left."""
         attempt, failure = self.attempt, error
         attempt.waited()
         if isinstance(error, asyncio.CancelledError) and (passed := self.clock.caught()):
@@ -211,29 +211,32 @@ class Visit:
         trace = self.run.call.trace
         if not isinstance(failure, SluiceError):
             trace.attempts.append(f"{self.target.upstream}:cancelled")
-            self.ends(None, False, attempt.status)
+            self.finish(None, False, attempt.status)
             raise error
         failure.blank(self.dispatch.hooks.blank)
         trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
         trace.changes = self.run.prepared.changes + attempt.changes
-        self.ends(failure, True, attempt.status)
+        self.finish(failure, True, attempt.status)
         return failure
 
     def closed(self, stream: Stream) -> None:
-        """The stream of the answer has been closed."""
-        self.ends(stream.failure, stream.failure is not None or stream.complete)
+        """Finishes the visit when the stream of the answer is closed."""
+        self.finish(stream.failure, stream.failure is not None or stream.complete)
 
-    def ends(self, failure: SluiceError | None, told: bool, status: int | None = None) -> None:
-        """`told`: the outcome says something about the upstream; that a client left does not."""
+    def finish(self, failure: SluiceError | None, conclusive: bool, status: int | None = None) -> None:
+        """Releases what the visit holds, and reports its outcome.
+
+        `conclusive`: the outcome says something about the upstream; that a client left does not.
+        """
         dispatch, target = self.dispatch, self.target
         at = target.upstream, target.model
         if self.gate is not None:
             self.gate.leave()
-        if told:
+        if conclusive:
             dispatch.breakers.noted(at, failure, monotonic(), self.admitted)
         else:
             dispatch.breakers.of(*at).abandoned(self.admitted)
-        outcome = "cancelled" if not told else metric_code(failure) if failure else "ok"
+        outcome = "cancelled" if not conclusive else metric_code(failure) if failure else "ok"
         if self.tried is not None:
             self.tried.status = self.tried.status if status is None else status
             self.tried.end(outcome)

@@ -13,7 +13,7 @@ from proxy.metrics import Labels, Metrics
 from proxy.providers.contract import Target
 from proxy.usage import NO_USAGE, Usage, cost_of
 
-_MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are kept at hand
+_MOST_NAMES: Final = 2_000  # models, as clients name them, whose series are cached
 
 
 class Bound:
@@ -59,30 +59,30 @@ class Place:
 
     bound: Bound
     prices: Mapping[str, float] | None
-    model: str  # as labels may name it
+    model: str  # its label value
 
 
 @dataclass(slots=True)
 class Meter:
-    """Observes calls. `known` tells whether a model of an upstream may become a label value."""
+    """Counts and times calls. `known`: whether a model of an upstream may become a label value."""
 
     metrics: Metrics
     known: Callable[[str, str], bool]
     prices: Callable[[str, str], Mapping[str, float] | None] = lambda upstream, model: None  # USD per million tokens
-    told: Callable[[Call, float], None] = lambda call, seconds: None  # of every call that ended, and its seconds
-    booked: Callable[[Call, str], None] = lambda call, model: None  # the same, with its model as labels may name it
+    report: Callable[[Call, float], None] = lambda call, seconds: None  # receives each ended call and its duration
+    book: Callable[[Call, str], None] = lambda call, model: None  # receives each ended call and its model's label
     _bound: dict[Labels, Bound] = field(default_factory=dict)
     _recent: dict[Labels, Place] = field(default_factory=dict)  # by the model's own name
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
     def began(self, call: Call) -> None:
-        """A call begins."""
+        """Notes that a call begins."""
         if call.stream:
             call.trace.counted = True
             self.metrics.streams.value += 1
 
     def ended(self, call: Call, error: BaseException | None) -> None:
-        """A call ended: successfully, by a failure, or because its client left. Counts and times it."""
+        """Counts and times a call that ended: successfully, by a failure, or because its client left."""
         trace = call.trace
         if trace.counted:
             self.metrics.streams.value -= 1
@@ -102,11 +102,11 @@ class Meter:
             self.metrics.disconnects.labels(phase(call)).inc()
 
     def attempt_began(self, upstream: str) -> None:
-        """An attempt at an upstream begins."""
+        """Notes that an attempt at an upstream begins."""
         self.metrics.in_flight[upstream].value += 1
 
     def attempt_ended(self, target: Target, outcome: str) -> None:
-        """An attempt, or the stream of its answer, ended: "ok", the error's code, or "cancelled"."""
+        """Counts an attempt that ended, with its stream if any: "ok", the error's code, or "cancelled"."""
         self.metrics.in_flight[target.upstream].value -= 1
         key = (target.upstream, target.model, outcome)
         child = self._outcomes.get(key)
@@ -132,8 +132,8 @@ class Meter:
             self._spent(call, place)
         if trace.malformed:
             self.metrics.malformed.labels(bound.labels[2]).inc(trace.malformed)
-        self.booked(call, place.model)
-        self.told(call, seconds)
+        self.book(call, place.model)
+        self.report(call, seconds)
 
     def _spent(self, call: Call, place: Place) -> None:
         """Counts the usage of the answer, and computes its cost where the upstream did not report one."""
@@ -149,15 +149,15 @@ class Meter:
             self.metrics.cost.labels(bound.labels[2], bound.labels[3]).inc(usage.cost)
 
     def under_way(self, upstream: str) -> int:
-        """Calls that wait for this upstream or stream from it now."""
+        """The number of calls that wait for this upstream or stream from it now."""
         return int(self.metrics.in_flight[upstream].value)
 
     def model_label(self, upstream: str, model: str) -> str:
-        """The name of the model if configuration or catalogue know it, else "other"."""
+        """The model's label value: its name if configuration or catalogue know it, else "other"."""
         return model if model and self.known(upstream, model) else "other"
 
     def _placed(self, call: Call) -> Place:
-        """Where the call is counted, cached by the model's own name."""
+        """The place where the call is counted, cached by the model's own name."""
         trace = call.trace
         model = self.model_label(trace.upstream, trace.model)
         labels: Labels = (call.door, trace.route, trace.upstream, model)
@@ -171,8 +171,8 @@ class Meter:
         self._recent[call.door, trace.route, trace.upstream, trace.model] = place
         return place
 
-    def learnt(self) -> None:
-        """The catalogues have changed: which models may become label values, and prices, are looked up again."""
+    def forget(self) -> None:
+        """Drops cached labels and prices, after a change of a catalogue."""
         self._recent.clear()
         self._outcomes.clear()
 

@@ -1,4 +1,4 @@
-"""One attempt at one target: sends the request, and gives an answer that may be passed on, or raises."""
+"""One attempt at one target: sends the request, and returns an answer that may be passed on, or raises."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -36,37 +36,37 @@ from proxy.watch import ChatWatch, RawWatch, ResponsesWatch, Watch, note_stream
 
 Outcome = Wire | SluiceError
 Tries = Callable[[Order, Clock, Hold], Awaitable[Outcome]]
-"""Asks one target, with the route's retries."""
+"""Makes attempts at one target, with the route's retries."""
 
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream"
 _SAID_BY_US = frozenset(
     (b"content-type", b"content-encoding", b"content-language", b"cache-control", b"etag", b"www-authenticate")
     + (b"retry-after", b"retry-after-ms", b"x-should-retry")
-)  # headers of a refusal that are about its own body, or that our error says itself
+)  # headers of an error response that describe its body, or that our own error sets
 
 
-@dataclass  # no slots: what has a default costs nothing then
+@dataclass  # no slots, so that fields with defaults cost nothing to create
 class Attempt:
-    """One attempt. `status`: that of the upstream's answer, the last one if it was asked several times; 0: none yet."""
+    """One attempt. `status`: of the upstream's answer, the last one if there were several requests; 0: none yet."""
 
     upstreams: Upstreams
     call: Call
     order: Order
     timeouts: Timeouts
     clock: Clock
-    sent: Numbers  # attempts by upstream, counted here when their request is sent
+    sent: Numbers  # attempts by upstream, counted when the request is sent
     status: int = field(default=0, init=False)
     changes: tuple[str, ...] = field(default=(), init=False)
-    asked: float = field(default=0.0, init=False)  # when the wait began that is not counted yet; 0: there is none
+    asked: float = field(default=0.0, init=False)  # when the current wait began; 0: not waiting
 
     def answer(self, hold: Hold) -> Awaitable[Wire]:
-        """The answer: whole, or a stream whose first events are there.
+        """The answer: whole, or a stream whose first events have arrived.
 
         `hold`: which events of a stream are held back, since another target could still answer instead. Raises
-        SluiceError with what may follow (`again`), and CancelledError where the clock ends the wait.
+        SluiceError, whose `again` says what may be tried next, and CancelledError if the clock ends the wait.
         """
-        if self.call.stream or self.call.endpoint == "audio/speech":  # which is heard while it is being made
+        if self.call.stream or self.call.endpoint == "audio/speech":  # played while it is generated
             return self._streamed(hold)
         if self.order.stream or isinstance(self.order.target.provider, Talker):
             return self._assembled()
@@ -88,7 +88,7 @@ class Attempt:
                 body = await self._read(source)
             elif body is None:
                 body = await self._read(response.stream)
-            if is_read or call.chat or not body:  # nothing at all (a 204) is nobody's answer
+            if is_read or call.chat or not body:  # an empty body (a 204) is not an answer on any endpoint
                 body = provider.whole(self.order, body)
                 note_whole(call, provider, body)
         finally:
@@ -103,7 +103,7 @@ class Attempt:
             source, headers = await self._typed(source, headers)
             if carries_events(headers):
                 body = await self._gathered(source)
-            else:  # an error with status 200, or a middlebox's page
+            else:  # an error with status 200, or a page of a middlebox
                 provider = self.order.target.provider
                 body = provider.whole(self.order, await self._read(source))
                 note_whole(self.call, provider, body)
@@ -114,8 +114,8 @@ class Attempt:
     async def _gathered(self, source: Pieces) -> bytes:
         """The events of a stream as one whole answer, within the time limit for whole answers."""
         clock = self.clock.beside(self.timeouts.whole, "whole")
-        never = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock's own end comes first
-        stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, never)
+        unused = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock ends before them
+        stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, unused)
         gathered, asked = Assembler(), perf_counter()
         try:
             async for batch in stream:
@@ -129,7 +129,7 @@ class Attempt:
         return gathered.whole()
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
-        """The body of an answer that comes as a stream, once its head has arrived."""
+        """The body and headers of a streamed answer, once its head has arrived."""
         provider = self.order.target.provider
         if isinstance(provider, Talker):
             talk = Talk(provider, self.order, self._ask, self.upstreams.later)
@@ -164,11 +164,11 @@ class Attempt:
     async def _begun(self, source: Pieces, headers: Headers, hold: Hold) -> Wire:
         provider = self.order.target.provider
         source, headers = await self._typed(source, headers)
-        # Speech is cut nowhere, whatever it is called: what is no event would be held, and end with lines of ours.
+        # Audio is not parsed as events unless it says so: an event reader would hold it back, and add lines to it.
         if carries_events(headers) and (self.call.endpoint != "audio/speech" or says_event_stream(headers)):
             reader = (provider.reader if self.call.endpoint in CHAT_LIKE else provider.passing)(self.order)
             stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
-            if not says_event_stream(headers):  # another dialect's, and translated now
+            if not says_event_stream(headers):  # another dialect, which the reader translates
                 headers = of_type(headers, _EVENTS)
         elif self.call.chat or to_be_read(headers):
             self.clock.set("whole", self.timeouts.whole)
@@ -177,7 +177,7 @@ class Attempt:
             note_whole(self.call, provider, body)
             if self.call.endpoint not in CHAT_LIKE:
                 return self._wire(headers, body)
-            events = self._watch(True).see(as_stream(body))  # without the usage that nobody asked for
+            events = self._watch(True).see(as_stream(body))  # drops usage that the client did not ask for
             return self._wire(of_type(headers, _EVENTS), None, events)
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
@@ -187,14 +187,14 @@ class Attempt:
         return Wire(self.order.target, self.status, headers, body, head, stream, self.changes)
 
     async def _head(self, stream: EventStream, hold: Hold) -> bytes:
-        """The first events: as many as are to be held back."""
+        """The first events, as many as `hold` demands. Raises the failure that they report, and upstream_malformed."""
         head, size = [], 0
         self.asked = perf_counter()
         async for batch in stream:
             head.append(batch)
             size += len(batch)
             if stream.watch.failure is not None and (hold == "all" or stream.watch.content_at is None):
-                raise stream.watch.failure  # none of it has left
+                raise stream.watch.failure  # nothing has been sent to the client
             if hold == "nothing" or (hold == "content" and stream.watch.content_at is not None):
                 break
             if size > MAX_WHOLE:
@@ -225,19 +225,19 @@ class Attempt:
         return self.upstreams.send(target, request, self.timeouts.connect)
 
     def _head_of(self, response: Response) -> Headers | None:
-        """The headers of a 2xx answer; None: it has another status, see `_refusal`."""
+        """The headers of a 2xx answer; None: another status, see `_refusal`."""
         self.waited()
         self.status = status = response.status_code
         return response.headers if 200 <= status < 300 else None
 
     def waited(self) -> None:
-        """Ends the wait that began at `asked`, however it ended."""
+        """Adds the wait that began at `asked` to the trace."""
         if self.asked:
             self.call.trace.waited += perf_counter() - self.asked
             self.asked = 0.0
 
     async def _refusal(self, response: Response) -> SluiceError:
-        """The error that an answer outside 2xx means."""
+        """The error for an answer outside 2xx."""
         target, status, headers = self.order.target, response.status_code, response.headers
         try:
             body = await self._read(response.stream)
@@ -252,9 +252,9 @@ class Attempt:
         return failure
 
     async def _ask(self, target: Target, request: Request, first: bool) -> Answer:
-        """A request of a conversation; the first one counts as the attempt.
+        """Sends one request of a Talker's exchange; the first one counts as the attempt.
 
-        The reader of its events counts the wait.
+        The wait is counted by the reader of its events.
         """
         if first:
             self.changes = request.changes

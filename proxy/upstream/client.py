@@ -68,22 +68,22 @@ class Body(httpx.AsyncByteStream):
         return self
 
     def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
-        """From now on the taker gets what arrives while the next batch is awaited; its False ends that wait."""
+        """The taker gets what arrives while the next batch is awaited; it returns whether to keep waiting."""
         if self._connection is not None:
             self._connection.pass_to(taker)
 
     async def __anext__(self) -> bytes:
-        """The next batch (b"": the taker had it).
+        """The next batch (b"": the taker got it).
 
         Raises httpx.RemoteProtocolError or ReadError if the body is cut off.
         """
         connection = self._connection
         if connection is None:
             raise httpx.StreamClosed()
-        while not (data := connection.taken()):
+        while not (data := connection.read_available()):
             if connection.parser.complete:
                 raise StopAsyncIteration
-            if await connection.arrival():
+            if await connection.readable():
                 return b""
         return data
 
@@ -128,7 +128,7 @@ class Client:
             try:
                 await connection.exchange(head, body, method == "HEAD")
             except (httpx.NetworkError, httpx.RemoteProtocolError):
-                if connection.served == 1 or connection.touched:
+                if connection.exchanges == 1 or connection.response_begun:
                     raise
                 # The upstream closed the kept-alive connection just as we reused it.
                 connection.abort()
@@ -147,7 +147,7 @@ class Client:
             raise
         if not parser.complete:
             return Response(parser.status, parser.headers, Body(connection, origin))
-        whole = connection.taken()
+        whole = connection.read_available()
         response = Response(parser.status, parser.headers, None, whole)
         origin.give(connection)
         return response

@@ -8,144 +8,145 @@ import httpx
 
 from proxy.upstream.parsing import ResponseParser
 
-TURN: Final = 64 * 1024  # bytes read of one socket in one turn of the event loop, so that all get theirs
-HIGH_WATER: Final = 256 * 1024  # bytes held for a reader that does not come; more are left in the kernel
-JOINED: Final = 64 * 1024  # bytes of body up to which copying it behind the head is cheaper than a second buffer
+MAX_READ: Final = 64 * 1024  # bytes read from one socket per iteration of the event loop, so that none starves others
+HIGH_WATER: Final = 256 * 1024  # unread bytes above which reading pauses; the rest stays in the kernel
+JOINED: Final = 64 * 1024  # largest body in bytes that is copied behind the head: cheaper than a second buffer
 
 
-class Sips(asyncio.BufferedProtocol):
-    """Reads for a connection whose socket buffer is full, at most TURN bytes at a time."""
+class BoundedReader(asyncio.BufferedProtocol):
+    """Reads for a connection that receives data faster than it is processed: at most MAX_READ bytes at a time."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
-        self._scratch = memoryview(bytearray(TURN))
+        self._scratch = memoryview(bytearray(MAX_READ))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """The buffer for the next read."""
         return self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many have come."""
+        """Passes the received bytes to the connection."""
         self._connection.data_received(self._scratch[:nbytes].tobytes())
 
     def eof_received(self) -> None:
-        """As the connection does."""
+        """Passes the end of input to the connection."""
         self._connection.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """As the connection does."""
+        """Passes the loss to the connection."""
         self._connection.connection_lost(error)
 
 
 class Connection(asyncio.Protocol):
     """Sends a request, receives the response and buffers its body until it is read.
 
-    By itself libuv drains a full socket before it looks at the next: 50 ms for 4 MB of events. So one that delivered
-    TURN bytes at once waits for the loop's next turn, and is read by Sips for the rest of that response.
+    By itself libuv drains a full socket before it reads the next: 50 ms for 4 MB of events. So a connection that
+    delivered MAX_READ bytes at once pauses until the loop's next iteration, and is read by a BoundedReader for the rest
+    of that response.
 
-    Its user calls `exchange`, then `taken` and `arrival` in turn, then returns it or calls `abort`. There is at most
-    one waiter, and each await may be cancelled: a connection with half a response is never reusable.
+    Callers use `exchange`, then `read_available` and `readable` in turn, then `release` or `abort`. There is at most
+    one waiter, and each await may be cancelled: a connection with half a response is never reused.
     """
 
     __slots__ = (
         "parser",
-        "served",
-        "touched",
+        "exchanges",
+        "response_begun",
         "closed",
-        "_lost",
-        "_sips",
+        "_on_lost",
+        "_bounded",
         "_loop",
         "_transport",
-        "_headed",
-        "_waiter",
+        "_head_waiter",
+        "_body_waiter",
         "_taker",
         "_error",
-        "_held",
+        "_buffered",
         "_paused",
         "_busy",
     )
 
     def __init__(self, lost: "Callable[[Connection], None]") -> None:
         self.parser = ResponseParser()
-        self.served = 0  # exchanges begun
-        self.touched = False  # whether a byte of the current response has come
-        self.closed = False  # nothing will come any more
-        self._lost = lost
-        self._sips = False  # it is read so
+        self.exchanges = 0  # begun so far
+        self.response_begun = False  # a byte of the current response has arrived
+        self.closed = False  # nothing more will arrive
+        self._on_lost = lost
+        self._bounded = False  # read by a BoundedReader
         self._loop = asyncio.get_running_loop()
-        self._headed: asyncio.Future[None] | None = None  # somebody waits for the head
-        self._waiter: asyncio.Future[bool] | None = None  # for more of the body; True: the taker had it
-        self._taker: Callable[[bytes], bool] | None = None  # what comes while somebody waits for it
+        self._head_waiter: asyncio.Future[None] | None = None
+        self._body_waiter: asyncio.Future[bool] | None = None  # True: the taker got the bytes
+        self._taker: Callable[[bytes], bool] | None = None  # see pass_to
         self._error: httpx.TransportError | None = None
-        self._held = 0  # bytes received since the last read
+        self._buffered = 0  # bytes received since the last read
         self._paused = False
         self._busy = False
 
     def exchange(self, head: bytes, body: bytes, bodiless: bool = False) -> "asyncio.Future[None]":
-        """Sends one request; the future is done once the response's head is there (`parser.status`, `parser.headers`).
+        """Sends one request; the future is done once the response's head has arrived (`parser.status`, `.headers`).
 
         It fails with httpx.ReadError, WriteError or RemoteProtocolError. After that, and if the wait is cancelled, the
         connection must be aborted.
         """
         self._busy = True
-        self.served += 1
-        self.touched = False
+        self.exchanges += 1
+        self.response_begun = False
         self._taker = None
         self.parser.expect(bodiless)
-        self._headed = headed = self._loop.create_future()
+        self._head_waiter = headed = self._loop.create_future()
         if self.closed:
             self._error = httpx.ReadError("connection closed while it was idle")
             self._wake()
             return headed
-        # There is no pause_writing: this is all that will be written, and the response may come before it is through.
+        # No flow control: nothing else will be written, and the response may arrive before all of this is sent.
         if len(body) <= JOINED:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
         return headed
 
-    def taken(self) -> bytes:
-        """The body received since the last read; b"": nothing."""
-        self._held = 0  # heads and framing count too
+    def read_available(self) -> bytes:
+        """The body received since the last read; b"": nothing. Does not wait."""
+        self._buffered = 0  # it also counts heads and framing
         if self._paused:
-            self._go_on()
+            self._resume()
         return self.parser.joined()
 
-    def arrival(self) -> "asyncio.Future[bool]":
+    def readable(self) -> "asyncio.Future[bool]":
         """A future that is done when more of the body, or its end, has arrived; fails as `exchange` does.
 
-        True: the taker got the bytes, and ends the wait. A failure comes only after the bytes received before it. To be
-        called only when `taken` gives nothing and the parser is not `complete`.
+        True: the taker got the bytes, and asked to end the wait. Failures are reported only after the bytes received
+        before them. To be called only when `read_available` returned nothing and the parser is not `complete`.
         """
         if self._error is not None:
             raise self._error
-        self._waiter = waiter = self._loop.create_future()
+        self._body_waiter = waiter = self._loop.create_future()
         return waiter
 
     def pass_to(self, taker: Callable[[bytes], bool] | None) -> None:
-        """What arrives while `arrival` is awaited goes to the taker, which returns whether the wait goes on.
+        """Gives the taker what arrives while `readable` is awaited; it returns whether to keep waiting.
 
-        For this response. Its end, its failures and what the taker raises go to the waiter.
+        Applies to the current response. Its end, its failures and exceptions of the taker go to the waiter.
         """
         self._taker = taker
 
-    def rest(self) -> bool:
+    def release(self) -> bool:
         """Ends an exchange; True: the connection can be reused. Otherwise it is closed."""
         parser = self.parser
         if not (parser.complete and parser.keep_alive) or self.closed or self._transport.get_write_buffer_size():
-            # Nobody waits for the rest: what came of it is let go now, as parser and connection hold each other until
-            # the garbage collector runs, which counts objects and not their bytes.
+            # The unread body is freed now: parser and connection refer to each other until the garbage collector runs,
+            # which counts objects and not their bytes.
             self._busy, self._taker = False, None
             parser.pieces.clear()
             self.abort()
             return False
-        if self._sips:
-            self._sips = False
+        if self._bounded:
+            self._bounded = False
             self._transport.set_protocol(self)
         if parser.pieces or self._paused:
-            self.taken()
-        self._held = 0
-        self._busy, self._taker = False, None  # an idle connection holds no call
+            self.read_available()
+        self._buffered = 0
+        self._busy, self._taker = False, None  # else an idle connection would keep the call alive
         return True
 
     def abort(self) -> None:
@@ -159,17 +160,17 @@ class Connection(asyncio.Protocol):
 
     def _wait_for_turn(self) -> None:
         self._pause()
-        if not self._sips:
-            self._sips = True
-            self._transport.set_protocol(Sips(self))
+        if not self._bounded:
+            self._bounded = True
+            self._transport.set_protocol(BoundedReader(self))
         self._loop.call_soon(self._turned)
 
     def _turned(self) -> None:
-        """The loop's next turn."""
-        if self._paused and self._held <= HIGH_WATER:
-            self._go_on()
+        """Called in the loop's next iteration."""
+        if self._paused and self._buffered <= HIGH_WATER:
+            self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._paused = False
         if not self.closed:
             self._transport.resume_reading()
@@ -177,7 +178,7 @@ class Connection(asyncio.Protocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is connected, and TLS agreed upon."""
+        """The socket is connected, and the TLS handshake done."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -186,31 +187,31 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         size = len(data)
-        if size >= TURN and not self._paused:
+        if size >= MAX_READ and not self._paused:
             self._wait_for_turn()
-        self.touched = True
+        self.response_begun = True
         parser = self.parser
         try:
             parser.feed(data)
         except httpx.RemoteProtocolError as error:
             self._fail(error)
             self.abort()
-        waiter = self._waiter
+        waiter = self._body_waiter
         if waiter is not None and self._taker is not None and parser.pieces and not (parser.complete or waiter.done()):
-            self._held = 0  # framing that came before it counts no longer
+            self._buffered = 0  # the taker keeps up: earlier framing is no longer counted
             try:
                 if self._taker(parser.joined()):
                     return
-            except BaseException as error:  # it is for whoever waits, as if that had called the taker
+            except BaseException as error:  # raised where the wait is awaited
                 waiter.set_exception(error)
             else:
                 waiter.set_result(True)
-            self._waiter = None
+            self._body_waiter = None
             return
-        self._held += size
-        if self._held > HIGH_WATER and not self._paused and not self.closed:
+        self._buffered += size
+        if self._buffered > HIGH_WATER and not self._paused and not self.closed:
             self._pause()
-        if self._headed is not None or (waiter is not None and (parser.pieces or parser.complete or self._error)):
+        if self._head_waiter is not None or (waiter is not None and (parser.pieces or parser.complete or self._error)):
             self._wake()
 
     def eof_received(self) -> None:
@@ -220,7 +221,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed, by either side."""
         self._end(error)
-        self._lost(self)
+        self._on_lost(self)
 
     def _end(self, error: Exception | None) -> None:
         self.closed = True
@@ -239,23 +240,23 @@ class Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         """Wakes the waiter for the head, or for more of the body."""
-        waiter = self._waiter
+        waiter = self._body_waiter
         if waiter is not None:
-            self._waiter = None
+            self._body_waiter = None
             if not waiter.done():
                 waiter.set_result(False)
             return
-        headed = self._headed
+        headed = self._head_waiter
         if headed is None or not (self._error or self.parser.status):
             return
-        self._headed = None
+        self._head_waiter = None
         if headed.done():
-            pass  # whoever asked has left
+            pass  # the caller was cancelled
         elif self._error is None:
             headed.set_result(None)
         else:
             headed.set_exception(self._error)
-            headed.exception()  # whoever asked may leave now: nobody is to be told that it was not looked at
+            headed.exception()  # marks it as retrieved: the caller may be cancelled before it sees it
 
     def _fail(self, error: httpx.TransportError) -> None:
         if not self.parser.complete:

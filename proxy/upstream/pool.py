@@ -82,7 +82,7 @@ class Origin:
 
     def give(self, connection: Connection) -> None:
         """Returns a connection after its exchange, for reuse if possible."""
-        if not connection.rest():
+        if not connection.release():
             return
         if self._closed:
             connection.abort()

@@ -105,11 +105,13 @@ def test_attempts_under_way_come_back_to_nothing() -> None:
 
 
 def test_listeners_are_called_at_every_end() -> None:
-    told: list[str] = []
-    meter = Meter(Metrics(Instruments()), lambda upstream, model: True, told=lambda call, seconds: told.append(call.id))
+    reported: list[str] = []
+    meter = Meter(
+        Metrics(Instruments()), lambda upstream, model: True, report=lambda call, seconds: reported.append(call.id)
+    )
     meter.ended(call(), None)
     meter.ended(call(), SluiceError("upstream_error", "x"))
-    assert told == ["1", "1"]
+    assert reported == ["1", "1"]
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -158,5 +160,5 @@ def test_a_model_that_becomes_known_gets_its_name() -> None:
     meter = Meter(Metrics(Instruments()), lambda upstream, model: model in known)
     assert meter._placed(call("m")).bound.labels[3] == "other"
     known.add("m")
-    meter.learnt()
+    meter.forget()
     assert meter._placed(call("m")).bound.labels[3] == "m"

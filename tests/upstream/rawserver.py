@@ -116,8 +116,8 @@ def answering(*answers: bytes) -> Script:
 
 async def read(connection: Connection) -> bytes:
     """All of the body that has come since the last read, waiting for it if need be; b"" at its end."""
-    while not (data := connection.taken()) and not connection.parser.complete:
-        await connection.arrival()
+    while not (data := connection.read_available()) and not connection.parser.complete:
+        await connection.readable()
     return data
 
 

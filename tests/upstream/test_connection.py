@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from proxy.upstream.connection import HIGH_WATER, TURN, Connection
+from proxy.upstream.connection import HIGH_WATER, MAX_READ, Connection
 from proxy.upstream.dialing import dial
 from proxy.upstream.resolving import Resolver
 from tests.upstream.conftest import Run
@@ -68,7 +68,7 @@ def test_a_connection_that_was_paused_can_be_used_again(run: Run) -> None:
                 while data := await read(connection):
                     came += len(data)
                 assert came == size
-                assert connection.rest()
+                assert connection.release()
             connection.abort()
 
     run(main())
@@ -92,9 +92,9 @@ def test_a_cancelled_read_loses_nothing(run: Run) -> None:
             go_on.set()
             assert await read(connection) == b"late"
             assert await read(connection) == b""
-            assert connection.rest()
+            assert connection.release()
             connection.abort()
-            assert not connection.rest()
+            assert not connection.release()
 
     go_on = asyncio.Event()
     run(main())
@@ -112,7 +112,7 @@ def test_answers_without_a_body_can_follow_each_other_for_ever(run: Run) -> None
                 async with asyncio.timeout(5):
                     await connection.exchange(REQUEST, b"")
                     assert await read(connection) == b""
-                assert connection.rest()
+                assert connection.release()
             connection.abort()
 
     run(main())
@@ -169,22 +169,22 @@ def test_a_taker_gets_what_comes_while_it_is_waited_for_and_a_refusal_ends_the_w
             connection.pass_to(taker)
             steps.send(chunk(b"zero"))
             await until(lambda: bool(connection.parser.pieces))
-            assert connection.taken() == b"zero"  # nobody waited for it
-            waiting = connection.arrival()
+            assert connection.read_available() == b"zero"  # nobody waited for it
+            waiting = connection.readable()
             for said in (b"one", b"two", b"three"):
                 assert not waiting.done()
                 steps.send(chunk(said))
                 await until(lambda said=said: said in taker.taken + taker.refused)  # type: ignore[misc]
             assert await waiting is True
-            assert (taker.taken, taker.refused, connection.taken()) == ([b"one", b"two"], [b"three"], b"")
+            assert (taker.taken, taker.refused, connection.read_available()) == ([b"one", b"two"], [b"three"], b"")
             steps.send(chunk(b"four"))
             await until(lambda: bool(connection.parser.pieces))  # held: the wait is over
-            assert connection.taken() == b"four"
-            waiting = connection.arrival()
+            assert connection.read_available() == b"four"
+            waiting = connection.readable()
             steps.send(chunk(b"five") + b"0\r\n\r\n")
             assert await waiting is False  # the end is for who waits, with what came beside it
-            assert (connection.taken(), taker.taken) == (b"five", [b"one", b"two"])
-            assert connection.parser.complete and connection.rest()
+            assert (connection.read_available(), taker.taken) == (b"five", [b"one", b"two"])
+            assert connection.parser.complete and connection.release()
             connection.abort()
 
     run(main())
@@ -197,15 +197,15 @@ def test_a_failure_reaches_the_waiter_after_the_bytes_before_it(run: Run, last: 
         async with serving(steps) as server:
             connection = await begun(server, steps)
             connection.pass_to(taker)
-            waiting = connection.arrival()
+            waiting = connection.readable()
             steps.send(chunk(b"one"))
             await until(lambda: bool(taker.taken))
             steps.send(last)
             assert await waiting is False
-            assert (connection.taken(), taker.taken) == (kept, [b"one"])
+            assert (connection.read_available(), taker.taken) == (kept, [b"one"])
             with pytest.raises(httpx.RemoteProtocolError):
-                connection.arrival()
-            assert not connection.rest()
+                connection.readable()
+            assert not connection.release()
 
     run(main())
 
@@ -218,7 +218,7 @@ def test_framing_is_no_body_that_a_taker_left_behind(run: Run) -> None:
         async with serving(steps) as server:
             connection = await begun(server, steps)
             connection.pass_to(taker)
-            waiting = connection.arrival()
+            waiting = connection.readable()
             for number in range(HIGH_WATER // 32_768 + 2):
                 size, _, data = chunk(b"x", b";" + b"e" * 32_768).partition(b"\r\n")
                 steps.send(size + b"\r\n")
@@ -241,7 +241,7 @@ def test_a_taker_is_for_one_response_and_an_idle_connection_holds_none(run: Run)
             steps.send(chunk(b"one") + b"0\r\n\r\n")
             while await read(connection):
                 pass
-            assert connection.rest()
+            assert connection.release()
             gone = weakref.ref(taker)
             del taker
             gc.collect()
@@ -258,10 +258,10 @@ def test_a_cancelled_wait_passes_nothing_to_the_taker_and_loses_nothing(run: Run
         async with serving(steps) as server:
             connection = await begun(server, steps)
             connection.pass_to(taker)
-            connection.arrival().cancel()
+            connection.readable().cancel()
             steps.send(chunk(b"one"))
             await until(lambda: bool(connection.parser.pieces))
-            assert (connection.taken(), taker.taken) == (b"one", [])
+            assert (connection.read_available(), taker.taken) == (b"one", [])
             connection.abort()
 
     run(main())
@@ -276,13 +276,13 @@ def test_what_a_taker_raises_is_for_who_waits_and_nothing_else_is_lost(run: Run)
         async with serving(steps) as server:
             connection = await begun(server, steps)
             connection.pass_to(broken)
-            waiting = connection.arrival()
+            waiting = connection.readable()
             steps.send(chunk(b"one"))
             with pytest.raises(ValueError, match="one"):
                 await waiting
             steps.send(chunk(b"two"))
             await until(lambda: bool(connection.parser.pieces))
-            assert connection.taken() == b"two"
+            assert connection.read_available() == b"two"
             connection.abort()
 
     run(main())
@@ -306,11 +306,11 @@ def test_a_socket_that_is_full_has_no_more_than_its_turn(run: Run) -> None:
         async with serving(steps) as server:
             connection = await begun(server, steps)
             connection.pass_to(taker)
-            waiting = asyncio.ensure_future(connection.arrival())
-            steps.send(chunk(b"x" * 40 * TURN))
-            await until(lambda: read.total() == 40 * TURN)
+            waiting = asyncio.ensure_future(connection.readable())
+            steps.send(chunk(b"x" * 40 * MAX_READ))
+            await until(lambda: read.total() == 40 * MAX_READ)
             first, *others = read.values()  # by the first it is known that the socket is full
-            assert first <= 4 * TURN and max(others) <= TURN
+            assert first <= 4 * MAX_READ and max(others) <= MAX_READ
             waiting.cancel()
             connection.abort()
         turning[0].cancel()
