@@ -52,9 +52,11 @@ class Accounts:
         """Creates a key; only this result ever holds the secret. Raises 400, and 409 for a name that is taken."""
         key, secret = new_key(fields)
         if key.name in self.sluice.keys.made or not await self._swap(key, None):
-            raise SluiceError("client_invalid_request", f"There is a key {key.name}.", status=409, param="name")
+            raise SluiceError(
+                "client_invalid_request", f"A key named {key.name} exists already.", status=409, param="name"
+            )
         self.sluice.keys.put(key)
-        log.info("client key %s made", key.name)
+        log.info("client key %s created", key.name)
         return {"key": secret} | await self._shown(key)
 
     async def change_key(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class Accounts:
             await self.sluice.decisions.look()
         key = self.sluice.keys.made.get(name)
         if key is None:
-            raise SluiceError("client_invalid_request", f"There is no key {name!r} that was made here.", status=404)
+            raise SluiceError("client_invalid_request", f"No key named {name!r} was created on /admin.", status=404)
         return key
 
     async def _swap(self, key: Key, before: str | None) -> bool:

@@ -126,7 +126,7 @@ class Clock:
 _WAITED = {
     "connect": "took too long to accept a connection",
     "first_token": "sent no token in time",
-    "idle": "fell silent in the middle of its answer",
+    "idle": "stopped sending in the middle of its answer",
     "whole": "did not finish its answer in time",
     "total": "did not answer within the time allowed for the whole call",
     "queue": "had no worker for the job in time",

@@ -78,7 +78,10 @@ class Control:
         made, plan = persona(fields), self.sluice.runtime.plan
         if made.name in plan.settings.personas:
             raise SluiceError(
-                "client_invalid_request", f"config.yaml has a persona {made.name}.", status=409, param="name"
+                "client_invalid_request",
+                f"The persona {made.name} is defined in config.yaml.",
+                status=409,
+                param="name",
             )
         shelf = plan.catalog.shelves.get(made.upstream)
         if shelf is None:
@@ -88,14 +91,14 @@ class Control:
         await self._write("personas", made.name, made.text())
         self.sluice.personas.made[made.name] = made
         self.sluice.personas.join(self.sluice.runtime.plan)  # read again: a reload may have replaced it meanwhile
-        log.info("persona %s made for %s", made.name, made.upstream)
+        log.info("persona %s created for %s", made.name, made.upstream)
         return next(each for each in self.personas(None) if each["name"] == made.name)
 
     async def delete_persona(self, name: str) -> None:
         """Deletes a persona of the store. Raises 404, and 409 for one of config.yaml."""
         plan = self.sluice.runtime.plan
         if name in plan.settings.personas:
-            raise SluiceError("client_invalid_request", f"config.yaml has the persona {name}.", status=409)
+            raise SluiceError("client_invalid_request", f"The persona {name} is defined in config.yaml.", status=409)
         if name not in self.sluice.personas.made:
             raise SluiceError("client_invalid_request", f"There is no persona {name!r}.", status=404)
         await self._write("personas", name, None)
@@ -117,7 +120,7 @@ class Control:
         }
 
     async def overview(self) -> dict[str, Any]:
-        """Everything that the admin page shows at once."""
+        """All data of the admin page."""
         sluice, plan, problem = self.sluice, self.sluice.runtime.plan, self.sluice.reloads.problem
         # All at once: a worker that is slow to answer is waited for once.
         busy, steps, cached = await asyncio.gather(*map(sluice.ask_siblings, ("busy", "steps", "cache")))
@@ -180,7 +183,7 @@ class Control:
         try:
             await self.sluice.reloads.reload()
         except ConfigError as error:
-            raise SluiceError("client_invalid_request", f"config.yaml is not taken over: {error}") from None
+            raise SluiceError("client_invalid_request", f"config.yaml was not loaded: {error}") from None
         finally:
             await self.sluice.ask_siblings("reload")
         return {"reloaded": True}

@@ -84,7 +84,7 @@ class Decisions:
         try:
             return self.store.read("settings"), self.store.read("personas"), self.store.read("keys")
         except StoreError as error:
-            log.error("%s Operators' earlier choices are not in force.", error)
+            log.error("%s Earlier choices made on /admin are not in effect.", error)
             return None
 
     def _take(self, kept: Kept | None) -> bool:

@@ -165,7 +165,7 @@ class Keys:
         if not credential.startswith(PREFIX):
             return False
         if not self.known:
-            said = "Keys made on /admin cannot be looked up now: the store cannot be read."
+            said = "Keys created on /admin cannot be checked: the store cannot be read."
             raise SluiceError("proxy_internal", said, status=503)
         # Looked up by digest: timing reveals nothing about other keys.
         allowance = self._allowances.get(hashlib.sha256(credential.encode("utf-8", "replace")).hexdigest())

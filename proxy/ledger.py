@@ -46,7 +46,7 @@ class Ledger:
         try:
             self._written = self._costs(*self._asked())
         except StoreError as error:
-            log.error("%s What keys have spent of this month's budgets is not known yet.", error)
+            log.error("%s What keys have spent this month is unknown so far.", error)
         self._month = month()
 
     async def keep(self) -> None:
@@ -72,11 +72,11 @@ class Ledger:
                 await self._look()
             except StoreError as error:
                 if not self._failing:
-                    log.error("%s What calls take is counted on, and written once that is possible.", error)
+                    log.error("%s Usage is counted in memory and written once the store works again.", error)
                 self._failing = True
             else:
                 if self._failing:
-                    log.info("the store takes what calls took again")
+                    log.info("the store accepts usage again")
                 self._failing = False
 
     async def look(self) -> None:
@@ -92,7 +92,7 @@ class Ledger:
         taken, _ = self.books.take()
         lost = [*taken.values(), *(self._batch.lines.values() if self._batch else ())]
         if lost:
-            log.error("what %d calls took could not be written down", sum(counts.calls for counts in lost))
+            log.error("the usage of %d calls could not be written to the store", sum(counts.calls for counts in lost))
 
     async def sums(self, first: str, last: str, by: Sequence[Column]) -> dict[tuple[str, ...], Counts]:
         """Usage from one day to another, including this process's unsaved counts. Raises StoreError."""

@@ -14,4 +14,4 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f" Did you mean {', '.join(close)}?"
     if not names or len(names) > _FEW:
         return ""
-    return f" The nearest here: {', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0.0))}."
+    return f" The closest known names: {', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0.0))}."

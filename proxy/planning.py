@@ -113,7 +113,7 @@ def first_model(catalog: Catalog, upstream: str | None) -> str | None:
     if shelf.target.off:
         raise SluiceError("upstream_not_configured", f"The upstream {upstream} is off: {shelf.target.off}.")
     if shelf.trouble:
-        message = f"The call names no model, and those of the default upstream {upstream} are not known: "
+        message = f"The call names no model, and the models of the default upstream {upstream} are unknown: "
         raise SluiceError("upstream_error", message + shelf.trouble)
     return None
 

@@ -80,7 +80,7 @@ class Reloads:
         self.problem = str(error)
         self.sluice.metrics.config_valid.set(0)
         self._count("failed")
-        log.error("config.yaml is not taken over, the last good one stays:\n%s", error)
+        log.error("config.yaml was not reloaded, the last valid one stays in force:\n%s", error)
 
     async def _read(self) -> Candidate:
         """What the file says now. Raises ConfigError for every failure."""
@@ -101,8 +101,8 @@ class Reloads:
         except MissingExtra as error:
             raise ConfigError(str(sluice.path), [Problem(0, 0, "cache.store", str(error))]) from error
         except Exception as error:  # the watch must survive any file
-            log.exception("config.yaml cannot be built")
-            problem = Problem(0, 0, "", f"cannot be taken over ({type(error).__name__}); the log says where it failed")
+            log.exception("config.yaml cannot be applied")
+            problem = Problem(0, 0, "", f"cannot be applied ({type(error).__name__}); see the log for details")
             raise ConfigError(str(sluice.path), [problem]) from error
 
     async def _put_in_force(self, candidate: Candidate) -> None:
@@ -125,7 +125,7 @@ class Reloads:
         sluice.metrics.config_valid.set(1)
         self._count("ok")
         await sluice.fetch_anew()
-        log.info("config.yaml is reloaded")
+        log.info("config.yaml was reloaded")
 
     def _count(self, result: str) -> None:
         if self.sluice.leads:  # all workers reload together: that is one reload
@@ -135,7 +135,7 @@ class Reloads:
         """Warns of each key that needs a restart, once: where the file differs from the start and the last reload."""
         for key in _READ_AT_START:
             if attrgetter(key)(written) not in (attrgetter(key)(self._started), attrgetter(key)(self._written)):
-                log.warning("%s has changed: that takes a restart", key)
+                log.warning("%s has changed: a restart is needed", key)
         if self._started.server.max_body < written.server.max_body != self._written.server.max_body:
-            log.warning("server.max_body is larger than it was at the start: that takes a restart")
+            log.warning("server.max_body is larger than at startup: a restart is needed")
         self._written = written

@@ -57,7 +57,7 @@ class EventCutter:
         self._held += len(data)
         self._last = (self._last + data)[-3:]
         if self._held > self._limit:
-            raise SluiceError("upstream_malformed", "The upstream sent an event of unreasonable size.", again="next")
+            raise SluiceError("upstream_malformed", "The upstream sent an event that is too large.", again="next")
 
 
 def _end_of_last_event(data: bytes) -> int:

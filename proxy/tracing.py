@@ -151,14 +151,18 @@ def tracing_of(environ: Mapping[str, str]) -> Tracing | None:
         return None
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), "http/protobuf")
     if asked != {"otlp"} or protocol != "http/protobuf":
-        log.warning("OTEL_* asks for %s by %s; Sluice knows otlp by http/protobuf.", ", ".join(sorted(asked)), protocol)
+        log.warning(
+            "OTEL_* requests %s over %s; Sluice supports only otlp over http/protobuf.",
+            ", ".join(sorted(asked)),
+            protocol,
+        )
     if "otlp" not in asked:
         return None
     try:
         return Tracing(_provider())
     except ImportError:
         log.warning(
-            "OTEL_* asks for traces, but the extra is not installed: pip install 'sluice[otel]'. None are sent."
+            "OTEL_* requests traces, but the extra is not installed: pip install 'sluice[otel]'. No traces are sent."
         )
     except ValueError as error:  # the SDK's, of a variable that it cannot read
         log.warning("OTEL_*: %s. No traces are sent.", error)

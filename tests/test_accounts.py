@@ -133,7 +133,7 @@ def test_the_log_names_keys_and_never_shows_them(admin: httpx.Client, caplog: py
     admin.patch("/admin/keys/team", json={"requests_per_minute": 3})
     admin.delete("/admin/keys/team")
     said = [record.getMessage() for record in caplog.records if "key" in record.getMessage()]
-    assert said == [f"client key team {what}" for what in ("made", "changed", "revoked")]
+    assert said == [f"client key team {what}" for what in ("created", "changed", "revoked")]
     assert key[10:-4] not in caplog.text
 
 

@@ -163,7 +163,7 @@ def test_an_end_without_a_store_says_what_is_lost(store: Failing, caplog: pytest
     store.fails = "before"
     book(ledger, calls=3)
     asyncio.run(ledger.close())
-    assert "what 3 calls took could not be written down" in caplog.text
+    assert "the usage of 3 calls could not be written to the store" in caplog.text
 
 
 def test_only_keys_with_a_budget_are_looked_up(store: Failing) -> None:

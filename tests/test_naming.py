@@ -10,8 +10,10 @@ def test_close_names_are_suggested_the_closest_first() -> None:
 
 
 def test_of_a_few_names_the_nearest_are_suggested_however_different() -> None:
-    assert suggestion("gpt-5", ["claude", "o3", "gemini-pro", "zz"]).startswith(" The nearest here: gemini-pro, ")
-    assert suggestion("zzz", ["claude"]) == " The nearest here: claude."
+    assert suggestion("gpt-5", ["claude", "o3", "gemini-pro", "zz"]).startswith(
+        " The closest known names: gemini-pro, "
+    )
+    assert suggestion("zzz", ["claude"]) == " The closest known names: claude."
 
 
 def test_nothing_is_said_where_nothing_is_close() -> None:

@@ -115,7 +115,7 @@ class Flight:
     def _broken(self) -> SluiceError:
         """A new error for each reader."""
         if self._failure is None:
-            return SluiceError("proxy_internal", "The call that this one had joined did not end as it should.")
+            return SluiceError("proxy_internal", "The identical call that this one had joined failed unexpectedly.")
         return replace(self._failure)
 
     async def batch(self, reading: "Reading") -> bytes:

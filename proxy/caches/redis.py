@@ -110,7 +110,7 @@ class RedisStore:
             return None
         except (TimeoutError, OSError, RedisError) as failure:
             if self._answers:  # else another step has reported it already
-                log.warning("the cache's Redis fails (%s); calls go on without it", type(failure).__name__)
+                log.warning("the cache's Redis fails (%s); calls continue without it", type(failure).__name__)
                 self._answers, self._next = False, self.clock() + _FIRST_PAUSE
             return None
 

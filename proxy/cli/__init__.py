@@ -57,7 +57,9 @@ def _open_standard_streams() -> None:
 
 
 def _run(said: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="sluice", description="An OpenAI-compatible reverse proxy with one door.")
+    parser = argparse.ArgumentParser(
+        prog="sluice", description="An OpenAI-compatible reverse proxy that routes calls by model name."
+    )
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Only the requested command is imported: the imports of the others would double the start-up time.

@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a line per model; 1 if an upstream that is switched on could not be asked."""
+    """Prints a line per model; 1 if an upstream that is switched on could not be reached."""
     settings = load_settings(arguments.config, os.environ)
     names = [arguments.upstream] if arguments.upstream is not None else list(settings.upstreams)
     if not settings.upstreams.keys() >= set(names):
@@ -55,7 +55,7 @@ async def _run(settings: Settings, names: list[str]) -> int:
 
 
 async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
-    """Asks one upstream and prints its answer; returns False if it is on and could not be asked."""
+    """Asks one upstream and prints its answer; returns False if it is on and could not be reached."""
     shelf, answered = made.catalog.shelves[name], True
     if not shelf.target.off:
         if model := embedded.get(name):

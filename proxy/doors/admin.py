@@ -62,7 +62,7 @@ class Control(Protocol):
         ...
 
     async def overview(self) -> dict[str, Any]:
-        """Everything that the admin page shows at once."""
+        """All data of the admin page."""
         ...
 
 

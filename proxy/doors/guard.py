@@ -45,7 +45,7 @@ class Guard:
             origin = (value(headers, b"origin") or b"").decode("latin-1")
             if origin in self.cors or "*" in self.cors:
                 return
-            raise SluiceError("policy_forbidden", "This address is not served to pages under that name.")
+            raise SluiceError("policy_forbidden", "Browsers may not use this Host header for a loopback address.")
 
     def metrics(self, scope: Scope) -> None:
         """Open, or for holders of the admin token."""
@@ -67,11 +67,11 @@ class Guard:
         """Refuses foreign origins on requests that change something, and foreign host names for a loopback address."""
         host = (value(scope["headers"], b"host") or b"").decode("latin-1")
         if is_loopback(self.host) and not is_loopback(hostname(host)):
-            raise SluiceError("policy_forbidden", "This address is not served under that name.")
+            raise SluiceError("policy_forbidden", "This Host header is not allowed for a loopback address.")
         origin = value(scope["headers"], b"origin")
         if origin is not None and scope["method"] not in ("GET", "HEAD"):
             if origin.decode("latin-1").partition("://")[2] != host:
-                raise SluiceError("policy_forbidden", "Other sites' pages may not do this.")
+                raise SluiceError("policy_forbidden", "Requests from pages of other origins are not allowed.")
 
     def _operator(self, scope: Scope) -> None:
         if not self.admin_token:
@@ -79,7 +79,7 @@ class Guard:
             near = is_loopback(self.host) and peer is not None and is_loopback(peer[0])
             if near and not any(name.startswith(_FORWARDING) for name, _ in scope["headers"]):
                 return
-            raise SluiceError("invalid_api_key", "An admin token is needed (access.admin_token), and none is set.")
+            raise SluiceError("invalid_api_key", "An admin token is required, but access.admin_token is not set.")
         if self.sessions.valid(scope["headers"]):
             return
         shown = value(scope["headers"], b"authorization")

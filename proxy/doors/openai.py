@@ -93,5 +93,5 @@ class OpenAIDoor:
         name = unquote(scope["sluice.rest"])
         entry = self.listing.entry(name)
         if entry is None:
-            raise SluiceError("model_not_found", f"There is no model {name!r} here.", param="model")
+            raise SluiceError("model_not_found", f"There is no model {name!r}.", param="model")
         await respond_json(scope, send, entry)

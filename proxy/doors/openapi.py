@@ -46,8 +46,8 @@ OPERATIONS: Final = (
     Operation(
         "get", "/v1/models", "Models", "client", "Every model that can be called.", answer="Models", query="upstream"
     ),
-    Operation("get", "/v1/models/{id}", "Models", "client", "One model; the id may hold slashes.", answer="Model"),
-    Operation("post", "/chat", "Pages", "chat", "What the chat page posts to.", "ShortChat", "ChatAnswer", routed=True),
+    Operation("get", "/v1/models/{id}", "Models", "client", "One model; the id may contain slashes.", answer="Model"),
+    Operation("post", "/chat", "Pages", "chat", "The chat page's endpoint.", "ShortChat", "ChatAnswer", routed=True),
     Operation("get", "/ui", "Pages", "page", "The chat page.", answer="text/html"),
     Operation(
         *("post", "/vapi/chat/completions", "Vapi", "vapi", "Vapi's custom LLM."),
@@ -55,45 +55,57 @@ OPERATIONS: Final = (
         routed=True,
     ),
     Operation("post", "/vapi/webhook", "Vapi", "vapi", "Vapi's server messages.", "AnyObject"),
-    Operation("get", "/", "Operations", "open", "What this is."),
-    Operation("get", "/livez", "Operations", "open", "Whether the process answers.", answer="Health"),
-    Operation("get", "/readyz", "Operations", "open", "Whether calls are taken; 503 while draining.", answer="Health"),
+    Operation("get", "/", "Operations", "open", "Name, and paths of the main endpoints."),
+    Operation("get", "/livez", "Operations", "open", "Liveness.", answer="Health"),
+    Operation("get", "/readyz", "Operations", "open", "Readiness; 503 while draining.", answer="Health"),
     Operation("get", "/health", "Operations", "open", "The same as /readyz.", answer="Health"),
     Operation("get", "/metrics", "Operations", "metrics", "Prometheus' text format.", answer="text/plain"),
     Operation("get", "/openapi.json", "Operations", "open", "This document."),
-    Operation("get", "/docs", "Operations", "open", "This document to read.", answer="text/html"),
+    Operation("get", "/docs", "Operations", "open", "This document as a page.", answer="text/html"),
     Operation("get", "/admin", "Admin", "desk", "The admin page.", answer="text/html"),
     Operation("get", "/admin/login", "Admin", "page", "The login form.", answer="text/html"),
     Operation(
-        *("post", "/admin/login", "Admin", "page", "The form's token for a cookie, then back to /admin."),
+        *("post", "/admin/login", "Admin", "page", "Exchanges the form's token for a cookie, and redirects to /admin."),
         *("application/x-www-form-urlencoded", ""),
         status=303,
     ),
     Operation("post", "/admin/logout", "Admin", "page", "Ends the session.", answer="", status=303),
-    Operation("get", "/admin/overview", "Admin", "admin", "Everything that the admin page shows at once."),
+    Operation("get", "/admin/overview", "Admin", "admin", "All data of the admin page."),
     Operation(
         "get", "/admin/provider-settings", "Admin", "admin", "Upstreams and the default.", answer="ProviderSettings"
     ),
     Operation(
-        *("put", "/admin/provider-settings", "Admin", "admin", "Switches the default upstream at once, for good."),
+        *(
+            "put",
+            "/admin/provider-settings",
+            "Admin",
+            "admin",
+            "Switches the default upstream at once, and persistently.",
+        ),
         *("DefaultUpstream", "ProviderSettings"),
     ),
-    Operation("get", "/admin/models", "Admin", "admin", "As /v1/models.", answer="Models", query="upstream"),
-    Operation("get", "/admin/personas", "Admin", "admin", "Personas.", answer="Personas", query="upstream"),
-    Operation("post", "/admin/personas", "Admin", "admin", "Makes or changes one.", "Persona", "Persona", 201),
-    Operation("delete", "/admin/personas/{name}", "Admin", "admin", "Forgets one.", answer="", status=204),
-    Operation("get", "/admin/keys", "Admin", "admin", "Client keys, with what they used this month.", answer="Keys"),
+    Operation("get", "/admin/models", "Admin", "admin", "Like /v1/models.", answer="Models", query="upstream"),
+    Operation("get", "/admin/personas", "Admin", "admin", "Lists personas.", answer="Personas", query="upstream"),
+    Operation("post", "/admin/personas", "Admin", "admin", "Creates or changes a persona.", "Persona", "Persona", 201),
+    Operation("delete", "/admin/personas/{name}", "Admin", "admin", "Deletes a persona.", answer="", status=204),
+    Operation("get", "/admin/keys", "Admin", "admin", "Client keys, with their usage this month.", answer="Keys"),
     Operation(
-        *("post", "/admin/keys", "Admin", "admin", "Makes one; its answer alone has the key."),
+        *("post", "/admin/keys", "Admin", "admin", "Creates a key; only this answer contains it."),
         *("NewKey", "MadeKey", 201),
     ),
     Operation(
-        *("patch", "/admin/keys/{name}", "Admin", "admin", "Changes limits and end; null takes one away."),
+        *("patch", "/admin/keys/{name}", "Admin", "admin", "Changes limits and expiry; null removes one."),
         *("KeyLimits", "Key"),
     ),
-    Operation("delete", "/admin/keys/{name}", "Admin", "admin", "Revokes one.", answer="", status=204),
+    Operation("delete", "/admin/keys/{name}", "Admin", "admin", "Revokes a key.", answer="", status=204),
     Operation(
-        *("get", "/admin/usage", "Admin", "admin", "What calls took: by key, day, upstream or model, or several."),
+        *(
+            "get",
+            "/admin/usage",
+            "Admin",
+            "admin",
+            "Usage of calls by key, day, upstream or model, or several of them.",
+        ),
         answer="UsageSums",
         query="from to by",
     ),
@@ -101,10 +113,10 @@ OPERATIONS: Final = (
         *("post", "/admin/explain", "Admin", "admin", "What would happen to a call; sends nothing."),
         *("ChatRequest", "Explanation"),
     ),
-    Operation("post", "/admin/reload", "Admin", "admin", "Takes over config.yaml as it is on disk."),
-    Operation("get", "/admin/cache", "Admin", "admin", "Kept answers: entries, sizes and hits."),
-    Operation("delete", "/admin/cache", "Admin", "admin", "Forgets kept answers.", query="route model"),
-    Operation("get", "/admin/calls", "Admin", "admin", "The last calls, without prompt text.", answer="Calls"),
+    Operation("post", "/admin/reload", "Admin", "admin", "Reloads config.yaml."),
+    Operation("get", "/admin/cache", "Admin", "admin", "Cached answers: entries, sizes and hits."),
+    Operation("delete", "/admin/cache", "Admin", "admin", "Deletes cached answers.", query="route model"),
+    Operation("get", "/admin/calls", "Admin", "admin", "Recent calls, without prompt text.", answer="Calls"),
 )
 
 _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
@@ -120,9 +132,9 @@ _WHO: Final[Mapping[Access, list[dict[str, list[str]]]]] = {
 """The security requirements of each access class; `{}`: none, where config.yaml allows it."""
 
 _QUERIES: Final = {
-    "from": "First day, UTC: 2026-11-01. Left out: the first of that month.",
-    "to": "Last day, UTC. Left out: today.",
-    "by": "key (left out), day, upstream, model, or several with commas between.",
+    "from": "First day, UTC, such as 2026-11-01. Default: the first of that month.",
+    "to": "Last day, UTC. Default: today.",
+    "by": "key (default), day, upstream, model, or several separated by commas.",
 }
 """Descriptions of query parameters; parameters that merely filter need none."""
 
@@ -135,8 +147,8 @@ _SCHEMES: Final = {
         "type": "apiKey",
         "in": "cookie",
         "name": "sluice_admin",
-        "description": "What the login form gives. The name goes on with eight digits that the admin token makes, "
-        "and with `_https` where the browser sees https.",
+        "description": "Set by the login form. Eight digits derived from the admin token are appended to the name, "
+        "and `_https` if the browser uses https.",
     },
     "vapiSecret": {"type": "http", "scheme": "bearer", "description": "vapi.secret."},
     "vapiSecretHeader": {"type": "apiKey", "in": "header", "name": "x-vapi-secret"},
@@ -153,7 +165,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Sluice",
             "version": version,
-            "description": "An OpenAI-compatible reverse proxy. Every path under /v1 answers without /v1 too, and with "
+            "description": "An OpenAI-compatible reverse proxy. Every path under /v1 also works without /v1, and with "
             "a trailing or doubled slash. Every failure has the form of the schema Error.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -163,7 +175,7 @@ def document(version: str) -> dict[str, Any]:
             "schemas": SCHEMAS,
             "securitySchemes": _SCHEMES,
             "headers": {name: {"description": says, "schema": {"type": "string"}} for name, says in HEADERS.items()},
-            "responses": {"Failure": {"description": "Whose fault it was, and why.", "content": _content("Error")}},
+            "responses": {"Failure": {"description": "Who caused the failure, and why.", "content": _content("Error")}},
         },
     }
 
@@ -194,7 +206,7 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 
 def _says(operation: Operation) -> str:
-    return {201: "Made.", 204: "Gone.", 303: "Back to the page."}.get(operation.status, "The answer.")
+    return {201: "Created.", 204: "Deleted.", 303: "Redirect to the page."}.get(operation.status, "The answer.")
 
 
 def _id(operation: Operation) -> str:
@@ -216,7 +228,7 @@ def _parameters(operation: Operation) -> list[Schema]:
         if part.startswith("{")
     ]
     found += [
-        {"name": name, "in": "query", "description": _QUERIES.get(name, f"Only what is of this {name}."), **said}
+        {"name": name, "in": "query", "description": _QUERIES.get(name, f"Limits the answer to this {name}."), **said}
         for name in operation.query.split()
     ]
     if operation.routed:

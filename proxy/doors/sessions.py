@@ -26,8 +26,8 @@ class Sessions:
         if not self.admin_token:
             raise SluiceError(
                 "invalid_api_key",
-                "There is nothing to log in with: access.admin_token is not set. "
-                "/admin opens without it, on this machine alone, while Sluice listens on loopback.",
+                "Login is not possible: access.admin_token is not set. "
+                "Without it, /admin is open to this machine only, while Sluice listens on loopback.",
             )
         if not same_secret(shown, self.admin_token):
             raise SluiceError("invalid_api_key", "The admin token is wrong.")

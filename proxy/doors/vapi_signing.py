@@ -89,7 +89,7 @@ class Signing:
         if not line.startswith(prefix) or not any([hmac.compare_digest(*each) for each in spelled]):
             raise SluiceError("invalid_api_key", "The webhook's signature is wrong.")
         if stamp is not None and not is_fresh(stamp, now):
-            raise SluiceError("invalid_api_key", "The webhook's signature is not of the last five minutes.")
+            raise SluiceError("invalid_api_key", "The webhook's timestamp is more than five minutes off.")
         if not self.replays.first(right, now):
             raise SluiceError("invalid_api_key", "This webhook was received before.")
 

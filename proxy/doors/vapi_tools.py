@@ -73,7 +73,7 @@ async def function_result(message: Mapping[str, Any], tools: Mapping[str, Tool],
 async def _asked(call: ToolCall, tools: Mapping[str, Tool], call_id: str | None) -> dict[str, str]:
     tool = tools.get(call.name)
     if tool is None:
-        return {"error": f"There is no tool named {call.name!r} here."}
+        return {"error": f"There is no tool named {call.name!r}."}
     if call.arguments is None:
         return {"error": f"The arguments for {call.name} are not a JSON object."}
     try:

@@ -18,7 +18,7 @@ _WHOLE_REPLIES: Final = frozenset(
     "assistantId assistant squadId squad workflowId workflow destination error".split()
 )  # keys of an assistant-request's answer; anything else is the assistant itself
 _NO_ASSISTANT: Final = "I am sorry, there is no assistant here to take your call."
-_NO_DESTINATION: Final = "There is nobody configured that this call could be transferred to."
+_NO_DESTINATION: Final = "No destination is configured for transfers."
 
 log = logging.getLogger("sluice")
 
@@ -37,7 +37,9 @@ class Webhook:
         message = body.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise SluiceError(
-                "client_invalid_request", "The body must be a message of Vapi's, with a type.", param="message"
+                "client_invalid_request",
+                "The body must be one of Vapi's server messages, with a type.",
+                param="message",
             )
         kind = kind_of(message["type"])
         self.count(kind)

@@ -31,5 +31,5 @@ class UpstreamEmbedder:
         except (orjson.JSONDecodeError, LookupError, TypeError):
             vector = None
         if not isinstance(vector, list) or not vector or not all(isinstance(number, int | float) for number in vector):
-            raise SluiceError("upstream_malformed", f"{self.name} gave no embedding.")
+            raise SluiceError("upstream_malformed", f"{self.name} returned no embedding.")
         return vector

@@ -61,8 +61,8 @@ class Allowance:
         what = "requests" if minute.over == "requests_per_minute" else "tokens"
         most = getattr(self.limits, minute.over)
         return _refused(
-            f"The key {self.key} is over its {most} {what} per minute ({minute.over}). "
-            f"The next request is let in after {seconds} s.",
+            f"The key {self.key} has reached its limit of {most} {what} per minute ({minute.over}). "
+            f"The next request is accepted in {seconds} s.",
             seconds,
         )
 
@@ -70,7 +70,7 @@ class Allowance:
         now = datetime.now(UTC)
         ends = month_after(now)
         error = _refused(
-            f"The key {self.key} has spent its {budget:g} USD of this month (monthly_budget). "
+            f"The key {self.key} has spent this month's budget of {budget:g} USD (monthly_budget). "
             f"The next month begins at {ends:%Y-%m-%dT%H:%M:%SZ}.",
             max(1, ceil((ends - now).total_seconds())),
         )

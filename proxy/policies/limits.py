@@ -54,7 +54,7 @@ def need_of(fields: Mapping[str, Any], count: Counter | None = None) -> Need:
 def misfit(need: Need, model: Model) -> SluiceError | None:
     """Why the call cannot be sent to this model, naming both numbers; None: it fits, as far as is known."""
     if need.images and model.inputs is not None and "image" not in model.inputs:
-        return _cannot(f"The model {model.id} takes no images.", "messages")
+        return _cannot(f"The model {model.id} does not accept images.", "messages")
     if need.tools and model.tools is False:
         return _cannot(f"The model {model.id} cannot call tools.", "tools")
     most = model.output or model.context
@@ -69,13 +69,13 @@ def misfit(need: Need, model: Model) -> SluiceError | None:
     if sure > model.context:
         about = "" if need.counted else "about "
         return _too_much(
-            f"The prompt takes {about}{need.prompt} tokens, but the model {model.id} has a context of"
+            f"The prompt has {about}{need.prompt} tokens, but the model {model.id} has a context of"
             f" {model.context} tokens.",
             "messages",
         )
     if need.counted and need.total > model.context:
         return _too_much(
-            f"The prompt takes {need.prompt} tokens and max_tokens asks for {need.answer} more, but the model"
+            f"The prompt has {need.prompt} tokens and max_tokens asks for {need.answer} more, but the model"
             f" {model.id} has a context of {model.context} tokens.",
             "messages",
         )

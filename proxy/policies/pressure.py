@@ -36,7 +36,7 @@ class Pressure:
         elif self.memory is not None and taken > self.memory * _FULL:
             reason = "its memory is nearly full"
         self.refusal = (
-            SluiceError("proxy_overloaded", f"The proxy takes no new calls just now: {reason}.", retry_after=2.0)
+            SluiceError("proxy_overloaded", f"The proxy accepts no new calls at the moment: {reason}.", retry_after=2.0)
             if reason
             else None
         )

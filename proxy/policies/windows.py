@@ -131,7 +131,10 @@ class SharedWindows:
                 record = self._record(self._places[digest])
             return Window(record[_OWNER : _OWNER + 8 * _NUMBERS].cast("q"), self._lock)
         except OSError as error:
-            log.error("a client key's limits hold for each worker alone: the folder they share is %s", error.strerror)
+            log.error(
+                "rate limits of client keys are enforced per worker, since the workers' folder failed: %s",
+                error.strerror,
+            )
         return local_window(digest)
 
     def _record(self, at: int) -> memoryview:

@@ -136,7 +136,9 @@ def converse(fields: Fields) -> Conversation:
         elif role == "tool":
             found.add("user", [_result(message, place, found)])
         else:
-            raise cannot(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
+            raise cannot(
+                f"{place}.role", "This upstream accepts the roles system, developer, user, assistant and tool."
+            )
     if not found.turns:
         raise cannot("messages", "This upstream needs a message that is not a system message.")
     found.close()
@@ -200,7 +202,7 @@ def _attachment(part: Fields, place: str) -> Fields:
         return {"type": "image", "source": _image_source(image(part, place))}
     if part.get("type") == "file":
         return _document(mapping(part.get("file"), f"{place}.file"), f"{place}.file")
-    raise cannot(place, f"Anthropic takes text, images and files, not {part.get('type')!r}.")
+    raise cannot(place, f"Anthropic accepts text, images and files, not {part.get('type')!r}.")
 
 
 def _image_source(shown: Data | str) -> Fields:
@@ -215,7 +217,7 @@ def _document(file: Fields, place: str) -> Fields:
     given = file.get("file_data")
     held = data_url(given, f"{place}.file_data") if isinstance(given, str) else None
     if not isinstance(held, Data) or held.media_type not in ("application/pdf", "text/plain"):
-        raise cannot(place, "Anthropic takes files as data: URLs of application/pdf or text/plain only.")
+        raise cannot(place, "Anthropic accepts files as data: URLs of application/pdf or text/plain only.")
     title = {"title": file["filename"]} if isinstance(file.get("filename"), str) else {}
     if held.media_type == "application/pdf":
         source = {"type": "base64", "media_type": held.media_type, "data": held.base64}

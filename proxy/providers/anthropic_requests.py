@@ -105,7 +105,7 @@ class Translation:
     def _stop(self, name: str, value: Any) -> None:
         found = strings(value, name)
         if not all(map(str.strip, found)):
-            raise cannot(name, "Anthropic takes no stop text of blanks and line ends alone.")
+            raise cannot(name, "Anthropic accepts no stop sequence of white space alone.")
         self.body["stop_sequences"] = found
 
     def _user(self, name: str, value: Any) -> None:
@@ -157,7 +157,7 @@ class Translation:
             shape = {"type": "json_schema", "schema": schema_of(value)}
             self.body["output_config"] = {"format": shape, **self.body.get("output_config", {})}
         elif kind != "text":
-            raise cannot(name, "Anthropic keeps to a JSON schema only: use response_format.type json_schema.")
+            raise cannot(name, "Anthropic supports JSON output by schema only: use response_format.type json_schema.")
 
     def _reasoning(self, name: str, value: Any) -> None:
         self.changes += ignored_members(mapping(value, name), ("effort",), "reasoning.")

@@ -122,7 +122,7 @@ _OTHERS_FAULT: Final = tuple(f"{whose}_" for whose in TYPES)  # prefixes of our 
 def judge(status: int, report: Report, headers: Headers | None = None) -> SluiceError:
     """The error for our caller that a report with this status means. `status` 0: the report came inside a 200."""
     if status == 508:
-        return SluiceError("proxy_loop", "The call came back to a proxy that it had passed already.")
+        return SluiceError("proxy_loop", "The call came back to a proxy that it had passed before.")
     unnamed = f"The upstream answered with status {status}" if status else "The upstream reported an error"
     status = status or status_of(report)
     beyond = status == 413 and report.code == "rate_limit_exceeded"  # Groq: exceeds our account's tokens per minute
@@ -137,7 +137,7 @@ def judge(status: int, report: Report, headers: Headers | None = None) -> Sluice
     if report.code in _SPENT_CODES or report.kind in _SPENT_CODES:
         return SluiceError(
             "upstream_rate_limited",
-            "The upstream says that our account's quota is used up.",
+            "The upstream reports that the quota of this proxy's account is used up.",
             again="next",
             retry_after=wait,
             should_retry=False,

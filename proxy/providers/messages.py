@@ -81,7 +81,7 @@ def written(value: object) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
         raise SluiceError(
-            "client_invalid_request", "The body is nested too deeply or holds too large a number."
+            "client_invalid_request", "The body is nested too deeply or contains too large a number."
         ) from None
 
 
@@ -143,7 +143,7 @@ def ignored_in_message(
     """
     for name in _UNTELLABLE:
         if message.get(name):
-            raise cannot(f"{place}.{name}", f"This upstream takes no {name} in a message.")
+            raise cannot(f"{place}.{name}", f"This upstream does not accept {name} in a message.")
     found = ignored_members(message, {"role", "content", *taken})
     content, calls = message.get("content"), message.get("tool_calls")
     for part in filter(_is_object, list_of(content)):
@@ -184,7 +184,7 @@ def plain(message: Fields, place: str) -> str:
     found = []
     for there, part in parts(message, place):
         if (said := part_text(part, there)) is None:
-            raise cannot(there, f"{there}: only text can stand in a message of the role {message.get('role')!r}.")
+            raise cannot(there, f"{there}: only text is allowed in a message of the role {message.get('role')!r}.")
         found.append(said)
     return "\n".join(found)
 
@@ -232,7 +232,7 @@ def tools(value: object) -> Iterator[tuple[Fields, Fields]]:
     for index, item in enumerate(array(value, "tools")):
         tool = mapping(item, f"tools[{index}]")
         if tool.get("type", "function") != "function":
-            raise cannot(f"tools[{index}].type", "This upstream takes tools of the type function only.")
+            raise cannot(f"tools[{index}].type", "This upstream accepts only tools of the type function.")
         function = mapping(tool.get("function"), f"tools[{index}].function")
         text(function.get("name"), f"tools[{index}].function.name")
         yield function, tool
@@ -253,4 +253,4 @@ def leftover(name: str, value: object, meant: Mapping[str, tuple[object, ...]] =
         return [f"drop {name}"]
     if value in meant[name]:
         return []
-    raise cannot(name, f"This upstream cannot do what {name} asks for.")
+    raise cannot(name, f"This upstream does not support this value of {name}.")

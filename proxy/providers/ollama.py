@@ -79,7 +79,7 @@ class Ollama(Provider):
         """By status and text: `{"error": "text"}`, or an empty body where Ollama refuses the Host header (403)."""
         report = report_in(body)
         if status == 403 and not body:
-            return SluiceError("upstream_auth_failed", "Ollama refused the Host it was called by.", again="next")
+            return SluiceError("upstream_auth_failed", "Ollama rejected the Host header.", again="next")
         return judge(status, replace(report, message=without_addresses(report.message)), headers)
 
     def catalog(self, target: Target) -> Generator[Request, Answer, Sequence[Model]]:

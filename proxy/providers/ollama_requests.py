@@ -88,7 +88,7 @@ class Translation:
         """The body of /api/chat."""
         said = list(translate_messages(self.fields, self.changes))
         if not said:  # Ollama would load the model, and call that an answer
-            raise refuse("messages", "messages must hold at least one message.")
+            raise refuse("messages", "messages must contain at least one message.")
         self.body |= {"messages": said, "shift": False}
         self._parameters({"tools": self._tools, "tool_choice": self._tool_choice})
         return self._closed()
@@ -97,9 +97,9 @@ class Translation:
         """The body of /api/generate, for legacy completions."""
         prompts = strings(self.fields.get("prompt", ""), "prompt")
         if len(prompts) != 1:
-            raise cannot("prompt", "This upstream completes one prompt at a time.")
+            raise cannot("prompt", "This upstream accepts only one prompt at a time.")
         if not prompts[0]:  # Ollama would load the model, and call that an answer
-            raise cannot("prompt", "This upstream completes no empty prompt.")
+            raise cannot("prompt", "This upstream does not accept an empty prompt.")
         self.body |= {"prompt": prompts[0], "shift": False}
         self._parameters({"prompt": _ignore, "suffix": self._native, "logprobs": _no_logprobs})
         return self._closed()
@@ -108,7 +108,7 @@ class Translation:
         """The body of /api/embed; without `truncate: false` it would embed only the beginning of a long text."""
         given = self.fields.get("input")
         if isinstance(given, list) and any(not isinstance(item, str) for item in given):
-            raise cannot("input", "This upstream embeds text only, not tokens.")
+            raise cannot("input", "This upstream accepts only text for embeddings, not tokens.")
         del self.body["stream"]
         self.body["input"] = strings(given, "input")
         self._parameters({"input": _ignore, "encoding_format": _encoding, "dimensions": self._native})
@@ -184,7 +184,7 @@ class Translation:
 
     def _tool_choice(self, name: str, value: Any) -> None:
         if value not in ("auto", "none"):
-            raise cannot(name, "Ollama cannot be made to call a tool: tool_choice may be auto or none.")
+            raise cannot(name, "Ollama cannot force a tool call: tool_choice may be auto or none.")
         self.changes.append("drop tool_choice")
         if value == "none" and self.fields.get("tools"):
             self.changes.append("drop tools")
@@ -225,7 +225,9 @@ def translate_messages(fields: Fields, changes: list[str]) -> Iterator[Fields]:
         elif role == "tool":
             yield _tool(message, place, names)
         else:
-            raise cannot(f"{place}.role", "This upstream knows the roles system, developer, user, assistant and tool.")
+            raise cannot(
+                f"{place}.role", "This upstream accepts the roles system, developer, user, assistant and tool."
+            )
 
 
 def _user(message: Fields, place: str) -> Fields:
@@ -238,10 +240,12 @@ def _user(message: Fields, place: str) -> Fields:
             texts.append(said)
             continue
         if part.get("type") != "image_url":
-            raise cannot(there, f"Ollama takes text and images, not {part.get('type')!r}.")
+            raise cannot(there, f"Ollama accepts text and images, not {part.get('type')!r}.")
         shown = image(part, there)
         if not isinstance(shown, Data):
-            raise cannot(f"{there}.image_url", "Ollama takes images as base64 data: URLs only; nothing is fetched.")
+            raise cannot(
+                f"{there}.image_url", "Ollama accepts images as base64 data: URLs only; the proxy fetches nothing."
+            )
         images.append(shown.base64)
     return {"role": "user", "content": "\n".join(texts)} | ({"images": images} if images else {})
 
@@ -278,4 +282,4 @@ def _encoding(name: str, value: Any) -> None:
 
 
 def _no_logprobs(name: str, value: Any) -> None:
-    raise cannot(name, "This upstream gives log probabilities with chat completions only.")
+    raise cannot(name, "This upstream returns log probabilities for chat completions only.")

@@ -99,7 +99,7 @@ class OpenAICompatible(Provider):
             return []  # Ollama sends null for no models
         if not isinstance(entries, list):
             raise error_in_event(fields) or SluiceError(
-                "upstream_malformed", "The upstream's answer is no list of models.", again="next"
+                "upstream_malformed", "The upstream's answer is not a list of models.", again="next"
             )
         return entries
 
@@ -122,7 +122,7 @@ def parse_answer(body: bytes) -> Any:
         fields = None
     if isinstance(fields, dict | list):
         return fields
-    raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next")
+    raise SluiceError("upstream_malformed", "The upstream's answer is not JSON.", again="next")
 
 
 def first_count(entry: Mapping[str, Any], names: Sequence[str]) -> int | None:

@@ -73,7 +73,7 @@ class LineCutter:
             self._tail.clear()
         self._tail += rest
         if len(self._tail) > self._limit:
-            raise SluiceError("upstream_malformed", "The upstream sent a line of unreasonable size.", again="next")
+            raise SluiceError("upstream_malformed", "The upstream sent a line that is too long.", again="next")
         return [line for line in whole if line and not line.isspace()]
 
     def finish(self) -> Sequence[bytes]:

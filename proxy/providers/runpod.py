@@ -184,7 +184,7 @@ class Job(Generator[Step, Answer | None, None]):
     def _submitted(self) -> Generator[Step, Answer | None, None]:
         answer = yield from _answered(self._runpod.submit(self._order))
         if answer.status == 404:
-            raise SluiceError("upstream_error", "The upstream knows no such endpoint.", again="next")
+            raise SluiceError("upstream_error", "The upstream does not know this endpoint.", again="next")
         if answer.status != 200:
             raise self._runpod.failure(answer.status, answer.headers, answer.body)
         job = parse_answer(answer.body)
@@ -207,7 +207,7 @@ class Job(Generator[Step, Answer | None, None]):
         self._failures += 1
         if answer.status == 404:
             self._ended = True
-            raise SluiceError("upstream_error", "The job is gone: its time to live is over.", again="next")
+            raise SluiceError("upstream_error", "The job has expired at the upstream.", again="next")
         failure = self._runpod.failure(answer.status, answer.headers, answer.body)
         if failure.again != "same" or self._failures > _PATIENCE:
             raise failure
@@ -268,11 +268,11 @@ def ended(job: Any) -> SluiceError:
     if status == "CANCELLED":
         return SluiceError("upstream_error", "The job was cancelled at the upstream.", again="next")
     if status in ("IN_QUEUE", "IN_PROGRESS", "RUNNING"):
-        return SluiceError("upstream_overloaded", "The upstream's job is not done yet.", again="same")
+        return SluiceError("upstream_overloaded", "The upstream's job has not finished yet.", again="same")
     error = (job.get("error") or job.get("output")) if isinstance(job, dict) else None
     if error or status == "FAILED":
         return failed(error)
-    return SluiceError("upstream_malformed", "The upstream's answer is no job.", again="next")
+    return SluiceError("upstream_malformed", "The upstream's answer is not a job.", again="next")
 
 
 def _counts(health: Any, part: str) -> dict[str, int]:

@@ -104,7 +104,7 @@ class Transcript:
             return self._own("")
         raise SluiceError(
             "upstream_malformed",
-            "The job's output has no text where one is known to be; `extract` in config.yaml can name its place.",
+            "No text was found in the job's output; set `extract` in config.yaml to its path.",
             again="next",
         )
 

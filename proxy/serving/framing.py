@@ -37,7 +37,7 @@ def check_head(version: str, target: bytes, headers: Headers, fields: Mapping[by
     if len(target) > MAX_TARGET:
         raise invalid(f"The request target is longer than {MAX_TARGET} bytes.", 431)
     if version != "1.1" and version != "1.0":
-        raise invalid("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        raise invalid("Only HTTP/1.1 and HTTP/1.0 are supported.")
     if (target[:1] != b"/" and target != b"*") or FRAGMENT in target or not target.isascii():
         raise invalid("The request target must be a path, without scheme, host or fragment.")
     if len(fields) != len(headers):
@@ -46,7 +46,7 @@ def check_head(version: str, target: bytes, headers: Headers, fields: Mapping[by
         raise invalid("The Host header is missing.")
     coding = fields.get(b"transfer-encoding")
     if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
-        raise invalid("The only transfer-encoding is chunked, in HTTP/1.1.")
+        raise invalid("The only supported transfer-encoding is chunked, in HTTP/1.1.")
 
 
 def check_host(host: bytes) -> None:
@@ -69,4 +69,4 @@ def head_too_large() -> SluiceError:
 def _refuse_doubles(headers: Headers) -> None:
     for name, count in Counter(name for name, _ in headers).items():
         if count > 1 and name in SINGLE:
-            raise invalid(f"The {name.decode('ascii')} header came {count} times.")
+            raise invalid(f"The {name.decode('ascii')} header occurs {count} times.")

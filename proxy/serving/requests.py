@@ -117,7 +117,11 @@ class RequestReader:
         except httptools.HttpParserError as error:
             raise invalid(f"The request is not valid HTTP/1.1: {error}.") from None
         if self._size > MAX_HEAD and self.phase != "idle":
-            raise head_too_large() if self.phase == "head" else invalid("The body's chunks hold nothing.")
+            raise (
+                head_too_large()
+                if self.phase == "head"
+                else invalid("The chunked body has too much framing without content.")
+            )
 
     def _repeated(self, data: bytes) -> bytes | None:
         """Handles a repeated head, or the rest of its body, at the start of the data.
@@ -234,7 +238,7 @@ class RequestReader:
         """
         method, version = self._parser.get_method(), self._parser.get_http_version()
         if method == b"CONNECT":
-            raise invalid("This proxy opens no tunnels.")
+            raise invalid("CONNECT is not supported.")
         check_size(self._target, self.headers)
         lines = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name not in UPGRADING]
         if not self._parser.should_keep_alive():

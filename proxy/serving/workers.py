@@ -144,7 +144,7 @@ class Supervisor:
                 return
             lived = now - worker.started
             worker.pause = 0.0 if lived > _SHORTEST * 10 else min(_LONGEST_PAUSE, max(_SHORTEST / 4, worker.pause * 2))
-            log.error("worker %d ended (%s) and is started again", worker.place.index, worker.process.returncode)
+            log.error("worker %d ended (%s) and is restarted", worker.place.index, worker.process.returncode)
             worker.process, worker.started = None, now
         if now - worker.started < worker.pause:
             return

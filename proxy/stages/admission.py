@@ -44,4 +44,4 @@ class Keyring:
         if tenant is not None:
             call.tenant = tenant
         elif not self.made(call, call.credential):
-            raise SluiceError("invalid_api_key", "The API key is not known here.")
+            raise SluiceError("invalid_api_key", "The API key is not valid.")

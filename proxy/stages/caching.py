@@ -216,7 +216,9 @@ class Cache:
 
 def cache_miss() -> SluiceError:
     """The error of a call that wants stored answers only."""
-    return SluiceError("cache_miss", "No answer to this call is kept, and x-sluice-cache: only forbids asking for one.")
+    return SluiceError(
+        "cache_miss", "No answer to this call is cached, and x-sluice-cache: only forbids asking an upstream."
+    )
 
 
 def flight_call(call: Call) -> Call:

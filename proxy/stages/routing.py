@@ -96,7 +96,7 @@ class Router:
         if not routes:
             raise SluiceError(
                 "model_not_found",
-                f"No route takes the model {model!r}, and there is no default upstream."
+                f"No route matches the model {model!r}, and there is no default upstream."
                 + suggestion(model, self.names()),
                 param="model",
             )

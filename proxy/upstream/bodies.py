@@ -92,7 +92,7 @@ async def read_whole(source: Pieces, upstream: str, most: int = MAX_WHOLE) -> by
 
 def too_large() -> SluiceError:
     """The error of an answer past the limit."""
-    return SluiceError("upstream_malformed", "The upstream's answer is unreasonably large.", again="next")
+    return SluiceError("upstream_malformed", "The upstream's answer is too large.", again="next")
 
 
 def carries_events(headers: Headers) -> bool:
@@ -130,7 +130,7 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
         answer = lenient(body)
     except ValueError:
         if body.startswith(b"{") and not _is_readable(body):
-            raise SluiceError("upstream_malformed", "The upstream's answer is no JSON.", again="next") from None
+            raise SluiceError("upstream_malformed", "The upstream's answer is not JSON.", again="next") from None
         return  # some client may be able to parse it: passed on unchanged
     if not isinstance(answer, dict):
         answer = {}

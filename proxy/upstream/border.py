@@ -18,18 +18,18 @@ _BEFORE_HEADERS: Final[tuple[_Row, ...]] = (
     (httpx.PoolTimeout, "upstream_overloaded", "All connections to {} stayed in use.", "next"),
     (httpx.TimeoutException, "upstream_timeout", "{} did not answer in time.", "next"),
     (httpx.ConnectError, "upstream_unreachable", "No connection to {} could be made.", "same"),
-    (httpx.ProxyError, "upstream_unreachable", "The forward proxy made no connection to {}.", "same"),
-    (httpx.NetworkError, "upstream_unreachable", "{} broke the connection before it answered.", "same"),
+    (httpx.ProxyError, "upstream_unreachable", "The forward proxy could not connect to {}.", "same"),
+    (httpx.NetworkError, "upstream_unreachable", "{} closed the connection before it answered.", "same"),
     (httpx.LocalProtocolError, "client_invalid_request", "A header of this call cannot be sent upstream.", "never"),
-    (httpx.UnsupportedProtocol, "upstream_unreachable", "The address of {} cannot be asked.", "next"),
-    (httpx.InvalidURL, "upstream_unreachable", "The address of {} cannot be asked.", "next"),
-    (httpx.DecodingError, "upstream_malformed", "{} sent an encoded answer although none was asked for.", "next"),
-    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is no HTTP.", "next"),
+    (httpx.UnsupportedProtocol, "upstream_unreachable", "The address of {} is invalid.", "next"),
+    (httpx.InvalidURL, "upstream_unreachable", "The address of {} is invalid.", "next"),
+    (httpx.DecodingError, "upstream_malformed", "{} sent a compressed answer that was not requested.", "next"),
+    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is not valid HTTP.", "next"),
 )
 _IN_MID_BODY: Final[tuple[_Row, ...]] = (
-    (httpx.TimeoutException, "upstream_timeout_idle", "{} fell silent within its answer.", "next"),
-    (httpx.NetworkError, "upstream_truncated", "{} broke the connection within its answer.", "same"),
-    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is no HTTP.", "next"),
+    (httpx.TimeoutException, "upstream_timeout_idle", "{} stopped sending in the middle of its answer.", "next"),
+    (httpx.NetworkError, "upstream_truncated", "{} closed the connection in the middle of its answer.", "same"),
+    (httpx.RemoteProtocolError, "upstream_malformed", "{} sent an answer that is not valid HTTP.", "next"),
 )
 
 
@@ -54,8 +54,8 @@ def translate_error(
                 return SluiceError("proxy_overloaded", text, again="next", retry_after=1.0)
             return SluiceError(code, text[0].upper() + text[1:], again=again)
     if answered:
-        return SluiceError("upstream_truncated", f"T{name[1:]} broke off within its answer.", again="same")
-    return SluiceError("upstream_unreachable", f"T{name[1:]} could not be asked.", again="same")
+        return SluiceError("upstream_truncated", f"T{name[1:]} stopped in the middle of its answer.", again="same")
+    return SluiceError("upstream_unreachable", f"T{name[1:]} could not be reached.", again="same")
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -136,7 +136,7 @@ class Client:
                 await connection.exchange(head, body, method == "HEAD")
             parser = connection.parser
             if parser.encoding and parser.encoding.lower() != b"identity":
-                raise httpx.DecodingError("the answer is encoded although identity was asked for")
+                raise httpx.DecodingError("the answer is compressed although identity was requested")
             if upstream and 300 <= parser.status < 400:
                 raise redirect_error(upstream)
         except BaseException as error:

@@ -81,7 +81,7 @@ class EmbeddedModel:
             self.state, began = "starting", loop.time()
             reason = await self._run(model)
             self.state = f"failed: {reason}"
-            log.warning("the embedded model ended and will be started again: %s", reason)
+            log.warning("the embedded model ended and will be restarted: %s", reason)
             if loop.time() - began > STEADY:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause)

@@ -110,7 +110,7 @@ class Upstreams:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.stream.aclose()
-            raise httpx.DecodingError("the answer is encoded although identity was asked for")
+            raise httpx.DecodingError("the answer is compressed although identity was requested")
         lines = [(name.lower(), value) for name, value in response.headers.raw]
         return Response(response.status_code, lines, response.stream)
 

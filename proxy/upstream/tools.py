@@ -32,7 +32,7 @@ class Tools:
         except TimeoutError:
             raise SluiceError("upstream_timeout", "It did not answer in time.") from None
         except (httpx.HTTPError, httpx.InvalidURL):
-            raise SluiceError("upstream_unreachable", "It could not be asked.") from None
+            raise SluiceError("upstream_unreachable", "It could not be reached.") from None
 
     async def _asked(self, url: str, body: bytes) -> bytes:
         if self._tls is None:
@@ -44,7 +44,7 @@ class Tools:
             if not response.is_success:
                 raise SluiceError("upstream_error", f"It answered with the status {response.status_code}.")
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise SluiceError("upstream_malformed", "It sent an encoded answer although none was asked for.")
+                raise SluiceError("upstream_malformed", "It sent a compressed answer that was not requested.")
             answer = bytearray()
             async for piece in response.aiter_raw():
                 answer += piece

@@ -203,7 +203,7 @@ def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(site: Site, vi
     good = site.running.path.read_text()
     site.running.path.write_text(good.replace("default_upstream", "defualt_upstream"))
     page.get_by_test_id("reload").click()
-    expect(page.get_by_test_id("reload-result")).to_contain_text("Not taken over")
+    expect(page.get_by_test_id("reload-result")).to_contain_text("Not reloaded")
     expect(page.get_by_test_id("config-state")).to_contain_text("defualt_upstream")
     visitor.forgive(400)
     page.goto(f"{site.url}/admin#overview")
@@ -212,7 +212,7 @@ def test_a_bad_configuration_is_shown_and_the_last_good_one_stays(site: Site, vi
     site.running.path.write_text(good)
     page.goto(f"{site.url}/admin#configuration")
     page.get_by_test_id("reload").click()
-    expect(page.get_by_test_id("reload-result")).to_contain_text("Taken over at")
+    expect(page.get_by_test_id("reload-result")).to_contain_text("Reloaded at")
     expect(page.locator("#config-warning")).to_be_hidden()
 
 
@@ -230,9 +230,9 @@ def test_a_model_that_is_left_alone_is_told_with_why_and_when_it_is_tried_again(
 
 def test_the_door_of_vapi_is_shown_as_closed_until_it_has_a_secret(site: Site, visitor: Visitor) -> None:
     page = admin(visitor, site, "vapi")
-    expect(page.locator("#view")).to_contain_text("This door is closed")
+    expect(page.locator("#view")).to_contain_text("Vapi is not enabled")
     site.running.reload(site.running.path.read_text() + "\nvapi: {secret: a-secret}\n")
-    expect(page.locator("#view")).to_contain_text("Vapi has not called")
+    expect(page.locator("#view")).to_contain_text("No calls from Vapi yet")
 
 
 def test_every_view_fits_a_phone(site: Site, visitor: Visitor) -> None:

@@ -409,7 +409,7 @@ def test_a_browser_that_keeps_nothing_can_chat_all_the_same(site: Site, visitor:
     chat.told("Two?")
     expect(chat.turns).to_have_count(2)
     expect(page.get_by_test_id("conversation")).to_have_text("One?")
-    expect(page.locator("#conversations")).to_contain_text("lets nothing be kept")
+    expect(page.locator("#conversations")).to_contain_text("does not allow storage")
     expect(page.get_by_test_id("toast")).to_have_count(0)
     page.locator("#theme").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")

@@ -62,7 +62,7 @@ def test_the_admin_page_says_that_nothing_answers_and_goes_on_when_something_doe
     gateway.stop()
     page.get_by_test_id("reload").click()
     expect(page.get_by_test_id("reload-result")).to_have_text(
-        "The gateway cannot be reached. Whether it has reloaded is not known."
+        "The gateway cannot be reached. It is unknown whether the reload happened."
     )
     expect(trouble).to_contain_text("The gateway cannot be reached. Trying again. What is shown is of ")
     page.locator('.side nav a[href="#models"]').click()
@@ -87,7 +87,7 @@ def test_the_chat_takes_back_its_notice_once_something_answers(gateway: Restarti
     gateway.stop()
     chat.page.locator("#first-model").get_by_test_id("model-picker").click()
     trouble = chat.page.locator("#trouble")
-    expect(trouble).to_have_text("The models cannot be listed: The gateway cannot be reached.")
+    expect(trouble).to_have_text("The list of models could not be loaded: The gateway cannot be reached.")
     chat.page.keyboard.press("Escape")
     failed = chat.ask("And now?")
     ended(failed, "failed")
@@ -111,7 +111,7 @@ def test_a_gateway_that_hangs_is_told_on_both_pages(tmp_path: Path, visitor: Vis
             chat.page.locator("#first-model").get_by_test_id("model-picker").click()
             expect(chat.page.get_by_role("listbox")).to_contain_text("Asking the gateway…")
             expect(chat.page.locator("#trouble")).to_contain_text("The gateway cannot be reached.")
-            expect(chat.page.get_by_role("listbox")).to_contain_text("No model is live here.")
+            expect(chat.page.get_by_role("listbox")).to_contain_text("No model is available.")
             chat.page.keyboard.press("Escape")
             answer = chat.ask("Anybody?")
             ended(answer, "waiting")

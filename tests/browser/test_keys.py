@@ -127,7 +127,7 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(locked: Site, visitor: V
     page.get_by_test_id("new-key").click()
     page.locator("#key-name").fill("team")
     page.get_by_test_id("keep-key").click()
-    expect(page.locator("#key-problem")).to_have_text("There is a key team.")
+    expect(page.locator("#key-problem")).to_have_text("A key named team exists already.")
     visitor.forgive(409)
     page.locator("#key-name").fill("other")
     page.locator("#key-expires").fill("2001-01-01")
@@ -151,12 +151,12 @@ def test_what_keys_used_and_models_took(locked: Site, visitor: Visitor) -> None:
     table = page.get_by_test_id("usage")
     expect(table.locator('[data-model="gpt-4o"]').first).to_contain_text("west/gpt-4o")
     expect(table.locator("tr", has_text="east/gpt-4o").locator('[data-name="Cost"]')).to_have_text("–1 unpriced")
-    expect(table.locator('[data-model=""]')).to_contain_text("Refused before any was asked")
+    expect(table.locator('[data-model=""]')).to_contain_text("Rejected before an upstream was asked")
 
 
 def test_where_keys_are_open_the_page_says_that_none_is_looked_at(site: Site, visitor: Visitor) -> None:
     page = visitor.open(f"{site.url}/admin#keys")
-    expect(page.get_by_test_id("keys-open")).to_contain_text("No key is looked at")
+    expect(page.get_by_test_id("keys-open")).to_contain_text("Keys are not checked")
     expect(page.locator("#view")).to_contain_text("No key yet")
 
 

@@ -1,4 +1,4 @@
-"""`sluice models`: what each upstream lists, the embedded one included, and who could not be asked."""
+"""`sluice models`: what each upstream lists, the embedded one included, and who could not be reached."""
 
 import argparse
 import re

@@ -62,7 +62,7 @@ def test_unknown_models_and_faults_are_bad_input(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, "--route", "nobody") == 2
-    assert "No route takes the model" in capsys.readouterr().err
+    assert "No route matches the model" in capsys.readouterr().err
     assert run(config, "--only", "99") == 2
     capsys.readouterr()
     assert run(config, "--only", "4", "--json", tmp_path) == 2

@@ -32,5 +32,9 @@ def test_files_and_scripts_that_are_named_are_there() -> None:
 
 def test_what_is_quoted_from_the_log_is_what_the_code_says() -> None:
     code = "".join(path.read_text("utf-8") for path in (ROOT / "proxy").rglob("*.py"))
-    for quoted in ("Operators' earlier choices are not in force.", "calls go on without it", "and is started again"):
+    for quoted in (
+        "Earlier choices made on /admin are not in effect.",
+        "calls continue without it",
+        "and is restarted",
+    ):
         assert quoted in PAGE.replace("\n  ", " ") and quoted in code

@@ -70,7 +70,7 @@ def test_tools_are_asked_and_failures_are_answers() -> None:
     }
     assert answers == [
         {"toolCallId": "c1", "name": "lookup"},
-        {"toolCallId": "c2", "name": "nobody", "error": "There is no tool named 'nobody' here."},
+        {"toolCallId": "c2", "name": "nobody", "error": "There is no tool named 'nobody'."},
         {"toolCallId": "c3", "name": "late", "error": "The tool late failed: It did not answer in time."},
         {"toolCallId": "c4", "name": "lookup", "error": "The arguments for lookup are not a JSON object."},
     ]

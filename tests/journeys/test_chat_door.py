@@ -100,7 +100,7 @@ def test_without_a_choice_a_default_upstream_that_does_not_answer_is_at_fault(
         wait_for(lambda: proxy.app.runtime.plan.catalog.shelves["east"].trouble)
         answer = say(proxy, {"message": "hello"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
-    assert "the default upstream east are not known: The upstream" in answer.json()["error"]["message"]
+    assert "the default upstream east are unknown: The upstream" in answer.json()["error"]["message"]
 
 
 def test_without_a_choice_a_default_upstream_that_is_off_says_what_it_lacks() -> None:

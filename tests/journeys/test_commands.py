@@ -323,10 +323,10 @@ def test_a_reload_changes_what_is_logged_and_warns_of_what_it_cannot_change(conf
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         lines = [json.loads(line) for line in process.stderr]
-    told = [line["message"] for line in lines if "takes a restart" in line["message"]]
+    told = [line["message"] for line in lines if "a restart is needed" in line["message"]]
     assert told == [
-        "server.drain has changed: that takes a restart",
-        "server.max_body is larger than it was at the start: that takes a restart",
+        "server.drain has changed: a restart is needed",
+        "server.max_body is larger than at startup: a restart is needed",
     ]
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
 

@@ -189,7 +189,7 @@ def test_keys_that_need_a_restart_are_warned_of_once_and_not_when_they_are_put_b
     for at, server in enumerate(("{host: localhost, drain: 9s}", "{host: localhost, drain: 9s}", "{drain: 9s}", "{}")):
         assert place.reload(place.config("west", f"server: {server}\nlog: {{level: info}}\n")).status_code == 200, at
     told = [record.message for record in caplog.records if "restart" in record.message]
-    assert told == [f"server.{key} has changed: that takes a restart" for key in ("host", "drain")]
+    assert told == [f"server.{key} has changed: a restart is needed" for key in ("host", "drain")]
     assert place.proxy.app.settings.server.host == "127.0.0.1", "by which the doors judge who may come in"
 
 

@@ -97,7 +97,7 @@ def test_the_monthly_budget_refuses_until_the_next_month() -> None:
     left = month_after(datetime.now(UTC)) - datetime.now(UTC)
     assert 0 <= int(headers[b"retry-after"]) - left.total_seconds() <= 5
     assert headers[b"x-should-retry"] == b"false"
-    assert "2.5 USD of this month (monthly_budget)" in failure.message
+    assert "budget of 2.5 USD (monthly_budget)" in failure.message
 
 
 @pytest.mark.parametrize("month", range(1, 13))

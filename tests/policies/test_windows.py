@@ -128,4 +128,4 @@ def test_where_the_file_cannot_grow_a_worker_counts_for_itself(
         setrlimit(RLIMIT_FSIZE, before)
     assert isinstance(window.lock, nullcontext)
     assert [bool(window.enter(1, None, START).over) for _ in range(2)] == [False, True]
-    assert "each worker alone" in caplog.text and str(tmp_path) not in caplog.text
+    assert "enforced per worker" in caplog.text and str(tmp_path) not in caplog.text

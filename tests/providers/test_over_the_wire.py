@@ -137,7 +137,7 @@ def test_a_custom_handler_is_understood(queue: Wire, output: Any) -> None:
         (FAILED_REPR, "client_invalid_request", "refused"),
         (COMPLETED_WITH_ERROR, "client_invalid_request", "bad request"),
         (TIMED_OUT, "upstream_timeout", "longer"),
-        (Plan(queued=3, lives=1), "upstream_error", "time to live"),
+        (Plan(queued=3, lives=1), "upstream_error", "expired"),
     ],
 )
 def test_jobs_that_end_badly_say_why_and_show_nothing(

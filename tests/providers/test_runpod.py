@@ -271,7 +271,7 @@ def test_models_are_asked_for_only_where_a_worker_runs(runpod: RunPodQueue) -> N
         (json({"jobs": {"inQueue": 3}, "workers": {"idle": 0, "running": 0}}), "upstream_overloaded", "3 jobs wait"),
         (json([]), "upstream_overloaded", "no workers"),
         (Answer(401, [], b""), "upstream_auth_failed", "credentials"),
-        (Answer(200, [], b"<html>"), "upstream_malformed", "no JSON"),
+        (Answer(200, [], b"<html>"), "upstream_malformed", "not JSON"),
     ],
 )
 def test_health_says_why_it_would_not_answer(answer: Answer, code: str, says: str) -> None:

@@ -28,7 +28,7 @@ def test_valid_heads_are_accepted(version: str, target: bytes, headers: Headers)
 def test_two_of_these_are_refused_even_if_equal(name: bytes) -> None:
     value = b"chunked" if name == b"transfer-encoding" else b"a"
     headers = [(b"host", b"a")] if name != b"host" else []
-    with pytest.raises(SluiceError, match=f"{name.decode()} header came 2 times"):
+    with pytest.raises(SluiceError, match=f"{name.decode()} header occurs 2 times"):
         headers += [(name, value), (b"x", b"y"), (name, value)]
         check_head("1.1", b"/", headers, dict(headers))
 

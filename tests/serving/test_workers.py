@@ -241,7 +241,7 @@ def test_one_that_reloads_later_knows_what_the_first_learnt_by_its_own_reload() 
     with serving() as made:
 
         def reloads() -> int:
-            return sum("config.yaml is reloaded" in line for line in list(made.lines))
+            return sum("config.yaml was reloaded" in line for line in list(made.lines))
 
         def learnt() -> list[bool]:
             try:
@@ -264,7 +264,7 @@ default_up"""
 
 def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
     def reloads() -> int:
-        return sum("config.yaml is reloaded" in line for line in list(served.lines))
+        return sum("config.yaml was reloaded" in line for line in list(served.lines))
 
     before, counted = reloads(), served.gauge("sluice_config_reloads_total")
     for asked in range(1, 6):  # by the one that counts, and by the other; the file stays as it is for those who watch
@@ -275,7 +275,7 @@ def test_a_reload_that_one_is_asked_for_reaches_all(served: Served) -> None:
 
 def test_a_reload_of_all_counts_as_one_whoever_of_them_has_died_before(served: Served) -> None:
     def reloads() -> int:
-        return sum("config.yaml is reloaded" in line for line in list(served.lines))
+        return sum("config.yaml was reloaded" in line for line in list(served.lines))
 
     before = served.workers()
     for _ in range(2):

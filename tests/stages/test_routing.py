@@ -151,7 +151,7 @@ def test_a_routing_test_says_what_is_wrong() -> None:
     assert routing_mismatch(table, "gpt-4", ["east/gpt-4"]) == ""
     assert "leads to east/gpt-4, west/b-4" in routing_mismatch(table, "gpt-4", ["west/b-4"])
     assert "leads to east/gpt-4, west/b-4" in routing_mismatch(table, "gpt-4", ["east/gpt-4", "west/c"])
-    assert "No route takes" in routing_mismatch(table, "claude", ["east/claude"])
+    assert "No route matches" in routing_mismatch(table, "claude", ["east/claude"])
 
 
 def test_an_unknown_persona_is_reported_as_such() -> None:

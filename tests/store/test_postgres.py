@@ -325,7 +325,7 @@ def test_a_start_with_a_stuck_store_goes_on(
             app = Sluice(path, {}, settings)
             assert time.monotonic() - began < BOUND
         assert app.default_upstream() == "east"
-        assert "it does not answer. Operators' earlier choices are not in force." in caplog.text
+        assert "it does not answer. Earlier choices made on /admin are not in effect." in caplog.text
         assert PASSWORD not in caplog.text
         wait_for(lambda: app.decisions.store.version() == 0)
         app.decisions.store.close()

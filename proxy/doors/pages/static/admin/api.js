@@ -82,7 +82,7 @@ async function call(method, path, body) {
   const signal = AbortSignal.timeout(method === "GET" ? PATIENCE.look : PATIENCE.change);
   const response = await fetch(path, { method, signal, ...sent }).catch(unreachable);
   if (response.status === 401) {
-    if (document.querySelector("dialog[open]")) throw new Error("The login is over. Log in again in another tab: what is typed here stays.");
+    if (document.querySelector("dialog[open]")) throw new Error("The session has ended. Log in again in another tab: your input on this page is kept.");
     location.assign(`/admin/login${location.hash}`); // which leads back to this view
     return new Promise(() => {}); // the page is on its way out
   }
@@ -98,5 +98,5 @@ function unreachable() {
 /** @param {Response} response */
 async function problem(response) {
   const { error } = await response.json().catch(() => ({ error: null }));
-  return new Error(error?.message ?? `The gateway answered ${response.status}.`);
+  return new Error(error?.message ?? `The gateway answered with status ${response.status}.`);
 }

@@ -17,7 +17,7 @@ export function cache(refresh) {
   async function clear(route) {
     try {
       await change("DELETE", `/admin/cache${route === undefined ? "" : `?route=${encodeURIComponent(route)}`}`);
-      toast(route === undefined ? "The cache is empty." : `Nothing of ${route} is kept any more.`);
+      toast(route === undefined ? "The cache is empty." : `The cached answers of ${route} were deleted.`);
     } catch (error) {
       toast(said(error));
     }
@@ -26,7 +26,7 @@ export function cache(refresh) {
 
   /** @param {import("/static/admin/api.js").Cache} cache */
   function filled({ entries, bytes: size, max_bytes: room, hits, misses, shared, by_route: routes }) {
-    const numbers = [["Answers kept", count(entries)], ["Size", [`${bytes(size)} `, h("small", {}, `of ${bytes(room)}`)]], ["Answered from it", rate(hits, misses)], ["Shared in flight", count(shared)]];
+    const numbers = [["Cached answers", count(entries)], ["Size", [`${bytes(size)} `, h("small", {}, `of ${bytes(room)}`)]], ["Answered from it", rate(hits, misses)], ["Shared in flight", count(shared)]];
     const head = h("tr", {}, ...["Route", ...FACTS, ""].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)));
     const rows = routes.map((each) => h("tr", { "data-route": each.route }, h("td", { class: "wrap" }, h("code", {}, each.route)), ...[each.entries, each.hits, each.misses].map((value, index) => h("td", { class: "num right", "data-name": FACTS[index] }, count(value))), h("td", { class: "right" }, h("button", { type: "button", class: "button", onclick: () => clear(each.route), "aria-label": `Empty the cache of ${each.route}` }, "Empty"))));
     return [
@@ -41,7 +41,7 @@ export function cache(refresh) {
     update({ cache: now }) {
       if (JSON.stringify(now) === before) return;
       before = JSON.stringify(now);
-      place.replaceChildren(...(now ? filled(now) : [nothing("No route keeps answers")]));
+      place.replaceChildren(...(now ? filled(now) : [nothing("No route caches answers")]));
     },
   };
 }

@@ -22,7 +22,7 @@ export function calls() {
   function fill() {
     const word = search.value.trim().toLowerCase();
     const rows = all.filter((call) => (!failed.checked || !good(call)) && (!word || [call.id, call.model, call.upstream, call.route, call.code, call.door].join(" ").toLowerCase().includes(word)));
-    if (!rows.length) return place.replaceChildren(h("div", { class: "empty" }, icon("list"), h("strong", {}, all.length ? "No such call" : "No call yet"), all.length ? "" : "The last calls appear here as they end."));
+    if (!rows.length) return place.replaceChildren(h("div", { class: "empty" }, icon("list"), h("strong", {}, all.length ? "No such call" : "No call yet"), all.length ? "" : "Recent calls appear here when they end."));
     const columns = ["Time", "Door", "Model", "Result", "Tokens", "Cost", "First token", "Took"];
     const head = h("tr", {}, ...columns.map((title, index) => h("th", { scope: "col", class: index > 3 ? "right" : null }, title)));
     const held = document.activeElement?.closest("tr.call")?.getAttribute("data-call");

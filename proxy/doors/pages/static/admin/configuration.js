@@ -17,10 +17,10 @@ export function configuration(refresh) {
     button.disabled = true;
     try {
       await change("POST", "/admin/reload");
-      said.textContent = `Taken over at ${clock(Date.now())}.`;
+      said.textContent = `Reloaded at ${clock(Date.now())}.`;
     } catch (error) {
       const unknown = error instanceof Unreachable;
-      said.textContent = unknown ? `${error.message} Whether it has reloaded is not known.` : "Not taken over; the last good configuration stays in force."; // why: in the overview, above
+      said.textContent = unknown ? `${error.message} It is unknown whether the reload happened.` : "Not reloaded; the last valid configuration stays in force."; // why: in the overview, above
     }
     button.disabled = false;
     await refresh();
@@ -30,8 +30,8 @@ export function configuration(refresh) {
     draw: (root) => root.append(h("section", { class: "card" }, state, facts, h("div", { class: "row" }, said, button))),
     update({ config, version, started, now, configured_default, default_upstream, upstreams, routes }) {
       state.className = config.valid ? "notice" : "notice bad";
-      if (config.valid) say(state, `${config.file} is in force as it is on disk. A change is taken over by itself.`);
-      else state.replaceChildren(h("p", {}, `${config.file} has changed and is not taken over: the last good configuration stays in force.`), h("pre", {}, config.problem ?? ""));
+      if (config.valid) say(state, `${config.file} is in force as it is on disk. Changes are loaded automatically.`);
+      else state.replaceChildren(h("p", {}, `${config.file} has changed but was not loaded: the last valid configuration stays in force.`), h("pre", {}, config.problem ?? ""));
       const written = routes.filter((route) => route.written).length;
       const known = [["File", config.file], ["Version", version], ["Running for", span(now - started)], ["Upstreams", `${upstreams.filter((each) => each.live).length} of ${upstreams.length} switched on`], ["Routes", `${written} written, ${routes.length - written} built in`], ["Default upstream", configured_default === default_upstream ? default_upstream ?? "none" : `${default_upstream} (config.yaml: ${configured_default ?? "none"})`]];
       facts.replaceChildren(...known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

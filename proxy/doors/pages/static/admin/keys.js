@@ -18,11 +18,11 @@ const EACH = 3; // updates of the page to one look at what was used: it is writt
 export function keys() {
   const [dialog, form, given, revoking] = ["key-dialog", "key-form", "key-given", "key-revoking"].map(byId);
   const add = h("button", { type: "button", class: "button main", onclick: () => open(), "data-testid": "new-key" }, icon("plus"), "New key");
-  const idle = h("p", { class: "notice warn", hidden: true, "data-testid": "keys-open" }, "Calls need no key here: config.yaml says ", h("code", {}, "access.keys: open"), ". No key is looked at, and no limit holds.");
+  const idle = h("p", { class: "notice warn", hidden: true, "data-testid": "keys-open" }, "Calls need no key: config.yaml has ", h("code", {}, "access.keys: open"), ". Keys are not checked, and limits are not enforced.");
   const rows = h("tbody", {});
   const head = h("tr", {}, ...TITLES.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 4 ? "right" : null }, title === "Actions" ? h("span", { class: "hushed" }, title) : title)));
   const list = h("div", { class: "card flush" }, h("table", { class: "keys stacked" }, h("thead", {}, head), rows));
-  const none = h("div", { class: "empty card", hidden: true }, icon("key"), h("strong", {}, "No key yet"), "A key lets one client in, within its own limits, and shows what that client used.");
+  const none = h("div", { class: "empty card", hidden: true }, icon("key"), h("strong", {}, "No key yet"), "A key admits one client, with limits of its own, and records its usage.");
   const unknown = h("p", { class: "notice warn", hidden: true }, "What keys used is not known: the store cannot be read.");
   const models = usage();
   const look = newest(() => get("/admin/keys"));
@@ -78,7 +78,7 @@ export function keys() {
     try {
       const answer = await (chosen ? change("PATCH", `/admin/keys/${encodeURIComponent(chosen.name)}`, fields) : change("POST", "/admin/keys", { name: byId("key-name").value.trim(), ...fields }));
       dialog.close();
-      if (chosen) toast(`${chosen.name} is changed.`);
+      if (chosen) toast(`${chosen.name} was changed.`);
       else hand(answer);
       await fill();
     } catch (error) {
@@ -110,7 +110,7 @@ export function keys() {
     try {
       await change("DELETE", `/admin/keys/${encodeURIComponent(chosen?.name ?? "")}`);
       revoking.close(); // the button that opened it has the focus again
-      toast(`${chosen?.name} is revoked.`);
+      toast(`${chosen?.name} was revoked.`);
       await fill();
     } catch (error) {
       byId("revoking-problem").textContent = said(error);
@@ -125,7 +125,7 @@ export function keys() {
   given.addEventListener("close", () => (byId("given-key").value = "")); // it is in no page that is left open
   return {
     draw(root) {
-      root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "What each client may, and what it used this month (UTC)."), add), idle, unknown, list, none, models.node);
+      root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "Limits of each client, and its usage this month (UTC)."), add), idle, unknown, list, none, models.node);
       looks = 0;
       before = "";
     },

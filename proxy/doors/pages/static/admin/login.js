@@ -8,7 +8,7 @@ byId("login").addEventListener("submit", async (/** @type {SubmitEvent} */ event
     const response = await fetch("/admin/login", { method: "POST", body: new URLSearchParams({ token: byId("token").value }), redirect: "manual" });
     if (response.type === "opaqueredirect") return location.assign(`/admin${location.hash}`);
     const { error } = await response.json().catch(() => ({ error: null }));
-    problem.textContent = error?.message ?? `The gateway answered ${response.status}.`;
+    problem.textContent = error?.message ?? `The gateway answered with status ${response.status}.`;
   } catch {
     problem.textContent = "The gateway cannot be reached.";
   }

@@ -81,7 +81,7 @@ async function tell(now) {
 
 /** @param {unknown} error */
 function trouble(error) {
-  const since = latest && ` What is shown is of ${clock(latest.now * 1000)}.`;
+  const since = latest && ` The data shown is from ${clock(latest.now * 1000)}.`;
   say(byId("trouble"), error instanceof Unreachable ? `${error.message} Trying again.${since ?? ""}` : said(error));
   byId("trouble").hidden = false;
 }

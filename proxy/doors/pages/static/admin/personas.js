@@ -34,7 +34,7 @@ export function personas() {
     const own = persona.source === "store";
     const tools = own ? [tool("edit", `Change ${persona.name}`, () => open(persona), { "data-testid": "change-persona" }), tool("trash", `Delete ${persona.name}`, () => drop(persona), { "data-testid": "delete-persona" })] : [h("span", { class: "tag" }, "config.yaml")];
     const set = Object.entries(persona.set ?? {}).map(([path, value]) => h("span", { class: "tag mono" }, `${path}: ${JSON.stringify(value)}`));
-    return h("section", { class: "card", "data-persona": persona.name }, h("div", { class: "row" }, h("h2", {}, persona.name), h("span", {}, ...tools)), h("p", { class: "muted wrap" }, `${persona.upstream}/${persona.model}`), !upstreams.includes(persona.upstream) && h("p", { class: "bad" }, `Nobody can call it: config.yaml has no upstream ${persona.upstream} any more.`), persona.system && h("p", { class: "system" }, persona.system), set.length ? h("p", { class: "tags" }, ...set) : null);
+    return h("section", { class: "card", "data-persona": persona.name }, h("div", { class: "row" }, h("h2", {}, persona.name), h("span", {}, ...tools)), h("p", { class: "muted wrap" }, `${persona.upstream}/${persona.model}`), !upstreams.includes(persona.upstream) && h("p", { class: "bad" }, `It cannot be called: config.yaml no longer has the upstream ${persona.upstream}.`), persona.system && h("p", { class: "system" }, persona.system), set.length ? h("p", { class: "tags" }, ...set) : null);
   }
 
   /** @param {Persona} [persona] */
@@ -85,7 +85,7 @@ export function personas() {
       filled = false; // somebody else may have deleted it
       return toast(said(error));
     }
-    toast(`${name} is deleted.`, { label: "Undo", act: () => change("POST", "/admin/personas", { name, upstream, model, system, set }).then(fill).catch((error) => toast(said(error))) });
+    toast(`${name} was deleted.`, { label: "Undo", act: () => change("POST", "/admin/personas", { name, upstream, model, system, set }).then(fill).catch((error) => toast(said(error))) });
   }
 
   form.addEventListener("submit", keep);
@@ -93,7 +93,7 @@ export function personas() {
   byId("persona-upstream").addEventListener("change", suggest);
   return {
     draw(root) {
-      root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "Called as a model from every door: ", h("code", {}, "persona/NAME")), add), list);
+      root.append(h("div", { class: "row" }, h("p", { class: "muted" }, "Callable as a model on every endpoint: ", h("code", {}, "persona/NAME")), add), list);
       filled = false;
     },
     async update(overview) {

@@ -12,7 +12,7 @@ export function routes() {
   let before = "";
   const result = h("div", { class: "explained", "aria-live": "polite", "data-testid": "explained" });
   const input = h("textarea", { class: "input mono", id: "explain-input", rows: 2, spellcheck: "false", placeholder: 'gpt-4o, or {"model": "gpt-4o", "messages": […]}', "data-testid": "explain-input", onkeydown: keys });
-  const form = h("form", { class: "card explain", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), run()) }, h("label", { class: "field", for: "explain-input" }, "A model, or a whole request body as JSON: what would happen to it? Nothing is sent."), input, h("div", { class: "actions" }, h("button", { class: "button main", "data-testid": "explain" }, "Explain")), result);
+  const form = h("form", { class: "card explain", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), run()) }, h("label", { class: "field", for: "explain-input" }, "Enter a model, or a whole request body as JSON, to see what would happen. Nothing is sent."), input, h("div", { class: "actions" }, h("button", { class: "button main", "data-testid": "explain" }, "Explain")), result);
   const table = h("div", { class: "card flush" });
 
   /** @param {KeyboardEvent} event */
@@ -71,7 +71,7 @@ function explained({ route, beaten, targets }) {
  */
 function weighed(target, first) {
   const limits = [target.limits?.context && `context ${target.limits.context.toLocaleString("en")}`, target.limits?.output && `output ${target.limits.output.toLocaleString("en")}`].filter(Boolean).join(", ");
-  const facts = [limits, target.changes.length ? `rewritten: ${target.changes.join(", ")}` : target.usable && "passed as it is"].filter(Boolean).join(" · ");
+  const facts = [limits, target.changes.length ? `rewritten: ${target.changes.join(", ")}` : target.usable && "passed on unchanged"].filter(Boolean).join(" · ");
   return h(
     "li",
     { "data-usable": String(target.usable), class: target.usable ? null : "unusable" },

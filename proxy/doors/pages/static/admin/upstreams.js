@@ -51,9 +51,9 @@ export function upstreams(refresh) {
 
   /** @param {Overview} overview */
   function update(overview) {
-    line.replaceChildren("Models that no route takes go to ", h("b", { "data-testid": "default-upstream" }, overview.default_upstream ?? "no upstream"), ".");
+    line.replaceChildren("Models that no route matches go to ", h("b", { "data-testid": "default-upstream" }, overview.default_upstream ?? "no upstream"), ".");
     back.hidden = overview.configured_default === null || overview.default_upstream === overview.configured_default;
-    say(back, `Back to ${overview.configured_default}, as config.yaml says`);
+    say(back, `Reset to ${overview.configured_default}, as in config.yaml`);
     for (const upstream of overview.upstreams) {
       const card = cards.get(upstream.name) ?? made(upstream.name);
       card.update(upstream, overview);
@@ -101,6 +101,6 @@ function pairs(upstream) {
 
 /** @param {Upstream["breakers"][number]} breaker */
 function breaker({ model, cause, retry_in }) {
-  const again = retry_in > 0 ? `Tried again by the first call after ${span(retry_in)}.` : "The next call tries it again.";
+  const again = retry_in > 0 ? `The first call after ${span(retry_in)} tries it again.` : "The next call tries it again.";
   return h("p", { class: "notice warn" }, `${model || "All models"} paused. ${cause ?? ""} ${again}`);
 }

@@ -32,6 +32,6 @@ export function usage() {
 /** @param {Used & {upstream: string | null, model: string | null}} used */
 function row(used) {
   const numbers = [...[used.calls, used.failed, used.input, used.output].map((value) => count(value)), spent(used)];
-  const name = used.model === null ? h("span", { class: "muted" }, "Refused before any was asked") : used.model === "other" ? h("span", {}, h("span", { class: "muted" }, `${used.upstream}, `), "other models") : h("span", {}, h("span", { class: "muted" }, `${used.upstream}/`), used.model);
+  const name = used.model === null ? h("span", { class: "muted" }, "Rejected before an upstream was asked") : used.model === "other" ? h("span", {}, h("span", { class: "muted" }, `${used.upstream}, `), "other models") : h("span", {}, h("span", { class: "muted" }, `${used.upstream}/`), used.model);
   return h("tr", { "data-model": used.model ?? "" }, h("td", { class: "wrap" }, name), ...numbers.map((value, index) => h("td", { class: "num right", "data-name": TITLES[index + 1] }, ...[value].flat())));
 }

@@ -22,9 +22,9 @@ export function vapi() {
     update({ vapi: now }) {
       if (JSON.stringify(now) === before) return;
       before = JSON.stringify(now);
-      if (!now) place.replaceChildren(nothing("This door is closed", "It opens with ", h("code", {}, "vapi.secret"), " in config.yaml: until then /vapi/… answers 404."));
+      if (!now) place.replaceChildren(nothing("Vapi is not enabled", "Set ", h("code", {}, "vapi.secret"), " in config.yaml to enable it; until then, /vapi/… answers 404."));
       else if (Object.keys(now.events).length) place.replaceChildren(...filled(now));
-      else place.replaceChildren(nothing("Vapi has not called", "Its server messages go to /vapi/webhook, its model calls to /vapi/chat/completions."));
+      else place.replaceChildren(nothing("No calls from Vapi yet", "Its server messages go to /vapi/webhook, its model calls to /vapi/chat/completions."));
     },
   };
 }

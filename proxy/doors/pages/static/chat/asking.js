@@ -97,7 +97,7 @@ async function send(path, options, heard) {
   heard?.(response.headers);
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  const failure = failureOf(said?.error ?? `The gateway answered ${response.status}.`, response.headers.get("x-request-id"));
+  const failure = failureOf(said?.error ?? `The gateway answered with status ${response.status}.`, response.headers.get("x-request-id"));
   throw new Refused({ ...failure, retryAfter: Number(response.headers.get("retry-after")) || undefined }, response.status);
 }
 

@@ -287,7 +287,7 @@ async function live(upstream) {
     byId("trouble").hidden = true;
     return all;
   } catch (error) {
-    byId("trouble").textContent = `The models cannot be listed: ${error instanceof Error ? error.message : error}`;
+    byId("trouble").textContent = `The list of models could not be loaded: ${error instanceof Error ? error.message : error}`;
     byId("trouble").hidden = false;
     return [];
   }

@@ -83,7 +83,7 @@ export function picker(place, { label, load, chosen }) {
     const rows = grouped(found).map(group);
     if (!upstream && words.every((/** @type {string} */ word) => "default model".includes(word))) rows.unshift(option("", "Default model", "of the default upstream"));
     if (loading) rows.push(h("p", { class: "empty" }, "Asking the gateway…"));
-    else if (!rows.length || !models.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : models.length ? "No model here is for chats." : "No model is live here."));
+    else if (!rows.length || !models.length) rows.push(h("p", { class: "empty" }, words.length ? "No model has this in its name." : models.length ? "No model here is for chats." : "No model is available."));
     options.replaceChildren(...rows);
     mark(options.querySelector(words.length ? "[role=option]" : "[aria-selected=true]") ?? options.querySelector("[role=option]"));
   }

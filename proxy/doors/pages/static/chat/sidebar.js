@@ -22,7 +22,7 @@ export function sidebar({ open, gone, current }) {
     const all = list();
     rows = new Map(all.map((listed) => [listed.id, drawn(listed) ?? row(listed)]));
     for (const [id, node] of rows) mark(node, id === current());
-    const empty = !lasts ? "This browser lets nothing be kept: conversations end with the page." : "Conversations appear here. They stay in this browser.";
+    const empty = !lasts ? "This browser does not allow storage: conversations are lost when the page is closed." : "Conversations appear here. They stay in this browser.";
     arrange(place, [...rows.values(), ...(lasts && all.length ? [] : [h("li", { class: "empty" }, empty)])]);
     if (held) focus(held.dataset.conversation ?? "", at);
   }

@@ -224,7 +224,7 @@ class AnswerView {
     const tools = [
       answer.text && tool("copy", "Copy answer", (event) => copy(/** @type {any} */ (event.currentTarget), answer.text), { class: "tool small", "data-testid": "copy-answer" }),
       retry,
-      turn.answers.length > 1 && tool("check", "Go on with this one", () => actions.busy() || actions.keep(turn, answer), { class: "tool small", "data-testid": "keep" }),
+      turn.answers.length > 1 && tool("check", "Continue with this one", () => actions.busy() || actions.keep(turn, answer), { class: "tool small", "data-testid": "keep" }),
     ].filter(Boolean);
     return [failureNode(answer), h("footer", { class: "facts", "data-testid": "facts" }, ...facts(answer), h("span", { class: "tools" }, ...tools))].filter((node) => node !== null);
   }

@@ -107,7 +107,7 @@ export async function copy(button, text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    return toast("The browser does not allow copying here.");
+    return toast("The browser does not allow copying on this page.");
   }
   const before = [...button.childNodes];
   button.replaceChildren(icon("check"));
