@@ -214,7 +214,8 @@ class Visit:
             self.finish(None, False, attempt.status)
             raise error
         failure.blank(self.dispatch.hooks.blank)
-        trace.attempts.append(f"{self.target.upstream}:{attempt.status or shortened(failure.code)}")
+        refused = attempt.status if attempt.status >= 300 else 0  # a failure behind a good status is told by its code
+        trace.attempts.append(f"{self.target.upstream}:{refused or shortened(failure.code)}")
         trace.changes = self.run.prepared.changes + attempt.changes
         self.finish(failure, True, attempt.status)
         return failure

@@ -216,7 +216,7 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
     east.script(Events(CREATED, Wait(0.05), failed))
     west.script(Events(CREATED, *SPOKEN))
     answer = proxy.chat(asked, "/v1/responses")
-    assert answer.headers["x-sluice-attempts"] == "east:200,west:200"
+    assert answer.headers["x-sluice-attempts"] == "east:rate_limited,west:200"
     assert answer.content == b"".join((CREATED, *SPOKEN))
     east.script(Events(CREATED + failed))
     refused = proxy.chat(asked | {"model": "east/m"}, "/v1/responses")
@@ -259,7 +259,7 @@ def test_a_responses_stream_that_is_held_back_whole_can_fail_behind_its_content_
     east.script(Events(CREATED, SPOKEN[0], Wait(0.05), failed))
     west.script(Events(CREATED, *SPOKEN))
     answer = proxy.chat({"model": "held/m", "input": "Hi.", "stream": True}, "/v1/responses")
-    assert answer.headers["x-sluice-attempts"] == "east:200,west:200"
+    assert answer.headers["x-sluice-attempts"] == "east:rate_limited,west:200"
     assert answer.content == b"".join((CREATED, *SPOKEN))
 
 
@@ -303,7 +303,7 @@ def test_json_cut_off_behind_a_brace_is_no_answer(place: Place, path: str) -> No
     for body in cut:
         east.script(lambda double, request: Answer(200, (("content-type", "application/json"),), (body,), "close"))  # noqa: B023
         answer = proxy.chat(asked, f"/v1/{path}")
-        assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
+        assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:malformed,west:200")
         assert answer.json()
 
 
@@ -317,7 +317,7 @@ def test_nothing_is_no_answer(place: Place, path: str, stream: dict[str, bool], 
         east.script(lambda double, request: Answer(status, kind))  # noqa: B023
         answer = proxy.chat(asked | stream, f"/v1/{path}")
         if model == "both/m":
-            assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, f"east:{status},west:200")
+            assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:malformed,west:200")
         else:
             assert (answer.status_code, code(answer)) == (502, "upstream_malformed")
 
@@ -531,7 +531,7 @@ def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream
     east.script(HtmlIn200())
     west.script(lambda double, request: json_answer({"choices": [{"text": "x", "finish_reason": "stop"}]}))
     answer = proxy.chat({"model": "both/m", "input": "Hi.", "prompt": "Hi.", "stream": stream}, f"/v1/{endpoint}")
-    assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:200,west:200")
+    assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:malformed,west:200")
     assert "html" not in answer.text
 
 
@@ -544,7 +544,7 @@ def test_a_whole_chat_without_choices_is_no_answer(place: Place, said: bytes, ki
     said = b"data: %b\n\n%b" % (said, DONE) if kind == "text/event-stream" else said
     east.script(Events(said, kind=kind))
     answer = ask(proxy, "both/m", stream=False)
-    assert answer.headers["x-sluice-attempts"] == "east:200,west:200" and answer.json()["choices"]
+    assert answer.headers["x-sluice-attempts"] == "east:malformed,west:200" and answer.json()["choices"]
     east.script(Events(said, kind=kind))
     assert code(ask(proxy, stream=False)) == "upstream_malformed"
 
