@@ -240,9 +240,10 @@ def _asked(
     if held is not None:
         try:
             return held, _rows(held, statement, values)
-        except psycopg.OperationalError:
-            if not held.broken:  # not dropped: the server refused the statement
+        except psycopg.OperationalError as error:
+            if not held.broken and not isinstance(error, psycopg.errors.AdminShutdown):  # the statement was refused
                 raise
+            held.close()
     connection = _connected(address)
     return connection, _rows(connection, statement, values)
 

@@ -105,7 +105,7 @@ class SqliteStore:
         self, first: str, last: str, by: Sequence[Column], keys: Sequence[str] | None = None
     ) -> dict[tuple[str, ...], Counts]:
         """Sums of the ledger, which may not exist yet."""
-        if not self._has_ledger():
+        if self._run(_LEDGER_IS_THERE, ()) != [(1,)]:
             return {}
         columns, values = ", ".join(by), (first, last) if keys is None else (first, last, json.dumps(keys))
         statement = f"SELECT {columns}, {SUMS} FROM ledger WHERE day BETWEEN ? AND ?"
@@ -114,12 +114,9 @@ class SqliteStore:
 
     def prune(self, before: str) -> None:
         """Deletes from the ledger; there may be none yet."""
-        if self._has_ledger():
-            with self._writing() as connection:
+        with self._writing() as connection:
+            if connection.execute(_LEDGER_IS_THERE).fetchone() == (1,):
                 connection.execute("DELETE FROM ledger WHERE day < ?", (before,))
-
-    def _has_ledger(self) -> bool:
-        return self._run(_LEDGER_IS_THERE, ()) == [(1,)]
 
     def close(self) -> None:
         """Closes the file."""
