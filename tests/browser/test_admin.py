@@ -85,17 +85,17 @@ def test_a_persona_whose_upstream_is_gone_says_so_until_it_has_another(site: Sit
     page = admin(visitor, site, "personas")
     card = page.locator('[data-persona="poet"]')
     expect(card).to_contain_text("asleep/x")
-    expect(card).not_to_contain_text("Nobody can call it")
+    expect(card).not_to_contain_text("It cannot be called")
     without = site.running.path.read_text().replace("  asleep: {provider: openrouter}\n", "")
     site.running.reload(without.replace("asleep/openai/{model}, ", ""))
-    expect(card).to_contain_text("Nobody can call it: config.yaml has no upstream asleep any more.")
+    expect(card).to_contain_text("It cannot be called: config.yaml no longer has the upstream asleep.")
     card.get_by_test_id("change-persona").click()
     page.get_by_test_id("keep-persona").click()
     expect(page.locator("#persona-upstream:invalid")).to_be_focused()
     page.locator("#persona-upstream").select_option("west")
     page.get_by_test_id("keep-persona").click()
     expect(card).to_contain_text("west/x")
-    expect(card).not_to_contain_text("Nobody can call it")
+    expect(card).not_to_contain_text("It cannot be called")
 
 
 def test_explain_shows_the_rule_and_sends_nothing(site: Site, visitor: Visitor) -> None:

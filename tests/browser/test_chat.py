@@ -352,7 +352,7 @@ def test_a_failure_that_is_not_the_gateways_own_tells_its_status(chat: Chat, sit
     )
     answer = chat.ask("Hello?")
     ended(answer, "failed")
-    expect(answer.get_by_test_id("failure")).to_contain_text("The gateway answered 413.")
+    expect(answer.get_by_test_id("failure")).to_contain_text("The gateway answered with status 413.")
     chat.page.unroute_all()
     visitor.forgive(413)
 

@@ -64,7 +64,7 @@ def test_the_admin_page_says_that_nothing_answers_and_goes_on_when_something_doe
     expect(page.get_by_test_id("reload-result")).to_have_text(
         "The gateway cannot be reached. It is unknown whether the reload happened."
     )
-    expect(trouble).to_contain_text("The gateway cannot be reached. Trying again. What is shown is of ")
+    expect(trouble).to_contain_text("The gateway cannot be reached. Trying again. The data shown is from ")
     page.locator('.side nav a[href="#models"]').click()
     expect(view).to_contain_text("The gateway cannot be reached.")
     page.locator('.side nav a[href="#routes"]').click()
