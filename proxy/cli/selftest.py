@@ -16,7 +16,7 @@ import uvloop
 from proxy.cli.configured import add_config, load_plan
 from proxy.errors import SluiceError
 from proxy.selftest.card import as_json, entry, heading, totals
-from proxy.selftest.exchanging import Subject, Wish, subject
+from proxy.selftest.preparing import Options, Subject, subject
 from proxy.selftest.running import Row, run_wall
 from proxy.selftest.wall import WALL, Fault
 from proxy.settings.policies import StreamSafety
@@ -26,26 +26,40 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds the command."""
     parser = subparsers.add_parser("selftest", help="run your routes against simulated upstream faults")
     add_config(parser, "config")
-    parser.add_argument("--route", default="", metavar="MODEL", help="default: one of the route with most targets")
-    parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="overrides stream_safety")
-    parser.add_argument("--clock-scale", type=_scale, default=1.0, metavar="N", help="0.05: timeouts 20 times shorter")
-    parser.add_argument("--only", type=_numbers, default=(), metavar="N,N", help="only these faults")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the card as JSON; -: only that, on stdout"
+        "--route",
+        default="",
+        metavar="MODEL",
+        help="model name to ask for; default: one of the route with the most targets",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 unless every fault is passed")
+    parser.add_argument("--safety", default="", choices=get_args(StreamSafety), help="overrides stream_safety")
+    parser.add_argument(
+        "--clock-scale",
+        type=_scale,
+        default=1.0,
+        metavar="N",
+        help="factor for all timeouts: 0.05 makes them 20 times shorter",
+    )
+    parser.add_argument("--only", type=_numbers, default=(), metavar="N,N", help="run only these faults, by number")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the report as JSON; -: only that, on stdout"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit 1 unless every fault passes")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the card; 1 if a fault was not survived, 2 if the configuration or an option is invalid."""
-    wish = Wish(arguments.route, arguments.safety, arguments.clock_scale)
+    options = Options(arguments.route, arguments.safety, arguments.clock_scale)
     faults = [fault for fault in WALL if not arguments.only or fault.number in arguments.only]
     if unknown := set(arguments.only) - {fault.number for fault in WALL}:
-        print(f"There are faults 1 to {len(WALL)}, not {', '.join(map(str, sorted(unknown)))}.", file=sys.stderr)
+        print(
+            f"--only: expected numbers from 1 to {len(WALL)}, got {', '.join(map(str, sorted(unknown)))}",
+            file=sys.stderr,
+        )
         return 2
     try:
-        chosen = subject(load_plan(arguments.config), wish)
+        chosen = subject(load_plan(arguments.config), options)
     except SluiceError as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -126,4 +140,4 @@ def _scale(text: str) -> float:
 def _numbers(text: str) -> tuple[int, ...]:
     with suppress(ValueError):
         return tuple(int(part) for part in text.split(","))
-    raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text!r}")

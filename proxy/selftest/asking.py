@@ -9,8 +9,8 @@ from typing import Final, cast
 
 import orjson
 
-from proxy.selftest.exchanging import KEY
-from proxy.selftest.hearing import Heard, hear
+from proxy.selftest.preparing import KEY
+from proxy.selftest.receiving import Received, parse_answer
 
 _SMALL: Final = 64 * 1024  # receive buffer of a slow reader in bytes
 _SLICE: Final = 0.05  # seconds
@@ -72,7 +72,7 @@ class Caller(asyncio.Protocol):
         self.transport.close()
         return asyncio.get_running_loop().time()
 
-    async def answer(self, seconds: float) -> Heard:
+    async def answer(self, seconds: float) -> Received:
         """The answer; one that has not ended after so many seconds is marked as hung.
 
         The time is counted in slices, so that a machine which pauses this process is not mistaken for a hang.
@@ -82,9 +82,9 @@ class Caller(asyncio.Protocol):
                 async with asyncio.timeout(min(_SLICE, seconds - at * _SLICE)):
                     await self.ended.wait()
             if self.ended.is_set():
-                return hear(bytes(self.raw), self.ended_at - self.began, hung=False)
+                return parse_answer(bytes(self.raw), self.ended_at - self.began, hung=False)
         self.transport.abort()
-        return hear(bytes(self.raw), asyncio.get_running_loop().time() - self.began, hung=True)
+        return parse_answer(bytes(self.raw), asyncio.get_running_loop().time() - self.began, hung=True)
 
     def _request(self) -> bytes:
         fields = {"model": self.model, "messages": [{"role": "user", "content": self.question}]}

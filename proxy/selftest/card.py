@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from proxy.selftest.exchanging import Subject
-from proxy.selftest.hearing import Heard
 from proxy.selftest.judging import Seen, letter
+from proxy.selftest.preparing import Subject
+from proxy.selftest.receiving import Received
 from proxy.selftest.running import Row
 from proxy.selftest.words import TOKENS
 
@@ -20,10 +20,11 @@ _MOST: Final = 6  # requests that are shown of many
 def heading(subject: Subject, colour: bool) -> Iterator[str]:
     """What is tested, and under which conditions."""
     terms = subject.terms
-    clocks = "real clocks" if terms.scale == 1 else f"clocks x {terms.scale:g}"
+    timeouts = "timeouts as configured" if terms.scale == 1 else f"timeouts x {terms.scale:g}"
     yield _painted("Sluice self-test", "1", colour)
     shown = subject.route.match if subject.route.exact else f"{subject.route.match}…"
-    yield f'  route {shown or "default"}   asked for as "{subject.model}"   {terms.policies.stream_safety}   {clocks}'
+    safety = f"stream_safety: {terms.policies.stream_safety}"
+    yield f'  route {shown or "default"}   model "{subject.model}"   {safety}   {timeouts}'
     for place, target in enumerate(subject.targets):
         provider = subject.settings.upstreams[target.upstream].provider
         yield f"  {letter(place)}  {target.upstream}/{target.model}  ({provider})"
@@ -35,14 +36,14 @@ def heading(subject: Subject, colour: bool) -> Iterator[str]:
 def entry(row: Row, colour: bool) -> Iterator[str]:
     """One fault: verdict and title, what the caller got, what the upstreams saw, and the reason if it did not pass."""
     verdict = row.judgement.verdict if row.judgement else "—"
-    seconds = f"{row.heard.seconds:7.2f} s" if row.heard else ""
+    seconds = f"{row.received.seconds:7.2f} s" if row.received else ""
     title = f"{row.fault.number:>3}  {_painted(f'{verdict:<7}', _COLOURS[verdict], colour)}  {row.fault.title}"
     plain = len(f"{row.fault.number:>3}  {verdict:<7}  {row.fault.title}")
     yield (title + " " * max(1, WIDTH - plain - len(seconds)) + seconds).rstrip()
     if row.judgement is None:
         yield f"{_INDENT}not covered: {row.note}"
         return
-    got = row.note or (caller(row.heard) if row.heard else "")
+    got = row.note or (caller(row.received) if row.received else "")
     saw = upstreams(row.seen)
     if len(both := f"{_INDENT}caller {got}   upstreams {saw}") <= WIDTH:
         yield both
@@ -54,15 +55,15 @@ def entry(row: Row, colour: bool) -> Iterator[str]:
         yield from _folded(f"{row.judgement.reason}{' (the best this configuration allows)' if at_best else ''}")
 
 
-def caller(heard: Heard) -> str:
+def caller(received: Received) -> str:
     """What the caller got, in a few words."""
-    tokens = heard.text.count(" ") + 1 if heard.text else 0
-    if heard.code is not None:
-        said = f"{heard.status} {heard.code or 'an unknown error'}"
-        return f"{tokens} of {TOKENS} tokens, then {heard.code}" if tokens else said
-    if not heard.status:
+    tokens = received.text.count(" ") + 1 if received.text else 0
+    if received.code is not None:
+        code = received.code or "an unknown error"
+        return f"{tokens} of {TOKENS} tokens, then {code}" if tokens else f"{received.status} {code}"
+    if not received.status:
         return "nothing"
-    ends = [*heard.finishes, *(["[DONE]"] if heard.done else ["no end"])]
+    ends = [*received.finishes, *(["[DONE]"] if received.done else ["no end"])]
     return f"{tokens} of {TOKENS} tokens, {', '.join(ends)}"
 
 
@@ -81,13 +82,13 @@ def totals(rows: Sequence[Row], colour: bool) -> Iterator[str]:
     for sixteen, group in groupby(rows, key=lambda row: row.fault.number <= 16):
         among = list(group)
         counts = Counter(row.judgement.verdict if row.judgement else "—" for row in among)
-        name = "the sixteen" if sixteen else "the others"
+        name = "faults 1-16" if sixteen else "other faults"
         parts = [
             _painted(f"{counts[verdict]} {'not covered' if verdict == '—' else verdict}", code, colour)
             for verdict, code in _COLOURS.items()
             if counts[verdict] or verdict in ("pass", "fail")
         ]
-        yield f"  {name:<12} {len(among):>3} faults: {', '.join(parts)}"
+        yield f"  {name:<12} {len(among):>3} run: {', '.join(parts)}"
 
 
 def as_json(subject: Subject, rows: Sequence[Row]) -> dict[str, Any]:
@@ -104,17 +105,17 @@ def as_json(subject: Subject, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _row_as_json(row: Row) -> dict[str, Any]:
-    heard = row.heard
+    received = row.received
     return {
         "number": row.fault.number,
         "fault": row.fault.title,
         "verdict": row.judgement.verdict if row.judgement else None,
         "reason": row.judgement.reason if row.judgement else "not covered",
         "best": row.best,
-        "caller": row.note or (caller(heard) if heard else ""),
-        "status": heard.status if heard else None,
-        "code": heard.code if heard else None,
-        "seconds": round(heard.seconds, 3) if heard else None,
+        "caller": row.note or (caller(received) if received else ""),
+        "status": received.status if received else None,
+        "code": received.code if received else None,
+        "seconds": round(received.seconds, 3) if received else None,
         "upstreams": [{"target": each.place, "status": each.status, "at": round(each.at, 3)} for each in row.seen],
     }
 

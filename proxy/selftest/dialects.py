@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from proxy.selftest.words import TOKENS, Said
+from proxy.selftest.words import TOKENS, Completion
 
 CREATED: Final = 1_741_569_952
 
@@ -36,11 +36,11 @@ class Dialect(Protocol):
     name: str
     kind: str
 
-    def stream(self, said: Said) -> Stream:
+    def stream(self, completion: Completion) -> Stream:
         """The answer as a stream."""
         ...
 
-    def whole(self, said: Said) -> bytes:
+    def whole(self, completion: Completion) -> bytes:
         """The answer as a whole."""
         ...
 
@@ -68,21 +68,21 @@ class OpenAI:
     name = "openai"
     kind = "text/event-stream"
 
-    def stream(self, said: Said) -> Stream:
+    def stream(self, completion: Completion) -> Stream:
         """`chat.completion.chunk` events; usage where `stream_options` asks for it."""
         return Stream(
-            (self._chunk(said, {"role": "assistant", "content": ""}),),
-            tuple(self._chunk(said, {"content": token}) for token in said.tokens),
-            (self._chunk(said, {}, "stop"),),
-            (event(self._base(said) | {"choices": [], "usage": _usage(said)}),) if said.usage else (),
+            (self._chunk(completion, {"role": "assistant", "content": ""}),),
+            tuple(self._chunk(completion, {"content": token}) for token in completion.tokens),
+            (self._chunk(completion, {}, "stop"),),
+            (event(self._base(completion) | {"choices": [], "usage": _usage(completion)}),) if completion.usage else (),
             (b"data: [DONE]\n\n",),
         )
 
-    def whole(self, said: Said) -> bytes:
+    def whole(self, completion: Completion) -> bytes:
         """A `chat.completion`."""
-        choice = {"index": 0, "message": {"role": "assistant", "content": said.text}, "finish_reason": "stop"}
-        base = self._base(said) | {"object": "chat.completion"}
-        return orjson.dumps(base | {"choices": [choice], "usage": _usage(said)})
+        choice = {"index": 0, "message": {"role": "assistant", "content": completion.text}, "finish_reason": "stop"}
+        base = self._base(completion) | {"object": "chat.completion"}
+        return orjson.dumps(base | {"choices": [choice], "usage": _usage(completion)})
 
     def error(self, status: int, message: str, code: str) -> bytes:
         """OpenAI's envelope."""
@@ -97,16 +97,20 @@ class OpenAI:
         """A `list`."""
         return orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
 
-    def _base(self, said: Said) -> dict[str, Any]:
-        made = f"chatcmpl-selftest{said.counted}"
-        return {"id": made, "object": "chat.completion.chunk", "created": CREATED, "model": said.model}
+    def _base(self, completion: Completion) -> dict[str, Any]:
+        made = f"chatcmpl-selftest{completion.counted}"
+        return {"id": made, "object": "chat.completion.chunk", "created": CREATED, "model": completion.model}
 
-    def _chunk(self, said: Said, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        return event(self._base(said) | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    def _chunk(self, completion: Completion, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        return event(self._base(completion) | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
 
-def _usage(said: Said) -> dict[str, int]:
-    return {"prompt_tokens": said.counted, "completion_tokens": TOKENS, "total_tokens": said.counted + TOKENS}
+def _usage(completion: Completion) -> dict[str, int]:
+    return {
+        "prompt_tokens": completion.counted,
+        "completion_tokens": TOKENS,
+        "total_tokens": completion.counted + TOKENS,
+    }
 
 
 class Ollama:
@@ -115,14 +119,14 @@ class Ollama:
     name = "ollama"
     kind = "application/x-ndjson"
 
-    def stream(self, said: Said) -> Stream:
+    def stream(self, completion: Completion) -> Stream:
         """Lines."""
-        tokens = tuple(self._line(said, token) + b"\n" for token in said.tokens)
-        return Stream((), tokens, (self._last(said, "") + b"\n",), (), ())
+        tokens = tuple(self._line(completion, token) + b"\n" for token in completion.tokens)
+        return Stream((), tokens, (self._last(completion, "") + b"\n",), (), ())
 
-    def whole(self, said: Said) -> bytes:
+    def whole(self, completion: Completion) -> bytes:
         """The last line, with the whole text."""
-        return self._last(said, said.text)
+        return self._last(completion, completion.text)
 
     def error(self, status: int, message: str, code: str) -> bytes:
         """The error as a text."""
@@ -136,16 +140,16 @@ class Ollama:
         """/api/tags."""
         return orjson.dumps({"models": [{"name": name, "model": name} for name in names]})
 
-    def _fields(self, said: Said, text: str) -> dict[str, Any]:
+    def _fields(self, completion: Completion, text: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text}
-        return {"model": said.model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False}
+        return {"model": completion.model, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False}
 
-    def _line(self, said: Said, text: str) -> bytes:
-        return orjson.dumps(self._fields(said, text))
+    def _line(self, completion: Completion, text: str) -> bytes:
+        return orjson.dumps(self._fields(completion, text))
 
-    def _last(self, said: Said, text: str) -> bytes:
-        counts = {"done": True, "done_reason": "stop", "prompt_eval_count": said.counted, "eval_count": TOKENS}
-        return orjson.dumps(self._fields(said, text) | counts)
+    def _last(self, completion: Completion, text: str) -> bytes:
+        counts = {"done": True, "done_reason": "stop", "prompt_eval_count": completion.counted, "eval_count": TOKENS}
+        return orjson.dumps(self._fields(completion, text) | counts)
 
 
 class Anthropic:
@@ -154,17 +158,17 @@ class Anthropic:
     name = "anthropic"
     kind = "text/event-stream"
 
-    def stream(self, said: Said) -> Stream:
+    def stream(self, completion: Completion) -> Stream:
         """Named events."""
         block: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
         block["content_block"]["text"] = ""
-        message = self._message(said) | {"content": [], "stop_reason": None}
+        message = self._message(completion) | {"content": [], "stop_reason": None}
         ends = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
         return Stream(
             (_named({"type": "message_start", "message": message}), _named(block)),
             tuple(
                 _named({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": token}})
-                for token in said.tokens
+                for token in completion.tokens
             ),
             (
                 _named({"type": "content_block_stop", "index": 0}),
@@ -174,10 +178,10 @@ class Anthropic:
             (_named({"type": "message_stop"}),),
         )
 
-    def whole(self, said: Said) -> bytes:
+    def whole(self, completion: Completion) -> bytes:
         """A `message`."""
-        content = [{"type": "text", "text": said.text}]
-        return orjson.dumps(self._message(said) | {"content": content, "stop_reason": "end_turn"})
+        content = [{"type": "text", "text": completion.text}]
+        return orjson.dumps(self._message(completion) | {"content": content, "stop_reason": "end_turn"})
 
     def error(self, status: int, message: str, code: str) -> bytes:
         """`{"type": "error", "error": {…}}`."""
@@ -193,9 +197,9 @@ class Anthropic:
         data = [{"type": "model", "id": name, "display_name": name} for name in names]
         return orjson.dumps({"data": data, "has_more": False, "first_id": None, "last_id": None})
 
-    def _message(self, said: Said) -> dict[str, Any]:
-        usage = {"input_tokens": said.counted, "output_tokens": TOKENS}
-        return {"id": "msg_selftest", "type": "message", "role": "assistant", "model": said.model, "usage": usage}
+    def _message(self, completion: Completion) -> dict[str, Any]:
+        usage = {"input_tokens": completion.counted, "output_tokens": TOKENS}
+        return {"id": "msg_selftest", "type": "message", "role": "assistant", "model": completion.model, "usage": usage}
 
 
 def _named(fields: dict[str, Any]) -> bytes:

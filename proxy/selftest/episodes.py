@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.selftest.hearing import Heard
-from proxy.selftest.judging import Expectation, Judgement, judge, patience, worst
+from proxy.selftest.judging import Expectation, Judgement, judge, time_limit, worst
+from proxy.selftest.receiving import Received
 from proxy.selftest.staging import Stage
 from proxy.selftest.wire import Asked
 from proxy.selftest.words import tokens_for
 
-LEFT: Final = 0.2  # seconds within which an upstream must notice that the client has left
-PAUSE: Final = 0.3  # unscaled seconds between the two attempts during which a caller leaves; more than LEFT
+CANCEL_WITHIN: Final = 0.2  # seconds within which an upstream must notice that the client has left
+PAUSE: Final = 0.3  # unscaled seconds between the two attempts during which a caller leaves; more than CANCEL_WITHIN
 EVERY: Final = 2.0  # seconds between calls while an upstream is down, unscaled
 _HELD: Final = 8 * 2**20  # bytes that Sluice may buffer for a reader that reads nothing
 _KERNEL: Final = (Path("/proc/sys/net/ipv4/tcp_rmem"), Path("/proc/sys/net/ipv4/tcp_wmem"))
@@ -22,10 +22,10 @@ _KERNEL: Final = (Path("/proc/sys/net/ipv4/tcp_rmem"), Path("/proc/sys/net/ipv4/
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of an episode. `heard`: the (last) answer; `judgement` None: it could not be played."""
+    """The result of an episode. `received`: the (last) answer; `judgement` None: it could not be played."""
 
     judgement: Judgement | None
-    heard: Heard | None = None
+    received: Received | None = None
     note: str = ""  # what else the card says about the caller
 
 
@@ -43,22 +43,22 @@ async def once_whole(stage: Stage, expects: Expectation) -> Outcome:
 
 
 async def _judged(stage: Stage, expects: Expectation, streamed: bool) -> Outcome:
-    caller, heard = await stage.ask(0, patience(expects, stage.terms), streamed)
-    truth = "".join(tokens_for(caller.question))
-    return Outcome(judge(expects, truth, heard, stage.seen(), stage.terms), heard)
+    caller, received = await stage.ask(0, time_limit(expects, stage.terms), streamed)
+    full_text = "".join(tokens_for(caller.question))
+    return Outcome(judge(expects, full_text, received, stage.seen(), stage.terms), received)
 
 
 def series(count: int) -> Episode:
     """So many calls, one after the other."""
 
     async def episode(stage: Stage, expects: Expectation) -> Outcome:
-        judgements, heard = [], None
+        judgements, received = [], None
         for at in range(count):
-            judgement, heard = await _one_of_many(stage, expects, at)
+            judgement, received = await _one_of_many(stage, expects, at)
             judgements.append(judgement)
         answered = sum(each.verdict == "pass" for each in judgements)
         found = worst([*judgements, _amplified(stage, count)])
-        return Outcome(found, heard, f"{answered} of {count} calls answered")
+        return Outcome(found, received, f"{answered} of {count} calls answered")
 
     return episode
 
@@ -70,28 +70,31 @@ def back_after(down: float, within: float) -> Episode:
         scale, loop, began = stage.terms.scale, asyncio.get_running_loop(), asyncio.get_running_loop().time()
         judgements: list[Judgement] = []
         while True:
-            judgement, heard = await _one_of_many(stage, expects, len(judgements))
+            judgement, received = await _one_of_many(stage, expects, len(judgements))
             judgements.append(judgement)
             past = (loop.time() - began) / scale
             if any(asked.status == 200 for asked in stage.upstreams.at(0)):
                 break
             if past > down + within + 0.5 / scale:
-                judgements.append(Judgement("fail", f"not back on the first target {within:.0f} s after it healed"))
+                judgements.append(
+                    Judgement("fail", f"the first target was not used again within {within:.0f} s of its recovery")
+                )
                 break
             await asyncio.sleep(EVERY * scale)
         answered = sum(each.verdict == "pass" for each in judgements)
-        note = f"{answered} of {len(judgements)} calls answered, back {max(0.0, past - down):.0f} s after it healed"
-        return Outcome(worst([*judgements, _amplified(stage, len(judgements))]), heard, note)
+        recovered = f"first target used again {max(0.0, past - down):.0f} s after its recovery"
+        note = f"{answered} of {len(judgements)} calls answered, {recovered}"
+        return Outcome(worst([*judgements, _amplified(stage, len(judgements))]), received, note)
 
     return episode
 
 
-async def _one_of_many(stage: Stage, expects: Expectation, at: int) -> tuple[Judgement, Heard]:
+async def _one_of_many(stage: Stage, expects: Expectation, at: int) -> tuple[Judgement, Received]:
     """One call among others, judged by the requests that it caused itself."""
     before = len(stage.upstreams.asked)
-    caller, heard = await stage.ask(at, patience(expects, stage.terms))
-    truth = "".join(tokens_for(caller.question))
-    return judge(expects, truth, heard, stage.seen()[before:], stage.terms), heard
+    caller, received = await stage.ask(at, time_limit(expects, stage.terms))
+    full_text = "".join(tokens_for(caller.question))
+    return judge(expects, full_text, received, stage.seen()[before:], stage.terms), received
 
 
 def _amplified(stage: Stage, calls: int) -> Judgement:
@@ -100,7 +103,9 @@ def _amplified(stage: Stage, calls: int) -> Judgement:
     seconds = asked[-1].at - asked[0].at if asked else 0.0
     most = calls + max(stage.terms.policies.retry.budget * calls, 3 * math.ceil((seconds + 0.001) / 10))
     if len(asked) > most:
-        return Judgement("fail", f"hammered: {calls} calls, and the faulty target was asked {len(asked)} times")
+        return Judgement(
+            "fail", f"too many requests: {calls} calls, but the faulty target was asked {len(asked)} times"
+        )
     return Judgement("pass")
 
 
@@ -112,11 +117,11 @@ async def slow_reader(stage: Stage, expects: Expectation) -> Outcome:
     await asyncio.sleep(1.0)
     sent = sum(asked.sent for asked in stage.upstreams.asked)
     caller.read()
-    heard = await caller.answer(patience(expects, stage.terms) + 5)
-    found = judge(expects, "".join(tokens_for(caller.question)), heard, stage.seen(), stage.terms)
+    received = await caller.answer(time_limit(expects, stage.terms) + 5)
+    found = judge(expects, "".join(tokens_for(caller.question)), received, stage.seen(), stage.terms)
     if sent > _HELD + kernel_buffers() and stage.terms.policies.stream_safety != "whole":
-        found = Judgement("fail", f"the upstream could send {sent >> 20} MB to a reader who took nothing")
-    return Outcome(found, heard, f"{sent / 2**20:.1f} MB sent while the reader took nothing")
+        found = Judgement("fail", f"the upstream could send {sent >> 20} MB while the client read nothing")
+    return Outcome(found, received, f"{sent / 2**20:.1f} MB sent while the client read nothing")
 
 
 def kernel_buffers() -> int:
@@ -135,38 +140,38 @@ def leaving(streamed: bool, after: Callable[[Sequence[Asked], bytes], bool]) -> 
         await caller.ask(stage.port)
         asked = stage.upstreams.asked
         if not await _until(lambda: after(asked, bytes(caller.raw)), 3.0):
-            return Outcome(Judgement("fail", "the call did not come so far"))
+            return Outcome(Judgement("fail", "the call did not get to the point where the client leaves"))
         left = caller.leave()
         open_ones = [each for each in asked if each.answered_at is None]
         starved = await _starved_until(lambda: all(each.gone_at is not None for each in open_ones))
-        await asyncio.sleep(2 * LEFT)
-        return Outcome(left_alone(asked, open_ones, left + starved), None, _when(open_ones, left))
+        await asyncio.sleep(2 * CANCEL_WITHIN)
+        return Outcome(cancelled_in_time(asked, open_ones, left + starved), None, _when(open_ones, left))
 
     return episode
 
 
-def left_alone(asked: Sequence[Asked], open_ones: Sequence[Asked], left: float) -> Judgement:
+def cancelled_in_time(asked: Sequence[Asked], open_ones: Sequence[Asked], left: float) -> Judgement:
     """Whether upstreams saw at once that the caller left at `left`. `open_ones`: requests unanswered by then."""
     if any(each.gone_at is None for each in open_ones):
-        return Judgement("fail", "the upstream still works for a caller who left 2 s ago")
+        return Judgement("fail", "the upstream was still working 2 s after the client left")
     late = max((each.gone_at - left for each in open_ones if each.gone_at is not None), default=0.0)
-    if late > LEFT:
-        return Judgement("fail", f"the upstream saw it only after {late * 1e3:.0f} ms")
-    if any(each.at > left + LEFT for each in asked):
-        return Judgement("fail", "an upstream was asked for a caller who had left")
+    if late > CANCEL_WITHIN:
+        return Judgement("fail", f"the request was cancelled only {late * 1e3:.0f} ms after the client left")
+    if any(each.at > left + CANCEL_WITHIN for each in asked):
+        return Judgement("fail", "an upstream was asked after the client left")
     return Judgement("pass")
 
 
 def _when(open_ones: Sequence[Asked], left: float) -> str:
     seen = [each.gone_at - left for each in open_ones if each.gone_at is not None]
-    return f"left; the upstream saw it after {max(seen) * 1e3:.0f} ms" if seen else "left; nothing was sent after that"
+    return f"left; its request was cancelled after {max(seen) * 1e3:.0f} ms" if seen else "left; no request followed"
 
 
 async def backing_off(stage: Stage, expects: Expectation) -> Outcome:
     """A caller that leaves while Sluice waits before a retry."""
     retry = stage.terms.policies.retry
     if retry.attempts < 2 or retry.max_backoff < PAUSE:
-        return Outcome(None, None, "this route does not wait between tries for so long")
+        return Outcome(None, None, "this route does not retry, or waits too little between attempts")
     return await leaving(True, lambda asked, raw: bool(asked) and asked[-1].answered_at is not None)(stage, expects)
 
 

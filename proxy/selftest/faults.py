@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.selftest.dialects import Stream
-from proxy.selftest.upstream import Ask, Script, honest
+from proxy.selftest.upstream import Ask, Script, healthy
 from proxy.selftest.wire import FOREVER, Act, Answer, Cut, Wait
 
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
@@ -27,17 +27,17 @@ def refused(status: int, message: str, code: str = "", retry_after: float | None
 
 def times(count: int, script: Script) -> Script:
     """The first `count` requests fail, later ones do not."""
-    return lambda ask: script(ask) if ask.nth <= count else honest(ask)
+    return lambda ask: script(ask) if ask.nth <= count else healthy(ask)
 
 
 def down_for(seconds: float, script: Script) -> Script:
     """All requests fail for so many seconds."""
-    return lambda ask: script(ask) if ask.since < seconds else honest(ask)
+    return lambda ask: script(ask) if ask.since < seconds else healthy(ask)
 
 
 def flapping(script: Script) -> Script:
     """One request in three is answered, the others go wrong."""
-    return lambda ask: honest(ask) if ask.nth % 3 == 0 else script(ask)
+    return lambda ask: healthy(ask) if ask.nth % 3 == 0 else script(ask)
 
 
 def reset(ask: Ask) -> Answer:
@@ -73,7 +73,7 @@ def redirected(ask: Ask) -> Answer:
 def no_prefill(ask: Ask) -> Answer:
     """400 where the last message is the assistant's."""
     if not ask.continues:
-        return honest(ask)
+        return healthy(ask)
     return refused(400, "This model does not support assistant message prefill.", "invalid_value")(ask)
 
 
@@ -81,11 +81,11 @@ def edited(edit: Edit) -> Script:
     """Replaces the correct stream by other steps; an answer asked for in one piece is cut after two thirds."""
 
     def script(ask: Ask) -> Answer:
-        answer = honest(ask)
+        answer = healthy(ask)
         if not ask.streamed:
-            body = ask.dialect.whole(ask.said())
+            body = ask.dialect.whole(ask.completion())
             return replace(answer, acts=(body[: len(body) * 2 // 3], Cut()))
-        return replace(answer, acts=edit(ask, ask.dialect.stream(ask.said())))
+        return replace(answer, acts=edit(ask, ask.dialect.stream(ask.completion())))
 
     return script
 
@@ -120,7 +120,7 @@ def error_event(tokens: int) -> Script:
     return edited(edit)
 
 
-def rubbish(ask: Ask, stream: Stream) -> tuple[Act, ...]:
+def invalid_json(ask: Ask, stream: Stream) -> tuple[Act, ...]:
     """One event in the middle is not JSON."""
     bad = stream.tokens[10].rstrip(b"\n")[:-20] + stream.tokens[10][len(stream.tokens[10].rstrip(b"\n")) :]
     return (*stream.opening, *stream.tokens[:10], bad, *stream.tokens[10:], *stream.finish, *stream.usage, *stream.end)
@@ -197,6 +197,6 @@ def paced(ask: Ask, stream: Stream) -> tuple[Act, ...]:
     return (*stream.opening, *stream.tokens[:30], Wait(FOREVER), Cut())
 
 
-def trap(ask: Ask) -> Answer:
+def closes_on_reuse(ask: Ask) -> Answer:
     """A correct answer that promises keep-alive; the next request on that connection finds it closed."""
-    return replace(honest(ask), trap=ask.nth == 1)
+    return replace(healthy(ask), closes_on_reuse=ask.nth == 1)

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from proxy.errors import STATUS
 from proxy.policies.routes import Policies
-from proxy.selftest.hearing import Heard
+from proxy.selftest.receiving import Received
 
 Verdict = Literal["pass", "partial", "safe", "fail"]
 RANK: Final[dict[str, int]] = {"pass": 0, "safe": 1, "partial": 2, "fail": 3}
@@ -35,9 +35,9 @@ class Expectation:
     again: bool = True  # whether the first target may be tried again
     gap: float = 0.0  # minimum time between its attempts
     heals: bool = False  # a second try at the same target would be answered
-    unreadable: bool = False  # an event that is not JSON may be passed on
+    invalid_events: bool = False  # an event that is not JSON may be passed on
     midway: bool = False  # occurs after content has been sent
-    whose: int | None = None  # place of the target whose model name and usage must be told
+    answered_by: int | None = None  # place of the target whose model name and usage the answer must show
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +60,23 @@ class Judgement:
     reason: str = ""
 
 
-def judge(expects: Expectation, truth: str, heard: Heard, seen: Sequence[Seen], terms: Terms) -> Judgement:
-    """`truth`: the complete answer."""
-    for fault in (*lies(expects, truth, heard, terms), *hammering(expects, seen, terms)):
+def judge(expects: Expectation, full_text: str, received: Received, seen: Sequence[Seen], terms: Terms) -> Judgement:
+    """`full_text`: the complete answer."""
+    for fault in (*violations(expects, full_text, received, terms), *excess_requests(expects, seen, terms)):
         return Judgement("fail", fault)
-    if heard.code is None:
+    if received.code is None:
         if expects.wants == "error":
-            return Judgement("fail", "an answer, where only the error would be true: it was routed round")
-        if wrong := _misattributed(expects, heard, seen, terms.model):
+            return Judgement("fail", "an answer, although the error belongs to the client: another target was asked")
+        if wrong := _misattributed(expects, received, seen, terms.model):
             return Judgement("fail", wrong)
-        if heard.unreadable:
-            return Judgement("safe", "the whole answer, with the event that is no JSON passed on as it came")
+        if received.invalid_events:
+            return Judgement("safe", "the complete answer, but an event that is not JSON was passed on")
         return Judgement("pass")
     if expects.wants == "error":
         return Judgement("pass")
-    if heard.text:
-        return Judgement("partial", f"{len(heard.text)} of {len(truth)} characters, then {heard.code}")
-    return Judgement("safe", f"a clean {heard.code}")
+    if received.text:
+        return Judgement("partial", f"{len(received.text)} of {len(full_text)} characters, then {received.code}")
+    return Judgement("safe", f"no answer, but the right error: {received.code}")
 
 
 def best(expects: Expectation, terms: Terms) -> Verdict:
@@ -91,7 +91,7 @@ def best(expects: Expectation, terms: Terms) -> Verdict:
     return "partial" if expects.midway and safety == "resume" else "safe"
 
 
-def patience(expects: Expectation, terms: Terms) -> float:
+def time_limit(expects: Expectation, terms: Terms) -> float:
     """Seconds within which the caller must have an answer or an error."""
     clocks, retry = terms.policies.timeouts, terms.policies.retry
     held = expects.lasts * terms.scale
@@ -103,44 +103,46 @@ def patience(expects: Expectation, terms: Terms) -> float:
     return float(min(clocks.total, held + terms.targets * waits) + SLACK)
 
 
-def lies(expects: Expectation, truth: str, heard: Heard, terms: Terms) -> Iterator[str]:
+def violations(expects: Expectation, full_text: str, received: Received, terms: Terms) -> Iterator[str]:
     """What no caller may ever get."""
-    if heard.hung:
-        yield f"not ended after {patience(expects, terms):.1f} s"
-    elif not heard.status:
+    if received.hung:
+        yield f"the answer had not ended after {time_limit(expects, terms):.1f} s"
+    elif not received.status:
         yield "the connection ended without an answer"
-    elif not heard.whole:
-        yield "the connection broke off within the body"
-    yield from heard.oddities
-    if heard.unreadable and not expects.unreadable:
-        yield f"{heard.unreadable} events that are no JSON"
-    if not truth.startswith(heard.text):
-        yield "text that no upstream said"
-    if max(heard.roles, heard.ids, len(heard.finishes)) > 1:
-        yield f"not one stream: {heard.roles} roles, {heard.ids} ids, {len(heard.finishes)} finish reasons"
-    yield from _untrue_error(expects, heard) if heard.code is not None else _untrue_answer(truth, heard)
+    elif not received.whole:
+        yield "the connection broke in the middle of the body"
+    yield from received.oddities
+    if received.invalid_events and not expects.invalid_events:
+        yield f"{received.invalid_events} events that are not JSON"
+    if not full_text.startswith(received.text):
+        yield "text that no upstream sent"
+    if max(received.roles, received.ids, len(received.finishes)) > 1:
+        yield f"not one stream: {received.roles} roles, {received.ids} ids, {len(received.finishes)} finish reasons"
+    yield from _wrong_error(expects, received) if received.code is not None else _wrong_answer(full_text, received)
 
 
-def _untrue_answer(truth: str, heard: Heard) -> Iterator[str]:
-    if heard.text != truth:
-        ended = "as a success" if heard.done or heard.finishes else "without any error"
-        yield f"a truncated answer ({len(heard.text)} of {len(truth)} characters) ended {ended}"
-    elif heard.status != 200:
-        yield f"an answer with status {heard.status}"
-    elif heard.finishes != ("stop",) or not heard.done:
-        yield "the whole text, but " + ("no [DONE]" if heard.finishes == ("stop",) else "a wrong or no finish reason")
+def _wrong_answer(full_text: str, received: Received) -> Iterator[str]:
+    if received.text != full_text:
+        ended = "as a success" if received.done or received.finishes else "without any error"
+        yield f"a truncated answer ({len(received.text)} of {len(full_text)} characters) ended {ended}"
+    elif received.status != 200:
+        yield f"an answer with status {received.status}"
+    elif received.finishes != ("stop",) or not received.done:
+        yield "the complete text, but " + (
+            "no [DONE]" if received.finishes == ("stop",) else "a wrong or no finish reason"
+        )
 
 
-def _untrue_error(expects: Expectation, heard: Heard) -> Iterator[str]:
-    if heard.done or heard.finishes:
-        yield "an error, and " + ("[DONE]" if heard.done else "a finish reason")
-    if heard.code not in expects.codes:
-        yield f"the wrong error: {heard.code}, where {' or '.join(sorted(expects.codes))} would be true"
-    elif heard.status != 200 and heard.status != (expects.status or STATUS.get(str(heard.code), 400)):
-        yield f"{heard.code} with status {heard.status}"
+def _wrong_error(expects: Expectation, received: Received) -> Iterator[str]:
+    if received.done or received.finishes:
+        yield "an error together with " + ("[DONE]" if received.done else "a finish reason")
+    if received.code not in expects.codes:
+        yield f"the wrong error: {received.code} instead of {' or '.join(sorted(expects.codes))}"
+    elif received.status != 200 and received.status != (expects.status or STATUS.get(str(received.code), 400)):
+        yield f"{received.code} with status {received.status}"
 
 
-def hammering(expects: Expectation, seen: Sequence[Seen], terms: Terms) -> Iterator[str]:
+def excess_requests(expects: Expectation, seen: Sequence[Seen], terms: Terms) -> Iterator[str]:
     """Requests beyond what the upstreams should have to take."""
     tries = terms.policies.retry.attempts if expects.again else 1
     resumes = terms.policies.stream_safety == "resume" and (expects.midway or terms.targets == 1)
@@ -148,33 +150,34 @@ def hammering(expects: Expectation, seen: Sequence[Seen], terms: Terms) -> Itera
     asked = _times(seen, 0)
     races = any(each.reused and not each.status for each in seen)  # a broken keep-alive connection is retried once
     if len(asked) > tries * (rounds if expects.again else 1) + races:
-        why = "" if expects.again else ", and more than once does not help"
-        yield f"hammered: the faulty target was asked {len(asked)} times{why}"
+        why = "" if expects.again else ", although asking it again cannot help"
+        yield f"too many requests: the faulty target was asked {len(asked)} times{why}"
     for place in {each.place for each in seen} - {0}:
         most = terms.policies.retry.attempts * rounds
         if (count := len(_times(seen, place))) > most:
-            yield f"hammered: target {letter(place)} was asked {count} times"
+            yield f"too many requests: target {letter(place)} was asked {count} times"
     least = expects.gap * terms.scale * 0.95
     for before, after in zip(asked, asked[1:], strict=False):
         if after - before < least:
-            yield f"asked again after {after - before:.2f} s, where Retry-After said {expects.gap * terms.scale:.2f} s"
+            wanted = expects.gap * terms.scale
+            yield f"asked again after {after - before:.2f} s, although Retry-After said {wanted:.2f} s"
 
 
 def _times(seen: Iterable[Seen], place: int) -> list[float]:
     return [each.at for each in seen if each.place == place]
 
 
-def _misattributed(expects: Expectation, heard: Heard, seen: Sequence[Seen], model: str) -> str:
+def _misattributed(expects: Expectation, received: Received, seen: Sequence[Seen], model: str) -> str:
     """What is wrong with the model name and usage of an answer that must come from a certain target."""
-    if expects.whose is None or not seen:
+    if expects.answered_by is None or not seen:
         return ""
     last = seen[-1]
-    if last.place != expects.whose and any(each.place == expects.whose for each in seen):
-        return f"answered by target {letter(last.place)}"
-    if heard.model != (model or last.model):
-        return f'the answer names the model "{heard.model}", where "{model or last.model}" is right'
-    if heard.counted != last.counted:
-        return f"usage tells {heard.counted} input tokens, and the target that answered said {last.counted}"
+    if last.place != expects.answered_by and any(each.place == expects.answered_by for each in seen):
+        return f"answered by target {letter(last.place)} instead of {letter(expects.answered_by)}"
+    if received.model != (model or last.model):
+        return f'the answer names the model "{received.model}" instead of "{model or last.model}"'
+    if received.counted != last.counted:
+        return f"usage says {received.counted} input tokens, but the target that answered reported {last.counted}"
     return ""
 
 
@@ -185,4 +188,4 @@ def letter(place: int) -> str:
 
 def worst(judgements: Iterable[Judgement]) -> Judgement:
     """The worst of several."""
-    return max(judgements, key=lambda each: RANK[each.verdict], default=Judgement("fail", "nothing was asked"))
+    return max(judgements, key=lambda each: RANK[each.verdict], default=Judgement("fail", "no call was made"))

@@ -23,7 +23,7 @@ _SHORTEST: Final = 0.25  # minimum of scaled timeouts in seconds: a busy machine
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Options:
     """Options of the command line. Empty values: as configured."""
 
     model: str = ""
@@ -53,19 +53,19 @@ class Subject:
             if upstream.reason:
                 yield f"{name} is off ({upstream.reason}): switched on for this test"
             if upstream.provider == "runpod" and upstream.mode == "queue":
-                yield f"{name} is asked by RunPod's OpenAI side: its job queue is not covered"
+                yield f"{name} is called by RunPod's OpenAI-compatible API: its job queue is not covered"
             if upstream.proxy or upstream.http == "h2":
-                yield f"{name} is asked directly and by HTTP/1.1: proxy and h2 are not covered"
+                yield f"{name} is called directly and by HTTP/1.1: proxy and h2 are not covered"
         if self.route.weighted:
-            yield "targets are drawn by weight: the faulty one is whichever is asked first"
+            yield "targets are chosen by weight: the faulty one is the one that is asked first"
         if len(self.targets) == 1:
-            yield "this route has one target: what breaks cannot be answered from elsewhere"
+            yield "this route has a single target: if it fails, no other can answer"
 
 
-def subject(made: Plan, wish: Wish) -> Subject:
+def subject(made: Plan, options: Options) -> Subject:
     """What is to be tested of a plan's configuration. Raises SluiceError if the requested model leads nowhere."""
-    model = wish.model or _widest(made)
-    settings = _with_safety(scaled(made.settings, wish.scale), wish.safety)
+    model = options.model or _widest(made)
+    settings = _with_safety(scaled(made.settings, options.scale), options.safety)
     choice = made.router.resolve(model)
     refusals = [made.catalog.shelves[target.upstream].refusal(target.model) for target in choice.targets]
     if refusals[0] and all(refusals):
@@ -74,7 +74,7 @@ def subject(made: Plan, wish: Wish) -> Subject:
     routes = (*compiler.routes(), compiler.default(choice.targets[0].upstream))
     route = next(each for each in routes if (each.match, each.exact) == (choice.route.match, choice.route.exact))
     shown_model = model if route.response.asked else ""
-    terms = Terms(route.policies, len(choice.targets), wish.scale, shown_model)
+    terms = Terms(route.policies, len(choice.targets), options.scale, shown_model)
     return Subject(settings, model, route, choice.targets, terms)
 
 
@@ -137,10 +137,8 @@ def _faster_upstream(upstream: UpstreamSettings, scale: float) -> UpstreamSettin
 
 def _faster(part: P, names: Iterable[str], scale: float, least: float = 0.0) -> P:
     """A copy with these times scaled; None stays."""
-    said = {name: getattr(part, name) for name in names}
-    return part.model_copy(
-        update={name: max(least, value * scale) for name, value in said.items() if value is not None}
-    )
+    times = {name: value for name in names if (value := getattr(part, name)) is not None}
+    return part.model_copy(update={name: max(least, value * scale) for name, value in times.items()})
 
 
 def _with_safety(settings: Settings, safety: str) -> Settings:

@@ -13,7 +13,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Received:
     """One answer. `seconds`: from the first byte of the request to the last byte of the answer."""
 
     seconds: float
@@ -30,26 +30,26 @@ class Heard:
     counted: int | None = None  # input tokens as reported
     ids: int = 0  # number of different ids
     roles: int = 0
-    unreadable: int = 0  # events that are not JSON
+    invalid_events: int = 0  # events that are not JSON
     oddities: tuple[str, ...] = ()  # violations of the format
 
 
-def hear(raw: bytes, seconds: float, hung: bool) -> Heard:
+def parse_answer(raw: bytes, seconds: float, hung: bool) -> Received:
     """Parses an answer: a head, and a body of JSON or events."""
     head, found, rest = raw.partition(_END_OF_HEAD)
     if not found:
-        return Heard(seconds, hung, oddities=("half a head",) if raw else ())
+        return Received(seconds, hung, oddities=("an incomplete head",) if raw else ())
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     body, whole = _unframed(rest, headers)
-    heard = Heard(seconds, hung, int(lines[0].split()[1]), headers, whole)
+    received = Received(seconds, hung, int(lines[0].split()[1]), headers, whole)
     kind = headers.get("content-type", "")
     if kind.startswith("text/event-stream"):
-        return _streamed(heard, body)
+        return _streamed(received, body)
     if body.lstrip()[:1] != b"{" and b"data:" in body:
-        heard = _streamed(heard, body)
-        return replace(heard, oddities=(*heard.oddities, f"events with the content type {kind}"))
-    return _in_one_piece(heard, body)
+        received = _streamed(received, body)
+        return replace(received, oddities=(*received.oddities, f"events with the content type {kind}"))
+    return _in_one_piece(received, body)
 
 
 def _unframed(rest: bytes, headers: Mapping[str, str]) -> tuple[bytes, bool]:
@@ -67,20 +67,20 @@ def _unframed(rest: bytes, headers: Mapping[str, str]) -> tuple[bytes, bool]:
     return b"".join(pieces), False
 
 
-def _in_one_piece(heard: Heard, body: bytes) -> Heard:
+def _in_one_piece(received: Received, body: bytes) -> Received:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return replace(heard, oddities=("a body that is no JSON",))
+        return replace(received, oddities=("a body that is not JSON",))
     if not isinstance(fields, dict):
-        return replace(heard, oddities=("a body that is no object",))
+        return replace(received, oddities=("a body that is not a JSON object",))
     if "error" in fields:
-        return _failed(heard, fields["error"])
+        return _failed(received, fields["error"])
     choice = _first(fields)
     message = object_of(choice.get("message"))
     finish = choice.get("finish_reason")
     return replace(
-        heard,
+        received,
         text=str(message.get("content") or ""),
         finishes=(str(finish),) if finish else (),
         done=fields.get("object") == "chat.completion",
@@ -91,21 +91,23 @@ def _in_one_piece(heard: Heard, body: bytes) -> Heard:
     )
 
 
-def _streamed(heard: Heard, body: bytes) -> Heard:
+def _streamed(received: Received, body: bytes) -> Received:
     """Assembles the events of a chat."""
-    story = _Story()
+    collected = _Events()
     for event in events(body):
         data = payload(event)
         if data is not None:
-            story.take(data)
-    heard = replace(heard, text="".join(story.text), finishes=tuple(story.finishes), done=story.done)
-    heard = replace(heard, model=story.model, counted=story.counted, ids=len(story.ids), roles=story.roles)
-    heard = replace(heard, unreadable=story.unreadable, oddities=tuple(story.oddities))
-    return heard if story.error is None else _failed(heard, story.error)
+            collected.take(data)
+    received = replace(received, text="".join(collected.text), finishes=tuple(collected.finishes), done=collected.done)
+    received = replace(
+        received, model=collected.model, counted=collected.counted, ids=len(collected.ids), roles=collected.roles
+    )
+    received = replace(received, invalid_events=collected.invalid_events, oddities=tuple(collected.oddities))
+    return received if collected.error is None else _failed(received, collected.error)
 
 
 @dataclass(slots=True)
-class _Story:
+class _Events:
     """The events of a streamed chat, in order."""
 
     text: list[str] = field(default_factory=list)
@@ -116,7 +118,7 @@ class _Story:
     counted: int | None = None
     ids: set[str] = field(default_factory=set)
     roles: int = 0
-    unreadable: int = 0
+    invalid_events: int = 0
     oddities: list[str] = field(default_factory=list)
 
     def take(self, data: bytes) -> None:
@@ -129,10 +131,10 @@ class _Story:
         try:
             fields = orjson.loads(data)
         except orjson.JSONDecodeError:
-            self.unreadable += 1
+            self.invalid_events += 1
             return
         if not isinstance(fields, dict):
-            self.oddities.append("an event that is no object")
+            self.oddities.append("an event that is not a JSON object")
         elif fields.get("error") is not None:
             self.error = fields["error"]
         else:
@@ -155,11 +157,11 @@ class _Story:
             self.finishes.append(str(choice["finish_reason"]))
 
 
-def _failed(heard: Heard, error: object) -> Heard:
-    said = object_of(error)
-    if not {"message", "type", "param", "code"} <= said.keys():
-        return replace(heard, code="", oddities=(*heard.oddities, "an error that is not in OpenAI's envelope"))
-    return replace(heard, code=str(said["code"]), message=str(said["message"]))
+def _failed(received: Received, error: object) -> Received:
+    fields = object_of(error)
+    if not {"message", "type", "param", "code"} <= fields.keys():
+        return replace(received, code="", oddities=(*received.oddities, "an error that is not in OpenAI's form"))
+    return replace(received, code=str(fields["code"]), message=str(fields["message"]))
 
 
 def _first(fields: Mapping[str, Any]) -> dict[str, Any]:

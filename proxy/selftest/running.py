@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.selftest.dialects import dialect
-from proxy.selftest.exchanging import Subject
-from proxy.selftest.hearing import Heard
 from proxy.selftest.judging import Judgement, Seen, Verdict, best
+from proxy.selftest.preparing import Subject
+from proxy.selftest.receiving import Received
 from proxy.selftest.staging import staged
 from proxy.selftest.wall import Fault
 
@@ -22,7 +22,7 @@ class Row:
     fault: Fault
     judgement: Judgement | None
     best: Verdict
-    heard: Heard | None = None
+    received: Received | None = None
     note: str = ""
     seen: tuple[Seen, ...] = ()
 
@@ -35,15 +35,15 @@ async def run_wall(subject: Subject, faults: Sequence[Fault], done: Callable[[Ro
         rows[fault.number] = row = await run_fault(subject, fault, start)
         done(row)
 
-    abreast = []
+    concurrent = []
     for fault in faults:
         if fault.alone or not _spoken(subject, fault):
             await run(fault)
         else:
-            abreast.append(fault)
-    start = asyncio.Barrier(max(1, len(abreast)))  # so that setting up one does not slow another
+            concurrent.append(fault)
+    start = asyncio.Barrier(max(1, len(concurrent)))  # so that setting up one does not slow another
     async with asyncio.TaskGroup() as group:
-        for fault in abreast:
+        for fault in concurrent:
             group.create_task(run(fault, start))
     return [rows[fault.number] for fault in faults]
 
@@ -52,12 +52,12 @@ async def run_fault(subject: Subject, fault: Fault, start: asyncio.Barrier | Non
     """One row; its callers wait until all that share `start` are set up."""
     expected = best(fault.expects, subject.terms)
     if not _spoken(subject, fault):
-        return Row(fault, None, expected, None, "the first target's dialect has no such thing")
+        return Row(fault, None, expected, None, "it cannot occur in the API of the first target")
     async with staged(subject, f"fault {fault.number}", fault.first, fault.others) as stage:
         if start is not None:
             await asyncio.sleep(APART * await start.wait())
         outcome = await fault.episode(stage, fault.expects)
-        return Row(fault, outcome.judgement, expected, outcome.heard, outcome.note, tuple(stage.seen()))
+        return Row(fault, outcome.judgement, expected, outcome.received, outcome.note, tuple(stage.seen()))
 
 
 def _spoken(subject: Subject, fault: Fault) -> bool:

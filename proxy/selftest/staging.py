@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from proxy.app import Sluice
 from proxy.selftest.asking import Caller
 from proxy.selftest.dialects import dialect
-from proxy.selftest.exchanging import Subject, addressed
-from proxy.selftest.hearing import Heard
 from proxy.selftest.judging import Seen, Terms
-from proxy.selftest.upstream import FaultUpstreams, Script, counted_at, honest
+from proxy.selftest.preparing import Subject, addressed
+from proxy.selftest.receiving import Received
+from proxy.selftest.upstream import FaultUpstreams, Script, counted_at, healthy
 from proxy.serving.limits import Limits
 from proxy.serving.listening import listen
 from proxy.serving.running import Drain, Hooks, Server, Serving
@@ -49,7 +49,7 @@ class Stage:
         """A caller for the question number `at`."""
         return Caller(self.subject.model, f"{self.name} {at}", streamed, slow)
 
-    async def ask(self, at: int, seconds: float, streamed: bool = True) -> tuple[Caller, Heard]:
+    async def ask(self, at: int, seconds: float, streamed: bool = True) -> tuple[Caller, Received]:
         """Asks the question number `at`, and waits up to `seconds` for the answer."""
         caller = self.caller(at, streamed)
         await caller.ask(self.port)
@@ -66,7 +66,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(subject: Subject, name: str, first: Script, others: Script = honest) -> AsyncIterator[Stage]:
+async def staged(subject: Subject, name: str, first: Script, others: Script = healthy) -> AsyncIterator[Stage]:
     """Sets a scenario up, and tears it down afterwards."""
     used = dict.fromkeys(target.upstream for target in subject.targets)
     dialects = {each: dialect(subject.settings.upstreams[each].provider) for each in used}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from proxy.selftest.dialects import Dialect
 from proxy.selftest.wire import Answer, Asked, Connection, Cut
-from proxy.selftest.words import Said, handed_over, left_of, question_in, tokens_for
+from proxy.selftest.words import Completion, handed_over, left_of, question_in, tokens_for
 
 _CHAT: Final = ("/chat/completions", "/api/chat", "/messages")
 _LISTS: Final = ("/models", "/api/tags")
@@ -36,12 +36,12 @@ class Ask:
         """Whether it contains the beginning of an answer (prefill)."""
         return bool(handed_over(self.body.get("messages") or ()))
 
-    def said(self) -> Said:
+    def completion(self) -> Completion:
         """The correct answer; input token counts identify the target."""
         messages = self.body.get("messages") or ()
         tokens = left_of(tokens_for(question_in(messages)), handed_over(messages))
         usage = (self.body.get("stream_options") or {}).get("include_usage") is True
-        return Said(str(self.body.get("model")), tokens, counted_at(self.place), usage)
+        return Completion(str(self.body.get("model")), tokens, counted_at(self.place), usage)
 
 
 def counted_at(place: int) -> int:
@@ -52,12 +52,12 @@ def counted_at(place: int) -> int:
 Script = Callable[[Ask], Answer]
 
 
-def honest(ask: Ask) -> Answer:
+def healthy(ask: Ask) -> Answer:
     """No fault."""
-    said = ask.said()
+    completion = ask.completion()
     if ask.streamed:
-        return Answer(200, ask.dialect.kind, ask.dialect.stream(said).events, chunked=True)
-    return Answer(200, "application/json", (ask.dialect.whole(said),))
+        return Answer(200, ask.dialect.kind, ask.dialect.stream(completion).events, chunked=True)
+    return Answer(200, "application/json", (ask.dialect.whole(completion),))
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class FaultUpstreams:
     dialects: Mapping[str, Dialect]
     models: Mapping[str, Iterable[str]]  # models that their lists show
     first: Script
-    others: Script = honest
+    others: Script = healthy
     scale: float = 1.0
     asked: list[Asked] = field(default_factory=list)  # chat requests in order
     places: list[tuple[str, str]] = field(default_factory=list)  # targets in the order in which they were first asked
@@ -120,7 +120,7 @@ class FaultUpstreams:
         since = (asked.at - self.asked[0].at) / self.scale
         ask = Ask(dialect, asked.body, place, len(self.at(place)), since, self.scale)
         answer = (self.others if place else self.first)(ask)
-        return answer, honest(ask).size if any(isinstance(act, Cut) for act in answer.acts) else answer.size
+        return answer, healthy(ask).size if any(isinstance(act, Cut) for act in answer.acts) else answer.size
 
     def _other(self, asked: Asked, dialect: Dialect) -> tuple[Answer, int]:
         if asked.method == "GET" and asked.path.endswith(_LISTS):

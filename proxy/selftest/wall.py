@@ -17,7 +17,7 @@ from proxy.selftest.episodes import (
     slow_reader,
 )
 from proxy.selftest.judging import Expectation
-from proxy.selftest.upstream import Ask, Script, honest
+from proxy.selftest.upstream import Ask, Script, healthy
 from proxy.selftest.wire import FOREVER, Answer, Asked
 
 ALL: Final = frozenset({"openai", "ollama", "anthropic"})
@@ -34,7 +34,7 @@ class Fault:
     first: Script
     expects: Expectation
     episode: Episode = once
-    others: Script = honest
+    others: Script = healthy
     dialects: frozenset[str] = ALL
     alone: bool = False
 
@@ -75,25 +75,25 @@ _FILTERED = f.refused(400, "The response was filtered by the content management 
 SIXTEEN: Final = (
     Fault(1, "429 with Retry-After 2, then fine", f.times(1, f.refused(429, _LIMIT, "", 2)),
           replace(_LIMITED, gap=2.0, heals=True)),
-    Fault(2, "429 for good", f.refused(429, _LIMIT), _LIMITED),
+    Fault(2, "429 on every request", f.refused(429, _LIMIT), _LIMITED),
     Fault(3, "500 once", f.times(1, f.refused(500, "Internal error.")), replace(_FAILED, heals=True)),
-    Fault(4, "503 for good", _DOWN, _OVERLOADED),
-    Fault(5, "reset before headers", f.reset, Expectation(_codes("unreachable"))),
-    Fault(6, "accepts and is silent", f.silent, _SILENT),
+    Fault(4, "503 on every request", _DOWN, _OVERLOADED),
+    Fault(5, "connection reset before the headers", f.reset, Expectation(_codes("unreachable"))),
+    Fault(6, "accepts the request, never answers", f.silent, _SILENT),
     Fault(7, "headers at once, first token after 20 s", f.late(20), replace(_SILENT, lasts=20.0, heals=True)),
     Fault(8, "closed after 40 of 60 tokens", f.cut(40), _BROKEN),
     Fault(9, "silent after 20 tokens for 30 s, then closed", f.stalled(20, 30), _STALLED),
-    Fault(10, "one event that is no JSON, the rest fine", f.edited(f.rubbish),
-          replace(_GARBLED, midway=True, unreadable=True)),
+    Fault(10, "one event that is not JSON", f.edited(f.invalid_json),
+          replace(_GARBLED, midway=True, invalid_events=True)),
     Fault(11, "complete, but no [DONE]", f.edited(f.no_end), _NOTHING, dialects=SSE),
     Fault(12, "400 context length exceeded", _TOO_LONG,
           Expectation(frozenset({"context_length_exceeded"}), "error", 400, again=False)),
     Fault(13, "400 content filter", _FILTERED,
           Expectation(frozenset({"content_filter", "client_invalid_request", "invalid_request_error"}), "error", 400,
                       again=False)),
-    Fault(14, "cut after 40 tokens, the fallback refuses a prefill", f.cut(40), _BROKEN, others=f.no_prefill),
-    Fault(15, "down for 60 s, then healthy", f.down_for(60, _DOWN), _OVERLOADED, back_after(60, 30)),
-    Fault(16, "the fallback's own model name and usage", _DOWN, replace(_OVERLOADED, whose=1)),
+    Fault(14, "closed after 40 tokens, the fallback refuses a prefill", f.cut(40), _BROKEN, others=f.no_prefill),
+    Fault(15, "503 for 60 s, then healthy", f.down_for(60, _DOWN), _OVERLOADED, back_after(60, 30)),
+    Fault(16, "503; the answer shows the fallback's model name and usage", _DOWN, replace(_OVERLOADED, answered_by=1)),
 )  # fmt: skip
 """In the benchmark's order."""
 
@@ -109,9 +109,9 @@ def _content_came(asked: Sequence[Asked], raw: bytes) -> bool:
 FURTHER: Final = (
     Fault(17, "500 with a page of HTML", f.page(500), _FAILED),
     Fault(18, "a page of HTML with status 200", f.page(200), _GARBLED),
-    Fault(19, "the same, asked in one piece", f.page(200), _GARBLED, once_whole),
+    Fault(19, "a page of HTML with status 200, whole answer", f.page(200), _GARBLED, once_whole),
     Fault(20, "error JSON with status 200", f.error_in_200, _REPORTED),
-    Fault(21, "the same, asked in one piece", f.error_in_200, _REPORTED, once_whole),
+    Fault(21, "error JSON with status 200, whole answer", f.error_in_200, _REPORTED, once_whole),
     Fault(22, "200 and an empty body", f.empty, replace(_GARBLED, codes=_codes("malformed", "truncated", "error"))),
     Fault(23, "a redirect", f.redirected, _FAILED),
     Fault(24, "an error event before any token", f.error_event(0), _REPORTED),
@@ -119,22 +119,24 @@ FURTHER: Final = (
     Fault(26, "finish_reason: error after 20 tokens", f.edited(f.finish_error),
           replace(_REPORTED, midway=True), dialects=OPENAI),
     Fault(27, "a role and comments, then closed", f.edited(f.only_a_role), replace(_BROKEN, midway=False)),
-    Fault(28, "the body ends in good order after 40 tokens", f.ended_early(40), _BROKEN),
-    Fault(29, "a whole answer cut after two thirds", f.cut(40), replace(_BROKEN, midway=False), once_whole),
-    Fault(30, "cut at every byte", f.edited(f.bytewise), _NOTHING, alone=True),
-    Fault(31, "CRLF, each cut in two", f.edited(f.crlf), _NOTHING),
+    Fault(28, "the body ends regularly after 40 tokens", f.ended_early(40), _BROKEN),
+    Fault(29, "whole answer, closed after two thirds", f.cut(40), replace(_BROKEN, midway=False), once_whole),
+    Fault(30, "events split after every byte", f.edited(f.bytewise), _NOTHING, alone=True),
+    Fault(31, "CRLF line ends, split in the middle", f.edited(f.crlf), _NOTHING),
     Fault(32, "a byte order mark, comments between events", f.edited(f.commented), _NOTHING, dialects=SSE),
     Fault(33, "events over several data lines", f.edited(f.multi_line), _NOTHING, dialects=SSE),
     Fault(34, "no usage, although it was asked for", f.edited(f.no_usage), _NOTHING, dialects=OPENAI),
     Fault(35, "wrong usage", f.edited(f.wrong_usage), _NOTHING, dialects=OPENAI),
     Fault(36, "a line of 40 MB", f.long_line(40), _GARBLED, alone=True),
-    Fault(37, "kept connection closed on reuse", f.trap, _NOTHING, series(3)),
-    Fault(38, "a primary that flaps", f.flapping(_DOWN), replace(_OVERLOADED, heals=True), series(12)),
-    Fault(39, "a reader who takes nothing", f.edited(f.padded), _NOTHING, slow_reader, dialects=OPENAI, alone=True),
-    Fault(40, "client leaves while a stream is awaited", f.silent, _NOTHING, leaving(True, _asked), alone=True),
-    Fault(41, "client leaves while a whole answer is awaited", f.silent, _NOTHING, leaving(False, _asked), alone=True),
-    Fault(42, "client leaves in mid-stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came), alone=True),
-    Fault(43, "client leaves between two tries", _pause, _NOTHING, backing_off, alone=True),
+    Fault(37, "kept-alive connection closed on reuse", f.closes_on_reuse, _NOTHING, series(3)),
+    Fault(38, "two of three requests fail", f.flapping(_DOWN), replace(_OVERLOADED, heals=True), series(12)),
+    Fault(39, "client stops reading", f.edited(f.padded), _NOTHING, slow_reader, dialects=OPENAI, alone=True),
+    Fault(40, "client leaves while it waits for a stream", f.silent, _NOTHING, leaving(True, _asked), alone=True),
+    Fault(41, "client leaves while it waits for a whole answer", f.silent, _NOTHING, leaving(False, _asked),
+          alone=True),
+    Fault(42, "client leaves in the middle of a stream", f.edited(f.paced), _NOTHING, leaving(True, _content_came),
+          alone=True),
+    Fault(43, "client leaves between two attempts", _pause, _NOTHING, backing_off, alone=True),
 )  # fmt: skip
 """All other faults that can be simulated from outside."""
 

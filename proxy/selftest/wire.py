@@ -42,7 +42,7 @@ class Answer:
     chunked: bool = False
     before: tuple[Act, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    trap: bool = False  # announces keep-alive, and closes at the next request
+    closes_on_reuse: bool = False  # announces keep-alive, and closes at the next request
 
     @property
     def size(self) -> int:
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
     _pieces: list[bytes] = field(default_factory=list)
     _task: "asyncio.Task[None] | None" = None
     _asked: Asked | None = None
-    _trapped: bool = False
+    _closing: bool = False
     _served: int = 0  # requests
     _writable: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        if self._trapped:
+        if self._closing:
             self.transport.close()
             return
         try:
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
                 return
         if answer.chunked:
             self.transport.write(b"0\r\n\r\n")
-        self._trapped = answer.trap
+        self._closing = answer.closes_on_reuse
         self._end(asked)
 
     async def _perform(self, asked: Asked, act: Act, chunked: bool) -> bool:

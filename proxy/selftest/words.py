@@ -13,7 +13,7 @@ _WORDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Completion:
     """One answer, independent of dialects. `tokens`: those still to be sent, `counted`: reported input tokens."""
 
     model: str

@@ -40,11 +40,11 @@ def test_it_prints_a_card(config: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert lines[0] == "Sluice self-test" and '"gpt-selftest"' in lines[1]
     assert any(line.startswith("  3  pass     500 once") for line in lines)
     assert any(line.startswith("  8  partial  closed after 40 of 60 tokens") for line in lines)
-    assert lines[-1].split() == "the sixteen 2 faults: 1 pass, 1 partial, 0 fail".split()
+    assert lines[-1].split() == "faults 1-16 2 run: 1 pass, 1 partial, 0 fail".split()
     assert "\x1b" not in printed and complaints == ""
 
 
-def test_strict_wants_passes_alone(config: Path) -> None:
+def test_strict_accepts_only_passes(config: Path) -> None:
     assert run(config, "--only", "8", "--clock-scale", "0.05", "--strict") == 1
     assert run(config, "--only", "8", "--clock-scale", "0.05", "--strict", "--safety", "whole") == 0
 
@@ -76,5 +76,5 @@ def test_unknown_models_and_faults_are_bad_input(
         with pytest.raises(SystemExit) as ended:
             run(config, f"--{option}", wrong)
         assert ended.value.code == 2
-        said = capsys.readouterr().err
-        assert f"--{option}: expected" in said and f"got '{wrong}'" in said
+        printed = capsys.readouterr().err
+        assert f"--{option}: expected" in printed and f"got '{wrong}'" in printed

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from proxy.selftest.hearing import Heard, hear
+from proxy.selftest.receiving import Received, parse_answer
 from tests.serving.served import Answer, answers
 
 
@@ -52,9 +52,9 @@ class Caller(asyncio.Protocol):
         return b"data: {" in self.raw
 
     @property
-    def heard(self) -> Heard:
+    def heard(self) -> Received:
         """What the answer says."""
-        return hear(bytes(self.raw), self.ended - self.began, hung=not self.closed.is_set())
+        return parse_answer(bytes(self.raw), self.ended - self.began, hung=not self.closed.is_set())
 
     @property
     def answer(self) -> Answer:

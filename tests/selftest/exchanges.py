@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from proxy.selftest.dialects import dialect
-from proxy.selftest.hearing import Heard, hear
+from proxy.selftest.receiving import Received, parse_answer
 from proxy.selftest.upstream import FaultUpstreams, Script
 from proxy.selftest.words import tokens_for
 
 QUESTION = "why"
-TRUTH = "".join(tokens_for(QUESTION))
+FULL_TEXT = "".join(tokens_for(QUESTION))
 SCALE = 0.001
 END = b"0\r\n\r\n"
 
@@ -37,7 +37,7 @@ class Line:
     closed: bool = False
     raw: bytes = field(default=b"")
 
-    async def ask(self, sent: bytes, seconds: float = 1.0) -> Heard:
+    async def ask(self, sent: bytes, seconds: float = 1.0) -> Received:
         """Sends bytes, and reads until the answer is over or nothing has come for so long."""
         self.writer.write(sent)
         self.raw, hung = b"", False
@@ -53,7 +53,7 @@ class Line:
             hung = True
         except ConnectionResetError:
             self.reset = self.closed = True
-        return hear(self.raw, 0.0, hung)
+        return parse_answer(self.raw, 0.0, hung)
 
     def _over(self) -> bool:
         head, found, body = self.raw.partition(b"\r\n\r\n")
@@ -74,12 +74,12 @@ def upstreams(first: Script, provider: str = "openai", **more: Any) -> FaultUpst
     return FaultUpstreams(names, {"up": ["m"], "other": ["n"]}, first, scale=SCALE, **more)
 
 
-def heard(
+def exchange(
     script: Script, sent: bytes | None = None, provider: str = "openai", seconds: float = 1.0
-) -> tuple[Heard, Line]:
+) -> tuple[Received, Line]:
     """What one exchange with a faulty upstream brings."""
 
-    async def once() -> tuple[Heard, Line]:
+    async def once() -> tuple[Received, Line]:
         async with upstreams(script, provider) as behind:
             there = await line(behind)
             try:

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.errors import SluiceError
 from proxy.planning import Plan, load_settings, plan
-from proxy.selftest.exchanging import KEY, Wish, addressed, scaled, subject
+from proxy.selftest.preparing import KEY, Options, addressed, scaled, subject
 
 CONFIG = """
 access: {keys: required, client_keys: [sk-mine]}
@@ -49,32 +49,32 @@ def planned(tmp_path: Path) -> Planned:
     return made
 
 
-def test_the_route_with_the_most_targets_is_asked_by_a_name_that_all_of_them_take(planned: Planned) -> None:
-    chosen = subject(planned(CONFIG), Wish())
+def test_by_default_the_route_with_the_most_targets_is_tested(planned: Planned) -> None:
+    chosen = subject(planned(CONFIG), Options())
     assert (chosen.route.match, chosen.model) == ("gpt-", "gpt-4o")
     assert [target.upstream for target in chosen.targets] == ["east", "router", "pods"]
     assert chosen.terms.targets == 3 and chosen.terms.model == "gpt-4o"
     assert chosen.models_of("router") == ["openai/gpt-4o"]
 
 
-def test_another_route_can_be_wished(planned: Planned) -> None:
-    chosen = subject(planned(CONFIG), Wish("house", "resume"))
+def test_another_route_can_be_chosen(planned: Planned) -> None:
+    chosen = subject(planned(CONFIG), Options("house", "resume"))
     assert (chosen.route.match, chosen.terms.targets, chosen.terms.policies.stream_safety) == ("house", 1, "resume")
     assert chosen.terms.model == ""
     with pytest.raises(SluiceError):
-        subject(planned(CONFIG), Wish("nobody"))
+        subject(planned(CONFIG), Options("nobody"))
 
 
 def test_a_config_without_routes_is_tested_by_its_upstream(planned: Planned) -> None:
-    chosen = subject(planned("upstreams:\n  local: {provider: llamacpp}\n"), Wish())
+    chosen = subject(planned("upstreams:\n  local: {provider: llamacpp}\n"), Options())
     assert (chosen.route.match, chosen.model) == ("local/", "local/selftest")
 
 
-def test_what_is_not_as_it_will_be_is_said(planned: Planned) -> None:
-    said = "\n".join(subject(planned(CONFIG), Wish()).notes())
-    assert "router is off (OPENROUTER_API_KEY is not set)" in said
-    assert "pods is asked by RunPod's OpenAI side" in said and "proxy and h2 are not covered" in said
-    assert "one target" in "\n".join(subject(planned(CONFIG), Wish("house")).notes())
+def test_differences_from_the_real_configuration_are_noted(planned: Planned) -> None:
+    notes = "\n".join(subject(planned(CONFIG), Options()).notes())
+    assert "router is off (OPENROUTER_API_KEY is not set)" in notes
+    assert "pods is called by RunPod's OpenAI-compatible API" in notes and "proxy and h2 are not covered" in notes
+    assert "single target" in "\n".join(subject(planned(CONFIG), Options("house")).notes())
 
 
 def test_every_upstream_is_on_and_on_loopback(planned: Planned, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_every_upstream_is_on_and_on_loopback(planned: Planned, tmp_path: Path) 
     assert there.store.endswith("selftest.db") and there.server.host == "127.0.0.1"
 
 
-def test_one_that_no_target_uses_leads_nowhere(planned: Planned, tmp_path: Path) -> None:
+def test_an_upstream_that_no_target_uses_has_a_closed_port(planned: Planned, tmp_path: Path) -> None:
     there = addressed(planned(CONFIG).settings, {}, tmp_path)
     assert all(upstream.base_url.startswith("http://127.0.0.1:9") for upstream in there.upstreams.values())
 
@@ -104,7 +104,7 @@ def test_routes_and_policies_stay(planned: Planned, tmp_path: Path) -> None:
     )
 
 
-def test_clocks_are_scaled_but_for_connect(planned: Planned) -> None:
+def test_timeouts_are_scaled_except_connect(planned: Planned) -> None:
     settings = scaled(planned(CONFIG).settings, 0.1)
     defaults, route = settings.defaults, settings.routes[1]
     assert defaults.timeouts.connect == 3.0 and defaults.timeouts.first_token == pytest.approx(4.0)

@@ -9,8 +9,8 @@ import pytest
 
 from proxy.planning import load_settings, plan
 from proxy.selftest import faults
-from proxy.selftest.exchanging import Subject, Wish, subject
 from proxy.selftest.judging import RANK, SLACK
+from proxy.selftest.preparing import Options, Subject, subject
 from proxy.selftest.running import Row, run_fault, run_wall
 from proxy.selftest.wall import SIXTEEN, WALL, Fault
 
@@ -29,16 +29,16 @@ routes:
 """
 
 
-def chosen(folder: Path, wish: Wish) -> Subject:
+def chosen(folder: Path, options: Options) -> Subject:
     path = folder / "config.yaml"
     path.write_text(CONFIG)
-    return subject(plan(load_settings(path, {})), wish)
+    return subject(plan(load_settings(path, {})), options)
 
 
 def rows(of: Subject, wall: Sequence[Fault]) -> list[Row]:
-    told: list[Row] = []
-    found = asyncio.run(run_wall(of, wall, told.append))
-    assert sorted(row.fault.number for row in told) == [row.fault.number for row in found]
+    finished: list[Row] = []
+    found = asyncio.run(run_wall(of, wall, finished.append))
+    assert sorted(row.fault.number for row in finished) == [row.fault.number for row in found]
     return found
 
 
@@ -52,7 +52,7 @@ def below(found: Sequence[Row]) -> dict[str, str]:
 
 
 def test_the_whole_wall_in_live_fails_nowhere(tmp_path: Path) -> None:
-    found = rows(chosen(tmp_path, Wish("gpt-4o", "live", 0.05)), WALL)
+    found = rows(chosen(tmp_path, Options("gpt-4o", "live", 0.05)), WALL)
     assert {name: why for name, why in below(found).items() if why.startswith("fail")} == {}
     passed = {row.fault.number for row in found if row.judgement and row.judgement.verdict == "pass"}
     assert {1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 15, 16} <= passed
@@ -62,31 +62,31 @@ def test_the_whole_wall_in_live_fails_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("safety", ["resume", "whole"])
 def test_streams_survive_a_cut(tmp_path: Path, safety: str) -> None:
-    of = chosen(tmp_path, Wish("gpt-4o", safety, 0.05))
+    of = chosen(tmp_path, Options("gpt-4o", safety, 0.05))
     assert below(rows(of, [fault for fault in SIXTEEN if fault.number in (8, 14)])) == {}
 
 
-def test_other_dialects_are_tested_in_their_own_words(tmp_path: Path) -> None:
+def test_upstreams_of_other_providers_fail_in_their_own_dialect(tmp_path: Path) -> None:
     quick = [fault for fault in WALL if fault.number in (1, 2, 3, 4, 5, 8, 11, 16, 20, 25)]
-    found = rows(chosen(tmp_path, Wish("mixed", "live", 0.05)), quick)
+    found = rows(chosen(tmp_path, Options("mixed", "live", 0.05)), quick)
     assert [row.fault.number for row in found if row.judgement is None] == [11], "Ollama has no such thing"
     assert {name: why for name, why in below(found).items() if why.startswith("fail")} == {}
 
 
-def test_a_fault_that_is_not_survived_is_seen(tmp_path: Path) -> None:
+def test_a_fault_that_is_not_survived_fails(tmp_path: Path) -> None:
     """The judge is not blind: where all targets fail it is no pass, and an error that says something else is a fail."""
-    of = chosen(tmp_path, Wish("gpt-4o", "live", 0.05))
+    of = chosen(tmp_path, Options("gpt-4o", "live", 0.05))
     down = faults.refused(503, "Down.")
     everybody = replace(SIXTEEN[3], others=down)
     (row,) = rows(of, [everybody])
-    assert row.judgement and row.judgement.verdict == "safe" and row.heard and row.heard.status == 503
+    assert row.judgement and row.judgement.verdict == "safe" and row.received and row.received.status == 503
     wrong = replace(everybody, expects=replace(everybody.expects, codes=frozenset({"upstream_timeout"})))
     (row,) = rows(of, [wrong])
     assert row.judgement and row.judgement.verdict == "fail" and "wrong error" in row.judgement.reason
 
 
-def test_impatience_is_a_hang(tmp_path: Path) -> None:
-    of = chosen(tmp_path, Wish("gpt-4o", "live", 0.05))
+def test_a_time_limit_that_is_too_short_shows_as_a_hang(tmp_path: Path) -> None:
+    of = chosen(tmp_path, Options("gpt-4o", "live", 0.05))
     timeouts = replace(of.terms.policies.timeouts, total=0.2 - SLACK)  # the caller waits for 0.2 s
     hasty = replace(of, terms=replace(of.terms, policies=replace(of.terms.policies, timeouts=timeouts)))
     row = asyncio.run(run_fault(hasty, SIXTEEN[5]))  # silence

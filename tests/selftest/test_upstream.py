@@ -5,8 +5,8 @@ import asyncio
 import orjson
 
 from proxy.selftest import faults
-from proxy.selftest.upstream import FaultUpstreams, counted_at, honest
-from tests.selftest.exchanges import TRUTH, line, request, upstreams
+from proxy.selftest.upstream import FaultUpstreams, counted_at, healthy
+from tests.selftest.exchanges import FULL_TEXT, line, request, upstreams
 
 
 async def gone(behind: FaultUpstreams) -> None:
@@ -22,7 +22,7 @@ def test_the_first_target_asked_is_the_faulty_one() -> None:
             first, other = await line(behind, "other"), await line(behind, "up")
             assert (await first.ask(request("n"))).status == 503
             right = await other.ask(request("m"))
-            assert (right.status, right.text, right.counted) == (200, TRUTH, counted_at(1))
+            assert (right.status, right.text, right.counted) == (200, FULL_TEXT, counted_at(1))
             assert (await first.ask(request("n"))).status == 503
             assert [behind.place_of(asked) for asked in behind.asked] == [0, 1, 0]
             assert [asked.status for asked in behind.at(0)] == [503, 503]
@@ -33,7 +33,7 @@ def test_the_first_target_asked_is_the_faulty_one() -> None:
     asyncio.run(exchange())
 
 
-def test_a_fault_can_be_over_after_some_requests() -> None:
+def test_a_fault_can_end_after_some_requests() -> None:
     async def exchange() -> None:
         async with upstreams(faults.times(2, faults.refused(500, "No."))) as behind:
             there = await line(behind)
@@ -43,7 +43,7 @@ def test_a_fault_can_be_over_after_some_requests() -> None:
     asyncio.run(exchange())
 
 
-def test_a_fault_can_be_over_after_some_time() -> None:
+def test_a_fault_can_end_after_some_time() -> None:
     async def exchange() -> None:
         async with upstreams(faults.down_for(20, faults.refused(500, "No."))) as behind:  # 20 ms on these clocks
             there = await line(behind)
@@ -57,7 +57,7 @@ def test_a_fault_can_be_over_after_some_time() -> None:
     asyncio.run(exchange())
 
 
-def test_one_of_three_is_answered_by_one_that_flaps() -> None:
+def test_a_flapping_upstream_answers_one_request_in_three() -> None:
     async def exchange() -> None:
         async with upstreams(faults.flapping(faults.refused(500, "No."))) as behind:
             there = await line(behind)
@@ -67,17 +67,17 @@ def test_one_of_three_is_answered_by_one_that_flaps() -> None:
     asyncio.run(exchange())
 
 
-def test_a_trap_closes_on_the_second_request() -> None:
+def test_a_kept_alive_connection_can_close_on_the_second_request() -> None:
     async def exchange() -> None:
-        async with upstreams(faults.trap) as behind:
+        async with upstreams(faults.closes_on_reuse) as behind:
             there = await line(behind)
-            assert (await there.ask(request())).text == TRUTH
+            assert (await there.ask(request())).text == FULL_TEXT
             assert not there.closed
             assert (await there.ask(request())).status == 0
             assert there.closed and len(behind.asked) == 1, "it does not count what it did not take"
             there.writer.close()
             again = await line(behind)
-            assert (await again.ask(request())).text == TRUTH
+            assert (await again.ask(request())).text == FULL_TEXT
             again.writer.close()
 
     asyncio.run(exchange())
@@ -96,9 +96,9 @@ def test_the_time_at_which_a_caller_left_is_recorded() -> None:
     asyncio.run(exchange())
 
 
-def test_an_answered_request_was_not_left() -> None:
+def test_an_answered_request_counts_as_not_abandoned() -> None:
     async def exchange() -> None:
-        async with upstreams(honest) as behind:
+        async with upstreams(healthy) as behind:
             there = await line(behind)
             await there.ask(request())
             there.writer.close()
@@ -109,7 +109,7 @@ def test_an_answered_request_was_not_left() -> None:
     asyncio.run(exchange())
 
 
-def test_lists_of_models_are_no_calls() -> None:
+def test_lists_of_models_are_not_counted_as_calls() -> None:
     async def exchange() -> None:
         async with upstreams(faults.refused(503, "Down."), "ollama") as behind:
             for name, path, key, model in (("up", "/api/tags", "models", "m"), ("other", "/v1/models", "data", "n")):

@@ -13,12 +13,12 @@ def test_every_question_has_its_own_answer_of_sixty_tokens() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 7, 8, 9, 100, 10_000])
-def test_what_is_left_continues_what_was_begun(at: int) -> None:
+def test_the_remaining_tokens_continue_the_beginning(at: int) -> None:
     text = "".join(tokens_for("a"))
     assert text[:at] + "".join(left_of(tokens_for("a"), text[:at])) == text
 
 
-def test_another_beginning_is_not_gone_on_with() -> None:
+def test_an_unknown_beginning_is_answered_from_the_start() -> None:
     assert left_of(tokens_for("a"), "Once upon") == tokens_for("a")
 
 
