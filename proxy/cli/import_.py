@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in imported.findings:
         print(finding, file=sys.stderr)
     if not imported.text:
-        print(f"{arguments.file}: no model of it can be brought over", file=sys.stderr)
+        print(f"{arguments.file}: none of its models can be converted", file=sys.stderr)
         return 1
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # config.yaml is UTF-8, whatever the locale says

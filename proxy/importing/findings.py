@@ -14,10 +14,10 @@ class Finding:
 
     verdict: Verdict
     path: str  # "model_list[0].litellm_params.rpm"
-    says: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{self.verdict:<11}  {self.path}: {self.says}"
+        return f"{self.verdict:<11}  {self.path}: {self.text}"
 
 
 @dataclass(slots=True)
@@ -26,17 +26,17 @@ class Findings:
 
     found: dict[Finding, None] = field(default_factory=dict)
 
-    def exact(self, path: str, says: str) -> None:
+    def exact(self, path: str, text: str) -> None:
         """The field has the same meaning here."""
-        self._add(Finding("exact", path, says))
+        self._add(Finding("exact", path, text))
 
-    def approximate(self, path: str, says: str) -> None:
+    def approximate(self, path: str, text: str) -> None:
         """The field has nearly the same meaning."""
-        self._add(Finding("approximate", path, says))
+        self._add(Finding("approximate", path, text))
 
-    def unsupported(self, path: str, says: str = "has no counterpart in Sluice, and is left out") -> None:
+    def unsupported(self, path: str, text: str = "has no counterpart in Sluice; left out") -> None:
         """The field is left out."""
-        self._add(Finding("unsupported", path, says))
+        self._add(Finding("unsupported", path, text))
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.found)

@@ -74,14 +74,14 @@ def _read(text: str) -> Mapping[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise BadInput(f"{place}is not valid YAML") from None
+        raise BadInput(f"{place}not valid YAML") from None
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise BadInput("is not valid YAML") from None
+        raise BadInput("not valid YAML") from None
     if not isinstance(given, dict):
-        raise BadInput("is not a mapping")
+        raise BadInput("expected a mapping")
     _bound(given, len(text) + _MOST_ALIASED)
     if not isinstance(given.get("model_list"), list):
-        raise BadInput("has no model_list, so it is no LiteLLM configuration that holds its models")
+        raise BadInput("expected LiteLLM's configuration with a model_list, and there is none")
     return given
 
 
@@ -92,7 +92,7 @@ def _bound(given: Any, most: int) -> None:
         value = left.pop()
         seen += 1
         if seen > most:
-            raise BadInput("has too many aliases")
+            raise BadInput("too many aliases")
         left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 

@@ -19,8 +19,8 @@ DEFAULTS: Final = frozenset(
 """Parameters that LiteLLM sends if the client does not set them."""
 
 DROPPING: Final = (
-    "always so: a parameter the provider cannot take is dropped and named in x-sluice-changes, but what would change "
-    "the meaning is a 400"
+    "always on: a parameter that the provider does not support is dropped and listed in x-sluice-changes, or a 400 if "
+    "the answer would mean something else without it"
 )
 
 
@@ -65,10 +65,12 @@ class Parameters:
             self._timeout(key, wait, at)
         elif key in ("num_retries", "max_retries") and (retries := count(value)) is not None:
             self.found.attempts = min(100, retries + 1)
-            self.findings.approximate(at, "counted per target: attempts is one more")
+            self.findings.approximate(
+                at, "retry.attempts of its route: one more, since the first attempt counts; per target"
+            )
         elif key in DEFAULTS and writable(value):
             self.found.defaults[key] = variables_in(value)
-            self.findings.exact(at, "request.default: sent where the client says nothing")
+            self.findings.exact(at, "request.default: sent if the client does not set it")
         elif key == "additional_drop_params" and isinstance(value, list):
             self._removed(value, at)
         elif key == "drop_params":
@@ -82,16 +84,20 @@ class Parameters:
                 self.found.remove.append(path)
                 self.findings.exact(at, "request.remove")
             else:
-                self.findings.unsupported(f"{at}[{index}]", "cannot be removed; [*] has no counterpart in Sluice")
+                self.findings.unsupported(
+                    f"{at}[{index}]", "not a path that Sluice can remove ([*] has no counterpart)"
+                )
 
     def _timeout(self, key: str, wait: float, at: str) -> None:
-        said = written_duration(wait)
+        duration = written_duration(wait)
         if key == "stream_timeout":
-            self.found.timeouts["first_token"] = said
-            self.findings.approximate(at, "the time until the first token of a stream")
+            self.found.timeouts["first_token"] = duration
+            self.findings.approximate(at, "timeouts.first_token: the time until the first token of a stream")
         else:
-            self.found.timeouts = {"first_token": said, "whole": said} | self.found.timeouts
-            self.findings.approximate(at, "the time for a whole answer, and until the first token of a stream")
+            self.found.timeouts = {"first_token": duration, "whole": duration} | self.found.timeouts
+            self.findings.approximate(
+                at, "timeouts.whole and first_token: for a whole answer, and until the first token of a stream"
+            )
 
 
 def variables_in(value: Any) -> Any:

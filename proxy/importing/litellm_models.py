@@ -42,12 +42,12 @@ class Models:
         params = entry.get("litellm_params") if isinstance(entry, dict) else None
         name = entry.get("model_name") if isinstance(entry, dict) else None
         if not isinstance(params, dict) or not isinstance(params.get("model"), str) or not names(name):
-            self.findings.unsupported(path, "has no model_name and litellm_params.model, and is left out")
+            self.findings.unsupported(path, "needs model_name and litellm_params.model; left out")
             return
         provider, model = split(params)
         if provider not in PROVIDERS:
-            told = f"the provider {provider} is not spoken here" if provider else "no provider can be told from it"
-            self.findings.unsupported(f"{path}.litellm_params.model", f"{told}; this deployment is left out")
+            reason = f"the provider {provider} is not supported" if provider else "names no known provider"
+            self.findings.unsupported(f"{path}.litellm_params.model", f"{reason}; this deployment is left out")
             return
         ours, differs = PROVIDERS[provider]
         template = self._template(path, name, model)
@@ -76,7 +76,9 @@ class Models:
         asked, there = name.removesuffix("*"), model.removesuffix("*")
         wild = name.endswith("*")
         if "*" in asked + there or set("{}") & set(there) or (model.endswith("*") and not wild):
-            self.findings.unsupported(f"{path}.model_name", "this pattern has no counterpart; only a last * has")
+            self.findings.unsupported(
+                f"{path}.model_name", "only a * at the end has a counterpart in Sluice; this deployment is left out"
+            )
             return None
         self.findings.exact(f"{path}.model_name", f"a route with {'this prefix' if wild else 'this model name'}")
         return f"{literal(there)}{{rest}}" if wild and model.endswith("*") else literal(there)
@@ -107,27 +109,27 @@ class Models:
         """`model_info`, and prices, which may be in either place."""
         limits: dict[str, int] = {}
         prices: dict[str, float] = {}
-        for place, values in (("litellm_params", params), ("model_info", object_of(info))):
-            for key, value in values.items():
+        for place, members in (("litellm_params", params), ("model_info", object_of(info))):
+            for key, value in members.items():
                 at = f"{found.path}.{place}.{key}"
                 if key in COSTS and (cost := number(value)) is not None:
                     prices[COSTS[key]] = round(cost * 1_000_000, 9)
-                    self.findings.exact(at, "USD per million tokens instead of per token")
+                    self.findings.exact(at, "in USD per million tokens")
                 elif place == "litellm_params":
                     continue
                 elif key in SIZES and (size := count(value)):
                     limits.setdefault(SIZES[key], size)
                     self._note_limit(at, key)
                 elif key in IDLE or str(key).startswith("supports_"):
-                    self.findings.exact(at, "labels the deployment only; nothing is needed here")
+                    self.findings.exact(at, "only describes the deployment; not needed in Sluice")
                 else:
                     self.findings.unsupported(at)
-        for key, said in (("limits", limits), ("prices", prices)):
-            if said and not found.model.endswith("{rest}"):
-                self.upstreams[found.upstream].setdefault(key, {})[found.model] = said
+        for key, values in (("limits", limits), ("prices", prices)):
+            if values and not found.model.endswith("{rest}"):
+                self.upstreams[found.upstream].setdefault(key, {})[found.model] = values
 
     def _note_limit(self, at: str, key: str) -> None:
         if key == "max_input_tokens":
-            self.findings.approximate(at, "taken for the whole context window, prompt and answer together")
+            self.findings.approximate(at, "used as the whole context window, prompt and answer together")
         else:
-            self.findings.exact(at, "the most tokens of an answer")
+            self.findings.exact(at, "largest answer in tokens")

@@ -16,10 +16,10 @@ PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
     "llamafile": ("openai", ""),
     "xinference": ("openai", ""),
     "azure": ("azure", ""),
-    "azure_ai": ("openai", "asked by its OpenAI-compatible API"),
+    "azure_ai": ("openai", "called by its OpenAI-compatible API"),
     "anthropic": ("anthropic", ""),
     "openrouter": ("openrouter", ""),
-    "ollama": ("ollama", "asked by /api/chat, where LiteLLM's `ollama/` asks /api/generate"),
+    "ollama": ("ollama", "called by /api/chat; LiteLLM's `ollama/` uses /api/generate"),
     "ollama_chat": ("ollama", ""),
     "groq": ("groq", ""),
     "mistral": ("mistral", ""),
@@ -27,7 +27,7 @@ PROVIDERS: Final[Mapping[str, tuple[str, str]]] = {
     "together_ai": ("together", ""),
     "fireworks_ai": ("fireworks", ""),
     "xai": ("xai", ""),
-    "gemini": ("gemini", "asked by Google's OpenAI-compatible API instead of its own"),
+    "gemini": ("gemini", "called by Google's OpenAI-compatible API"),
     "hosted_vllm": ("vllm", ""),
     "vllm": ("vllm", ""),
     "lm_studio": ("lmstudio", ""),
@@ -75,13 +75,14 @@ class Place:
         if version := params.get("api_version"):
             self._version(version, found)
         elif self.provider == "azure":
-            self.findings.approximate(f"{self.path}.model", "no api_version: asked by Azure's v1 API")
+            self.findings.approximate(f"{self.path}.model", "no api_version: called by Azure's v1 API")
         if headers := self._headers(params):
             found["headers"] = headers
         if most := count(params.get("max_parallel_requests")):
             found["max_in_flight"] = most
             self.findings.approximate(
-                f"{self.path}.max_parallel_requests", "counted for the upstream: more calls wait up to max_wait"
+                f"{self.path}.max_parallel_requests",
+                "max_in_flight, counted for the whole upstream; further calls wait up to max_wait",
             )
         return found
 
@@ -91,7 +92,7 @@ class Place:
         if not isinstance(base, str) or not base:
             if self.provider == "azure":
                 found["base_url"] = "${AZURE_API_BASE}"
-                self.findings.exact(path, "not given, read from the variable AZURE_API_BASE")
+                self.findings.exact(path, "not set: read from the variable AZURE_API_BASE")
             return
         if named(base) is not None:
             found["base_url"] = plain(base)
@@ -99,11 +100,11 @@ class Place:
             return
         if not address(base):
             found["base_url"] = self.variables.secret(base, path, f"{self.name}_BASE_URL")
-            self.findings.unsupported(path, "is no plain address; write one, without password and query, there")
+            self.findings.unsupported(path, "not a usable address: the variable needs one without password and query")
             return
         found["base_url"] = literal(base.rstrip("/"))
         if self.provider in ADDRESSED and base.rstrip("/").count("/") == 2:
-            self.findings.approximate(path, "has no path, so /v1 is added to it")
+            self.findings.approximate(path, "base_url; /v1 is added, since it has no path")
         else:
             self.findings.exact(path, "base_url")
 
@@ -111,17 +112,17 @@ class Place:
         given, path = params.get("api_key"), f"{self.path}.api_key"
         if isinstance(given, str) and given.lower() in NO_KEYS:
             found["api_key"] = ""
-            self.findings.exact(path, "no key")
-        elif said := credential(given):
-            found["api_key"] = self.variables.secret(said, path, f"{self.name}_API_KEY")
+            self.findings.exact(path, "no key is needed")
+        elif key := credential(given):
+            found["api_key"] = self.variables.secret(key, path, f"{self.name}_API_KEY")
         elif given is not None:
-            self.findings.unsupported(path, "is no key")
+            self.findings.unsupported(path, "not a key; left out")
         elif usual := KEY_VARIABLES.get(self.provider):
             found["api_key"] = f"${{{usual}}}"
-            self.findings.exact(path, f"not given, read from the variable {usual}")
+            self.findings.exact(path, f"not set: read from the variable {usual}")
         elif "base_url" in found and self.provider == "openai":
             found["api_key"] = "${OPENAI_API_KEY:-}"
-            self.findings.exact(path, "not given, read from the variable OPENAI_API_KEY")
+            self.findings.exact(path, "not set: read from the variable OPENAI_API_KEY")
 
     def _version(self, version: Any, found: dict[str, Any]) -> None:
         path = f"{self.path}.api_version"
@@ -146,7 +147,7 @@ class Place:
                 if header_name(name):
                     headers[name.lower()] = self.variables.secret(str(value), at, f"{self.name}_{name}")
                 else:
-                    self.findings.unsupported(at, "is no header name HTTP knows, and is left out")
+                    self.findings.unsupported(at, "not a valid header name; left out")
         return headers
 
 

@@ -44,8 +44,8 @@ class Groups:
 
     def _is_plain(self, members: list[Deployment]) -> bool:
         only = members[0]
-        said = only.defaults or only.remove or only.timeouts or only.attempts is not None
-        return len(members) == 1 and only.model == "{rest}" and not said and not any(self._following(only))
+        own_settings = only.defaults or only.remove or only.timeouts or only.attempts is not None
+        return len(members) == 1 and only.model == "{rest}" and not own_settings and not any(self._following(only))
 
     def _route(self, members: list[Deployment]) -> dict[str, Any]:
         first = members[0]
@@ -61,7 +61,7 @@ class Groups:
         if len(own) == 1 or following:
             if len(own) > 1:
                 self.findings.approximate(
-                    members[0].path, f"{len(own)} deployments and fallbacks: asked in order, the load is not split"
+                    members[0].path, f"{len(own)} deployments and fallbacks: asked in order; the load is not split"
                 )
             self._shares_unused(members)
             return own[0] if not following and len(own) == 1 else [*own, *following]
@@ -95,20 +95,24 @@ class Groups:
         for key in each.shares:
             at = f"{each.path}.litellm_params.{key}"
             if key != used:
-                self.findings.unsupported(at, f"{used} decides the share; a rate limit is not kept by Sluice")
+                self.findings.unsupported(
+                    at, f"the weight is made from {used}; Sluice has no rate limit per deployment"
+                )
             elif key == "weight":
                 self.findings.exact(at, "weight")
             else:
-                self.findings.approximate(at, "taken for the share of the calls; the rate limit itself is not kept")
+                self.findings.approximate(at, "used as the weight; Sluice has no rate limit per deployment")
 
     def _shares_unused(self, members: list[Deployment]) -> None:
         for each in members:
             for key in each.shares:
                 at = f"{each.path}.litellm_params.{key}"
                 if key == "weight":
-                    self.findings.approximate(at, "not used: there is nothing to split here, or not all have a weight")
+                    self.findings.approximate(
+                        at, "not used: the route is not split, or not every deployment of it has a weight"
+                    )
                 else:
-                    self.findings.unsupported(at, "a rate limit per deployment is not kept by Sluice")
+                    self.findings.unsupported(at, "Sluice has no rate limit per deployment")
 
     def _policies(self, members: list[Deployment]) -> dict[str, Any]:
         """Policies that all members agree on; else those of the first one, with a finding."""
@@ -116,11 +120,11 @@ class Groups:
             if any(getattr(each, what) != getattr(members[0], what) for each in members):
                 self.findings.approximate(
                     members[0].path,
-                    f"the deployments of this group differ in {what}: the first one's are taken for all",
+                    f"the deployments of this group differ in {what}: those of the first are used for all",
                 )
         first = members[0]
         if (first.defaults or first.remove) and any(self._following(first)):
-            self.findings.approximate(first.path, "its parameters go to the fallbacks of its route too")
+            self.findings.approximate(first.path, "its parameters apply to the fallbacks of its route too")
         request: dict[str, Any] = {}
         if first.defaults:
             request["default"] = {key.replace(".", "\\."): value for key, value in first.defaults.items()}

@@ -50,57 +50,63 @@ class Sections:
 
 def _timeout(sections: Sections, at: str, value: Any) -> None:
     if (seconds := _seconds(sections, at, value)) is not None:
-        said = written_duration(seconds)
-        sections.timeouts |= {"first_token": said, "whole": said}
-        sections.findings.approximate(at, "the time for a whole answer, and until the first token of a stream")
+        duration = written_duration(seconds)
+        sections.timeouts |= {"first_token": duration, "whole": duration}
+        sections.findings.approximate(
+            at, "timeouts.whole and first_token: for a whole answer, and until the first token of a stream"
+        )
 
 
 def _stream_timeout(sections: Sections, at: str, value: Any) -> None:
     if (seconds := _seconds(sections, at, value)) is not None:
         sections.timeouts["first_token"] = written_duration(seconds)
-        sections.findings.approximate(at, "the time until the first token of a stream")
+        sections.findings.approximate(at, "timeouts.first_token: the time until the first token of a stream")
 
 
 def _retries(sections: Sections, at: str, value: Any) -> None:
     if (retries := count(value)) is not None:
         sections.retry["attempts"] = min(100, retries + 1)
-        sections.findings.approximate(at, "counted per target: attempts is one more")
+        sections.findings.approximate(at, "retry.attempts: one more, since the first attempt counts; per target")
     else:
-        sections.findings.unsupported(at, "is no number of retries")
+        sections.findings.unsupported(at, "not a number of retries; left out")
 
 
 def _retry_after(sections: Sections, at: str, value: Any) -> None:
     if (seconds := _seconds(sections, at, value)) is not None:
         sections.retry["backoff"] = written_duration(seconds)
-        sections.findings.approximate(at, "the first wait; later ones double")
+        sections.findings.approximate(
+            at, "retry.backoff: the wait before the second attempt; doubled before each further one"
+        )
 
 
 def _allowed_fails(sections: Sections, at: str, value: Any) -> None:
     if (failures := count(value)) is not None:
         sections.breaker["failures"] = failures + 1
-        sections.findings.approximate(at, "counted in a row, instead of within a minute")
+        sections.findings.approximate(at, "breaker.failures: counted in a row, not per minute")
     else:
-        sections.findings.unsupported(at, "is no number of failures")
+        sections.findings.unsupported(at, "not a number of failures; left out")
 
 
 def _cooldown(sections: Sections, at: str, value: Any) -> None:
     if (seconds := _seconds(sections, at, value)) is not None:
         sections.breaker["open_for"] = written_duration(seconds)
-        sections.findings.approximate(at, "then one call probes, instead of all coming back at once")
+        sections.findings.approximate(
+            at, "breaker.open_for: then a single call is let through as a probe, not all at once"
+        )
 
 
 def _strategy(sections: Sections, at: str, value: Any) -> None:
     if value == "simple-shuffle":
         sections.findings.exact(at, "targets by weight")
     else:
-        sections.findings.unsupported(at, "only weights split the load: equal ones are written instead")
+        sections.findings.unsupported(at, "Sluice splits the load by weight only; without weights, equally")
 
 
 def _fallbacks(sections: Sections, at: str, value: Any) -> None:
     named_groups = names_of(value)
     if "*" in named_groups:
         sections.groups.wildcard = named_groups.pop("*")
-        what = "further targets of every route that has no fallbacks of its own, where there are no default_fallbacks"
+        what = "further targets of every route without fallbacks of its own, unless there are default_fallbacks"
         sections.findings.exact(f"{at}.*", what)
         _unknown(sections, f"{at}.*", {"": sections.groups.wildcard})
     sections.groups.fallbacks.update(named_groups)
@@ -114,14 +120,14 @@ def _fallbacks(sections: Sections, at: str, value: Any) -> None:
 def _larger(sections: Sections, at: str, value: Any) -> None:
     sections.groups.larger.update(names_of(value))
     sections.findings.approximate(
-        at, "further targets: asked after any failure, and after one of length only where their context is larger"
+        at, "further targets: asked after any failure, but after a context-length error only if their context is larger"
     )
     _unknown(sections, at, names_of(value))
 
 
 def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
     sections.groups.usual = [name for name in list_of(value) if isinstance(name, str)]
-    sections.findings.exact(at, "further targets of every route that has no fallbacks of its own")
+    sections.findings.exact(at, "further targets of every route without fallbacks of its own")
     _unknown(sections, at, {"": sections.groups.usual})
 
 
@@ -138,14 +144,16 @@ def _aliases(sections: Sections, at: str, value: Any) -> None:
         hidden = isinstance(group, dict) and bool(group.get("hidden"))
         name = group.get("model") if isinstance(group, dict) else group
         if not isinstance(name, str) or not sections.groups.of(name):
-            sections.findings.unsupported(f"{at}.{alias}", "names a model group that is not in this file")
+            sections.findings.unsupported(f"{at}.{alias}", "its model group is not in this file; left out")
             continue
         if not alias or sections.groups.of(str(alias)):
-            sections.findings.unsupported(f"{at}.{alias}", "is a model group itself")
+            sections.findings.unsupported(f"{at}.{alias}", "a model group has this name already; left out")
             continue
         sections.groups.aliases[str(alias)] = name
         if hidden:
-            sections.findings.approximate(f"{at}.{alias}", "a route; it is listed in /v1/models, hidden or not")
+            sections.findings.approximate(
+                f"{at}.{alias}", "a route; /v1/models lists it although it is hidden in LiteLLM"
+            )
         else:
             sections.findings.exact(f"{at}.{alias}", "a route")
 
@@ -153,7 +161,7 @@ def _aliases(sections: Sections, at: str, value: Any) -> None:
 def _cached(sections: Sections, at: str, value: Any) -> None:
     if value is True:
         sections.kept = {"exact": _USUAL_TTL, "sampled": True} | (sections.kept or {})
-        sections.findings.approximate(at, "cache of every route; answers with tool calls are not kept")
+        sections.findings.approximate(at, "cache of every route; answers with tool calls are not cached")
 
 
 def _cache_params(sections: Sections, at: str, value: Any) -> None:
@@ -161,7 +169,7 @@ def _cache_params(sections: Sections, at: str, value: Any) -> None:
     params = object_of(value)
     kind = str(params.get("type", "redis"))
     if kind not in ("local", "redis", "redis-semantic"):
-        sections.findings.unsupported(f"{at}.type", "answers are kept in memory or in Redis: memory is taken")
+        sections.findings.unsupported(f"{at}.type", "Sluice caches in memory or in Redis only: memory is used")
     else:
         sections.findings.exact(f"{at}.type", "cache.store")
     if kind.startswith("redis"):
@@ -169,12 +177,14 @@ def _cache_params(sections: Sections, at: str, value: Any) -> None:
     read = {"type", "host", "port", "password", "username", "url"} if kind.startswith("redis") else {"type"}
     if (ttl := params.get("ttl")) is not None and (seconds := _seconds(sections, f"{at}.ttl", ttl)):
         sections.kept = (sections.kept or {}) | {"exact": written_duration(seconds)}
-        sections.findings.exact(f"{at}.ttl", "how long an answer serves")
+        sections.findings.exact(f"{at}.ttl", "cache.exact of every route")
     threshold = number(params.get("similarity_threshold"))
     if kind.endswith("semantic") and threshold is not None and threshold <= 1:
         sections.cache["similar"] = {"threshold": threshold, "embedder": "local"}
         sections.kept = (sections.kept or {}) | {"similar": (sections.kept or {}).get("exact", _USUAL_TTL)}
-        sections.findings.approximate(f"{at}.similarity_threshold", "by a local embedder; measure it before use")
+        sections.findings.approximate(
+            f"{at}.similarity_threshold", "with a local embedder; test this threshold with questions of your own"
+        )
         read.add("similarity_threshold")
     for key in params.keys() - read - {"ttl"}:
         sections.findings.unsupported(f"{at}.{key}")
@@ -185,7 +195,7 @@ def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
         return sections.variables.secret(url, f"{at}.url", "REDIS_URL")
     host, port = str(params.get("host") or "os.environ/REDIS_HOST"), str(params.get("port") or "6379")
     if not (named(host) or address(f"http://{host}")) or not (named(port) or port.isdecimal()):
-        sections.findings.unsupported(f"{at}.host", "is no host and port; memory is taken")
+        sections.findings.unsupported(f"{at}.host", "not a valid host and port: memory is used")
         return "memory"
     user, password = str(params.get("username") or ""), credential(params.get("password"))
     sections.findings.exact(f"{at}.host", "cache.store")
@@ -197,7 +207,7 @@ def _redis(sections: Sections, at: str, params: Mapping[str, Any]) -> str:
 
 def _master_key(sections: Sections, at: str, value: Any) -> None:
     if not (given := credential(value)):
-        sections.findings.unsupported(at, "is no key")
+        sections.findings.unsupported(at, "not a key; left out")
         return
     secret = sections.variables.secret(given, at, "LITELLM_MASTER_KEY")
     sections.access = {"keys": "required", "client_keys": [secret], "admin_token": secret}
@@ -206,21 +216,21 @@ def _master_key(sections: Sections, at: str, value: Any) -> None:
 def _callbacks(sections: Sections, at: str, value: Any) -> None:
     for name in value if isinstance(value, list) else [value]:
         if name == "prometheus":
-            sections.findings.approximate(f"{at}.prometheus", "/metrics is always there, under other names")
+            sections.findings.approximate(f"{at}.prometheus", "/metrics is always on; its metrics have other names")
         else:
             sections.findings.unsupported(f"{at}.{name}" if isinstance(name, str) else at)
 
 
-def _constant(verdict: str, says: str) -> Rule:
+def _constant(verdict: str, text: str) -> Rule:
     """A rule that only adds a finding."""
 
-    def tell(sections: Sections, at: str, value: Any) -> None:
+    def add_finding(sections: Sections, at: str, value: Any) -> None:
         if verdict == "exact":
-            sections.findings.exact(at, says)
+            sections.findings.exact(at, text)
         else:
-            sections.findings.approximate(at, says)
+            sections.findings.approximate(at, text)
 
-    return tell
+    return add_finding
 
 
 def _json_logs(sections: Sections, at: str, value: Any) -> None:
@@ -236,7 +246,7 @@ def _verbose(sections: Sections, at: str, value: Any) -> None:
 def _seconds(sections: Sections, at: str, value: Any) -> float | None:
     if wait := seconds(value):
         return wait
-    sections.findings.unsupported(at, "is no number of seconds, and is left out")
+    sections.findings.unsupported(at, "not a number of seconds; left out")
     return None
 
 
@@ -252,7 +262,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("router_settings", "retry_after"): _retry_after,
     ("router_settings", "routing_strategy"): _strategy,
     ("router_settings", "model_group_alias"): _aliases,
-    ("router_settings", "enable_pre_call_checks"): _constant("exact", "always so where a model's limits are known"),
+    ("router_settings", "enable_pre_call_checks"): _constant("exact", "always on for models whose limits are known"),
     ("router_settings", "set_verbose"): _verbose,
     ("litellm_settings", "request_timeout"): _timeout,
     ("litellm_settings", "drop_params"): _constant("approximate", DROPPING),
@@ -275,6 +285,6 @@ def environment(findings: Findings, values: Any) -> None:
     """`environment_variables`: reports the names, never the values."""
     for name, value in values.items() if isinstance(values, dict) else ():
         if named(value):
-            findings.exact(f"environment_variables.{name}", f"comes from {named(value)}")
+            findings.exact(f"environment_variables.{name}", f"read from the variable {named(value)}")
         else:
             findings.approximate(f"environment_variables.{name}", "put it into .env beside config.yaml")

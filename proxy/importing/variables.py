@@ -44,7 +44,7 @@ class Variables:
         known = self._names.get(value)
         if known is None:
             known = self._names[value] = self._free(re.sub(r"[^A-Z0-9]+", "_", wanted.upper()).strip("_"))
-        self.findings.approximate(path, f"the value stands in the file; put it into .env as {known}")
+        self.findings.approximate(path, f"the file contains the value itself: put it into .env as {known}")
         return f"${{{known}}}"
 
     def _free(self, wanted: str) -> str:

@@ -26,9 +26,12 @@ def command(*arguments: str) -> int:
 
 def test_yaml_goes_to_stdout_and_findings_to_stderr(capsys: Captured) -> None:
     assert command("litellm", str(SIMPLE)) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("# Imported from LiteLLM's configuration") and "api_key: ${OPENAI_API_KEY}" in said.out
-    assert "exact        model_list[0].litellm_params.model: provider openai" in said.err
+    printed = capsys.readouterr()
+    assert (
+        printed.out.startswith("# Imported from LiteLLM's configuration")
+        and "api_key: ${OPENAI_API_KEY}" in printed.out
+    )
+    assert "exact        model_list[0].litellm_params.model: provider openai" in printed.err
 
 
 def test_strict_fails_where_something_was_left_out(capsys: Captured) -> None:
@@ -36,8 +39,8 @@ def test_strict_fails_where_something_was_left_out(capsys: Captured) -> None:
     assert command("litellm", str(ODD)) == 0
     capsys.readouterr()
     assert command("litellm", str(ODD), "--strict") == 1
-    said = capsys.readouterr()
-    assert "upstreams:" in said.out and "unsupported" in said.err
+    printed = capsys.readouterr()
+    assert "upstreams:" in printed.out and "unsupported" in printed.err
 
 
 BOMB = b"a0: &a0 [1]\n" + b"".join(
@@ -54,8 +57,8 @@ def test_bad_input_is_exit_code_2(tmp_path: Path, content: bytes, capsys: Captur
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     assert command("litellm", str(path)) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and str(path) in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and str(path) in printed.err
 
 
 def test_yaml_is_utf_8_both_ways_whatever_the_terminal_has() -> None:
@@ -73,5 +76,5 @@ def test_no_file_is_exit_code_2(tmp_path: Path) -> None:
 def test_nothing_usable_is_exit_code_1(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "config.yaml").write_text("model_list: []")
     assert command("litellm", str(tmp_path / "config.yaml")) == 1
-    said = capsys.readouterr()
-    assert said.out == "" and "no model of it can be brought over" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and "none of its models can be converted" in printed.err

@@ -1,4 +1,4 @@
-"""LiteLLM's configurations, brought over whole."""
+"""LiteLLM's configurations, converted whole."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from proxy.importing.litellm import BadInput, convert
 from tests.importing.running import CONFIGS, imported, planned, targets, written
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_ten_sample_files() -> None:
     assert len(CONFIGS) >= 10
 
 
@@ -31,8 +31,8 @@ def test_no_secret_is_printed(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_verdict_names_its_field_once(path: Path) -> None:
-    said = [str(finding) for finding in convert(path.read_text("utf-8")).findings]
-    assert said and len(said) == len(set(said))
+    verdicts = [str(finding) for finding in convert(path.read_text("utf-8")).findings]
+    assert verdicts and len(verdicts) == len(set(verdicts))
 
 
 def test_the_command_check_takes_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ litellm_settings: {SETTINGS}
 
 
 @pytest.mark.parametrize("settings", ['fallbacks: [{own: [own]}, {"*": [last]}]', "default_fallbacks: [last]"])
-def test_fallbacks_of_all_are_those_of_the_wildcard_too(tmp_path: Path, settings: str) -> None:
+def test_fallbacks_of_all_groups_apply_to_the_wildcard_too(tmp_path: Path, settings: str) -> None:
     found = convert(ALL.replace("SETTINGS", settings))
     made = planned(tmp_path, found.text)
     assert targets(made, "anything") == ["openrouter/anything", "gemini/last"]
@@ -71,7 +71,7 @@ def test_fallbacks_of_all_are_those_of_the_wildcard_too(tmp_path: Path, settings
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_default_fallbacks_go_before_those_of_the_wildcard(tmp_path: Path, order: int) -> None:
+def test_default_fallbacks_take_precedence_over_those_of_the_wildcard(tmp_path: Path, order: int) -> None:
     """As LiteLLM's Router has it, which appends them to the others and takes the last of `*`."""
     settings = ['fallbacks: [{last: [own]}, {"*": [own]}]', "default_fallbacks: [last]"][::order]
     made = planned(tmp_path, convert(ALL.replace("SETTINGS", ", ".join(settings))).text)
@@ -102,7 +102,7 @@ def test_literal_dollars_stay_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["1e3", "-1.5E-7", "1.", ".5", "017", "1_000", "12:30", "0x10", "~", "yes", "=", "<<"])
-def test_a_name_that_looks_like_something_else_stays_a_name(tmp_path: Path, name: str) -> None:
+def test_a_name_that_looks_like_a_number_stays_a_name(tmp_path: Path, name: str) -> None:
     entry = {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_key": "os.environ/KEY"}}
     assert targets(planned(tmp_path, convert(yaml.safe_dump({"model_list": [entry]})).text), name) == [f"openai/{name}"]
 
@@ -119,14 +119,14 @@ def test_a_key_of_digits_is_a_key_and_an_unusable_one_is_reported(tmp_path: Path
     assert made.upstreams["openai"].api_key == "value-of-OPENAI_API_KEY"
     assert made.cache.store == "redis://:value-of-REDIS_PASSWORD@r:6379/0"
     assert "170" not in found.text + "".join(map(str, found.findings))
-    assert "unsupported  model_list[1].litellm_params.api_key: is no key" in map(str, found.findings)
+    assert "unsupported  model_list[1].litellm_params.api_key: not a key; left out" in map(str, found.findings)
 
 
 def test_a_deployment_without_a_model_is_named_as_that() -> None:
     """LiteLLM's own example has it: Azure has images without a deployment."""
     found = convert("model_list: [{model_name: dall-e-2, litellm_params: {model: azure/, api_base: 'https://a.b'}}]")
-    said = "model_list[0].litellm_params.model: names no model; this deployment is left out"
-    assert [str(finding) for finding in found.findings if "[0]" in str(finding)] == [f"unsupported  {said}"]
+    finding = "model_list[0].litellm_params.model: names no model; this deployment is left out"
+    assert [str(finding) for finding in found.findings if "[0]" in str(finding)] == [f"unsupported  {finding}"]
 
 
 def test_parts_of_parameters_are_removed_and_others_are_reported(tmp_path: Path) -> None:
@@ -140,24 +140,24 @@ def test_parts_of_parameters_are_removed_and_others_are_reported(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("model_list: [", "line 1, column 14: is not valid YAML"),
-        ("- a", "is not a mapping"),
-        ("", "is not a mapping"),
-        ("general_settings: {master_key: canary}", "has no model_list"),
-        ("model_list: canary", "has no model_list"),
-        ("a: !!python/object:os.system canary", "is not valid YAML"),
-        ("a: canary\x00", "is not valid YAML"),
+        ("model_list: [", "line 1, column 14: not valid YAML"),
+        ("- a", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("general_settings: {master_key: canary}", "with a model_list, and there is none"),
+        ("model_list: canary", "with a model_list, and there is none"),
+        ("a: !!python/object:os.system canary", "not valid YAML"),
+        ("a: canary\x00", "not valid YAML"),
     ],
 )
-def test_what_is_no_configuration_is_refused_without_repeating_it(text: str, says: str) -> None:
+def test_invalid_input_is_an_error_that_does_not_quote_it(text: str, message: str) -> None:
     with pytest.raises(BadInput) as raised:
         convert(text)
-    assert says in str(raised.value) and "canary" not in str(raised.value)
+    assert message in str(raised.value) and "canary" not in str(raised.value)
 
 
-def test_nothing_to_bring_over_is_an_empty_text() -> None:
+def test_without_any_usable_model_the_text_is_empty() -> None:
     found = convert("model_list: [{model_name: a, litellm_params: {model: bedrock/x}}, 3, null]")
     assert found.text == "" and found.findings.count("unsupported") == 3
 
@@ -175,12 +175,12 @@ SETTINGS = "num_retries timeout fallbacks model_group_alias cache cache_params r
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, derandomize=True)
 @given(st.dictionaries(st.sampled_from(PARAMETERS), values), st.dictionaries(st.sampled_from(SETTINGS), values), values)
-def test_whatever_the_values_are_what_comes_out_is_a_configuration(
-    tmp_path: Path, params: dict[str, object], said: dict[str, object], info: object
+def test_any_values_convert_to_a_valid_configuration(
+    tmp_path: Path, params: dict[str, object], section: dict[str, object], info: object
 ) -> None:
     entry = {"model_name": "a", "litellm_params": {"model": "openai/b", **params}, "model_info": info}
     other = {"model_name": "a", "litellm_params": {"model": "groq/c", "weight": 2}}
-    given_text = yaml.safe_dump({"model_list": [entry, other], "router_settings": said, "litellm_settings": said})
+    given_text = yaml.safe_dump({"model_list": [entry, other], "router_settings": section, "litellm_settings": section})
     try:
         found = convert(given_text)
     except BadInput:
