@@ -1,4 +1,4 @@
-"""Warnings about a configuration that is valid all the same: names that lead nowhere, extras that are missing."""
+"""Warnings about a valid configuration: models that no upstream can answer, extras that are missing."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,13 +13,14 @@ _PACKAGES: Final = {"h2": ("h2", "socksio"), "postgres": ("psycopg",)}
 
 
 def dangling_models(made: Plan) -> Iterator[str]:
-    """Configured model names that lead nowhere; no errors, since an operator may still create such a persona."""
+    """Configured models that no upstream can answer; no errors, since an operator may still create such a persona."""
     settings = made.settings
-    if settings.vapi.secret and (usual := settings.vapi.model) and not _leads(made, usual):
-        yield f"vapi.model {usual} leads nowhere: where Vapi names no model, its calls end with 404"
+    if settings.vapi.secret and (usual := settings.vapi.model) and not _answerable(made, usual):
+        yield f"vapi.model: no upstream can answer {usual}, so Vapi's calls without a model get a 404"
     for at, route in enumerate(settings.routes):
-        if (cache := route.cache) and cache.similar and cache.verify and not _leads(made, cache.verify):
-            yield f"routes.{at}.cache.verify {cache.verify} leads nowhere: no similar answer is ever served"
+        if (cache := route.cache) and cache.similar and cache.verify and not _answerable(made, cache.verify):
+            model = cache.verify
+            yield f"routes.{at}.cache.verify: no upstream can answer {model}, so no similar answer is ever served"
 
 
 def missing_extras(settings: Settings) -> Iterator[str]:
@@ -28,10 +29,10 @@ def missing_extras(settings: Settings) -> Iterator[str]:
     asked += [(f"upstreams.{name}", "h2") for name, each in settings.upstreams.items() if _other_ways(each)]
     for what, extra in asked:
         if not all(find_spec(package) for package in _PACKAGES[extra]):
-            yield f"{what} needs the extra `{extra}`, which is not installed"
+            yield f'{what} needs the extra "{extra}", which is not installed: pip install "sluice[{extra}]"'
 
 
-def _leads(made: Plan, model: str) -> bool:
+def _answerable(made: Plan, model: str) -> bool:
     """Whether any target of the name could be asked, as far as is known."""
     return any(
         made.catalog.shelves[target.upstream].refusal(target.model) is None for target in made.router.targets_of(model)

@@ -56,19 +56,19 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
-def _run(said: list[str]) -> int:
+def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="sluice", description="An OpenAI-compatible reverse proxy that routes calls by model name."
     )
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Only the requested command is imported: the imports of the others would double the start-up time.
-    wanted = [said[0]] if said and said[0] in _COMMANDS else list(_COMMANDS)
+    wanted = [words[0]] if words and words[0] in _COMMANDS else list(_COMMANDS)
     for name in wanted:
         command = import_module(f"proxy.cli.{_COMMANDS[name]}")
         command.add_parser(subparsers)
         subparsers.choices[name].description = command.__doc__
-    arguments = parser.parse_args(said)
+    arguments = parser.parse_args(words)
     try:
         status: int = arguments.run(arguments)
     except (ConfigError, MissingExtra) as error:

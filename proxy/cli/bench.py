@@ -19,7 +19,7 @@ from typing import Final
 
 import uvloop
 
-from proxy.cli.load import KEY, PATIENCE, BenchFailed, Load, Tally, Upstream, press
+from proxy.cli.load import KEY, TIMEOUT, BenchFailed, Load, Tally, Upstream, press
 
 CONNECTIONS: Final = 64
 ROUNDS: Final = 3
@@ -28,7 +28,7 @@ ROUNDS: Final = 3
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     parser = subparsers.add_parser("bench", help="measure throughput and overhead on this machine")
-    parser.add_argument("--seconds", type=_positive, default=3.0, help="duration of each measurement (default 3)")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="seconds for each measurement (default 3)")
     parser.set_defaults(run=run)
 
 
@@ -80,16 +80,16 @@ async def _sluice(upstream: int) -> AsyncIterator[int]:
 
 async def _announced(log: asyncio.StreamReader) -> int:
     """The port that the log names. Raises BenchFailed if Sluice ends, or logs nothing for too long."""
-    said = b""
+    logged = b""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while line := await log.readline():
                 if found := re.search(rb"listens on http://127\.0\.0\.1:(\d+)", line):
                     return int(found[1])
-                said += line
+                logged += line
     except TimeoutError:
         pass
-    raise BenchFailed(f"Sluice did not start:\n{said.decode(errors='replace')}")
+    raise BenchFailed(f"Sluice did not start:\n{logged.decode(errors='replace')}")
 
 
 @dataclass(frozen=True, slots=True)

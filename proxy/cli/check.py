@@ -25,10 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     made = load_plan(arguments.config)
     settings = made.settings
     make_cache(settings, lambda route, result: None, _nobody)
-    found = [
-        f"by the file alone, {warning}" for warning in dangling_models(made)
-    ]  # /admin may have created such a persona
-    for warning in [*found, *missing_extras(settings)]:
+    dangling = [f"{warning} (as far as this file shows)" for warning in dangling_models(made)]  # personas of /admin
+    for warning in [*dangling, *missing_extras(settings)]:
         print(f"{arguments.config}: warning: {warning}", file=sys.stderr)
     print("upstreams")
     for name, upstream in settings.upstreams.items():
@@ -49,4 +47,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _nobody() -> NoReturn:
-    raise AssertionError("a cache that is only put together asks nobody")
+    raise AssertionError("a cache that is only built asks no upstream")

@@ -37,15 +37,18 @@ def run(arguments: argparse.Namespace) -> int:
     made = load_plan(arguments.config)
     try:
         body = arguments.body.read_bytes() if arguments.body else None
-        said = explain(made.router, made.screen, call_for(arguments.model, body))
+        explanation = explain(made.router, made.screen, call_for(arguments.model, body))
     except OSError as error:
         print(f"{arguments.body}: cannot be read: {error.strerror}", file=sys.stderr)
         return 2
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        print(f"{arguments.body or ascii(arguments.model)}: {error}", file=sys.stderr)
+    except orjson.JSONDecodeError as error:
+        print(f"{arguments.body}: not JSON: {error}", file=sys.stderr)
+        return 2
+    except orjson.JSONEncodeError:
+        print(f"the model name {ascii(arguments.model)} is not UTF-8", file=sys.stderr)
         return 2
     except SluiceError as error:
         print(error.message, file=sys.stderr)
         return 2 if error.code.startswith("client_") else 1
-    print(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
+    print(orjson.dumps(explanation, option=orjson.OPT_INDENT_2).decode())
     return 0

@@ -11,7 +11,7 @@ import httptools
 
 KEY: Final = "sk-bench"
 EVENTS: Final = 64  # events per stream
-PATIENCE: Final = 30.0  # seconds for Sluice to start, and for an answer
+TIMEOUT: Final = 30.0  # seconds for Sluice to start, and for an answer
 
 WHOLE: Final = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1741569952,"model":"bench","choices":[{"index":0,'
@@ -178,10 +178,12 @@ async def press(port: int, load: Load, seconds: float) -> Tally:
         return Client(request, tally, lambda: perf_counter() - began >= seconds)
 
     made = [await loop.create_connection(client, "127.0.0.1", port) for _ in range(load.connections)]
-    _, hanging = await asyncio.wait([each.ended for _, each in made], timeout=seconds + PATIENCE)
+    _, hanging = await asyncio.wait([each.ended for _, each in made], timeout=seconds + TIMEOUT)
     if hanging:
-        raise BenchFailed(f"{len(hanging)} of {load.connections} connections got no answer.")
+        raise BenchFailed(f"{len(hanging)} of {load.connections} connections got no answer within {TIMEOUT:.0f} s.")
     tally.seconds = perf_counter() - began
     if tally.failed or not tally.requests or tally.events != tally.requests * (EVENTS + 2) * load.stream:
-        raise BenchFailed(f"{tally.requests} answers, of which {tally.failed} failed, and {tally.events} events.")
+        raise BenchFailed(
+            f"{tally.failed} of {tally.requests} answers failed or were incomplete ({tally.events} events)."
+        )
     return tally

@@ -10,7 +10,7 @@ from typing import Final
 from proxy.cli.configured import add_config
 from proxy.planning import Plan, load_settings, plan
 from proxy.settings import Settings
-from proxy.settings.problems import printable
+from proxy.settings.problems import printable, suggestion_or_all
 from proxy.stages.catalog import Shelf
 from proxy.upstream.embedded import EmbeddedModel, packaged
 from proxy.upstream.sending import Upstreams
@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config, os.environ)
     names = [arguments.upstream] if arguments.upstream is not None else list(settings.upstreams)
     if not settings.upstreams.keys() >= set(names):
-        print(f"{arguments.config}: there is no upstream {arguments.upstream!r}", file=sys.stderr)
+        hint = suggestion_or_all(arguments.upstream, settings.upstreams)
+        print(printable(f'{arguments.config}: no upstream is called "{arguments.upstream}"{hint}'), file=sys.stderr)
         return 2
     return asyncio.run(_run(settings, names))
 
@@ -70,9 +71,9 @@ async def _asked(made: Plan, name: str, embedded: Embedded) -> bool:
 
 def _show(name: str, shelf: Shelf) -> None:
     count = len(shelf.models)
-    said = shelf.said or shelf.trouble
-    trouble = said and f": {printable(said)}"
-    print(f"{name} ({shelf.provider}): {count} {'model' if count == 1 else 'models'}, {shelf.state}{trouble}")
+    trouble = printable(shelf.said or shelf.trouble)
+    state = f"{shelf.state}: {trouble}" if trouble else shelf.state
+    print(f"{name} ({shelf.provider}): {count} {'model' if count == 1 else 'models'}, {state}")
     for model in shelf.models.values():
         prices = model.prices or {}
         cost = "  ".join(f"{kind} ${price:g}/M" for kind, price in prices.items())

@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves; 2 if the configuration is invalid, 1 if the address is not available."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end a process that cannot reload yet
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # workers start with it blocked
-    said = {key: getattr(arguments, key) for key in ("host", "port", "workers")}
-    over = {key: value for key, value in said.items() if value is not None}
+    over = {key: value for key in ("host", "port", "workers") if (value := getattr(arguments, key)) is not None}
     settings = load_settings(arguments.config, os.environ, over)
     made = Instruments()
     writer = configure(settings.log.format, settings.log.level, dropped_lines(made))

@@ -69,7 +69,7 @@ def web_address(text: str) -> str:
 def proxy_address(text: str) -> str:
     """A forward proxy's URL; "": none. Raises ValueError."""
     if text and split_url(text).scheme not in ("http", "https", "socks5", "socks5h"):
-        raise ValueError("expected a forward proxy such as http://host:3128 or socks5h://host:1080")
+        raise ValueError("expected the address of a forward proxy, such as http://host:3128 or socks5h://host:1080")
     return text
 
 

@@ -14,7 +14,7 @@ from proxy.settings.upstreams import OWN_KEYS, UpstreamSettings
 Finding = tuple[Path, str]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NO_MODEL: Final = "the model cannot be set by rewriting: use `to`, or `response.model` for the name in answers"
+_NO_MODEL: Final = "rewriting cannot change the model: choose it in `to`, and the name in answers with `response.model`"
 
 
 def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
@@ -30,10 +30,10 @@ def check(settings: Settings, upstreams: Iterable[str]) -> Iterator[Finding]:
         yield from _check_route(("routes", number), route, settings.upstreams)
     for name, persona in settings.personas.items():
         if "/" in name:
-            yield ("personas", name), "the name of a persona may not hold a slash"
+            yield ("personas", name), "the name of a persona may not contain a slash"
         yield from _check_catalogue(("personas", name, "model"), persona.upstream, persona.model, settings.upstreams)
         if any(_is_model(path) for path in persona.set):
-            yield ("personas", name, "set"), "the model of a persona is set by its key `model`"
+            yield ("personas", name, "set"), "cannot set the model: use the persona's key `model`"
     if settings.cache.similar:
         yield from _check_embedder(settings.cache.similar.embedder, settings.upstreams)
 
@@ -43,15 +43,12 @@ def check_access(settings: Settings) -> Iterator[Finding]:
     host = settings.server.host
     if settings.access.keys == "open" and not is_loopback(host):
         if "keys" in settings.access.model_fields_set:
-            message = f"open is for a loopback host alone, and server.host is {host}: set it to required"
-            yield ("access", "keys"), message
+            yield ("access", "keys"), f"open is allowed on loopback hosts only, not on {host}: set it to required"
         else:
-            yield (
-                ("server", "host"),
-                f"access.keys is open, which is for a loopback host alone, not for {host}: set it to required",
-            )
+            message = f"access.keys is open by default, which is not allowed on {host}: set it to required"
+            yield ("server", "host"), message
     if settings.access.keys == "required" and not settings.access.client_keys:
-        yield ("access", "keys"), "required, but access.client_keys holds no key: nobody could call"
+        yield ("access", "keys"), "required, but access.client_keys has no key (empty ones do not count): add one"
 
 
 def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
@@ -77,22 +74,28 @@ def check_names(settings: Settings, upstreams: list[str]) -> Iterator[Finding]:
 def _check_upstream(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
     """Its name, and keys of the config that only another provider has."""
     if name == "persona":
-        yield ("upstreams", name), "no upstream may be called persona: persona/NAME names personas"
+        yield ("upstreams", name), "reserved name: persona/NAME is how personas are called"
     elif not _NAME.fullmatch(name):
-        yield ("upstreams", name), "expected a name of letters, digits, dots, dashes and underscores"
+        yield (
+            ("upstreams", name),
+            "expected a name of letters, digits, dots, dashes and underscores that begins with a letter or digit",
+        )
     for provider, keys in OWN_KEYS.items():
         for key in keys:
             if key in upstream.model_fields_set and upstream.provider != provider:
-                yield ("upstreams", name, key), f"only the provider {provider} has this key"
+                yield (
+                    ("upstreams", name, key),
+                    f"this key is for the provider {provider} only, not for {upstream.provider}",
+                )
 
 
 def _check_models(name: str, upstream: UpstreamSettings) -> Iterator[Finding]:
     """Limits and prices for models that its fixed catalogue does not list."""
     path: Path = ("upstreams", name)
     listed = () if isinstance(upstream.prefill, bool) else upstream.prefill
-    said = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
+    named = [((*path, key, model), model) for key in ("limits", "prices") for model in getattr(upstream, key)]
     aliases = {model.removesuffix(":latest") for model in upstream.models or ()}  # Ollama has each under both names
-    for place, model in [*said, *(((*path, "prefill", at), model) for at, model in enumerate(listed))]:
+    for place, model in [*named, *(((*path, "prefill", at), model) for at, model in enumerate(listed))]:
         if model.removesuffix(":latest") not in aliases:
             yield from _check_catalogue(place, name, model, {name: upstream})
 
@@ -115,27 +118,25 @@ def _check_apart(routes: Iterable[RouteSettings]) -> Iterator[Finding]:
             if value is None:
                 continue
             if (key, value) in taken:
-                yield ("routes", number, key), f'a route above has the {key} "{value}" already'
+                yield ("routes", number, key), f'a route above already has the {key} "{value}"'
             taken.add((key, value))
 
 
 def _check_route(path: Path, route: RouteSettings, upstreams: Mapping[str, UpstreamSettings]) -> Iterator[Finding]:
     """One route by itself, and its targets against fixed catalogues."""
     if (route.prefix is None) == (route.model is None):
-        yield (*path, "prefix"), "a route needs either prefix or model, and not both"
+        yield (*path, "prefix"), "a route needs a prefix or a model, but not both"
     if route.model is not None and route.model.startswith("persona/"):
-        yield (
-            (*path, "model"),
-            "persona/NAME names personas: write it as one of `personas`, or call the model otherwise",
-        )
+        message = "persona/NAME is reserved for personas: define it under `personas`, or choose another name"
+        yield (*path, "model"), message
     if len({target.weight is None for target in route.to}) > 1:
-        yield (*path, "to"), "weights stand on all targets of a route or on none"
+        yield (*path, "to"), "either all targets of a route need a weight, or none"
     for index, target in enumerate(route.to):
         at = (*path, "to", index)
         template = target.model or "{model}"
         if route.model is not None:
             if "{rest}" in template:
-                yield at, "{rest} is what follows a prefix, and this route has none"
+                yield at, "{rest} is what follows the prefix, but this route has no prefix"
             template = template.replace("{model}", route.model)
         if "{" not in template:
             yield from _check_catalogue(at, target.upstream, template, upstreams)
@@ -148,7 +149,7 @@ def _check_catalogue(
     """A model that the upstream's fixed catalogue does not list."""
     catalogue = upstreams[upstream].models if upstream in upstreams else None
     if catalogue is not None and model not in catalogue:
-        yield path, f'"{model}" is not among upstreams.{upstream}.models{suggestion_or_all(model, catalogue)}'
+        yield path, f'"{model}" is not in upstreams.{upstream}.models{suggestion_or_all(model, catalogue)}'
 
 
 def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRewriting) -> Iterator[Finding]:
@@ -166,7 +167,7 @@ def _check_rewriting(path: Path, request: RequestRewriting, response: ResponseRe
                 yield (*path, direction, "remove", index), _NO_MODEL
     system = request.system
     if system.replace is not None and (system.prepend is not None or system.append is not None):
-        yield (*path, "request", "system"), "replace stands alone: what it replaces cannot be added to"
+        yield (*path, "request", "system"), "replace cannot be combined with prepend or append"
 
 
 def _is_model(path: str) -> bool:

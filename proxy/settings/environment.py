@@ -50,14 +50,16 @@ class Environment:
         inside = _INSIDE.fullmatch(match[1])
         if not inside or not match[2] or "${" in match[1]:
             raise ValueError(
-                "expected ${NAME} or ${NAME:-default}, not nested, and $$ for a dollar sign before a brace"
+                "expected ${NAME} or ${NAME:-default}, not nested; write $$ for a dollar sign before a brace"
             )
         name, default = inside[1], inside[2]
         value = self.value(name)
         if default is not None:
             return value or default
         if value is None:
-            raise ValueError(f"{name} is not set, in the environment or in .env (${{{name}:-}} would allow that)")
+            raise ValueError(
+                f"{name} is not set, neither in the environment nor in .env (if it may be empty: ${{{name}:-}})"
+            )
         return value
 
 
@@ -105,7 +107,7 @@ def parse_line(line: str) -> dict[str, str]:
         return {name: re.split(r"(?:^|\s+)#", value, maxsplit=1)[0]}
     quoted = _QUOTED.fullmatch(value)
     if not quoted:
-        raise ValueError("the quote is not closed, or something follows it")
+        raise ValueError("the quote is not closed, or text follows it")
     if quoted[1] is not None:
         return {name: quoted[1]}
     return {name: re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted[2])}

@@ -23,7 +23,9 @@ def _template(text: str | None) -> str | None:
     """A model template with no placeholders but `{model}` and `{rest}`; None if it is empty."""
     unknown = set(re.findall(r"\{[^{}]*\}|[{}]", text or "")) - _PLACES
     if unknown:
-        raise ValueError("expected a model name that may hold {model} (as asked) and {rest} (behind the prefix)")
+        raise ValueError(
+            "expected a model name with no placeholders but {model} (as requested) and {rest} (what follows the prefix)"
+        )
     return text or None
 
 

@@ -28,10 +28,10 @@ _EXPECTED: Final = {
 }
 _TARGET: Final = "an upstream, upstream/model or a mapping"
 _BOUNDS: Final = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
 }
 _CONSEQUENCES: Final = frozenset({"missing", "too_short"})  # caused by the removal of an invalid part
 
@@ -117,7 +117,12 @@ def _message(detail: ErrorDetails, path: Path, mark: Mark) -> str:
         names = sorted(part.strip("'") for part in context["expected"].replace(" or ", ", ").split(", "))
         return f"{one_of(names)}, {got(path, mark)}{suggestion(mark.written, names)}"
     if kind == "value_error":
-        return f"{context['error']}, {got(path, mark)}"
+        message = str(context["error"])
+        of_key = detail["loc"][-1:] == ("[key]",)  # the path shows it, and `mark` is of the value
+        hidden = mark.kind == "text" and holds_secret(path)
+        if of_key or hidden or not message.startswith("expected"):
+            return message
+        return f"{message}, {got(path, mark)}"
     if kind in _BOUNDS:
         return f"expected {_BOUNDS[kind].format(**context)}, {got(path, mark)}"
     if kind in ("too_short", "string_too_short"):

@@ -36,7 +36,7 @@ def _prefill(value: object) -> object:
 def _keep_alive(value: object) -> object:
     """As Ollama takes it: text with a unit, or a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError("expected a duration such as 5m, a number of seconds, or -1 for ever")
+        raise ValueError("expected a duration such as 5m, a number of seconds, or -1 (forever)")
     return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else value
 
 
@@ -78,7 +78,9 @@ class UpstreamSettings(Part):
     headers: Headers = Field(default={}, repr=False, description="Headers sent with every request.")
     http: Literal["h1", "h2"] = Field(default="h1", description="HTTP version. h1: HTTP/1.1; h2: HTTP/2 (extra `h2`).")
     proxy: Annotated[str, AfterValidator(proxy_address)] = Field(
-        default="", repr=False, description="URL of a forward proxy: http, https, socks5 or socks5h (extra `h2`)."
+        default="",
+        repr=False,
+        description="URL of a forward proxy: http, https, socks5 or socks5h (socks: extra `h2`).",
     )
     models: Many[Name] | None = Field(
         default=None, description="Fixed list of models. If unset, the upstream's own list is fetched and refreshed."

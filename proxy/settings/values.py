@@ -51,7 +51,7 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
         if name.lower() in found:
-            raise ValueError(f"the header {name.lower()} is there twice, differing only in capitals")
+            raise ValueError(f"the header {name.lower()} is set twice (upper and lower case make no difference)")
         found[name.lower()] = value
     return found
 
@@ -60,14 +60,14 @@ def _header(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ValueError("expected header names of letters, digits and dashes")
     if name.lower() in FRAMING:
-        raise ValueError(f"the header {name.lower()} belongs to the connection and cannot be set")
+        raise ValueError(f"the header {name.lower()} is set by Sluice itself and cannot be configured")
     return name
 
 
 def _header_value(value: str) -> str:
     """A value that HTTP can carry."""
     if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
-        raise ValueError("a header value may hold neither line breaks nor characters outside Latin-1")
+        raise ValueError("a header value may not contain line breaks or characters outside Latin-1")
     return value
 
 

@@ -17,6 +17,15 @@ _SHOW: Final = {hidden: shown for shown, hidden in _HIDE.items()}
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _MOST_ALIASED: Final = 20_000  # values beyond one per character; a few lines of nested aliases expand to billions
 _DEEPEST: Final = 64
+_SYNTAX: Final = {
+    "'\\t'": "a tab where YAML allows only spaces",
+    "expected a single document": "expected a single document, but a second one begins here",
+    "mapping values are not allowed here": 'unexpected colon: check the indentation, and quote texts that contain ": "',
+    "end of stream": "a quote is not closed",
+    "<stream end>": "a bracket or brace is not closed",
+    "<block end>": "expected the end of this entry: check indentation, dashes and quotes",
+}
+"""Parts of PyYAML's messages, and ours for them."""
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -71,14 +80,11 @@ def _walked(root: yaml.Node | None, most: int) -> Tree:
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
     """PyYAML's error in one line, with its position."""
-    message = " ".join(part for part in (error.context, error.problem) if part)
-    if "'\\t'" in message:
-        message = "a tab where YAML allows only spaces"
-    elif error.context == "expected a single document in the stream":
-        message = "expected a single document, but a second one begins here"
+    message = ": ".join(part for part in (error.context, error.problem) if part)
     mark = error.problem_mark or error.context_mark
-    if "<stream end>" in message and error.context_mark:  # the unclosed bracket says more than the end of the file
-        mark, message = error.context_mark, f"{error.context}, which is not closed"
+    if "end of stream" in message or "<stream end>" in message:
+        mark = error.context_mark or mark  # where the bracket or quote is opened helps more than the end of the file
+    message = next((ours for theirs, ours in _SYNTAX.items() if theirs in message), message)
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     return YamlError(Problem(line, column, "", message.translate(_SHOW)))
 
@@ -108,16 +114,16 @@ class _Walk:
         assert isinstance(node, yaml.ScalarNode)  # there is no fourth kind
         node.value = node.value.translate(_SHOW)
         if _HALF.search(node.value):
-            self.tree.findings.add(path, "half of a surrogate pair is no text", Mark(line, column))
+            self.tree.findings.add(path, "half of a surrogate pair is not a valid character", Mark(line, column))
             return ""
         value, kind = self._scalar(node)
         self.tree.marks[path] = Mark(line, column, kind, node.value)
         if value is _AMBIGUOUS:
-            shown = "this" if holds_secret(path) else node.value
+            shown = "this value" if holds_secret(path) else node.value
             self.tree.findings.add(
                 path,
-                f"{shown} is no plain decimal number (YAML may read it as octal, base 60 or the like): "
-                "put it in quotes if text is meant",
+                f"{shown} is not a plain decimal number (YAML may read it as octal, base 60 or the like): "
+                "put it in quotes if it is text",
             )
             return node.value
         self._refuse_tag(node, path, "null", "bool", "int", "float", "str", "timestamp", "value")
@@ -125,7 +131,7 @@ class _Walk:
 
     def _refuse_tag(self, node: yaml.Node, path: Path, *known: str) -> None:
         if node.tag.removeprefix(_PREFIX) not in known:
-            self.tree.findings.add(path, f"tags such as {node.tag.replace(_PREFIX, '!!')} are not supported")
+            self.tree.findings.add(path, f"YAML tags such as {node.tag.replace(_PREFIX, '!!')} are not supported")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, found: dict[str, Any]) -> dict[str, Any]:
         """Adds to `found` what is missing there: the mapping's own keys, then those of merged ones (`<<: *name`)."""
@@ -150,7 +156,7 @@ class _Walk:
                 self._mapping(below, path, found)
             else:
                 mark = Mark(below.start_mark.line + 1, below.start_mark.column + 1)
-                self.tree.findings.add((*path, "<<"), "only mappings can be merged", mark)
+                self.tree.findings.add((*path, "<<"), "<< can merge only mappings", mark)
         return found
 
     def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, Kind]:

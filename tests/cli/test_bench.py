@@ -13,7 +13,7 @@ from proxy.cli import main
 from proxy.cli.load import EVENTS, BenchFailed, Load, Upstream, press
 
 
-def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
+def test_it_prints_the_overhead_of_sluice(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     (tmp_path / "proxy.py").write_text("raise SystemExit('this is not Sluice')")
     command = [sys.executable, "-P", "-m", "proxy", "bench", "--seconds", "0.3"]
@@ -29,7 +29,7 @@ def test_it_prints_what_sluice_costs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
-def test_nothing_is_measured_in_no_time(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_duration_is_bad_input(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--seconds", seconds])
     assert ended.value.code == 2
@@ -58,7 +58,7 @@ def test_answers_and_events_are_counted(load: Load) -> None:
         b"",
     ],
 )
-def test_a_bad_answer_is_no_figure(answer: bytes) -> None:
+def test_a_bad_answer_fails_the_measurement(answer: bytes) -> None:
     async def bad(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)

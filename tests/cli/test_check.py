@@ -13,12 +13,12 @@ routes:
   - {model: alike, to: fixed/m, cache: {exact: 1h, VERIFY}}
 vapi: {secret: s, model: MODEL}
 """
-VERIFY = "routes.0.cache.verify {} leads nowhere: no similar answer is ever served"
-USUAL = "vapi.model {} leads nowhere: where Vapi names no model, its calls end with 404"
+VERIFY = "routes.0.cache.verify: no upstream can answer {}, so no similar answer is ever served"
+USUAL = "vapi.model: no upstream can answer {}, so Vapi's calls without a model get a 404"
 
 
 @pytest.mark.parametrize(
-    ("verify", "model", "told"),
+    ("verify", "model", "warnings"),
     [
         ("similar: 1h, verify: fixed/m", "persona/pirate", []),
         ("similar: 1h, verify: fixed/n", "other/any", [VERIFY.format("fixed/n")]),
@@ -28,12 +28,12 @@ USUAL = "vapi.model {} leads nowhere: where Vapi names no model, its calls end w
         ("similar: 1h", "fixed/n", [USUAL.format("fixed/n")]),
     ],
 )
-def test_names_that_lead_nowhere_are_warnings_and_no_error(
-    verify: str, model: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_models_that_no_upstream_can_answer_are_warnings(
+    verify: str, model: str, warnings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `semantic`")
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.replace("VERIFY", verify).replace("MODEL", model))
     assert main(["check", str(config)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"{config}: warning: by the file alone, {each}" for each in told]
+    assert lines == [f"{config}: warning: {each} (as far as this file shows)" for each in warnings]

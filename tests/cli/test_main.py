@@ -9,10 +9,10 @@ from proxy.cli import main
 COMMANDS = ("serve", "check", "explain", "models", "selftest", "bench", "import", "healthcheck")
 
 
-def ended(capsys: pytest.CaptureFixture[str], *said: str) -> tuple[int | str | None, str]:
+def ended(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int | str | None, str]:
     """The exit code, and what was printed on either side."""
     try:
-        status: int | str | None = main(said)
+        status: int | str | None = main(words)
     except SystemExit as end:
         status = end.code
     printed = capsys.readouterr()
@@ -26,9 +26,9 @@ def test_help_says_what_a_command_does(command: str, capsys: pytest.CaptureFixtu
     assert f"`sluice {command}" in printed
 
 
-@pytest.mark.parametrize("said", [(), ("nonsense",), ("check", "a", "b"), ("explain",), ("import", "foo", "x")])
-def test_what_is_no_command_is_bad_input(said: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    status, printed = ended(capsys, *said)
+@pytest.mark.parametrize("words", [(), ("nonsense",), ("check", "a", "b"), ("explain",), ("import", "foo", "x")])
+def test_invalid_command_lines_are_bad_input(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = ended(capsys, *words)
     assert status == 2
     assert "usage: sluice" in printed
 
@@ -36,6 +36,6 @@ def test_what_is_no_command_is_bad_input(said: tuple[str, ...], capsys: pytest.C
 def test_a_file_that_is_not_there_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, missing = tmp_path / "config.yaml", tmp_path / "none.json"
     config.write_text('upstreams: {a: {provider: openai, base_url: "http://127.0.0.1:1/v1"}}')
-    said = ("explain", "a/b", "--config", str(config), "--body", str(missing))
-    assert ended(capsys, *said) == (2, f"{missing}: cannot be read: No such file or directory\n")
+    words = ("explain", "a/b", "--config", str(config), "--body", str(missing))
+    assert ended(capsys, *words) == (2, f"{missing}: cannot be read: No such file or directory\n")
     assert ended(capsys, "check", str(missing)) == (2, f"{missing}: cannot be read: No such file or directory\n")

@@ -54,7 +54,7 @@ def test_a_list_of_models_does_not_steer_the_terminal(tmp_path: Path, capsys: py
     assert line.startswith(r"  east/\x1b]0;title\x07\nforged ") and line.isprintable()
 
 
-def test_one_that_is_off_is_no_failure_and_one_that_does_not_answer_is(
+def test_an_upstream_that_does_not_answer_is_a_failure_and_one_that_is_off_is_not(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, "--upstream", "asleep") == 0
@@ -77,10 +77,10 @@ def test_an_embedded_model_that_is_not_installed_is_reported(
 ) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
     assert run(config, "--upstream", "local") == 0
-    said = "local (llamacpp): 0 models, off: the extra `local` is not installed\n"
-    assert capsys.readouterr().out == said
+    line = "local (llamacpp): 0 models, off: the extra `local` is not installed\n"
+    assert capsys.readouterr().out == line
 
 
-def test_an_upstream_that_there_is_not_is_bad_input(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_upstream_is_bad_input(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(config, "--upstream", "eest") == 2
-    assert "there is no upstream 'eest'" in capsys.readouterr().err
+    assert 'no upstream is called "eest"; did you mean "east"?' in capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_check_warns_of_missing_extras_that_a_start_can_do_without(replay: Repla
     assert (said.returncode, said.stderr.splitlines()) == (
         0,
         [
-            f"config.yaml: warning: {what} needs the extra `{extra}`, which is not installed"
+            f'config.yaml: warning: {what} needs the extra "{extra}", which is not installed: pip install "sluice[{extra}]"'
             for what, extra in (
                 ("store: postgresql://…", "postgres"),
                 ("upstreams.proxied", "h2"),

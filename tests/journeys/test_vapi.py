@@ -161,14 +161,14 @@ def test_model_and_stream_have_usual_values(proxy: Running, east: OpenAIDouble) 
     assert whole.json()["object"] == "chat.completion"
 
 
-def test_a_default_model_that_leads_nowhere_is_warned_of_at_the_start(
+def test_a_default_model_that_no_upstream_can_answer_is_warned_of_at_the_start(
     east: OpenAIDouble, west: OpenAIDouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = CONFIG.format(east=east.url, west=west.url, more="")
-    for model, told in (("east/gpt-4o", False), ("persona/nobody", True)):
+    for model, warned in (("east/gpt-4o", False), ("persona/nobody", True)):
         caplog.clear()
         with sluice(config.replace("  model: east/gpt-4o", f"  model: {model}")):
-            assert ("leads nowhere" in caplog.text) is told
+            assert ("vapi.model: no upstream can answer" in caplog.text) is warned
 
 
 def test_ending_and_transferring_a_call_pass_as_tool_calls(proxy: Running, east: OpenAIDouble) -> None:

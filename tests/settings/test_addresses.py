@@ -46,7 +46,7 @@ def test_base_urls_are_completed(provider: str, text: str, address: str) -> None
         "https://h\n/v1",
     ],
 )
-def test_what_is_no_base_url_is_refused_without_being_repeated(text: str) -> None:
+def test_an_invalid_base_url_is_an_error_that_does_not_quote_it(text: str) -> None:
     with pytest.raises(ValueError, match="^expected an address") as caught:
         addresses.upstream_address(text, PROVIDERS["openai"])
     assert "hunter2" not in str(caught.value)
@@ -76,7 +76,7 @@ def test_forward_proxy_addresses_are_accepted(text: str) -> None:
         (addresses.web_address, "https://u:p@h"),
     ],
 )
-def test_addresses_that_do_not_fit(check: object, text: str) -> None:
+def test_invalid_addresses_are_errors(check: object, text: str) -> None:
     assert callable(check)
     with pytest.raises(ValueError, match="^expected "):
         check(text)

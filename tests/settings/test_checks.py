@@ -10,7 +10,7 @@ UPSTREAMS = """upstreams:
   ollama: {provider: ollama}
   fixed: {provider: openai, models: [gpt-4o, gpt-4o-mini]}
 """
-NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` for the name in answers"
+NO_MODEL = "rewriting cannot change the model: choose it in `to`, and the name in answers with `response.model`"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("cache: {similar: {embedder: ollama}}", "4:19: cache.similar.embedder: expected local or UPSTREAM/MODEL"),
         (
             "cache: {similar: {embedder: fixed/e}}",
-            '4:19: cache.similar.embedder: "e" is not among upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
+            '4:19: cache.similar.embedder: "e" is not in upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
         ),
         ("routes: [{prefix: p, to: fixed/gpt-4o}]", None),
         ("routes: [{prefix: p, to: fixed}]", None),
@@ -51,37 +51,37 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("routes: [{model: gpt-4o, to: fixed}]", None),
         (
             "routes: [{prefix: p, to: fixed/gpt-4}]",
-            '4:22: routes.0.to: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?',
+            '4:22: routes.0.to: "gpt-4" is not in upstreams.fixed.models; did you mean "gpt-4o"?',
         ),
         (
             "routes: [{model: gpt-4, to: [fixed]}]",
-            '4:30: routes.0.to.0: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?',
+            '4:30: routes.0.to.0: "gpt-4" is not in upstreams.fixed.models; did you mean "gpt-4o"?',
         ),
         (
             "personas: {p: {upstream: fixed, model: m}}",
-            '4:33: personas.p.model: "m" is not among upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
+            '4:33: personas.p.model: "m" is not in upstreams.fixed.models; known here: gpt-4o, gpt-4o-mini',
         ),
         (
             "routes: [{model: m, to: 'ollama/{rest}'}]",
-            "4:21: routes.0.to: {rest} is what follows a prefix, and this route has none",
+            "4:21: routes.0.to: {rest} is what follows the prefix, but this route has no prefix",
         ),
         (
             "routes: [{prefix: p, to: ollama}, {prefix: p, to: ollama}]",
-            '4:36: routes.1.prefix: a route above has the prefix "p" already',
+            '4:36: routes.1.prefix: a route above already has the prefix "p"',
         ),
         (
             "routes: [{model: p, to: ollama}, {prefix: p, to: ollama}, {model: p, to: ollama}]",
-            '4:60: routes.2.model: a route above has the model "p" already',
+            '4:60: routes.2.model: a route above already has the model "p"',
         ),
         ("routes: [{prefix: '', to: ollama}]", None),
-        ("routes: [{to: ollama}]", "4:10: routes.0.prefix: a route needs either prefix or model, and not both"),
+        ("routes: [{to: ollama}]", "4:10: routes.0.prefix: a route needs a prefix or a model, but not both"),
         (
             "routes: [{model: m, prefix: p, to: ollama}]",
-            "4:21: routes.0.prefix: a route needs either prefix or model, and not both",
+            "4:21: routes.0.prefix: a route needs a prefix or a model, but not both",
         ),
         (
             "routes: [{prefix: p, to: [ollama, {upstream: fixed, weight: 1}]}]",
-            "4:22: routes.0.to: weights stand on all targets of a route or on none",
+            "4:22: routes.0.to: either all targets of a route need a weight, or none",
         ),
         (
             "routes: [{prefix: p, to: ollama, request: {set: {model: x}}}]",
@@ -106,42 +106,42 @@ NO_MODEL = "the model cannot be set by rewriting: use `to`, or `response.model` 
         ("routes: [{prefix: p, to: ollama, request: {set: {models: x, a.model: y}}}]", None),
         (
             "routes: [{prefix: p, to: ollama, request: {system: {replace: a, append: b}}}]",
-            "4:44: routes.0.request.system: replace stands alone: what it replaces cannot be added to",
+            "4:44: routes.0.request.system: replace cannot be combined with prepend or append",
         ),
         (
             "personas: {p: {upstream: ollama, model: m, set: {model: x}}}",
-            "4:44: personas.p.set: the model of a persona is set by its key `model`",
+            "4:44: personas.p.set: cannot set the model: use the persona's key `model`",
         ),
         (
             "routes: [{model: persona/p, to: ollama}]",
-            "4:11: routes.0.model: persona/NAME names personas: write it as one of `personas`, "
-            "or call the model otherwise",
+            "4:11: routes.0.model: persona/NAME is reserved for personas: define it under `personas`, "
+            "or choose another name",
         ),
         (
             "personas: {a/b: {upstream: ollama, model: m}}",
-            "4:12: personas.a/b: the name of a persona may not hold a slash",
+            "4:12: personas.a/b: the name of a persona may not contain a slash",
         ),
         (
             "access: {keys: required, client_keys: ['${NONE:-}']}",
-            "4:10: access.keys: required, but access.client_keys holds no key: nobody could call",
+            "4:10: access.keys: required, but access.client_keys has no key (empty ones do not count): add one",
         ),
         ("access: {keys: required, client_keys: [k]}\nserver: {host: 0.0.0.0}", None),
         ('server: {host: "[::1]"}', None),
         (
             "server: {host: 0.0.0.0}",
-            "4:10: server.host: access.keys is open, which is for a loopback host alone, not for 0.0.0.0: set it to required",
+            "4:10: server.host: access.keys is open by default, which is not allowed on 0.0.0.0: set it to required",
         ),
     ],
 )
-def test_parts_that_do_not_fit_together(tmp_path: Path, text: str, found: str | None) -> None:
+def test_contradictions_between_parts_are_errors(tmp_path: Path, text: str, found: str | None) -> None:
     assert problems(tmp_path, f"{UPSTREAMS}{text}\n") == ([found] if found else [])
 
 
 @pytest.mark.parametrize("key", ["clé", "ключ", "sk-1\u00a0", " sk-1", "sk-1\t", "sk\n1", "sk\x7f1"])
-def test_a_client_key_that_no_request_could_show_is_refused_where_it_stands(tmp_path: Path, key: str) -> None:
+def test_a_client_key_that_no_header_can_carry_is_an_error_at_its_position(tmp_path: Path, key: str) -> None:
     text = f"{UPSTREAMS}access: {{keys: required, client_keys: ['', sk-good, '${{KEY}}', also good]}}\n"
     assert problems(tmp_path, text, {"KEY": key}) == [
-        "4:53: access.client_keys.2: expected a key of printable ASCII characters without spaces around it, got text"
+        "4:53: access.client_keys.2: expected a key of printable ASCII characters without spaces around it"
     ]
 
 
@@ -153,13 +153,13 @@ def test_client_keys_are_kept_as_they_are_and_empty_ones_ignored(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("persona: {provider: ollama}", "2:3: upstreams.persona: no upstream may be called persona"),
+        ("persona: {provider: ollama}", "2:3: upstreams.persona: reserved name"),
         ("a/b: {provider: ollama}", "2:3: upstreams.a/b: expected a name of letters, digits"),
         ('"a b": {provider: ollama}', "2:3: upstreams.a b: expected a name of letters, digits"),
-        ("o: {provider: ollama, job_wait: 5m}", "2:25: upstreams.o.job_wait: only the provider runpod has this key"),
+        ("o: {provider: ollama, job_wait: 5m}", "2:25: upstreams.o.job_wait: this key is for the provider runpod only"),
         (
             "o: {provider: openai, keep_alive: 5m}",
-            "2:25: upstreams.o.keep_alive: only the provider ollama has this key",
+            "2:25: upstreams.o.keep_alive: this key is for the provider ollama only",
         ),
         (
             "o: {provider: opnai}",
@@ -169,7 +169,7 @@ def test_client_keys_are_kept_as_they_are_and_empty_ones_ignored(tmp_path: Path)
         ("o: {provider: openai, base_url: 'h/v1'}", "2:25: upstreams.o.base_url: expected an address such as"),
     ],
 )
-def test_upstreams_that_cannot_be(tmp_path: Path, text: str, found: str) -> None:
+def test_invalid_upstreams_are_errors(tmp_path: Path, text: str, found: str) -> None:
     (problem,) = problems(tmp_path, f"upstreams:\n  {text}\n")
     assert problem.startswith(found)
 
@@ -178,14 +178,14 @@ def test_upstreams_that_cannot_be(tmp_path: Path, text: str, found: str) -> None
     ("key", "value", "column"),
     [("limits", "{gpt-4: {output: 9}}", 56), ("prices", "{gpt-4: {input: 9}}", 56), ("prefill", "[gpt-4o, gpt-4]", 65)],
 )
-def test_what_is_said_of_a_model_must_be_of_one_that_the_fixed_catalogue_has(
+def test_limits_and_prices_must_name_models_of_the_fixed_catalogue(
     tmp_path: Path, key: str, value: str, column: int
 ) -> None:
     """A mistyped limit would be no limit at all."""
     text = f"upstreams:\n  fixed: {{provider: openai, models: [gpt-4o], {key}: {value}}}"
     place = f"upstreams.fixed.{key}.{'1' if key == 'prefill' else 'gpt-4'}"
-    says = f'{place}: "gpt-4" is not among upstreams.fixed.models; did you mean "gpt-4o"?'
-    assert problems(tmp_path, text) == [f"2:{column}: {says}"]
+    message = f'{place}: "gpt-4" is not in upstreams.fixed.models; did you mean "gpt-4o"?'
+    assert problems(tmp_path, text) == [f"2:{column}: {message}"]
     assert problems(tmp_path, text.replace("models: [gpt-4o], ", "")) == [], "nobody knows yet what it has"
     assert problems(tmp_path, text.replace("gpt-4:", "gpt-4o:latest:").replace("gpt-4]", "gpt-4o:latest]")) == []
 

@@ -35,7 +35,7 @@ def test_variables_in_a_text_are_replaced(text: str, expanded: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["${}", "${A", "${1A}", "${A-d}", "${A:?no}", "${NONE:-${A}}", "${A B}"])
-def test_what_is_no_variable_is_refused(text: str) -> None:
+def test_malformed_variables_are_errors(text: str) -> None:
     with pytest.raises(ValueError, match="expected \\${NAME} or \\${NAME:-default}"):
         SET.expand(text)
 
@@ -91,7 +91,7 @@ def test_lines_of_a_dot_env(line: str, found: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("line", ["A", "1A=2", "=x", "A='x", 'A="x" y', "A B=1"])
-def test_lines_that_say_nothing_clear(line: str) -> None:
+def test_malformed_lines_are_errors(line: str) -> None:
     with pytest.raises(ValueError, match="expected KEY=value|quote"):
         parse_line(line)
 
@@ -106,17 +106,17 @@ def test_no_file_is_no_problem(tmp_path: Path) -> None:
     assert read_environment(tmp_path / ".env", {"A": "1"}) == (Environment({"A": "1"}, tmp_path), [])
 
 
-def test_faults_of_the_file_have_their_line(tmp_path: Path) -> None:
+def test_errors_in_the_file_have_a_line_number(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=1\nsecret words\nB='x\n")
     _, problems = read_environment(tmp_path / ".env", {})
     assert [problem.text("config.yaml") for problem in problems] == [
         f"{tmp_path}/.env:2:1: expected KEY=value",
-        f"{tmp_path}/.env:3:1: the quote is not closed, or something follows it",
+        f"{tmp_path}/.env:3:1: the quote is not closed, or text follows it",
     ]
 
 
 def test_a_file_in_another_encoding_is_a_problem(tmp_path: Path) -> None:
-    """Where it is not UTF-8 is said, and nothing of the variables on its other lines."""
+    """Its position is reported; the variables on other lines are kept."""
     (tmp_path / ".env").write_bytes(b"A=1\r\nB=\xff\nC=3")
     environment, problems = read_environment(tmp_path / ".env", {})
     assert [problem.text("x") for problem in problems] == [f"{tmp_path}/.env:2:3: the file is not UTF-8"]
@@ -143,6 +143,6 @@ def test_a_files_name_in_the_real_environment_wins_over_the_value_in_dot_env(tmp
     assert environment.expand("${KEY}") == "real"
 
 
-def test_a_folder_that_cannot_be_looked_into_is_a_problem(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_a_problem(tmp_path: Path) -> None:
     _, problems = read_environment(tmp_path / ("x" * 300) / ".env", {})
     assert [problem.message for problem in problems] == ["cannot be read: File name too long"]

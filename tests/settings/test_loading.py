@@ -49,8 +49,8 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
         ("log: {content: maybe}", '3:7: log.content: expected true or false, got "maybe"'),
         (
             "defaults: {retry: {attempts: 010}}",
-            "3:20: defaults.retry.attempts: 010 is no plain decimal number (YAML may read it as octal, base 60 or the "
-            "like): put it in quotes if text is meant",
+            "3:20: defaults.retry.attempts: 010 is not a plain decimal number (YAML may read it as octal, base 60 or the "
+            "like): put it in quotes if it is text",
         ),
         (
             "defaults: {retry: {budget: 0.2}}",
@@ -61,42 +61,42 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
         ("routes: [{prefix: p, to: {upstrem: o}}]", '3:27: routes.0.to.upstrem: unknown key; did you mean "upstream"?'),
         (
             "routes: [{prefix: p, to: 'o/{name}'}]",
-            "3:22: routes.0.to: expected a model name that may hold {model} (as asked) and {rest} (behind the prefix), "
-            'got "o/{name}"',
+            "3:22: routes.0.to: expected a model name with no placeholders but {model} (as requested) and {rest} "
+            '(what follows the prefix), got "o/{name}"',
         ),
         ("tests: [{model: m}]", "3:9: tests.0.expect: this key is required"),
         ("tests: [{model: m, expect: []}]", "3:20: tests.0.expect: must not be empty"),
         ("tests: [m]", '3:9: tests.0: expected a mapping, got "m"'),
         (
             "store: mysql://u:hunter2@h/d",
-            "3:1: store: expected sqlite:///file.db or postgresql://user:password@host/database, got text",
+            "3:1: store: expected sqlite:///file.db or postgresql://user:password@host/database",
         ),
         (
             "access: {admin_token: 1234_5678}",
-            "3:10: access.admin_token: this is no plain decimal number (YAML may read it as octal, base 60 or the "
-            "like): put it in quotes if text is meant",
+            "3:10: access.admin_token: this value is not a plain decimal number (YAML may read it as octal, base 60 or the "
+            "like): put it in quotes if it is text",
         ),
         (
             "access: {admin_token: 'schl\u00fcssel'}",
-            "3:10: access.admin_token: expected a key of printable ASCII characters without spaces around it, got text",
+            "3:10: access.admin_token: expected a key of printable ASCII characters without spaces around it",
         ),
         (
             'personas: {p: {upstream: o, model: m, system: "a \\ud800"}}',
-            "personas.p.system: half of a surrogate pair is no text",
+            "personas.p.system: half of a surrogate pair is not a valid character",
         ),
         (
             "routes: [{prefix: p, to: o, request: {set: {messages.99999999999.content: z}}}]",
-            'expected list indexes of at most 1000, got "z"',
+            "expected list indexes of at most 1000",
         ),
         ("log: {level: info}\nlog: {}", "4:1: log: duplicate key, first on line 3"),
         (
             "access: {admin_token: '${TOKEN}'}",
-            "3:10: access.admin_token: TOKEN is not set, in the environment or in .env (${TOKEN:-} would allow that)",
+            "3:10: access.admin_token: TOKEN is not set, neither in the environment nor in .env (if it may be empty: ${TOKEN:-})",
         ),
         (
             'routes:\n  - prefix: p\n    to: o\n    request:\n      headers:\n        set:\n          x: a\n          y: "canary\\n"',
-            "10:11: routes.0.request.headers.set.y: a header value may hold neither line breaks nor characters"
-            " outside Latin-1, got text",
+            "10:11: routes.0.request.headers.set.y: a header value may not contain line breaks or characters"
+            " outside Latin-1",
         ),
         (
             "vapi: {hmac: {timestamp_header: ''}}",
@@ -108,7 +108,7 @@ from tests.settings.facts import PROVIDERS, SMALL, loaded, problems
         ),
     ],
 )
-def test_a_problem_has_its_place_and_says_what_was_expected(tmp_path: Path, text: str, found: str) -> None:
+def test_a_problem_has_its_position_and_what_was_expected(tmp_path: Path, text: str, found: str) -> None:
     lines = problems(tmp_path, f"{SMALL}{text}\n", {"PORT": "canary", "KEY_FILE": "none"})
     assert any(line == found or line.endswith(found) for line in lines)
     assert "canary" not in "".join(lines) and "hunter2" not in "".join(lines)
@@ -116,7 +116,7 @@ def test_a_problem_has_its_place_and_says_what_was_expected(tmp_path: Path, text
 
 
 @pytest.mark.parametrize("text", ["o: {provider: openrouter}", "o: {provider: openrouter, api_key: '${KEY}'}"])
-def test_a_key_that_no_header_can_hold_is_the_operators_mistake(tmp_path: Path, text: str) -> None:
+def test_a_key_that_no_header_can_carry_is_an_error(tmp_path: Path, text: str) -> None:
     (line,) = problems(tmp_path, f"upstreams: {{{text}}}\n", dict.fromkeys(("OPENROUTER_API_KEY", "KEY"), "canary\r"))
     assert "upstreams.o.api_key: expected a key of printable ASCII characters" in line and "canary" not in line
 
@@ -159,11 +159,11 @@ tests:
         ("upstreams:\n", "1:1: upstreams: expected a mapping, got nothing"),
         ("just text\n", "1:1: expected a mapping, got text"),
         ("- a\n", "1:1: expected a mapping, got a list"),
-        ("a: [1\n", "1:4: while parsing a flow sequence, which is not closed"),
+        ("a: [1\n", "1:4: a bracket or brace is not closed"),
         ("upstreams:\n\to: x\n", "2:1: a tab where YAML allows only spaces"),
     ],
 )
-def test_files_that_hold_no_settings(tmp_path: Path, text: str, found: str) -> None:
+def test_files_without_settings_are_errors(tmp_path: Path, text: str, found: str) -> None:
     (line,) = problems(tmp_path, text)
     assert line.replace('"just text"', "text") == found
 
@@ -194,17 +194,17 @@ routes: [{prefix: p, to: 'o/${PORT}', request: {set: {a: ['$${x}', {b: '${PORT}'
     assert settings.routes[0].request.set == {"a": ["${x}", {"b": "81"}]}
 
 
-def test_sections_without_anything_in_them_are_as_good_as_none(tmp_path: Path) -> None:
+def test_empty_sections_count_as_missing(tmp_path: Path) -> None:
     text = f"{SMALL}routes:\n# - prefix: x\npersonas:\nserver:\ndefault_upstream:\n"
     assert loaded(tmp_path, text) == loaded(tmp_path, SMALL)
 
 
-def test_the_command_line_has_the_last_word_on_the_server(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_server_section(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"{SMALL}server: {{port: 1}}\n")
     assert load(file, {}, PROVIDERS, {"port": 2}).server.port == 2
     with pytest.raises(
-        ConfigError, match="^[^:]*: server.host: access.keys is open, which is for a loopback host alone"
+        ConfigError, match="^[^:]*: server.host: access.keys is open by default, which is not allowed on"
     ):
         load(file, {}, PROVIDERS, {"host": "0.0.0.0"})
     file.write_text(SMALL)

@@ -3,7 +3,7 @@
 from proxy.settings.policies import Retry, RouteRetry, RouteTimeouts, Timeouts
 
 
-def test_a_route_says_only_what_is_different() -> None:
+def test_a_route_overrides_only_what_it_sets() -> None:
     route = RouteTimeouts.model_validate({"first_token": "10s"})
     assert route.over(Timeouts()) == Timeouts.model_validate({"first_token": "10s"})
     assert RouteTimeouts().over(Timeouts()) == Timeouts()

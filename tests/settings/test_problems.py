@@ -22,12 +22,12 @@ def test_an_error_has_a_line_for_each_problem_in_the_order_of_the_file() -> None
     assert [problem.line for problem in error.problems] == [0, 2, 12, 3]
 
 
-def test_a_problem_is_one_line_whatever_stands_in_the_file() -> None:
+def test_a_problem_is_always_one_line() -> None:
     problem = Problem(1, 2, "a\x1b[31m", 'expected text, got "one\ntwo\u2028é家 \udce9"')
     assert problem.text("f") == r'f:1:2: a\x1b[31m: expected text, got "one\ntwo\u2028é家 \udce9"'
 
 
-def test_a_finding_stands_where_its_path_or_what_is_around_it_is_written() -> None:
+def test_a_finding_has_the_position_of_its_path_or_nearest_parent() -> None:
     findings = Findings({(): Mark(1, 1), ("a",): Mark(2, 1), ("a", 0): Mark(2, 5)})
     for path in (("a", 0), ("a", "b"), ("c",)):
         findings.add(path, "wrong")

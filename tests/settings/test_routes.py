@@ -24,6 +24,6 @@ def test_every_notation_of_a_target_is_accepted(to: object, targets: list[tuple[
 
 
 @pytest.mark.parametrize("to", [[], "", "/x", [5], 5, None, "a/{name}", "a/{", "a/x}", {"upstream": "a", "weight": 0}])
-def test_what_is_no_target(to: object) -> None:
+def test_invalid_targets_are_errors(to: object) -> None:
     with pytest.raises(ValidationError):
         RouteSettings.model_validate({"prefix": "p", "to": to})

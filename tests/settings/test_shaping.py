@@ -9,7 +9,7 @@ from proxy.settings.shaping import DROPPED, drop, got, keys_at, original, shape
 from proxy.settings.yaml_tree import read_yaml
 
 
-def test_what_is_right_is_kept_and_every_fault_found() -> None:
+def test_valid_parts_are_kept_and_every_error_is_found() -> None:
     text = """
 upstreams:
   a: {provider: ollama, modls: [x]}

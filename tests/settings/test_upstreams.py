@@ -35,14 +35,14 @@ OPENAI = "{provider: openai}"
         ("{provider: runpod, endpoint_id: e, api_key: k}", {}, ""),
     ],
 )
-def test_an_upstream_without_what_it_needs_is_off_and_says_why(
+def test_an_upstream_without_its_key_or_address_is_off_with_a_reason(
     tmp_path: Path, upstream: str, environ: dict[str, str], reason: str
 ) -> None:
     found = loaded(tmp_path, f"upstreams:\n  u: {upstream}\n", environ).upstreams["u"]
     assert (found.reason, found.live) == (reason, not reason)
 
 
-def test_a_model_of_our_own_without_its_packages_is_off_and_says_why(
+def test_an_embedded_model_without_its_packages_is_off_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
@@ -63,12 +63,12 @@ def test_a_model_of_our_own_without_its_packages_is_off_and_says_why(
         ("{provider: openai, api_key: mine}", "mine"),
     ],
 )
-def test_the_usual_key_goes_to_the_usual_address_alone(tmp_path: Path, upstream: str, key: str) -> None:
+def test_the_usual_key_goes_to_the_usual_address_only(tmp_path: Path, upstream: str, key: str) -> None:
     settings = loaded(tmp_path, f"upstreams:\n  u: {upstream}\n", {"OPENAI_API_KEY": "usual"})
     assert settings.upstreams["u"].api_key == key
 
 
-def test_a_usual_key_that_is_none_is_named_and_only_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_an_invalid_usual_key_is_an_error_only_for_upstreams_that_use_it(tmp_path: Path) -> None:
     for environ, says in (
         ({"OPENAI_API_KEY": "sk\n"}, "expected a key of printable ASCII characters without spaces around it"),
         ({"OPENAI_API_KEY_FILE": "none"}, "the file that OPENAI_API_KEY_FILE names cannot be read: No such file"),

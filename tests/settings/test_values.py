@@ -47,7 +47,7 @@ def test_valid_values_are_converted(kind: type[object], given: object, value: ob
         (values.HeaderName, "Host"),
     ],
 )
-def test_values_that_do_not_fit(kind: type[object], given: object) -> None:
+def test_invalid_values_are_errors(kind: type[object], given: object) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(kind, config=STRICT).validate_python(given)
 

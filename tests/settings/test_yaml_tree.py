@@ -44,11 +44,11 @@ def test_scalars_are_read_without_yamls_traps(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     "text", ["0123", "0x1F", "0b1", "1_000", "12:30", "1:30:00.5", ".inf", "-.INF", ".nan", "9" * 19]
 )
-def test_numbers_that_mean_something_else_are_refused(text: str) -> None:
+def test_ambiguous_numbers_are_errors(text: str) -> None:
     tree = read_yaml(f"a:\n  b: {text}\n")
     problem = tree.findings.found["a", "b"]
     assert (problem.line, problem.column, problem.path) == (2, 3, "a.b")
-    assert problem.message.startswith(f"{text} is no plain decimal number")
+    assert problem.message.startswith(f"{text} is not a plain decimal number")
 
 
 def test_keys_are_text_as_written() -> None:
@@ -75,11 +75,11 @@ def test_variables_in_brackets_do_not_shift_columns() -> None:
     [
         ("a: 1\nb: 2\na: 3\n", (3, 1), "duplicate key, first on line 1"),
         ("a:\n  x: 1\n  'x': 2\n", (3, 3), "duplicate key, first on line 2"),
-        ("a: !thing x\n", (1, 1), "tags such as !thing are not supported"),
-        ("a: !!set {x}\n", (1, 1), "tags such as !!set are not supported"),
+        ("a: !thing x\n", (1, 1), "YAML tags such as !thing are not supported"),
+        ("a: !!set {x}\n", (1, 1), "YAML tags such as !!set are not supported"),
         ("? [a]\n: b\n", (1, 3), "keys must be text"),
         ("? \n: b\n", (1, 2), "keys must be text"),
-        ("a: &a [1]\nb: {<<: *a}\n", (1, 8), "only mappings can be merged"),
+        ("a: &a [1]\nb: {<<: *a}\n", (1, 8), "<< can merge only mappings"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", (4, 3), "duplicate key, first on line 3"),
     ],
 )
@@ -92,9 +92,11 @@ def test_ambiguous_yaml_is_reported_with_its_place(text: str, place: tuple[int, 
     ("text", "place", "message"),
     [
         ("a: 1\n\tb: 2\n", (2, 1), "a tab where YAML allows only spaces"),
-        ("a: [1,\nb: 2\n", (1, 4), "while parsing a flow sequence, which is not closed"),
-        ("a: [1}\n", (1, 6), "while parsing a flow sequence expected ',' or ']', but got '}'"),
-        ("a: b: c\n", (1, 5), "mapping values are not allowed here"),
+        ("a: [1,\nb: 2\n", (1, 4), "a bracket or brace is not closed"),
+        ("a: [1}\n", (1, 6), "while parsing a flow sequence: expected ',' or ']', but got '}'"),
+        ("a: b: c\n", (1, 5), 'unexpected colon: check the indentation, and quote texts that contain ": "'),
+        ('a: "x\n', (1, 4), "a quote is not closed"),
+        ("a:\n  b: 1\n c: 2\n", (3, 2), "expected the end of this entry: check indentation, dashes and quotes"),
         ("a: 1\n---\nb: 2\n", (2, 1), "expected a single document, but a second one begins here"),
         ("a: *none\n", (1, 4), "found undefined alias 'none'"),
         ("a: 1\nb: \x00\n", (2, 4), "the character U+0000 is not allowed"),
@@ -103,7 +105,7 @@ def test_ambiguous_yaml_is_reported_with_its_place(text: str, place: tuple[int, 
         ("[" * 1500, (1, 1), "nested too deeply"),
     ],
 )
-def test_what_cannot_be_read_is_one_problem_with_its_place(text: str, place: tuple[int, int], message: str) -> None:
+def test_invalid_yaml_is_one_problem_with_its_position(text: str, place: tuple[int, int], message: str) -> None:
     with pytest.raises(YamlError) as caught:
         read_yaml(text)
     assert ((caught.value.problem.line, caught.value.problem.column), caught.value.problem.message) == (place, message)
@@ -125,7 +127,7 @@ def test_an_alias_bomb_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
-def test_an_empty_document_is_nothing(text: str) -> None:
+def test_an_empty_document_has_no_data(text: str) -> None:
     assert read_yaml(text).data is None
 
 
