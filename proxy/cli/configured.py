@@ -10,7 +10,7 @@ from proxy.planning import Plan, load_settings, plan
 def add_config(parser: argparse.ArgumentParser, name: str = "--config") -> None:
     """Adds the configuration file, as an option or an optional argument."""
     usual = Path(os.environ.get("SLUICE_CONFIG") or "config.yaml")
-    help = "default: $SLUICE_CONFIG, or config.yaml"
+    help = "configuration file; default: $SLUICE_CONFIG, or config.yaml"
     if name.startswith("-"):
         parser.add_argument(name, type=Path, default=usual, help=help)
     else:
