@@ -117,7 +117,7 @@ ALERTS: Final = (
         "1m",
         "critical",
         "No Sluice answers Prometheus",
-        "Not one process of the job sluice could be scraped for a minute: no call is answered.",
+        "No process of the job sluice could be scraped for a minute: probably no call is answered.",
     ),
     Alert(
         "SluiceInstanceDown",
@@ -126,7 +126,7 @@ ALERTS: Final = (
         "2m",
         "warning",
         "Sluice on {{ $labels.instance }} does not answer Prometheus",
-        "One process of several is gone or stuck; the others carry its calls.",
+        "One of several processes has ended or hangs; the others take its calls.",
     ),
     Alert(
         "SluiceCallsFailing",
@@ -134,8 +134,8 @@ ALERTS: Final = (
         "> 0.05",
         "5m",
         "critical",
-        "More than 5 % of calls fail, and not by their clients' fault",
-        "Retries and fallbacks are counted in: this is what clients see.",
+        "More than 5 % of calls fail through no fault of their clients",
+        "This is what clients see, after retries and fallbacks.",
     ),
     Alert(
         "SluiceInternalErrors",
@@ -152,8 +152,8 @@ ALERTS: Final = (
         "> 0",
         "2m",
         "critical",
-        "Requests reach {{ $labels.upstream }} that dispatch does not know of",
-        "What left for the upstream and what dispatch counted differ: something goes around the routing table.",
+        "Requests to {{ $labels.upstream }} bypass the routing table or are not counted",
+        "The requests sent to the upstream and those counted by dispatch differ.",
     ),
     Alert(
         "SluiceConfigInvalid",
@@ -161,8 +161,8 @@ ALERTS: Final = (
         "== 0",
         "1m",
         "warning",
-        "config.yaml on {{ $labels.instance }} is bad; the last good one runs",
-        "A reload was refused. Calls go on, but a restart would fail.",
+        "config.yaml on {{ $labels.instance }} is invalid; the last valid one is in force",
+        "A reload was refused. Calls are answered as before, but a restart would fail.",
     ),
     Alert(
         "SluiceUpstreamDown",
@@ -171,7 +171,7 @@ ALERTS: Final = (
         "5m",
         "warning",
         "The upstream {{ $labels.upstream }} does not answer",
-        "For five minutes its catalogue was not to be had or it refused our key. Routes with a later target fall back.",
+        "Its list of models cannot be fetched, or it refuses our key. Routes fall back to their later targets.",
     ),
     Alert(
         "SluiceUpstreamFailing",
@@ -180,7 +180,7 @@ ALERTS: Final = (
         "5m",
         "warning",
         "More than 20 % of attempts at {{ $labels.upstream }} fail",
-        "Clients may not notice yet, as long as retries and fallbacks help.",
+        "Clients may not notice as long as retries and fallbacks succeed.",
     ),
     Alert(
         "SluiceUpstreamAuthFailed",
@@ -198,7 +198,7 @@ ALERTS: Final = (
         "2m",
         "warning",
         "The breaker of {{ $labels.upstream }}/{{ $labels.model }} stays open",
-        "So many failures in a row that calls are kept away; single probes keep failing too.",
+        "After several failures in a row no calls are sent there; the probes fail too.",
     ),
     Alert(
         "SluiceSlowFirstToken",
@@ -207,7 +207,7 @@ ALERTS: Final = (
         "10m",
         "warning",
         "First tokens on {{ $labels.route }} take more than 15 s",
-        "The 95th percentile, retries and fallbacks included.",
+        "This is the 95th percentile, retries and fallbacks included.",
     ),
     Alert(
         "SluiceSlowItself",
@@ -216,7 +216,7 @@ ALERTS: Final = (
         "10m",
         "warning",
         "Sluice adds more than 50 ms to one call in a hundred",
-        "Time that was not waiting for an upstream: too little CPU, or very large bodies.",
+        "Time not spent waiting for an upstream. Usual causes: too little CPU, very large bodies.",
     ),
     Alert(
         "SluiceCallsRefused",
@@ -225,7 +225,7 @@ ALERTS: Final = (
         "10m",
         "warning",
         "Calls on {{ $labels.route }} are refused by max_in_flight",
-        "The limit is too low, or one client asks too much.",
+        "The limit is too low, or one client sends too many calls.",
     ),
     Alert(
         "SluiceLogDropped",
@@ -234,7 +234,7 @@ ALERTS: Final = (
         "5m",
         "warning",
         "The log of {{ $labels.instance }} loses lines",
-        "Whoever reads its standard error is stuck, gone or too slow. Calls go on; what the log says of them has gaps.",
+        "What reads its standard error hangs, has ended or is too slow. Calls are answered, but log lines are lost.",
     ),
     Alert(
         "SluiceVersionsMixed",
@@ -243,7 +243,7 @@ ALERTS: Final = (
         "30m",
         "warning",
         "More than one version of Sluice runs",
-        "A roll-out has been standing still for half an hour.",
+        "A roll-out has not finished for half an hour.",
     ),
 )
 
