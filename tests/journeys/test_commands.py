@@ -149,9 +149,9 @@ def test_explain_of_a_body_that_is_none(config: Path, tmp_path: Path) -> None:
     for text in ("{", "[]"):
         body.write_text(text)
         assert run("explain", "house", "--config", config, "--body", body).returncode == 2
-    for name, says in (("", "`model` must be a string"), ("caf\udce9", r"'caf\udce9': ")):
+    for name, message in (("", "`model` must be a string"), ("caf\udce9", r"the model name 'caf\udce9' is not UTF-8")):
         done = run("explain", name, "--config", config)
-        assert done.returncode == 2 and done.stderr.startswith(says)
+        assert done.returncode == 2 and done.stderr.startswith(message)
 
 
 # models

@@ -179,7 +179,7 @@ def test_a_reload_opens_nothing_that_listens_for_all() -> None:
 def test_a_file_that_no_start_would_take_is_not_taken_over_either(place: Place) -> None:
     """Where it runs all callers are on this machine; where the file would have it listen they are not."""
     answer = place.reload(place.config("west", "server: {host: 0.0.0.0}\naccess: {keys: open}\n"))
-    assert answer.status_code == 400 and "open is for a loopback host" in answer.json()["error"]["message"]
+    assert answer.status_code == 400 and "open is allowed on loopback hosts only" in answer.json()["error"]["message"]
     assert place.answering() == "east"
 
 

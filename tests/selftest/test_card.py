@@ -18,7 +18,7 @@ ANSWER = Received(0.25, status=200, whole=True, text="".join(tokens_for("q")), f
 BROKEN = replace(ANSWER, text="".join(tokens_for("q")[:40]), finishes=(), done=False, code="upstream_truncated")
 PASS = Row(SIXTEEN[0], Judgement("pass"), "pass", ANSWER, "", (Seen(0, 0.0, 429), Seen(0, 2.01, 200)))
 PARTIAL = Row(SIXTEEN[7], Judgement("partial", "a part, then upstream_truncated"), "partial", BROKEN)
-FAIL = Row(SIXTEEN[4], Judgement("fail", "hammered " * 20), "pass", Received(0.1))
+FAIL = Row(SIXTEEN[4], Judgement("fail", "repeated " * 20), "pass", Received(0.1))
 SKIPPED = Row(WALL[-1], None, "pass", note="there is nothing to leave")
 
 
@@ -52,7 +52,7 @@ def test_an_entry_shows_what_the_caller_got_and_the_upstreams_saw() -> None:
 def test_an_entry_that_is_not_a_pass_has_a_reason() -> None:
     assert "→ a part, then upstream_truncated (the best this configuration allows)" in list(entry(PARTIAL, False))[-1]
     assert "not covered: there is nothing to leave" in list(entry(SKIPPED, False))[-1]
-    assert "hammered" in list(entry(FAIL, False))[-1] and "best" not in list(entry(FAIL, False))[-1]
+    assert "repeated" in list(entry(FAIL, False))[-1] and "best" not in list(entry(FAIL, False))[-1]
 
 
 @pytest.mark.parametrize("row", [PASS, PARTIAL, FAIL, SKIPPED])

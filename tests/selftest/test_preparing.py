@@ -1,4 +1,4 @@
-"""Routes and policies stay the user's; addresses, keys and, if wished, the clocks are exchanged."""
+"""Routes and policies stay the user's; addresses, keys and, with --clock-scale, the timeouts are replaced."""
 
 from collections.abc import Callable
 from pathlib import Path

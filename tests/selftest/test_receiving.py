@@ -16,7 +16,7 @@ def chunk(content: str | None = None, finish: str | None = None, **more: object)
     return b"data: " + orjson.dumps({"id": "c1", "model": "m", "choices": [choice]}) + b"\n\n"
 
 
-STORY = [chunk("", role="assistant"), chunk("one"), chunk(" two"), chunk(finish="stop")]
+EVENTS = [chunk("", role="assistant"), chunk("one"), chunk(" two"), chunk(finish="stop")]
 USAGE = b'data: {"id":"c1","choices":[],"usage":{"prompt_tokens":21}}\n\n'
 DONE = b"data: [DONE]\n\n"
 
@@ -26,7 +26,7 @@ def framed(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 
 def test_a_complete_stream_is_parsed() -> None:
-    received = parse_answer(framed(*STORY, USAGE, DONE), 0.5, hung=False)
+    received = parse_answer(framed(*EVENTS, USAGE, DONE), 0.5, hung=False)
     assert (received.status, received.whole, received.text, received.finishes, received.done) == (
         200,
         True,
@@ -40,38 +40,38 @@ def test_a_complete_stream_is_parsed() -> None:
 
 @given(st.integers(1, 400))
 def test_how_the_body_is_cut_into_chunks_does_not_matter(size: int) -> None:
-    body = b"".join([*STORY, USAGE, DONE])
+    body = b"".join([*EVENTS, USAGE, DONE])
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     assert parse_answer(framed(*pieces), 0.0, hung=False) == parse_answer(framed(body), 0.0, hung=False)
 
 
 def test_line_ends_comments_and_marks_do_not_matter() -> None:
-    body = b"\xef\xbb\xbf: hello\n\n" + b"".join([*STORY, DONE])
+    body = b"\xef\xbb\xbf: hello\n\n" + b"".join([*EVENTS, DONE])
     assert parse_answer(framed(body.replace(b"\n", b"\r\n")), 0.0, hung=False).text == "one two"
 
 
 @pytest.mark.parametrize("end", [b"", b"0\r\n", b"5\r\nab", b"0\r\n\r\nmore"])
 def test_a_body_that_breaks_off_is_not_whole(end: bytes) -> None:
-    assert not parse_answer(framed(*STORY, end=end), 0.0, hung=False).whole
+    assert not parse_answer(framed(*EVENTS, end=end), 0.0, hung=False).whole
 
 
 def test_an_error_event_ends_the_stream() -> None:
     error = b'data: {"error":{"message":"broken","type":"upstream_error","param":null,"code":"upstream_truncated"}}\n\n'
-    received = parse_answer(framed(*STORY[:2], error), 0.0, hung=False)
+    received = parse_answer(framed(*EVENTS[:2], error), 0.0, hung=False)
     assert (received.text, received.code, received.message, received.done) == (
         "one",
         "upstream_truncated",
         "broken",
         False,
     )
-    assert parse_answer(framed(*STORY[:2], error, DONE), 0.0, hung=False).oddities == ("an event after the end",)
+    assert parse_answer(framed(*EVENTS[:2], error, DONE), 0.0, hung=False).oddities == ("an event after the end",)
 
 
 @pytest.mark.parametrize(
     ("pieces", "oddity"),
     [
-        ([*STORY, chunk("more")], "text after the finish reason"),
-        ([*STORY, DONE, chunk("more")], "an event after the end"),
+        ([*EVENTS, chunk("more")], "text after the finish reason"),
+        ([*EVENTS, DONE, chunk("more")], "an event after the end"),
         ([b"data: 7\n\n"], "an event that is not a JSON object"),
         ([b'data: {"error":"text"}\n\n'], "an error that is not in OpenAI's form"),
     ],
@@ -81,11 +81,11 @@ def test_violations_of_the_stream_format(pieces: list[bytes], oddity: str) -> No
 
 
 def test_events_that_are_no_json_are_counted() -> None:
-    assert parse_answer(framed(STORY[1], b'data: {"id":"c\n\n', STORY[2]), 0.0, hung=False).invalid_events == 1
+    assert parse_answer(framed(EVENTS[1], b'data: {"id":"c\n\n', EVENTS[2]), 0.0, hung=False).invalid_events == 1
 
 
 def test_events_under_another_content_type() -> None:
-    raw = framed(*STORY, DONE).replace(b"text/event-stream", b"application/x-ndjson")
+    raw = framed(*EVENTS, DONE).replace(b"text/event-stream", b"application/x-ndjson")
     received = parse_answer(raw, 0.0, hung=False)
     assert received.text == "one two" and received.oddities == ("events with the content type application/x-ndjson",)
 
