@@ -94,7 +94,8 @@ class Reloads:
                 settings = await asyncio.to_thread(load_settings, sluice.path, sluice.environ, server)
             before = sluice.settings
             same_cache = (settings.cache, uses_similarity(settings)) == (before.cache, uses_similarity(before))
-            cache = sluice.cache if same_cache else sluice.cache_for(settings)
+            # In a thread: what `similar` imports would block the event loop.
+            cache = sluice.cache if same_cache else await asyncio.to_thread(sluice.cache_for, settings)
             return Candidate(written, settings, cache, build(sluice, settings, cache))
         except ConfigError:
             raise

@@ -14,13 +14,19 @@ MOST: Final = 256  # tokens that the model was trained for; further ones are ign
 
 
 class MiniLM:
-    """Loaded with the first text in the worker's thread, which embeds one text at a time."""
+    """The worker's thread loads the model, beginning at once, and embeds one text at a time."""
 
     asks = False
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loaded: tuple[WordPiece, Any] | None = None
+        worker.begin(self._load)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is loaded; until then texts have to wait."""
+        return self._loaded is not None
 
     async def embed(self, text: str) -> NDArray[np.float32]:
         """384 numbers. Raises proxy_overloaded if too many texts are waiting."""
@@ -28,16 +34,20 @@ class MiniLM:
 
     def vector(self, text: str) -> NDArray[np.float32]:
         """The same, synchronously."""
-        if self._loaded is None:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
-            self._loaded = WordPiece.bert(), session
-        tokenizer, session = self._loaded
+        tokenizer, session = self._load()
         pieces = np.array([tokenizer.numbers(text, MOST)], np.int64)
         ones = np.ones_like(pieces)
         given = {"input_ids": pieces, "attention_mask": ones, "token_type_ids": np.zeros_like(pieces)}
         (states,) = session.run(["last_hidden_state"], given)
         mean: NDArray[np.float32] = states[0].mean(axis=0)
         return mean
+
+    def _load(self) -> tuple[WordPiece, Any]:
+        """The tokenizer and the model, loaded at the first call that succeeds."""
+        if self._loaded is None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+            self._loaded = WordPiece.bert(), session
+        return self._loaded

@@ -33,6 +33,10 @@ class Worker:
         future.add_done_callback(self._done)
         return await asyncio.wrap_future(future)
 
+    def begin(self, work: Callable[[], object]) -> None:
+        """Queues a job that nobody waits for; its failure is ignored."""
+        self._pool.submit(work)
+
     def _done(self, future: object) -> None:
         with self._lock:  # called in the thread, so the waiting call may be gone
             self._waiting -= 1

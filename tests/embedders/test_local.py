@@ -16,6 +16,7 @@ from proxy.caches.guards import difference  # noqa: E402
 from proxy.embedders.local import MiniLM  # noqa: E402
 from proxy.embedders.worker import Worker  # noqa: E402
 from proxy.settings.schema import SimilarCache  # noqa: E402
+from tests.running import wait_for  # noqa: E402
 
 PAIRS: list[dict[str, Any]] = [
     json.loads(line) for line in (Path(__file__).parent.parent / "data/similar_pairs.jsonl").read_text().splitlines()
@@ -39,6 +40,13 @@ def test_what_means_the_same_is_nearer_than_what_does_not() -> None:
         worker.close()
 
     asyncio.run(scenario())
+
+
+def test_the_model_is_loaded_before_the_first_text() -> None:
+    worker = Worker("test")
+    model = MiniLM(worker)
+    wait_for(lambda: model.loaded, 60)
+    worker.close()
 
 
 def test_false_hits_are_rarer_than_one_in_a_hundred() -> None:

