@@ -1,37 +1,25 @@
 """The command `sluice`. Exit codes: 0, 1 failed, 2 bad input."""
 
-import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Final
-
-from proxy import __version__
-from proxy.caches.opening import MissingExtra
-from proxy.settings import ConfigError
-
-_COMMANDS: Final = {
-    "serve": "serve",
-    "check": "check",
-    "explain": "explain",
-    "models": "models",
-    "selftest": "selftest",
-    "bench": "bench",
-    "import": "import_",
-    "healthcheck": "healthcheck",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv`: without the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
     _open_standard_streams()
+    if words[:1] == ["serve"]:
+        signal.signal(signal.SIGTERM, _end_start)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal lacks must not end a command
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            status: int = import_module("proxy.cli.parsing").run(words)  # late: its imports take most of a start
+            return status
         finally:
             sys.stdout.flush()  # now, while a failure can still be reported
     except KeyboardInterrupt:
@@ -56,22 +44,12 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
-def _run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="sluice", description="An OpenAI-compatible reverse proxy that routes calls by model name."
-    )
-    parser.add_argument("--version", action="version", version=f"sluice {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the requested command is imported: the imports of the others would double the start-up time.
-    wanted = [words[0]] if words and words[0] in _COMMANDS else list(_COMMANDS)
-    for name in wanted:
-        command = import_module(f"proxy.cli.{_COMMANDS[name]}")
-        command.add_parser(subparsers)
-        subparsers.choices[name].description = command.__doc__
-    arguments = parser.parse_args(words)
+def _end_start(number: int, frame: object) -> None:
+    """Ends the process at a SIGTERM that comes before the server handles signals: nothing has been served yet.
+
+    Without a handler the exit code would be that of a failure, and process 1 of a container would ignore the signal.
+    """
     try:
-        status: int = arguments.run(arguments)
-    except (ConfigError, MissingExtra) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return status
+        os.write(2, b"sluice: stopped by SIGTERM while starting\n")
+    finally:
+        os._exit(0)

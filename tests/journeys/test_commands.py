@@ -227,6 +227,27 @@ def test_a_page_of_an_allowed_origin_can_read_why_a_request_got_no_further_than_
                 assert answer.headers.get("access-control-allow-origin") == shown
 
 
+def test_sigterm_before_it_listens_ends_it_well(config: Path) -> None:
+    config.unlink()
+    os.mkfifo(config)  # reading its configuration, it waits for what is never written
+    process = subprocess.Popen(
+        command("serve", "--config", config), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    held = wait_for(lambda: opened(config), 30)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    os.close(held)
+    assert (process.returncode, errors) == (0, "sluice: stopped by SIGTERM while starting\n")
+
+
+def opened(fifo: Path) -> int | None:
+    """The end to write to, once somebody reads."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
 def test_a_running_stream_may_finish_after_sigterm(config: Path, east: OpenAIDouble) -> None:
     east.script(HoldAfter(3))
     with serving(config) as (process, url), client(url) as http:

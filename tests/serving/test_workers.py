@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.serving.workers import Place, Supervisor, Worker, place_of, shared_folder
+from proxy.serving.workers import TO_DRAIN, Place, Supervisor, Worker, place_of, shared_folder
 from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
@@ -104,13 +104,13 @@ def ready(made: Served) -> bool:
 
 
 def listens(pid: int) -> bool:
-    """Whether a process takes signals itself, so that it has come up."""
+    """Whether a process handles the signal that tells it to drain, so that it has come up."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
     caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status)
-    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return bool(caught and int(caught[1], 16) >> (TO_DRAIN - 1) & 1)
 
 
 def health(made: Served) -> list[dict[str, Any]]:
