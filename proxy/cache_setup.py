@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.caches.opening import MissingExtra, open_store
+from proxy.caches.opening import MissingExtra, open_cache_store
 from proxy.call import Call
 from proxy.embedders.upstream import Ask, UpstreamEmbedder
 from proxy.gateway import Gateway
@@ -21,7 +21,7 @@ def make_cache(settings: Settings, count: Callable[[str, str], None], gateway: C
     most = settings.cache.max_size
     room = most * 3 // 4 if uses_similarity(settings) else most
     similar = _similar(settings, ask_through(gateway), max(1, most - room))
-    return Cache(open_store(settings.cache.store, room), count, similar)
+    return Cache(open_cache_store(settings.cache.store, room), count, similar)
 
 
 def uses_similarity(settings: Settings) -> bool:

@@ -8,7 +8,7 @@ class MissingExtra(Exception):
     """A configured feature needs packages that are not installed; the text names the extra that has them."""
 
 
-def open_store(address: str, max_size: int) -> Store:
+def open_cache_store(address: str, max_size: int) -> Store:
     """`memory`, bounded by `max_size` bytes, or a Redis by its URL. Does not connect yet. Raises MissingExtra."""
     if address == "memory":
         return Memory(max_size)
