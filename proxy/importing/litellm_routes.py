@@ -149,10 +149,20 @@ def routing_tests(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def names_of(value: Any) -> dict[str, list[str]]:
-    """Parses LiteLLM's `[{"group": ["other", …]}, …]`; anything else is ignored."""
+    """Parses LiteLLM's `[{"group": ["other", …]}, …]`; anything else is ignored.
+
+    Of several entries for a group the first counts, of several for `*` the last, as in LiteLLM's Router.
+    """
     found: dict[str, list[str]] = {}
+    for group, others in entries(value):
+        if group == "*" or group not in found:
+            names = [others] if isinstance(others, str) else others if isinstance(others, list) else []
+            found[group] = [name for name in names if isinstance(name, str)]
+    return found
+
+
+def entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """The entries of LiteLLM's `[{"group": ["other", …]}, …]` by group, which may repeat."""
     for entry in value if isinstance(value, list) else [value]:
         for group, others in entry.items() if isinstance(entry, dict) else ():
-            names = [others] if isinstance(others, str) else others if isinstance(others, list) else []
-            found.setdefault(str(group), []).extend(name for name in names if isinstance(name, str))
-    return found
+            yield str(group), others

@@ -1,5 +1,6 @@
 """Converts LiteLLM's `router_settings`, `litellm_settings` and `general_settings` to our policies."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -7,7 +8,7 @@ from urllib.parse import quote
 
 from proxy.importing.findings import Findings
 from proxy.importing.litellm_deployments import DROPPING
-from proxy.importing.litellm_routes import Groups, names_of
+from proxy.importing.litellm_routes import Groups, entries, names_of
 from proxy.importing.reading import address, count, credential, number, seconds
 from proxy.importing.variables import Variables, named, plain
 from proxy.shapes import list_of, object_of
@@ -115,6 +116,7 @@ def _fallbacks(sections: Sections, at: str, value: Any) -> None:
     else:
         sections.findings.exact(at, "further targets of the route")
     _unknown(sections, at, named_groups)
+    _repeated(sections, at, value)
 
 
 def _larger(sections: Sections, at: str, value: Any) -> None:
@@ -123,12 +125,20 @@ def _larger(sections: Sections, at: str, value: Any) -> None:
         at, "further targets: asked after any failure, but after a context-length error only if their context is larger"
     )
     _unknown(sections, at, names_of(value))
+    _repeated(sections, at, value)
 
 
 def _usual_fallbacks(sections: Sections, at: str, value: Any) -> None:
     sections.groups.usual = [name for name in list_of(value) if isinstance(name, str)]
     sections.findings.exact(at, "further targets of every route without fallbacks of its own")
     _unknown(sections, at, {"": sections.groups.usual})
+
+
+def _repeated(sections: Sections, at: str, value: Any) -> None:
+    for group, times in Counter(group for group, _ in entries(value)).items():
+        if times > 1:
+            which = "last" if group == "*" else "first"
+            sections.findings.exact(f"{at}.{group}", f"the {which} of {times} entries is used, as in LiteLLM")
 
 
 def _unknown(sections: Sections, at: str, named_groups: Mapping[str, list[str]]) -> None:

@@ -70,6 +70,19 @@ def test_fallbacks_of_all_groups_apply_to_the_wildcard_too(tmp_path: Path, setti
     assert targets(made, "last") == ["gemini/last"] and not found.findings.count("unsupported")
 
 
+def test_of_several_entries_for_a_model_the_first_counts_and_of_all_the_last(tmp_path: Path) -> None:
+    """As in LiteLLM's Router (router_utils/fallback_event_handlers.py, get_fallback_model_group)."""
+    found = convert(ALL.replace("SETTINGS", 'fallbacks: [{own: [last]}, {own: [own]}, {"*": [own]}, {"*": [last]}]'))
+    made = planned(tmp_path, found.text)
+    assert targets(made, "own") == ["groq/own", "gemini/last"]
+    assert targets(made, "anything") == ["openrouter/anything", "gemini/last"]
+    repeated = {finding.path: finding.text for finding in found.findings if "entries" in finding.text}
+    assert repeated == {
+        "litellm_settings.fallbacks.own": "the first of 2 entries is used, as in LiteLLM",
+        "litellm_settings.fallbacks.*": "the last of 2 entries is used, as in LiteLLM",
+    }
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_default_fallbacks_take_precedence_over_those_of_the_wildcard(tmp_path: Path, order: int) -> None:
     """As LiteLLM's Router has it, which appends them to the others and takes the last of `*`."""
