@@ -68,6 +68,13 @@ ON CONFLICT (key, day, upstream, model) DO UPDATE SET
     cached = had.cached + excluded.cached, reasoning = had.reasoning + excluded.reasoning,
     cost = had.cost + excluded.cost, unpriced = had.unpriced + excluded.unpriced
 """
+# In batches: one statement for a year of a large ledger might take longer than a statement may.
+PRUNED_AT_ONCE: Final = 10_000
+_PRUNE: Final = """
+WITH old AS (SELECT ctid FROM sluice_ledger WHERE day < %s LIMIT %s),
+gone AS (DELETE FROM sluice_ledger WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1)
+SELECT count(*) FROM gone
+"""
 _SUMS: Final = (  # sum() returns Decimal for integers
     "sum(calls)::bigint, sum(failed)::bigint, sum(input)::bigint, sum(output)::bigint, "
     "sum(cached)::bigint, sum(reasoning)::bigint, sum(cost), sum(unpriced)::bigint"
@@ -170,8 +177,9 @@ class PostgresStore:
 
     def prune(self, before: str) -> None:
         """Deletes from the ledger; there may be none yet."""
-        if self._has_ledger():
-            self._asked_of_ledger("DELETE FROM sluice_ledger WHERE day < %s", (before,))
+        gone = PRUNED_AT_ONCE if self._has_ledger() else 0
+        while gone == PRUNED_AT_ONCE:
+            gone = self._asked_of_ledger(_PRUNE, (before, PRUNED_AT_ONCE))[0][0]
 
     def _has_ledger(self) -> bool:
         """Whether the ledger exists; once it does, no longer asked."""

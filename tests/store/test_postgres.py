@@ -25,7 +25,7 @@ BIN = binaries()
 if BIN is None:
     pytest.skip("needs a PostgreSQL server (Debian's package postgresql)", allow_module_level=True)
 
-from proxy.store.postgres import PostgresStore  # noqa: E402
+from proxy.store.postgres import PRUNED_AT_ONCE, PostgresStore  # noqa: E402
 
 BOUND = 4.5  # seconds: what a step may take, 3.5, and what a busy machine adds
 CONFIG = """
@@ -125,6 +125,30 @@ def test_a_batch_counts_once(store: PostgresStore) -> None:
 
 def test_old_days_are_deleted(store: PostgresStore) -> None:
     prunes(store)
+
+
+def test_a_large_ledger_is_pruned_in_bounded_batches(server: Cluster, store: PostgresStore) -> None:
+    """One statement for all of it would end at the time limit, and nothing would be deleted, tomorrow again."""
+    store.add(batch(1))
+    ask(server, """
+        INSERT INTO sluice_ledger
+        SELECT 'key', '2020-01-01', 'east', 'model-' || at, 1, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, 25000) AS at
+    """)  # fmt: skip
+    ask(server, """
+        CREATE TABLE deleted (lines bigint);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO deleted SELECT count(*) FROM gone; RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER DELETE ON sluice_ledger
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note()
+    """)  # fmt: skip
+    try:
+        store.prune("2026-01-01")
+        with psycopg.connect(server.url()) as connection:
+            sizes = [size for (size,) in connection.execute("SELECT lines FROM deleted")]
+            assert connection.execute("SELECT count(*) FROM sluice_ledger").fetchall() == [(4,)]
+    finally:
+        ask(server, "DROP FUNCTION note CASCADE; DROP TABLE deleted")
+    assert sum(sizes) == 25_000 and max(sizes) <= PRUNED_AT_ONCE
 
 
 def test_a_missing_ledger_is_created_again(server: Cluster, store: PostgresStore) -> None:
