@@ -3,11 +3,12 @@
 import asyncio
 import faulthandler
 import os
+import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from proxy.instruments import Instruments
 from proxy.logs import dropped_lines
 from proxy.planning import load_settings
 from proxy.serving.limits import Limits
-from proxy.serving.listening import listen
+from proxy.serving.listening import CannotListen, listen
 from proxy.serving.running import Drain, Hooks, Server, Serving
 
 
@@ -126,8 +127,13 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    (sock,) = listen("127.0.0.1", 0)
-    port: int = sock.getsockname()[1]
-    sock.close()
-    return port
+    """A port that nobody listens on just now.
+
+    Not one that the system hands out to whoever asks for any: another suite on this machine might get it meanwhile.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_768)
+        with suppress(CannotListen):
+            (sock,) = listen("127.0.0.1", port)
+            sock.close()
+            return port

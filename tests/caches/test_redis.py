@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from proxy.caches.contract import Entry
-from tests.running import wait_for
+from tests.running import free_port, wait_for
 
 pytest.importorskip("redis", reason="needs the extra `redis`")
 
@@ -42,9 +42,7 @@ class Server:
 def started(folder: Path) -> Iterator[Server]:
     """A Redis on a free port."""
     assert BINARY is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [BINARY, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_for(lambda: answers(port))

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pytest
 
 from tests.deploy.dockerfile import Stage, context, pairs, parse
 from tests.deploy.replay import Replay
-from tests.running import wait_for
+from tests.running import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 BUILD, IMAGE = parse((ROOT / "Dockerfile").read_text())
@@ -103,13 +102,6 @@ def checked(replay: Replay, environ: dict[str, str]) -> int:
     process = started(replay, health(IMAGE), environ)
     process.communicate(timeout=30)
     return process.returncode
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def test_the_image_holds_sluice_and_no_build_tools(replay: Replay) -> None:

@@ -1,7 +1,6 @@
 """A real Prometheus, as Debian packages it, for tests: found on PATH, or fetched once by scripts/install-prometheus."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import wait_for
+from tests.running import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / "build/prometheus/usr/bin"
@@ -73,7 +72,7 @@ def prometheus(config: str, folder: Path) -> Iterator[Prometheus]:
     file = folder / "prometheus.yml"
     file.write_text(config)
     for _ in range(3):  # another program may take the port before Prometheus does
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         command = [program("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
         process = subprocess.Popen(
             [*command, f"--web.listen-address={address}", "--log.level=warn"], stderr=subprocess.DEVNULL
@@ -97,10 +96,3 @@ def _ready_or_gone(client: httpx.Client, process: "subprocess.Popen[bytes]") -> 
         return "ready" if client.get("/-/ready").status_code == 200 else ""
     except httpx.TransportError:
         return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -440,8 +440,7 @@ def test_a_closed_stdout_is_no_matter(config: Path, words: tuple[str, ...]) -> N
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("serve", "--port", port, "--workers", workers)]
     process = subprocess.Popen(shell, cwd=config.parent, env=environment())
     try:
