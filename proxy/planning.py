@@ -65,7 +65,7 @@ def plan(
     def default() -> Route | None:
         return defaults.get(default_upstream(settings, process.default_upstream) or "")
 
-    router = Router(compiler.routes(), default, catalog.names)
+    router = Router(compiler.routes(), default, catalog.names, list(defaults.values()))
     catalog.aliases, catalog.targets = router.exact_routes, router.targets_of
     for target in _named(settings, router):
         shelves[target.upstream].named |= {target.model}
@@ -78,7 +78,7 @@ def _named(settings: Settings, router: Router) -> Iterator[Target]:
     for route in router.routes:
         yield from router.targets_of(route.match) if route.exact else (to for to in route.to if "{" not in to.model)
     for model in _asked(settings):
-        yield from router.targets_of(model)
+        yield from router.possible_targets(model)
 
 
 def _asked(settings: Settings) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proxy.call import Call
@@ -25,6 +25,7 @@ class Router:
     routes: Sequence[Route]
     default: Callable[[], Route | None]  # called each time: an operator may switch it
     names: Callable[[], Iterable[str]]  # models to suggest where nothing matches
+    defaults: Sequence[Route] = ()  # all that `default` may give
     lost: Mapping[str, str] = field(default_factory=dict)  # personas whose upstream is gone
     _exact: Mapping[str, Route] = field(init=False)
     _prefixes: Mapping[str, Route] = field(init=False)
@@ -50,12 +51,20 @@ class Router:
         except SluiceError:
             return ()
 
+    def possible_targets(self, model: str) -> Iterator[Target]:
+        """The targets of a name whatever the default upstream is, now or later."""
+        found = self.matching(model)
+        if found and not _is_default(found[0]):
+            yield from self.targets_of(model)
+        elif not model.startswith("persona/"):
+            yield from (_filled(target, model, model) for route in self.defaults for target in route.to)
+
     def resolve(self, model: str) -> Choice:
         """The route and targets of a name, targets as written. Raises model_not_found."""
         choice = self._chosen.get(model)
         if choice is None:
             choice = self._resolve(model)
-            if choice.route.match or choice.route.written:  # not for the default upstream, which an operator may switch
+            if not _is_default(choice.route):  # which an operator may switch
                 if len(self._chosen) >= _REMEMBERED:
                     self._chosen.clear()
                 self._chosen[model] = choice
@@ -106,6 +115,11 @@ class Router:
         if not rest and not all(target.model for target in targets):
             raise SluiceError("model_not_found", f"{model!r} names an upstream but no model.", param="model")
         return Choice(route, targets)
+
+
+def _is_default(route: Route) -> bool:
+    """Whether this is the route of the default upstream, which matches every name."""
+    return not route.match and not route.written
 
 
 def _filled(template: Target, model: str, rest: str) -> Target:

@@ -102,6 +102,19 @@ def spoken(text: str) -> str:
     return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks(text))
 
 
+def test_a_model_without_a_route_is_counted_by_its_name_whatever_the_default_upstream(
+    east: OpenAIDouble, west: OpenAIDouble
+) -> None:
+    east.strict = west.strict = False
+    config = CONFIG.format(east=east.url, west=west.url, more="").replace("model: east/gpt-4o\n", "model: voice\n")
+    with sluice(config) as proxy, proxy.client() as client:
+        for name in ("east", "west"):
+            client.put("/admin/provider-settings", json={"default_upstream": name}).raise_for_status()
+            assert turn(proxy, {"model": None}).headers["x-sluice-upstream"] == name
+        wait_for(lambda: proxy.metric("sluice_requests_total", model="voice") == 2)
+        assert not proxy.metric("sluice_requests_total", model="other")
+
+
 def tell(proxy: Running, message: Any, **headers: str) -> httpx.Response:
     return proxy.chat({"message": message}, "/vapi/webhook", **(headers or SECRET))
 

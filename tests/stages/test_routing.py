@@ -97,6 +97,14 @@ def test_a_default_is_asked_for_each_time() -> None:
     assert table.resolve("m").targets[0].upstream == "west"
 
 
+def test_the_possible_targets_of_a_name_are_those_of_every_default() -> None:
+    defaults = [route("", place(name), written=False) for name in ("east", "west")]
+    table = Router([route("x")], lambda: None, list, defaults)
+    assert [(target.upstream, target.model) for target in table.possible_targets("m")] == [("east", "m"), ("west", "m")]
+    assert list(table.possible_targets("xm")) == list(table.targets_of("xm"))
+    assert list(table.possible_targets("persona/pirate")) == []
+
+
 def test_routes_that_come_and_go_while_it_runs() -> None:
     table = router(route("persona/"))
     assert not table.resolve("persona/pirate").route.exact
