@@ -38,6 +38,7 @@ RELOADS: Final = _FAMILIES["sluice_config_reloads_total"].name
 MALFORMED: Final = _FAMILIES["sluice_malformed_events_total"].name
 UPSTREAM_SENT: Final = _FAMILIES["sluice_upstream_sent_total"].name
 DISPATCH_SENT: Final = _FAMILIES["sluice_dispatch_sent_total"].name
+RESENT: Final = _FAMILIES["sluice_upstream_resent_total"].name
 BUILD: Final = _FAMILIES["sluice_build_info"].name
 LOG_DROPPED: Final = _FAMILIES["sluice_log_lines_dropped_total"].name
 

@@ -21,6 +21,7 @@ from grafana.metrics import (
     PER_TOKEN,
     RELOADS,
     REQUESTS,
+    RESENT,
     STREAMS,
     TOKENS,
     UP,
@@ -377,11 +378,19 @@ ITSELF: Final = Row(
         ),
         Panel(
             "timeseries",
+            "Requests sent again",
+            "On a new connection, since the upstream had closed the kept-alive one. They are no attempts of their own.",
+            (Query(rate(RESENT, by="upstream"), "{{upstream}}"),),
+            Look("reqps"),
+            8,
+        ),
+        Panel(
+            "timeseries",
             "Lines that the log lost",
             "By process: nobody reads its standard error fast enough, or nobody at all. Calls do not wait for it.",
             (Query(rate(LOG_DROPPED, by="instance"), "{{instance}}"),),
             Look("cps"),
-            12,
+            8,
         ),
         Panel(
             "table",
@@ -389,7 +398,7 @@ ITSELF: Final = Row(
             "Processes by version of Sluice and of Python.",
             (Query(f"count by (version, python) ({select(BUILD)})"),),
             Look("none", 0),
-            12,
+            8,
         ),
     ),
 )

@@ -92,7 +92,7 @@ class Sluice:
         self.metrics = Metrics(self.instruments)
         self.tracing = tracing_of(self.environ)
         self.registry.register(self.instruments)
-        self.upstreams.sent = self.metrics.sent
+        self.upstreams.sent, self.upstreams.client.resent = self.metrics.sent, self.metrics.resent
         store = open_store(self.settings.store)
         self.ledger = Ledger(store, self.keys)
         self.keys.spent = self.ledger.spent

@@ -74,6 +74,13 @@ class Metrics:
         self.dispatched = Numbers(
             made.counter("sluice_dispatch_sent_total", "Attempts counted by dispatch.", "upstream").labels
         )
+        self.resent = Numbers(
+            made.counter(
+                "sluice_upstream_resent_total",
+                "Requests sent again on a new connection, since the upstream had closed the kept-alive one.",
+                "upstream",
+            ).labels
+        )
         self.vapi = made.counter("sluice_vapi_events_total", "Messages of Vapi's webhook.", "type")
         made.gauge("sluice_build_info", "Always 1.", "version", "python", joined="max").labels(
             __version__, platform.python_version()

@@ -9,6 +9,7 @@ import httpx
 
 from proxy.call import Headers
 from proxy.headers import Lines
+from proxy.instruments import Numbers
 from proxy.upstream.border import redirect_error, translate_error
 from proxy.upstream.connection import Connection
 from proxy.upstream.dialing import trust
@@ -97,12 +98,14 @@ class Body(httpx.AsyncByteStream):
 class Client:
     """Sends requests to any origin. Answers are not decoded and redirects not followed.
 
-    Its only timeout is for getting a connection. Callers cancel instead, which closes the connection at any await.
+    `resent` counts, by upstream, requests that were sent again since a kept-alive connection was closed. Its only
+    timeout is for getting a connection. Callers cancel instead, which closes the connection at any await.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, bounds: Bounds | None = None) -> None:
         self._tls = tls
         self._bounds = bounds or Bounds()
+        self.resent = Numbers()
         self.origins: dict[tuple[str, str, int], Origin] = {}
         self.starts: dict[tuple[str, str], tuple[Origin, bytes]] = {}
 
@@ -132,6 +135,7 @@ class Client:
                     raise
                 # The upstream closed the kept-alive connection just as we reused it.
                 connection.abort()
+                self.resent[upstream].value += 1
                 connection = await origin.open(connect)
                 await connection.exchange(head, body, method == "HEAD")
             parser = connection.parser

@@ -25,7 +25,7 @@ class Upstreams:
 
     def __init__(self) -> None:
         self.sent = Numbers()  # attempts by upstream
-        self._client = Client()
+        self.client = Client()
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}  # of httpx, by a target's `via`
         self._later: set[asyncio.Task[Any]] = set()
 
@@ -43,7 +43,7 @@ class Upstreams:
         if target.via:
             return self._by_httpx(target, request, headers, connect)
         url = target.base + request.path
-        return self._client.ask(request.method, url, headers, request.body, connect, target.upstream)
+        return self.client.ask(request.method, url, headers, request.body, connect, target.upstream)
 
     async def fetch(self, target: Target, request: Request, timeout: float) -> Answer:
         """A whole answer for the control plane (catalogues, health), within `timeout` seconds in total.
@@ -76,7 +76,7 @@ class Upstreams:
                 task.cancel()
         for transport in self._transports.values():
             await transport.aclose()
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def _by_httpx(self, target: Target, request: Request, headers: Headers, connect: float) -> Response:
         transport = self._transports.get(target.via)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from proxy.settings import ConfigError
-from tests.doubles.faults import HoldAfter, Say, Status
+from tests.doubles.faults import CloseOnReuse, HoldAfter, Say, Status
 from tests.doubles.oddities import MalformedEvent
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
@@ -66,6 +66,8 @@ class Traffic:
         assert self.ask("west/gpt-4o") == 502
         self.west.script(MalformedEvent(1))  # before any content, while each event is parsed
         assert self.ask("west/gpt-4o", True) == 200
+        self.east.script(CloseOnReuse())
+        assert self.ask("gpt-4o") == self.ask("gpt-4o") == 200  # the second one is sent again, on a new connection
         assert self.ask("gone/gpt-4o") in (502, 503)  # unreachable, and then the breaker
         with self.proxy.client() as client:
             assert client.post("/v1/chat/completions", json={"messages": []}).status_code == 400

@@ -305,8 +305,10 @@ def test_a_kept_connection_that_closes_as_it_is_used_is_replaced_once(run: Run, 
     async def main() -> None:
         async with asking(racing) as (client, server):
             assert await whole_answer(client, post(server)) == b"hello"
-            assert await whole_answer(client, post(server)) == b"hello"
+            assert not client.resent
+            assert await whole(await client.ask(*post(server), 5, "east")) == b"hello"
             assert server.connections == 2
+            assert client.resent.totals() == {"east": 1}
 
     run(main())
 
