@@ -56,6 +56,7 @@ class Trace:
     malformed: int = 0  # dropped events of the upstream: not JSON
     counted: bool = False  # counted in sluice_streams_open
     status: int = 0
+    head: int = 0  # the status that the client got, once the head of a stream has left; a failure cannot change it
     failure: SluiceError | None = None
     kept: list[bytes] | None = None  # the prompt, then the answer, where `log.content` wants them
     usage: Usage = NO_USAGE  # replaced as a whole, never changed in place

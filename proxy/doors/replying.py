@@ -104,6 +104,7 @@ class Responder:
 
     async def _head(self, status: int, headers: Headers) -> None:
         self.started = True
+        self._call.trace.head = status
         lines = [*headers, *self._scope.get("sluice.extra", ())]
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 

@@ -93,9 +93,9 @@ class Meter:
     def _note(self, call: Call, error: BaseException) -> None:
         trace = call.trace
         if isinstance(error, SluiceError):
-            trace.failure, trace.status = error, error.status
+            trace.failure, trace.status = error, trace.head or error.status
         elif isinstance(error, Exception):
-            trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), 500
+            trace.failure, trace.status = SluiceError("proxy_internal", "An unexpected error."), trace.head or 500
         else:  # cancelled: the client left
             trace.failure = trace.failure or SluiceError("client_cancelled", "The client left.")
             trace.status = 499

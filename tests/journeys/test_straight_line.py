@@ -1,12 +1,14 @@
 """The main job, seen from outside: a client's call reaches the upstream its model names, and the answer comes back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from tests.doubles.faults import ContextLength, CutAfter, FirstTokenAfter, Held, HoldAfter, RoleOnlyThen, Status
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.wire import Wait
 from tests.running import Running, sluice, wait_for
 
 CONFIG = """
@@ -152,6 +154,19 @@ def test_comments_keep_a_waiting_stream_open_and_tell_who_answered(proxy: Runnin
     assert lines[0] == ": ping"
     assert any(line.startswith(": sluice upstream=east model=gpt-4o attempts=east:200") for line in lines)
     assert lines[-1] == "data: [DONE]"
+
+
+def test_a_failure_behind_an_early_head_is_counted_with_the_status_that_the_client_saw(
+    proxy: Running, east: OpenAIDouble
+) -> None:
+    east.script(lambda double, request: replace(Status(400)(double, request), before=(Wait(0.5),)))
+    answer = proxy.chat(HELLO | {"model": "east/gpt-4o", "stream": True})
+    assert answer.status_code == 200 and '"client_invalid_request"' in events(answer.text)[-1]
+    wait_for(lambda: proxy.metric("sluice_requests_total", status="200", code="client_invalid_request") == 1)
+    assert proxy.metric("sluice_requests_total") == 1
+    with proxy.client() as client:
+        (call,) = client.get("/admin/calls").json()["data"]
+    assert (call["status"], call["code"]) == (200, "client_invalid_request")
 
 
 @pytest.mark.parametrize(
