@@ -16,6 +16,8 @@ CacheMode = Literal["on", "off", "refresh", "only"]
 
 CHAT_LIKE: Final = ("chat/completions", "completions")
 """Endpoints whose answers have `choices`, and whose streams report usage where `stream_options` asks for it."""
+STREAMED: Final = (*CHAT_LIKE, "responses")
+"""Endpoints that answer whole or in events: where an upstream does the other of what was asked, it is converted."""
 TargetState = tuple[str, str, tuple[str, ...], Usage]
 """The part of a trace that belongs to one target: upstream, model, changes, usage. Saved while two targets race."""
 

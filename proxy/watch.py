@@ -154,6 +154,7 @@ class ResponsesWatch:
         "last_at",
         "lingers",
         "malformed",
+        "response",
         "usage",
     )
     sound = b""  # it raises nothing
@@ -166,6 +167,7 @@ class ResponsesWatch:
         self.complete = False
         self.lingers = False
         self.done = True  # no [DONE] has to be added
+        self.response: dict[str, Any] | None = None  # the whole answer, from the terminal event
         self.failure: SluiceError | None = None  # reported by an event, which the client gets itself
         self.malformed = 0
         self.usage: Usage | None = None
@@ -199,9 +201,10 @@ class ResponsesWatch:
             if kind in ("response.failed", "error"):
                 told = response if isinstance(response, dict) else fields
                 self.failure = self._failure_in({"error": told.get("error") or fields})
-            usage = response.get("usage") if isinstance(response, dict) else None
-            if isinstance(usage, dict):
-                self.usage = usage_of(usage)
+            if isinstance(response, dict):
+                self.response = response
+                if isinstance(usage := response.get("usage"), dict):
+                    self.usage = usage_of(usage)
 
 
 class RawWatch:

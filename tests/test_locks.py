@@ -33,7 +33,7 @@ from tests.running import Running, sluice
 ROOT = Path(__file__).parent.parent
 WORDS = (
     "errors reply call sse headers hosts naming units jsonedit jsonspans jsongrammar secrecy clocks watch"
-    " assembling orphans usage shapes"
+    " assembling responding orphans usage shapes"
 ).split()
 FLOORS = (
     [f"proxy.{word}" for word in WORDS] + ["proxy", "proxy.logs", "proxy.instruments", "proxy.metrics"],

@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import orjson
+
 from proxy.assembling import Assembler, as_stream
-from proxy.call import CHAT_LIKE, Call, Headers
+from proxy.call import CHAT_LIKE, STREAMED, Call, Headers
 from proxy.clocks import Clock, ClockName
 from proxy.errors import SluiceError
 from proxy.headers import of_type, to_client
 from proxy.instruments import Numbers
 from proxy.policies.routes import Timeouts
 from proxy.policies.runs import Hold
-from proxy.providers.contract import Answer, Order, Request, Talker, Target
+from proxy.providers.contract import Answer, Order, Reader, Request, Talker, Target
+from proxy.responding import response_events
 from proxy.upstream.bodies import (
     MAX_WHOLE,
     Pieces,
@@ -83,7 +86,7 @@ class Attempt:
             if not (is_read := to_be_read(headers)):
                 source, headers = await self._typed(response.stream, headers)
                 is_read = to_be_read(headers)
-                if not is_read and carries_events(headers) and call.endpoint in CHAT_LIKE:
+                if not is_read and carries_events(headers) and call.endpoint in STREAMED:
                     return self._wire(of_type(headers, _JSON), await self._gathered(source))
                 body = await self._read(source)
             elif body is None:
@@ -115,18 +118,29 @@ class Attempt:
         """The events of a stream as one whole answer, within the time limit for whole answers."""
         clock = self.clock.beside(self.timeouts.whole, "whole")
         unused = Waits(self.timeouts.whole, self.timeouts.whole)  # the clock ends before them
-        stream = EventStream(source, self.order.target.provider.reader(self.order), self._watch(False), clock, unused)
+        stream = EventStream(source, self._reader(), self._watch(False), clock, unused)
         gathered, asked = Assembler(), perf_counter()
         try:
             async for batch in stream:
-                gathered.add(batch)
+                if self.call.endpoint in CHAT_LIKE:
+                    gathered.add(batch)
         finally:
             clock.close()
             self.call.trace.waited += perf_counter() - asked
+        if stream.watch.failure is not None:  # of the Responses API
+            raise stream.watch.failure
         note_stream(self.call, stream.watch)
+        if isinstance(stream.watch, ResponsesWatch):
+            return self._response(stream.watch)
         if gathered.empty:
             raise without_choices()
         return gathered.whole()
+
+    def _response(self, watch: ResponsesWatch) -> bytes:
+        """The whole answer that the last event of a Responses stream holds."""
+        if watch.response is None or "output" not in watch.response:
+            raise SluiceError("upstream_malformed", "The upstream's last event holds no response.", again="next")
+        return orjson.dumps(watch.response)
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
         """The body and headers of a streamed answer, once its head has arrived."""
@@ -145,7 +159,7 @@ class Attempt:
 
     async def _typed(self, source: Pieces, headers: Headers) -> tuple[Pieces, Headers]:
         """The body, and headers with a reliable content type."""
-        if self.call.endpoint not in CHAT_LIKE or not is_vague(headers) or self.order.target.provider.lines:
+        if self.call.endpoint not in STREAMED or not is_vague(headers) or self.order.target.provider.lines:
             return source, headers
         self.asked = perf_counter()
         body = await peeked(source, self.order.target.upstream)
@@ -166,8 +180,7 @@ class Attempt:
         source, headers = await self._typed(source, headers)
         # Audio is not parsed as events unless it says so: an event reader would hold it back, and add lines to it.
         if carries_events(headers) and (self.call.endpoint != "audio/speech" or says_event_stream(headers)):
-            reader = (provider.reader if self.call.endpoint in CHAT_LIKE else provider.passing)(self.order)
-            stream = EventStream(source, reader, self._watch(True), self.clock, self._waits())
+            stream = EventStream(source, self._reader(), self._watch(True), self.clock, self._waits())
             if not says_event_stream(headers):  # another dialect, which the reader translates
                 headers = of_type(headers, _EVENTS)
         elif self.call.chat or to_be_read(headers):
@@ -175,9 +188,10 @@ class Attempt:
             body = provider.whole(self.order, await self._read(source))
             await source.aclose()
             note_whole(self.call, provider, body)
-            if self.call.endpoint not in CHAT_LIKE:
+            if self.call.endpoint not in STREAMED:
                 return self._wire(headers, body)
-            events = self._watch(True).see(as_stream(body))  # drops usage that the client did not ask for
+            events = response_events(body) if self.call.endpoint == "responses" else as_stream(body)
+            events = self._watch(True).see(events)  # drops usage that the client did not ask for
             return self._wire(of_type(headers, _EVENTS), None, events)
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())
@@ -203,6 +217,10 @@ class Attempt:
         if not head:
             raise SluiceError("upstream_malformed", "The upstream's answer is empty.", again="next")
         return b"".join(head)
+
+    def _reader(self) -> Reader:
+        provider = self.order.target.provider
+        return (provider.reader if self.call.endpoint in CHAT_LIKE else provider.passing)(self.order)
 
     def _watch(self, streamed: bool) -> Watch:
         provider = self.order.target.provider

@@ -13,12 +13,14 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.responses import Response, ResponseCompletedEvent, ResponseIncompleteEvent
 from pydantic import BaseModel
 
 from tests.doubles.faults import ContextLength, CutAfter, HoldAfter, Say, Status
+from tests.doubles.oddities import StreamForWhole, WholeForStream
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Fault
-from tests.doubles.words import derived
+from tests.doubles.words import Said, ToolCall, derived
 from tests.running import Running, sluice, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,6 +133,31 @@ def test_responses_whole_and_streamed(client: OpenAI) -> None:
     assert client.responses.create(model="gpt-4o", input="hello").output_text == derived("hello")
     events = list(client.responses.create(model="gpt-4o", input="hello", stream=True))
     assert [event.type for event in events][:4] == EVENTS and events[-1].type == "response.completed"
+
+
+def test_a_response_streamed_although_it_was_asked_for_whole_and_the_reverse(
+    client: OpenAI, east: OpenAIDouble
+) -> None:
+    for said in (Said("Hello world"), Said(tools=(ToolCall("look", '{"up": 1}'),)), Said("Hello wor", finish="length")):
+        asked: dict[str, Any] = {"model": "gpt-4o", "input": "hello"}
+        east.script(Say(said))
+        expected = client.responses.create(**asked)
+        east.script(Say(said, StreamForWhole()))
+        whole = client.responses.create(**asked)
+        assert without_ids(whole) == without_ids(expected)
+        east.script(Say(said, WholeForStream()))
+        with client.responses.stream(**asked) as stream:
+            events = list(stream)
+        assert isinstance(last := events[-1], ResponseCompletedEvent | ResponseIncompleteEvent)
+        assert last.type == f"response.{expected.status}" and last.response.usage == expected.usage
+        assert last.response.output_text == expected.output_text
+        assert [event.sequence_number for event in events] == [*range(len(events))]
+        assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == said.text
+
+
+def without_ids(response: Response) -> dict[str, Any]:
+    """A response without what the double derives from the request's bytes."""
+    return response.to_dict() | {"id": "", "output": [item.to_dict() | {"id": ""} for item in response.output]}
 
 
 def test_responses_of_the_embedded_model_streamed() -> None:

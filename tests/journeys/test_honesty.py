@@ -229,6 +229,17 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
     )
 
 
+def test_a_response_that_was_asked_for_whole_and_comes_as_a_stream_is_complete_or_a_failure(place: Place) -> None:
+    proxy, east, _ = place
+    before = proxy.metric("sluice_requests_total", upstream="west", code="ok")
+    for last, cause in ((FAILED[0], "rate_limited"), (SPOKEN[0], "truncated"), (SPOKEN[1], "malformed")):
+        east.script(Events(CREATED, SPOKEN[0], last))
+        answer = proxy.chat({"model": "both/m", "input": "Hi."}, "/v1/responses")
+        assert answer.headers["x-sluice-attempts"] == f"east:{cause},west:200"
+        assert answer.json()["output"]
+    wait_for(lambda: proxy.metric("sluice_requests_total", upstream="west", code="ok") == before + 3)
+
+
 @pytest.mark.parametrize("waits", [0.0, 0.05])
 @pytest.mark.parametrize("failed", FAILED)
 def test_no_secret_is_in_a_responses_streams_own_words_of_failure(place: Place, failed: bytes, waits: float) -> None:
@@ -529,7 +540,8 @@ def test_who_leaves_with_the_last_event_has_had_it_all(place: Place) -> None:
 def test_a_page_is_no_answer_of_any_endpoint(place: Place, endpoint: str, stream: bool) -> None:
     proxy, east, west = place
     east.script(HtmlIn200())
-    west.script(lambda double, request: json_answer({"choices": [{"text": "x", "finish_reason": "stop"}]}))
+    whole = {"choices": [{"text": "x", "finish_reason": "stop"}], "output": []}
+    west.script(lambda double, request: json_answer(whole))
     answer = proxy.chat({"model": "both/m", "input": "Hi.", "prompt": "Hi.", "stream": stream}, f"/v1/{endpoint}")
     assert (answer.status_code, answer.headers["x-sluice-attempts"]) == (200, "east:malformed,west:200")
     assert "html" not in answer.text
