@@ -1,5 +1,7 @@
 """Every command says what it is for, and what is wrong with what it was given."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,14 @@ import pytest
 from proxy.cli import main
 
 COMMANDS = ("serve", "check", "explain", "models", "selftest", "bench", "import", "healthcheck")
+
+
+@pytest.fixture(autouse=True)
+def restored_signals() -> Iterator[None]:
+    """`serve` changes how this process handles SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def ended(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int | str | None, str]:
