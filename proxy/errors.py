@@ -79,6 +79,7 @@ class SluiceError(Exception):
     kind: str = ""  # OpenAI's `type`; "": by code
     lines: list[tuple[bytes, bytes]] = field(default_factory=list)  # headers of the upstream that may be passed on
     own: str = ""  # the part of the message that is in our own words; "": all of it
+    number: int = 0  # of its event, in a stream of the Responses API, which numbers them
 
     def __post_init__(self) -> None:
         self.status = self.status or STATUS.get(self.code, 400)
@@ -99,13 +100,24 @@ class SluiceError(Exception):
 
     def body(self) -> bytes:
         """OpenAI's envelope as JSON bytes."""
-        return orjson.dumps(
-            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
-        )
+        return orjson.dumps({"error": self._fields()})
 
     def event(self) -> bytes:
         """The same envelope as one server-sent event, for a stream that has begun."""
         return b"data: " + self.body() + b"\n\n"
+
+    def responses_event(self) -> bytes:
+        """The failure as an event of the Responses API.
+
+        Message, code and param stand at the top, where OpenAI documents them, and in `error`, where OpenAI sends them:
+        clients look in either place.
+        """
+        fields = self._fields()
+        told = {**fields, "type": "error", "sequence_number": self.number, "error": fields}
+        return b"event: error\ndata: " + orjson.dumps(told) + b"\n\n"
+
+    def _fields(self) -> dict[str, str | None]:
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The upstream's, then `retry-after` (whole seconds, at most 60) and `x-should-retry` where they are known."""

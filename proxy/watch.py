@@ -15,6 +15,7 @@ from proxy.usage import Usage, usage_of
 
 _TEXT = b'"content":"'
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,9})')
 
 FailureIn = Callable[[Mapping[str, Any]], SluiceError | None]
 """Returns the failure that an event reports, or None."""
@@ -146,6 +147,7 @@ class ResponsesWatch:
     """Watches a stream of the Responses API: typed events, no `[DONE]`, one terminal event."""
 
     __slots__ = (
+        "_batch",
         "_failure_in",
         "complete",
         "content_at",
@@ -162,6 +164,7 @@ class ResponsesWatch:
 
     def __init__(self, failure_in: FailureIn) -> None:
         self._failure_in = failure_in
+        self._batch = b""  # the last one
         self.content_at: float | None = None
         self.last_at: float | None = None
         self.complete = False
@@ -172,9 +175,15 @@ class ResponsesWatch:
         self.malformed = 0
         self.usage: Usage | None = None
 
+    @property
+    def next_number(self) -> int:
+        """The sequence number of an event that would follow now."""
+        numbers = _NUMBER.findall(self._batch)
+        return int(numbers[-1]) + 1 if numbers else 0
+
     def see(self, batch: bytes) -> bytes:
         """The batch up to its terminal event, from which the usage is read."""
-        self.last_at = perf_counter()
+        self.last_at, self._batch = perf_counter(), batch
         if self.content_at is None and batch.find(b".delta") >= 0:
             self.content_at = self.last_at
         if any(batch.find(word) >= 0 for word in self._TERMINAL):

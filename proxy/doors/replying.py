@@ -58,7 +58,7 @@ class Responder:
         if self.started:
             if not self._events:
                 raise BrokenOff
-            return self._body((b"" if self._knows else self._receipt_comment()) + failure.event(), more=False)
+            return self._body((b"" if self._knows else self._receipt_comment()) + self._event(failure), more=False)
         headers = [(b"content-type", b"application/json"), *failure.headers()]
         return self._whole(failure.status, headers, failure.body())
 
@@ -98,7 +98,7 @@ class Responder:
         except SluiceError as failure:
             if not self._events:
                 raise
-            await self._body(failure.event(), more=False)
+            await self._body(self._event(failure), more=False)
         else:
             await self._body(b"", more=False)
 
@@ -111,6 +111,10 @@ class Responder:
     async def _body(self, data: bytes, more: bool) -> None:
         self._last, self._over = perf_counter(), not more
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def _event(self, failure: SluiceError) -> bytes:
+        """A failure as an event of the API that was called."""
+        return failure.responses_event() if self._call.endpoint == "responses" else failure.event()
 
     def _receipt_comment(self) -> bytes:
         """Upstream, model and attempts as a comment, where the head was sent before they were known."""

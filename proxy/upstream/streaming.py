@@ -15,7 +15,7 @@ from proxy.upstream.bodies import Pieces
 from proxy.upstream.border import translate_error
 from proxy.upstream.client import Body
 from proxy.upstream.talking import Talk
-from proxy.watch import RawWatch, Watch
+from proxy.watch import RawWatch, ResponsesWatch, Watch
 
 _LONG = 15.0  # seconds that count as a long silence, whatever `idle` allows
 _LINGER = 0.25  # seconds that an upstream may take to end its body after [DONE]
@@ -197,6 +197,8 @@ class EventStream(Flowing):
     def _broken(self, failure: SluiceError) -> SluiceError:
         """The failure that ends this stream."""
         self._ended, self.failure = True, failure
+        if isinstance(self.watch, ResponsesWatch):
+            failure.number = self.watch.next_number
         silence = perf_counter() - (self.watch.last_at or self._began)
         if failure.again == "same" and silence > min(_LONG, self._idle / 4):
             failure.again = "next"  # silent before it broke: a silent upstream is not asked twice

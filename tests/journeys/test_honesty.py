@@ -274,6 +274,21 @@ def test_a_responses_stream_that_is_held_back_whole_can_fail_behind_its_content_
     assert answer.content == b"".join((CREATED, *SPOKEN))
 
 
+def test_a_responses_stream_that_breaks_ends_with_an_error_event_of_that_api(place: Place) -> None:
+    """Clients that check each event's `type` take OpenAI's plain envelope for garbage."""
+    proxy, east, _ = place
+    begun = [sse({"type": "response.created", "sequence_number": 0, "response": {"id": "r"}})]
+    begun.append(sse({"type": "response.output_text.delta", "sequence_number": 1, "delta": '"sequence_number":7'}))
+    east.script(Events(*begun, Cut()))
+    answer = proxy.chat({"model": "east/m", "input": "Hi.", "stream": True}, "/v1/responses")
+    assert answer.content.startswith(b"".join(begun))
+    name, _, data = answer.content.removeprefix(b"".join(begun)).decode().partition("\n")
+    told = json.loads(data.removeprefix("data: "))
+    assert (name, told["type"], told["sequence_number"]) == ("event: error", "error", 2)
+    assert told["code"] == told["error"]["code"] == "upstream_truncated"
+    assert told["message"] == told["error"]["message"] and told["error"]["type"] == "upstream_error"
+
+
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
     proxy, east, _ = place
     odd = [each for _ in range(8) for each in (b"data: keep-alive\n\n", Wait(0.13))]
