@@ -15,6 +15,8 @@ from proxy.errors import SluiceError
 from proxy.headers import request_id, value
 
 _REMEMBERED: Final = 1024
+_SHOWN: Final = 200  # bytes of a wrong path that its error names
+_ANY: Final = frozenset({"GET", "HEAD", "POST"})
 _OURS_ALONE: Final = frozenset({"admin", "chat", "desk", "metrics", "page", "vapi"})
 """Access classes that no page of another origin may use."""
 _JSON: Final = (b"content-type", b"application/json")
@@ -70,7 +72,11 @@ class Front:
                 scope.pop("sluice.extra", None)
             raise Preflight(looked_up)
         if not looked_up:
-            raise SluiceError("client_invalid_request", "There is nothing at this path.", status=404)
+            if key[1] == "OPTIONS" and scope.get("sluice.extra"):
+                raise Preflight(_ANY)  # else the page's user never sees the 404 that names the wrong path
+            path = key[0][:_SHOWN].decode("latin-1")
+            problem = f"There is nothing at {path}; OpenAI's API is under /v1."
+            raise SluiceError("client_invalid_request", problem, status=404)
         raise NotAllowed(looked_up)
 
     async def _fail(self, scope: Scope, send: Send, failure: SluiceError) -> None:

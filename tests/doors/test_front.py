@@ -78,6 +78,13 @@ def test_failures_are_in_openais_form_and_have_an_id(method: str, path: str, sta
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
+def test_a_wrong_path_is_named_as_far_as_it_is_short() -> None:
+    """Most often a base URL is wrong, and SDKs do not show the URL that they made of it."""
+    answer = asked("POST", "/v1/api/chat/completions")
+    assert "/v1/api/chat/completions" in orjson.loads(answer.body)["error"]["message"]
+    assert len(asked("POST", "/" + "x" * 5000).body) < 500
+
+
 def test_another_method_gets_those_that_the_path_supports() -> None:
     refused, preflighted = asked("DELETE", "/fine"), asked("OPTIONS", "/fine")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
@@ -114,6 +121,12 @@ def test_a_page_of_an_allowed_origin_may_read_answers_and_errors_alike(method: s
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert "x-request-id" in answer.headers["access-control-expose-headers"]
     assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_the_preflight_of_a_wrong_path_succeeds_so_that_its_404_can_be_read() -> None:
+    answer = asked("OPTIONS", "/nothing", ORIGIN, origin=ORIGIN, access_control_request_headers="authorization")
+    assert (answer.status, answer.headers["access-control-allow-headers"]) == (204, "authorization")
+    assert asked("OPTIONS", "/nothing", origin=ORIGIN).status == 404
 
 
 @pytest.mark.parametrize("path", ["/admin/x", "/chat", "/vapi/x"])
