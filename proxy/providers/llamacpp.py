@@ -9,6 +9,8 @@ import orjson
 
 from proxy.call import Headers
 from proxy.errors import SluiceError
+from proxy.jsonedit import put
+from proxy.jsonspans import Path
 from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, parse_answer
 from proxy.providers.placing import PlacingReader
@@ -18,6 +20,7 @@ from proxy.shapes import object_of
 from proxy.sse import EventCutter, events, payload
 from proxy.usage import is_count
 
+_FORMAT: Final = Path.of("response_format")
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
 """Prefixes of messages by which a 500 reports a bad request, as llama.cpp does for most C++ exceptions."""
 
@@ -31,9 +34,15 @@ class LlamaCpp(OpenAICompatible):
     whole_by_stream = True  # it goes on decoding when the client of a whole answer leaves
 
     def request(self, order: Order) -> Request:
-        """The order unchanged."""
-        request = super().request(order)
-        return replace(request, path=_v1(order.target) + request.path)
+        """The order unchanged; one for /v1/responses also has its output format as `response_format`.
+
+        The server takes `response_format` there, and silently ignores the Responses API's own `text.format`.
+        """
+        request = replace(super().request(order), path=_v1(order.target) + "/" + order.endpoint)
+        if order.endpoint != "responses" or (wanted := _format_in(order.body)) is None:
+            return request
+        body = put(order.body, _FORMAT, orjson.dumps(wanted), over=False)
+        return replace(request, body=body, changes=("set response_format",))
 
     def reader(self, order: Order) -> Reader:
         """Whole events, unchanged; for several choices, with the usage of all of them."""
@@ -81,6 +90,14 @@ class LlamaCpp(OpenAICompatible):
             context=count(meta.get("n_ctx_train")) if isinstance(meta, dict) else None,
             inputs=tuple(map(str, inputs)) if isinstance(inputs, list) else None,
         )
+
+
+def _format_in(body: bytes) -> dict[str, Any] | None:
+    """The `text.format` of a body for /v1/responses in the form of a chat's `response_format`; None: plain text."""
+    wanted = object_of(object_of(orjson.loads(body).get("text")).get("format"))
+    if wanted.get("type") == "json_schema":
+        return {"type": "json_schema", "json_schema": {name: wanted[name] for name in wanted if name != "type"}}
+    return wanted if wanted.get("type") == "json_object" else None
 
 
 class SummingReader:

@@ -30,6 +30,28 @@ def test_it_is_asked_with_and_without_v1_in_the_address(base: str, path: str) ->
     assert at.whole_by_stream and not at.key_required and not at.key_variable
 
 
+SCHEMA = {"name": "city", "strict": True, "schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"type": "json_schema", **SCHEMA}, {"type": "json_schema", "json_schema": SCHEMA}),
+        ({"type": "json_object"}, {"type": "json_object"}),
+        ({"type": "text"}, None),
+        (None, None),
+    ],
+)
+def test_a_response_has_its_format_where_the_server_reads_it(given: Json | None, wanted: Json | None) -> None:
+    at = provider("llamacpp", {})
+    asked = {"input": "Hi.", "text": {"format": given}}
+    request = at.request(order(at, orjson.dumps(asked), endpoint="responses", base=ROOT))
+    body = orjson.loads(request.body)
+    assert body.pop("response_format", None) == wanted
+    assert body["text"] == asked["text"] and body["input"] == "Hi."
+    assert request.changes == (("set response_format",) if wanted else ())
+
+
 @pytest.mark.parametrize(
     ("properties", "context"),
     [
