@@ -113,8 +113,8 @@ class SluiceError(Exception):
         clients look in either place.
         """
         fields = self._fields()
-        told = {**fields, "type": "error", "sequence_number": self.number, "error": fields}
-        return b"event: error\ndata: " + orjson.dumps(told) + b"\n\n"
+        event = {**fields, "type": "error", "sequence_number": self.number, "error": fields}
+        return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
 
     def _fields(self) -> dict[str, str | None]:
         return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}

@@ -283,10 +283,10 @@ def test_a_responses_stream_that_breaks_ends_with_an_error_event_of_that_api(pla
     answer = proxy.chat({"model": "east/m", "input": "Hi.", "stream": True}, "/v1/responses")
     assert answer.content.startswith(b"".join(begun))
     name, _, data = answer.content.removeprefix(b"".join(begun)).decode().partition("\n")
-    told = json.loads(data.removeprefix("data: "))
-    assert (name, told["type"], told["sequence_number"]) == ("event: error", "error", 2)
-    assert told["code"] == told["error"]["code"] == "upstream_truncated"
-    assert told["message"] == told["error"]["message"] and told["error"]["type"] == "upstream_error"
+    event = json.loads(data.removeprefix("data: "))
+    assert (name, event["type"], event["sequence_number"]) == ("event: error", "error", 2)
+    assert event["code"] == event["error"]["code"] == "upstream_truncated"
+    assert event["message"] == event["error"]["message"] and event["error"]["type"] == "upstream_error"
 
 
 def test_dropped_events_are_silence_and_silence_is_commented(place: Place) -> None:
