@@ -6,8 +6,7 @@ import os
 import secrets
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from proxy.planning import load_settings
 from proxy.serving.limits import Limits
 from proxy.serving.listening import CannotListen, listen
 from proxy.serving.running import Drain, Hooks, Server, Serving
+from tests.waiting import wait_for
 
 
 class ThreadedServer(Server):
@@ -114,16 +114,6 @@ def sluice(
                 for task in asyncio.all_tasks(started[0]):
                     task.print_stack(file=sys.stderr)
                 raise AssertionError("the server did not end")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Waits until the condition holds and gives its value. Raises AssertionError where it does not in time."""
-    ends = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > ends:
-            raise AssertionError("the condition did not come true in time")
-        time.sleep(0.005)
-    return value
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 

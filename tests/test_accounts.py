@@ -14,7 +14,8 @@ import pytest
 from proxy.store.contract import Batch, Counts
 from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("one_day")
 STATIC = "sk-static-key-of-a-client"

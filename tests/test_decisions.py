@@ -12,6 +12,7 @@ from starlette.types import Message
 from proxy.app import Sluice
 from proxy.planning import load_settings
 from proxy.store.sqlite import SqliteStore
+from tests.waiting import until
 
 CONFIG = """
 store: sqlite:///kept.db
@@ -49,8 +50,7 @@ def test_what_is_decided_while_a_process_starts_is_taken_over(config: Path) -> N
 
     async def live() -> None:
         async with living(app):
-            while app.default_upstream() != "west":
-                await asyncio.sleep(0.005)
+            await until(lambda: app.default_upstream() == "west")
 
     asyncio.run(live())
 
@@ -77,8 +77,7 @@ def test_what_is_decided_while_the_store_is_read_stays_decided(config: Path) -> 
 
     async def live() -> None:
         async with living(app):
-            while not store.reads:
-                await asyncio.sleep(0.005)
+            await until(lambda: store.reads)
             await app.control.switch_default("west")
             store.let_go.set()
             while store.reads < 2:

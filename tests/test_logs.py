@@ -21,7 +21,7 @@ from proxy.instruments import Instruments
 from proxy.logs import JsonLines, Readable, Writer, dropped_lines, ended_call, keep_content, words_of
 from proxy.policies.allowances import Allowance, Limits
 from proxy.usage import Usage
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 HOSTILE = "x\x1b[2J\r\n2026 INFO forged\x00\x07\x7f\x9b31m\x85\u2028\u2029\u202e\ud800\ufeffend"
 FORMS = [JsonLines(), Readable()]

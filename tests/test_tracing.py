@@ -15,7 +15,8 @@ from proxy.serving.listening import listen
 from proxy.tracing import Tracing, tracing_of
 from tests.doubles.faults import CutAfter, FirstTokenAfter, HoldAfter, Status
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 pytest.importorskip("playwright", reason="playwright is not installed: scripts/install dev")
 from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Request, expect, sync_playwright  # noqa: E402

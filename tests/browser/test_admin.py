@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.chatting import Chat, fact, fits, text
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import HoldAfter, Status
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 HELLO = {"model": "east/gpt-4o", "messages": [{"role": "user", "content": "Hello?"}]}
 VIEWS = ("overview", "upstreams", "models", "personas", "keys", "routes", "calls", "cache", "vapi", "configuration")

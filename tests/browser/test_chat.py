@@ -9,7 +9,7 @@ from tests.doubles.faults import HoldAfter, Say, Status, events
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received
 from tests.doubles.words import Said
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture

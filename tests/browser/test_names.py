@@ -11,7 +11,7 @@ from tests.browser.chatting import Chat, fits
 from tests.browser.conftest import Site, Visitor
 from tests.doubles.faults import Say
 from tests.doubles.words import Said
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 CONTROLS = set(
     "button link textbox searchbox combobox spinbutton checkbox radio switch slider option listbox menuitem tab dialog "

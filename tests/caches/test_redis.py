@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from proxy.caches.contract import Entry
-from tests.running import free_port, wait_for
+from tests.running import free_port
+from tests.waiting import wait_for
 
 pytest.importorskip("redis", reason="needs the extra `redis`")
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.deploy.dockerfile import Stage, context, pairs, parse
 from tests.deploy.replay import Replay
-from tests.running import free_port, wait_for
+from tests.running import free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 BUILD, IMAGE = parse((ROOT / "Dockerfile").read_text())

@@ -16,6 +16,7 @@ from proxy.doors.replying import PING, Responder, header, receipt
 from proxy.errors import SluiceError
 from proxy.reply import DIRECT, Direct, Flowing, Outlet, Reply
 from proxy.sse import events, payload
+from tests.waiting import until
 
 EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 BROKEN = SluiceError("upstream_truncated", "It broke.")
@@ -200,8 +201,7 @@ def test_no_comment_follows_the_end_that_came_while_its_head_was_sent() -> None:
     async def run() -> None:
         sent.opened = asyncio.Event()
         responder = Responder({}, sent, call(True), 0.01)
-        while not sent.sending:  # the comment's head
-            await asyncio.sleep(0.001)
+        await until(lambda: sent.sending)  # the comment's head
         ending = asyncio.ensure_future(awaited(responder.fail(SluiceError("upstream_error", "x"))))
         while sent.sending < 2:
             await asyncio.sleep(0)

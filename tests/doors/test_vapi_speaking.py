@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from starlette.types import Message
@@ -12,6 +11,7 @@ from proxy.call import Call
 from proxy.doors.vapi_speaking import VoiceResponder, excusable
 from proxy.errors import STATUS, SluiceError
 from proxy.reply import Reply
+from tests.streams import chunks
 
 FIRST = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"The sun"}}]}\n\n'
 OURS = SluiceError("upstream_truncated", "It broke off.")
@@ -48,12 +48,6 @@ def heard(*steps: bytes | SluiceError, apology: str | None = "Sorry.", asked_str
     asyncio.run(speak())
     assert not sent[-1].get("more_body"), "the answer has an end"
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode()
-
-
-def chunks(text: str) -> list[Any]:
-    data = [event.removeprefix("data: ") for event in text.split("\n\n") if event.startswith("data: ")]
-    assert data.pop() == "[DONE]"
-    return [json.loads(each) for each in data]
 
 
 def test_what_does_not_break_is_not_touched() -> None:

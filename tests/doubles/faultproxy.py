@@ -116,7 +116,6 @@ class FaultProxy(Listener):
     async def serve(self, link: Link, read: "asyncio.Queue[bytes]") -> None:
         """One connection: the way up and the way down, each at its own pace."""
         self.links.append(link)
-        self.tell()
         treatment = self._script.popleft() if self._script else self.always
         if treatment.refuse:
             return link.abort()
@@ -138,7 +137,6 @@ class FaultProxy(Listener):
                 room = len(piece) if way.after is None else way.after - link.passed[direction]
                 to.write(piece[:room])
                 link.passed[direction] += min(room, len(piece))
-                self.tell()
                 if way.after is not None and room <= len(piece):
                     return await self.finish(link, to, way)
         with contextlib.suppress(OSError):  # the other side may be gone by now

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -19,7 +18,6 @@ class Listener:
         self.loop: asyncio.AbstractEventLoop
         self._stopping: asyncio.Event
         self._crashes: list[BaseException] = []
-        self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
@@ -97,30 +95,6 @@ class Listener:
             await self._stopping.wait()
             self.fall()
             await asyncio.sleep(0)
-
-    # what tests wait for
-
-    def wait_for(self, condition: Callable[[], object], timeout: float = 5) -> None:
-        """Block until `condition()` holds. Raises AssertionError after `timeout` seconds."""
-        end = time.monotonic() + timeout
-        while not condition():  # not under the lock: it may ask this very server something
-            if time.monotonic() > end:
-                raise AssertionError(f"{self.name}: not within {timeout} s")
-            with self._changed:
-                self._changed.wait(0.005)
-
-    async def until(self, condition: Callable[[], object], timeout: float = 5) -> None:
-        """The same for a coroutine."""
-        end = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(f"{self.name}: not within {timeout} s")
-            await asyncio.sleep(0.002)
-
-    def tell(self) -> None:
-        """Something has changed: whoever waits looks again."""
-        with self._changed:
-            self._changed.notify_all()
 
     def crashed(self, error: BaseException) -> None:
         """A defect of the double itself; raised where its context ends."""

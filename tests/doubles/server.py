@@ -173,17 +173,14 @@ class Double(Listener):
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
         self.connections_made += 1
-        self.tell()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self.tell()
 
     def received(self, request: Received) -> None:
         self.requests.append(request)
         if key := self.key_of(request):
             self.keys_seen.add(key)
-        self.tell()
 
     def respond(self, request: Received) -> Answer:
         """The answer that the script, or honesty, has for this request."""
@@ -203,11 +200,9 @@ class Double(Listener):
 
     def answered(self, request: Received) -> None:
         self.answers += 1
-        self.tell()
 
     def left(self, request: Received, sent: int) -> None:
         self.disconnects.append(Disconnect(request, sent))
-        self.tell()
 
     async def released(self) -> None:
         await self._gate.wait()

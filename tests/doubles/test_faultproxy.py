@@ -7,6 +7,7 @@ import pytest
 
 from tests.doubles.faultproxy import FaultProxy, Treatment, Way
 from tests.doubles.openai import OpenAIDouble
+from tests.waiting import wait_for
 
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
@@ -33,7 +34,7 @@ def test_what_passes_is_the_same(double: OpenAIDouble, proxy: FaultProxy) -> Non
     proxy.script(Treatment(down=Way(slices=(1, 3, 7)), up=Way(slices=(2,), delay=0.0001)))
     assert ask(double, proxy) == honest
     assert honest.endswith(b"data: [DONE]\n\n")
-    proxy.wait_for(lambda: double.open_connections == 0)
+    wait_for(lambda: double.open_connections == 0)
     assert proxy.links[0].passed["down"] == proxy.links[1].passed["down"] > len(honest)
 
 

@@ -57,6 +57,7 @@ from tests.doubles.oddities import (
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Fault
 from tests.doubles.words import derived
+from tests.waiting import until, wait_for
 
 EVENTS = 63  # of an honest stream: the role, sixty words, the finish, [DONE]
 CLOSED = httpx.RemoteProtocolError
@@ -228,7 +229,7 @@ def test_a_kept_connection_that_closes_when_it_is_used_again(double: OpenAIDoubl
 def test_a_kept_connection_that_closes_at_once(double: OpenAIDouble, client: httpx.Client) -> None:
     double.script(CloseAfter())
     assert "connection" not in ask(client).headers
-    double.wait_for(lambda: double.open_connections == 0)
+    wait_for(lambda: double.open_connections == 0)
     assert ask(client).status_code == 200
 
 
@@ -240,7 +241,7 @@ def test_scripts_run_out_leave_the_catalogue_alone_and_may_last(double: OpenAIDo
     assert client.get("/models").status_code == 200
     double.script(down_for(0.05))
     assert ask(client).status_code == 503
-    double.wait_for(lambda: ask(client).status_code == 200)
+    wait_for(lambda: ask(client).status_code == 200)
     double.always = Status(418)
     assert [ask(client).status_code for _ in range(2)] == [418, 418]
     assert len(double.requests) - len(double.calls) == 2
@@ -265,12 +266,12 @@ def test_a_client_that_leaves_is_seen_at_once(double: OpenAIDouble, fault: Fault
             headers = {"authorization": f"Bearer {double.key}"}
             call = client.post(f"{double.url}/chat/completions", json={**BODY, "stream": True}, headers=headers)
             task = asyncio.create_task(call)
-            await double.until(lambda: double.requests)
+            await until(lambda: double.requests)
             task.cancel()
             await asyncio.wait([task])
 
     asyncio.run(leave())
-    double.wait_for(lambda: double.disconnects and not double.open_connections)
+    wait_for(lambda: double.disconnects and not double.open_connections)
     assert [gone.request for gone in double.disconnects] == double.requests
     assert double.answers == 0
 
@@ -282,7 +283,7 @@ def test_answers_that_hold_go_on_when_released(double: OpenAIDouble, client: htt
         assert [next(lines) != "" for _ in range(6)] == [True, False] * 3
         double.release()
         assert sum(line != "" for line in lines) == EVENTS - 3
-    double.wait_for(lambda: double.answers == 1)
+    wait_for(lambda: double.answers == 1)
     assert double.disconnects == []
 
 
@@ -307,7 +308,7 @@ def test_stop_ends_what_is_under_way_and_a_defect_of_the_double_is_raised() -> N
             async with httpx.AsyncClient(trust_env=False) as client:
                 url, headers = f"{double.url}/chat/completions", {"authorization": f"Bearer {double.key}"}
                 first = asyncio.create_task(client.post(url, json=BODY, headers=headers))
-                await double.until(lambda: double.requests)
+                await until(lambda: double.requests)
                 second = await asyncio.gather(client.post(url, json=BODY, headers=headers), return_exceptions=True)
                 first.cancel()
                 return list(second)

@@ -1,6 +1,5 @@
 """The OpenRouter double: OpenAI's dialect, with comments, costs, and errors of its own."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,9 @@ from tests.doubles.faults import ContentFilter, CutAfter, ErrorEvent, ErrorIn200
 from tests.doubles.openrouter import PROCESSING, ChoiceError, OpenRouterDouble
 from tests.doubles.openrouter_models import many
 from tests.doubles.words import Said, derived
+from tests.streams import chunks
 
+DONE = "data: [DONE]\n\n"
 BODY: dict[str, Any] = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -27,15 +28,11 @@ def ask(double: OpenRouterDouble, **more: Any) -> httpx.Response:
     return httpx.post(f"{double.url}/chat/completions", json={**BODY, **more}, headers=headers, trust_env=False)
 
 
-def chunks(response: httpx.Response) -> list[dict[str, Any]]:
-    return [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
-
-
 def test_a_stream_has_comments_and_its_cost_unasked(double: OpenRouterDouble) -> None:
     double.said = Said("One two three.", reasoning="Hm.")
     response = ask(double, stream=True)
     assert response.content.startswith(PROCESSING)
-    told = chunks(response)
+    told = chunks(response.text)
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in told) == "One two three."
     assert "".join(chunk["choices"][0]["delta"].get("reasoning") or "" for chunk in told) == "Hm."
     assert {chunk["choices"][0]["delta"]["role"] for chunk in told} == {"assistant"}
@@ -57,9 +54,9 @@ def test_the_official_client_reads_it(double: OpenRouterDouble) -> None:
 def test_errors_in_mid_stream(double: OpenRouterDouble, code: int | str, done: bool) -> None:
     double.script(ErrorEvent(5, code, with_done=done))
     response = ask(double, stream=True)
-    last = chunks(response)[-1]
+    assert response.text.endswith(DONE) is done
+    last = chunks(response.text.removesuffix(DONE) + DONE)[-1]
     assert (last["error"]["code"], last["choices"][0]["finish_reason"]) == (code, "error")
-    assert response.text.endswith("data: [DONE]\n\n") is done
 
 
 def test_errors_with_status_200(double: OpenRouterDouble) -> None:

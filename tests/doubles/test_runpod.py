@@ -1,6 +1,5 @@
 """The RunPod double: jobs by polling, both workers, custom handlers, and /openai/v1."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from tests.doubles.faults import ContextLength, Status
 from tests.doubles.runpod import MODELS, RunPodDouble
 from tests.doubles.runpod_jobs import COMPLETED_WITH_ERROR, FAILED_JSON, FAILED_REPR, NEVER, TIMED_OUT, Plan, Style
 from tests.doubles.words import derived
+from tests.streams import text_of
 
 CHAT: dict[str, Any] = {"model": MODELS[0], "messages": [{"role": "user", "content": "hi"}]}
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
@@ -66,16 +66,11 @@ def test_a_new_workers_stream_is_fragments_of_sse(double: RunPodDouble, caller: 
     told = caller.poll(caller.run(stream=True), "stream")
     pieces = [chunk["output"] for one in told for chunk in one["stream"]]
     assert any(not piece.endswith("\n\n") for piece in pieces[:-1])
-    assert said("".join(pieces)) == derived("hi")
+    assert text_of("".join(pieces)) == derived("hi")
     assert told[-2]["status"] == "COMPLETED" and told[-2]["stream"]
     double.damage, double.cuts = True, (1,)
     damaged = caller.poll(caller.run(stream=True), "stream")
     assert "\ufffd" in "".join(chunk["output"] for one in damaged for chunk in one["stream"])
-
-
-def said(text: str) -> str:
-    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
-    return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
 
 
 @pytest.mark.parametrize("style", ["old", "old-chunks"])
@@ -84,7 +79,7 @@ def test_outputs_of_old_workers(style: Style) -> None:
         pieces = [chunk["output"] for one in caller.poll(caller.run(stream=True), "stream") for chunk in one["stream"]]
         if style == "old":
             assert all(piece.endswith("\n\n") for piece in pieces)
-            assert said("".join(pieces)) == derived("hi")
+            assert text_of("".join(pieces)) == derived("hi")
             own = caller.poll(caller.run(form="B"))[-1]["output"]
             assert own == [{"choices": [{"tokens": [derived("hi")]}], "usage": own[0]["usage"]}]
             parts = caller.poll(caller.run(form="B", stream=True))[-1]["output"]

@@ -16,7 +16,7 @@ from proxy.caches.guards import difference  # noqa: E402
 from proxy.embedders.local import MiniLM  # noqa: E402
 from proxy.embedders.worker import Worker  # noqa: E402
 from proxy.settings.schema import SimilarCache  # noqa: E402
-from tests.running import wait_for  # noqa: E402
+from tests.waiting import wait_for  # noqa: E402
 
 PAIRS: list[dict[str, Any]] = [
     json.loads(line) for line in (Path(__file__).parent.parent / "data/similar_pairs.jsonl").read_text().splitlines()

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import free_port, wait_for
+from tests.running import free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / "build/prometheus/usr/bin"

@@ -15,7 +15,8 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
 from tests.doubles.words import Said
 from tests.grafana.prometheus import ROOT, Prometheus, prometheus
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 upstreams:

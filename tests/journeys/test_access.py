@@ -14,7 +14,8 @@ from proxy.doors.table import Access
 from proxy.errors import SluiceError
 from proxy.settings import ConfigError
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 KEY, TOKEN, UPSTREAM_KEY = "key-of-a-client", "token-of-the-operator", "key-of-the-upstream"
 COOKIE = Sessions(TOKEN).opened(TOKEN, secure=False).decode().partition("=")[0]

@@ -24,7 +24,9 @@ from tests.doubles.faults import (
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pacing import Paced
 from tests.doubles.words import Said, ToolCall
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.streams import text_of
+from tests.waiting import wait_for
 
 CONFIG = """
 access: {{keys: required, client_keys: [one, two]}}
@@ -66,12 +68,6 @@ def proxy(east: OpenAIDouble) -> Iterator[Running]:
     with sluice(CONFIG.format(east=east.url)) as running:
         running.headers = {"authorization": "Bearer one"}
         yield running
-
-
-def said(answer: httpx.Response) -> str:
-    """The text of a streamed answer."""
-    data = [json.loads(line[6:]) for line in answer.text.split("\n\n") if line.startswith("data: {")]
-    return "".join(choice["delta"].get("content") or "" for event in data for choice in event["choices"])
 
 
 def test_the_same_call_is_answered_once_by_the_upstream(proxy: Running, east: OpenAIDouble) -> None:
@@ -122,7 +118,7 @@ def test_a_kept_whole_answer_replays_as_a_stream(proxy: Running, east: OpenAIDou
     asked = proxy.chat(HELLO | {"model": "kept/gpt-4o"} | ASKED)
     assert silent.headers["x-sluice-cache"] == asked.headers["x-sluice-cache"] == "hit"
     assert silent.headers["content-type"].startswith("text/event-stream")
-    assert said(silent) == whole.json()["choices"][0]["message"]["content"]
+    assert text_of(silent.text) == whole.json()["choices"][0]["message"]["content"]
     assert silent.text.endswith("data: [DONE]\n\n") and '"choices":[]' not in silent.text
     assert json.loads(asked.text.split("\n\n")[-3][6:])["usage"] == whole.json()["usage"]
     assert len(east.calls) == 1
@@ -134,7 +130,7 @@ def test_a_kept_stream_replays_whole_with_usage_though_nobody_asked(proxy: Runni
     assert '"choices":[]' not in stream.text
     assert whole.headers["x-sluice-cache"] == "hit"
     assert whole.json()["object"] == "chat.completion"
-    assert whole.json()["choices"][0]["message"]["content"] == said(stream)
+    assert whole.json()["choices"][0]["message"]["content"] == text_of(stream.text)
     assert whole.json()["usage"]["total_tokens"] > 0
     assert len(east.calls) == 1
 

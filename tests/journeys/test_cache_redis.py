@@ -10,7 +10,8 @@ import pytest
 
 from tests.caches.test_redis import Server, started
 from tests.doubles.openai import OpenAIDouble
-from tests.running import sluice, wait_for
+from tests.running import sluice
+from tests.waiting import wait_for
 
 pytest.importorskip("redis", reason="needs the extra `redis`")
 pytestmark = pytest.mark.skipif(

@@ -8,7 +8,8 @@ import pytest
 
 from tests.doubles.faults import CutAfter, HoldAfter, Status
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 access: {{keys: {keys}, client_keys: [the-key]}}

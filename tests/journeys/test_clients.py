@@ -21,7 +21,8 @@ from tests.doubles.oddities import StreamForWhole, WholeForStream
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Fault
 from tests.doubles.words import Said, ToolCall, derived
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = """

@@ -21,7 +21,8 @@ import pytest
 from proxy.serving.listening import listen
 from tests.doubles.faults import Held, HoldAfter
 from tests.doubles.openai import OpenAIDouble
-from tests.running import free_port, wait_for
+from tests.running import free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = """

@@ -37,7 +37,8 @@ from tests.doubles.runpod import RunPodDouble
 from tests.doubles.runpod_jobs import NEVER, Plan
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Hold, Received
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 UPSTREAM_KEY, HEADER_SECRET = "sk-canary-of-the-upstream", "canary-in-a-header"
 CLIENT_KEY, ADMIN_TOKEN, PROMPT = "canary-client-key", "canary-admin-token", "canary-prompt: my name is Ada"
@@ -309,7 +310,7 @@ def test_calls_beyond_what_an_upstream_takes_wait_and_are_refused(place: Place) 
     calls = len(place.east.calls)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(place.ask, "narrow/x")
-        place.east.wait_for(lambda: len(place.east.calls) > calls)
+        wait_for(lambda: len(place.east.calls) > calls)
         check(place.ask("narrow/x"), 429, "policy_concurrency")
         place.east.release()
         assert first.result().status_code in (200, 504)

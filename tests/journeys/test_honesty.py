@@ -17,7 +17,8 @@ from tests.doubles.ollama import OllamaDouble
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Act, Answer, Cut, Hold, Received, Wait, json_answer, sse
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 server: {{ping: 400ms, cors: ["http://page.example"]}}

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.doubles.openai import OpenAIDouble
-from tests.running import wait_for
 from tests.supervised import Supervised, supervised
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("one_day")  # used is counted by the month
 CONFIG = """

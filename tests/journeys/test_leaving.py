@@ -21,7 +21,8 @@ from tests.doubles.runpod import RunPodDouble
 from tests.doubles.runpod_jobs import Plan
 from tests.doubles.server import Double
 from tests.journeys.callers import chat, request
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 TRIALS = int(os.environ.get("SLUICE_TRIALS", "4"))
 AT_ONCE = 0.2  # seconds

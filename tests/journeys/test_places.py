@@ -10,7 +10,8 @@ from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received, Wait, sse
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 upstreams:

@@ -22,7 +22,8 @@ from tests.doubles.runpod import MODELS, RunPodDouble
 from tests.doubles.server import Double
 from tests.doubles.words import derived
 from tests.journeys.callers import Caller, ask_all, chat
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 UPSTREAMS = """
 upstreams:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import httpx
 import orjson
@@ -17,6 +16,7 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Headers, Received
 from tests.running import Running, sluice
+from tests.streams import chunks
 
 CONFIG = """
 upstreams:
@@ -81,13 +81,6 @@ def proxy(east: OpenAIDouble, ollama: OllamaDouble) -> Iterator[Running]:
 def everything_works(east: OpenAIDouble) -> Iterator[None]:
     yield
     east.always = None
-
-
-def chunks(text: str) -> list[dict[str, Any]]:
-    """The JSON of each event of a stream but its `[DONE]`."""
-    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    assert data.pop() == "[DONE]"
-    return [orjson.loads(each) for each in data]
 
 
 # Every rule at once.

@@ -8,7 +8,8 @@ import pytest
 from tests.doubles.faults import FirstTokenAfter, Json, Say, Silent, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.words import Said
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 pytest.importorskip("numpy", reason="needs the extra `semantic`")
 pytest.importorskip("onnxruntime", reason="needs the extra `semantic`")

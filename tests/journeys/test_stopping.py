@@ -25,7 +25,7 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.pacing import Paced
 from tests.doubles.words import derived
 from tests.journeys.callers import Caller, all_closed, ask_all, chat
-from tests.running import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 STREAMS = int(os.environ.get("SLUICE_STREAMS", "160"))
@@ -110,7 +110,7 @@ def test_sigterm_lets_short_streams_finish_and_ends_long_ones(served: Served) ->
     assert max(caller.ended for caller in short) < min(caller.ended for caller in long)
     assert DRAIN < took < DRAIN + LATE
     assert served.process.returncode == 0 and served.errors() == []
-    served.long.wait_for(lambda: not served.long.open_connections)
+    wait_for(lambda: not served.long.open_connections)
 
 
 async def stopped(

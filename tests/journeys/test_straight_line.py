@@ -9,7 +9,8 @@ import pytest
 from tests.doubles.faults import ContextLength, CutAfter, FirstTokenAfter, Held, HoldAfter, RoleOnlyThen, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.wire import Wait
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 server: {{ping: 200ms}}

@@ -30,7 +30,8 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Cut, Hold, Received, sse
 from tests.doubles.words import Said
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 server: {{ping: 200ms}}

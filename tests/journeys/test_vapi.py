@@ -15,7 +15,9 @@ from tests.doubles.faults import ContextLength, CutAfter, FirstTokenAfter, HoldA
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.tools import ToolsDouble
 from tests.doubles.words import Said, ToolCall
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.streams import chunks, text_of
+from tests.waiting import wait_for
 
 CONFIG = """
 access: {{keys: required, client_keys: [the-key]}}
@@ -91,17 +93,6 @@ def turn(proxy: Running, more: dict[str, Any] | None = None, path: str = "/vapi/
     return proxy.chat(TURN | (more or {}), path, **SECRET)
 
 
-def chunks(text: str) -> list[Any]:
-    """The chunks of a stream that ended well."""
-    data = [event[6:] for event in text.split("\n\n") if event.startswith("data: ")]
-    assert data.pop() == "[DONE]"
-    return [json.loads(each) for each in data]
-
-
-def spoken(text: str) -> str:
-    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks(text))
-
-
 def test_a_model_without_a_route_is_counted_by_its_name_whatever_the_default_upstream(
     east: OpenAIDouble, west: OpenAIDouble
 ) -> None:
@@ -135,7 +126,7 @@ def test_a_turn_is_answered_by_a_stream_and_vapis_fields_go_no_further(
     with caplog.at_level(logging.DEBUG):
         answer = turn(proxy)
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert spoken(answer.text) == "Certainly. <flush /> One moment."
+    assert text_of(answer.text) == "Certainly. <flush /> One moment."
     (received,) = east.calls
     assert received.json.keys() == {
         "model",
@@ -163,13 +154,13 @@ def test_a_turn_is_answered_by_a_stream_and_vapis_fields_go_no_further(
     ],
 )
 def test_every_way_to_write_the_base_url_leads_here(proxy: Running, path: str) -> None:
-    assert spoken(turn(proxy, path=path).text)
+    assert text_of(turn(proxy, path=path).text)
 
 
 def test_model_and_stream_have_usual_values(proxy: Running, east: OpenAIDouble) -> None:
     bare = {"messages": TURN["messages"]}
     answer = proxy.chat(bare, "/vapi/chat/completions", **{"x-vapi-secret": "the-vapi-secret"})
-    assert spoken(answer.text) and answer.headers["x-sluice-model"] == "gpt-4o"
+    assert text_of(answer.text) and answer.headers["x-sluice-model"] == "gpt-4o"
     whole = turn(proxy, {"stream": False})
     assert whole.json()["object"] == "chat.completion"
 
@@ -207,7 +198,7 @@ def test_a_telephone_call_stays_on_one_target(proxy: Running, east: OpenAIDouble
 def test_a_slow_first_word_is_hedged(proxy: Running, east: OpenAIDouble) -> None:
     east.script(FirstTokenAfter(0.9))
     answer = turn(proxy, {"model": "slow/8b"})
-    assert answer.headers["x-sluice-upstream"] == "west" and spoken(answer.text)
+    assert answer.headers["x-sluice-upstream"] == "west" and text_of(answer.text)
 
 
 def test_an_interruption_ends_the_upstream_call(proxy: Running, east: OpenAIDouble) -> None:
@@ -236,7 +227,7 @@ def test_an_apology_is_spoken_in_place_of_a_failure(sorry: Running, east: OpenAI
     for code in codes:
         answer = turn(sorry)
         assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
-        assert spoken(answer.text) == "Sorry, one moment."
+        assert text_of(answer.text) == "Sorry, one moment."
         assert chunks(answer.text)[-1]["choices"][0]["finish_reason"] == "stop"
         assert answer.headers["x-sluice-attempts"].startswith("east:")
         assert sorry.metric("sluice_requests_total", door="vapi", code=code) == 1
@@ -248,7 +239,7 @@ def test_an_apology_ends_a_sentence_that_breaks_off(sorry: Running, east: OpenAI
     east.script(CutAfter(5))
     answer = turn(sorry)
     assert answer.status_code == 200 and "error" not in answer.text.replace("sluice apology", "")
-    assert spoken(answer.text) == "one two three four Sorry, one moment."
+    assert text_of(answer.text) == "one two three four Sorry, one moment."
     wait_for(lambda: sorry.metric("sluice_requests_total", door="vapi", code="upstream_truncated") == 1)
 
 
@@ -267,7 +258,7 @@ def test_an_apology_is_spoken_where_the_upstream_is_full(east: OpenAIDouble, wes
             pieces = first.iter_raw()  # held: where it goes, so does the connection
             next(pieces)
             answer = turn(proxy)
-        assert answer.status_code == 200 and spoken(answer.text) == "Sorry, one moment."
+        assert answer.status_code == 200 and text_of(answer.text) == "Sorry, one moment."
         wait_for(lambda: proxy.metric("sluice_requests_total", door="vapi", code="policy_concurrency") == 1)
 
 

@@ -11,7 +11,8 @@ from tests.doubles.faultproxy import FaultProxy, Treatment, Way
 from tests.doubles.faults import FirstTokenAfter, Held, StallAfter, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.runpod import RunPodDouble
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 CONFIG = """
 upstreams:

@@ -8,7 +8,8 @@ from proxy.errors import SluiceError
 from proxy.providers.registry import provider
 from tests.doubles.azure import AzureDouble
 from tests.providers.targets import json, listed, order
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
+from tests.waiting import wait_for
 
 HOST = "https://x.openai.azure.com/openai"
 

@@ -4,12 +4,10 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import uvicorn
 import uvloop
@@ -167,15 +165,6 @@ def served(app: ASGIApp, limits: Limits = Limits()) -> Iterator[Served]:  # noqa
 
 def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     loop.call_soon_threadsafe(event.set)
-
-
-def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> float:
-    """Waits for the condition; returns the seconds that took."""
-    began = time.perf_counter()
-    while not condition():
-        assert time.perf_counter() - began < seconds, "it did not happen"
-        time.sleep(0.002)
-    return time.perf_counter() - began
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.reply import DIRECT
 from proxy.serving.cycle import Cycle
-from tests.serving.served import Answer, answers, echo, eventually, piece, respond, served, start
+from tests.serving.served import Answer, answers, echo, piece, respond, served, start
+from tests.waiting import wait_for
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = GET[:-2] + b"Connection: close\r\n\r\n"
@@ -67,8 +68,8 @@ def test_the_body_of_a_request_that_was_never_run_is_freed_without_the_garbage_c
         try:
             with server.client() as client:
                 client.say(GET + body + body)
-                eventually(lambda: began)
-            eventually(lambda: not any(found.body for found in gc.get_objects() if isinstance(found, Cycle)))
+                wait_for(lambda: began)
+            wait_for(lambda: not any(found.body for found in gc.get_objects() if isinstance(found, Cycle)))
         finally:
             gc.enable()
 
@@ -156,7 +157,7 @@ def test_receive_ends_with_a_disconnect_once_the_answer_is_out() -> None:
     with served(app) as server, server.client() as client:
         client.say(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
         client.answer()
-        eventually(lambda: len(told) == 2)
+        wait_for(lambda: len(told) == 2)
     assert told == [{"type": "http.request", "body": b"abc", "more_body": False}, {"type": "http.disconnect"}]
 
 
@@ -206,7 +207,7 @@ def test_a_failure_after_the_answer_only_goes_to_the_log(caplog: pytest.LogCaptu
         for _ in range(2):
             client.say(GET)
             assert client.answer().body == b"{}"
-        eventually(lambda: len(caplog.records) == 2)
+        wait_for(lambda: len(caplog.records) == 2)
 
 
 def test_a_stream_that_is_not_read_stops_its_app() -> None:
@@ -221,10 +222,10 @@ def test_a_stream_that_is_not_read_stops_its_app() -> None:
     with served(flood) as server:
         with server.client() as client:
             client.say(GET)
-            eventually(lambda: len(sent) > 1)
+            wait_for(lambda: len(sent) > 1)
             time.sleep(0.3)
             assert len(sent) < 100
-        eventually(server.quiet)
+        wait_for(server.quiet)
 
 
 class Pushing:
@@ -297,7 +298,7 @@ def test_a_client_that_does_not_read_is_pushed_no_more_than_the_buffers_hold() -
     with served(flood) as server, server.client() as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         client.say(GET)
-        eventually(lambda: len(sent) > 10)
+        wait_for(lambda: len(sent) > 10)
         time.sleep(0.3)
         assert len(sent) < 700
         came = [b""]
@@ -323,8 +324,8 @@ def test_a_client_that_left_is_pushed_nothing() -> None:
         with server.client() as client:
             client.say(GET)
             client.until(b"-\r\n")
-        eventually(lambda: bool(taken))
-        eventually(server.quiet)
+        wait_for(lambda: bool(taken))
+        wait_for(server.quiet)
     assert taken == [False]
 
 
@@ -370,7 +371,7 @@ def test_a_body_is_taken_once_and_only_when_it_is_all_there() -> None:
         client.say(post + b"abc")
         assert client.answer().status == 200
         client.say(post)
-        eventually(lambda: len(took) > 2)
+        wait_for(lambda: len(took) > 2)
         client.say(b"def")
         assert client.answer().status == 200
     assert took == [b"abc", None, None, b"def", None]

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from proxy.serving.deadline import Deadline
+from tests.waiting import until
 
 
 class Counting:
@@ -37,12 +38,6 @@ def run(scenario: Callable[[Deadline, list[float], Any], Any]) -> None:
         deadline.stop()
 
     uvloop.run(main())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def test_it_passes_once_and_not_early() -> None:

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from proxy.serving.kernel import ENDED, GONE, tcp_state, unsent
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 
@@ -32,16 +33,9 @@ def test_states_and_unsent_bytes() -> None:
             made.append(Open())
             return made[-1]
 
-        async def until(state: int) -> None:
-            async with asyncio.timeout(5):
-                while tcp_state(made[0].transport) != state:
-                    await asyncio.sleep(0.002)
-
         listener = await loop.create_server(make, "127.0.0.1", 0)
         client = socket.create_connection(listener.sockets[0].getsockname())
-        async with asyncio.timeout(5):
-            while not made:
-                await asyncio.sleep(0.002)
+        await until(lambda: made)
         transport = made[0].transport
         assert unsent(transport) == 0
         transport.write(bytes(2**25))
@@ -55,9 +49,9 @@ def test_states_and_unsent_bytes() -> None:
         await asyncio.sleep(0.05)
         assert unsent(transport) < before
         client.shutdown(socket.SHUT_WR)
-        await until(ENDED)
+        await until(lambda: tcp_state(transport) == ENDED)
         client.close()  # with bytes unread: a reset
-        await until(GONE)
+        await until(lambda: tcp_state(transport) == GONE)
         transport.abort()
         listener.close()
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.serving.served import Client, eventually, piece, respond, served, start
+from tests.serving.served import Client, piece, respond, served, start
+from tests.waiting import wait_for
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n"
@@ -84,9 +85,8 @@ def test_leaving_ends_the_call_at_once(
         if phase == "streaming":
             client.until(b"data: 1\n\n")
         leave(client)
-        took = eventually(app.ended.is_set)
-        eventually(server.quiet)
-    assert took < AT_ONCE * 3  # the machine may be busy; the delays add up to less than AT_ONCE
+        wait_for(app.ended.is_set, AT_ONCE * 3)  # the machine may be busy; the delays add up to less than AT_ONCE
+        wait_for(server.quiet)
     assert not caplog.records
 
 
@@ -101,7 +101,7 @@ def test_half_closing_never_ends_the_call(phase: str, version: bytes) -> None:
         assert not app.ended.wait(0.3)
         app.go.set()
         said = client.rest()
-        eventually(server.quiet)
+        wait_for(server.quiet)
     assert not app.ended.is_set()
     if phase == "waiting":
         assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200" if version == b"1.1" else b"HTTP/1.1 200")
@@ -123,7 +123,7 @@ def test_a_half_closed_client_that_leaves_during_an_answer_is_noticed() -> None:
         client.until(b": \n\n")
         client.sock.close()
         app.go.set()  # the next event is answered with a reset
-        eventually(server.quiet)
+        wait_for(server.quiet)
 
 
 def test_all_that_was_asked_before_half_closing_is_answered() -> None:
@@ -146,7 +146,7 @@ def test_a_half_closed_connection_with_nothing_in_flight_is_closed(said: bytes) 
             client.answer()
         client.sock.shutdown(socket.SHUT_WR)
         assert client.rest() == b""
-        eventually(server.quiet)
+        wait_for(server.quiet)
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHo", POST + bytes(1000)])
@@ -157,7 +157,7 @@ def test_a_request_that_ends_early_is_refused(said: bytes) -> None:
         client.sock.shutdown(socket.SHUT_WR)
         assert client.answer().code == "client_invalid_request"
         assert client.rest() == b""
-        eventually(server.quiet)
+        wait_for(server.quiet)
 
 
 def test_receive_reports_the_disconnect() -> None:
@@ -174,7 +174,7 @@ def test_receive_reports_the_disconnect() -> None:
     with served(app) as server:
         with server.client() as client:
             client.say(GET)
-            eventually(lambda: told)
-        eventually(lambda: len(told) == 2)
-        eventually(server.quiet)
+            wait_for(lambda: told)
+        wait_for(lambda: len(told) == 2)
+        wait_for(server.quiet)
     assert [message["type"] for message in told] == ["http.request", "http.disconnect"]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from proxy.serving.limits import Limits
-from tests.serving.served import PATIENCE, Client, Served, answers, echo, eventually, piece, respond, served, start
+from tests.serving.served import PATIENCE, Client, Served, answers, echo, piece, respond, served, start
+from tests.waiting import wait_for
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a:1\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -206,7 +207,7 @@ def test_silence_is_closed_at_its_deadline() -> None:
         refusal(server.ask(CHUNKED + b"3\r\nab"), 408, "client_timeout")
         [answer] = answers(server.ask(GET))  # idle after an answer: closed without a word
         assert answer.status == 200
-        eventually(server.quiet)
+        wait_for(server.quiet)
 
 
 def test_a_head_that_trickles_is_closed_at_its_deadline_and_a_body_that_trickles_is_not() -> None:
@@ -282,8 +283,8 @@ def test_a_reader_that_takes_nothing_is_dropped_and_a_slow_one_is_served() -> No
     with served(flood, Limits(write=0.3)) as server:
         with server.client() as client:
             client.say(GET)
-            eventually(lambda: server.state.connections)
-            eventually(server.quiet)
+            wait_for(lambda: server.state.connections)
+            wait_for(server.quiet)
         with server.client() as client:
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             client.say(GET)
@@ -297,12 +298,12 @@ def test_a_reader_that_takes_nothing_is_dropped_and_a_slow_one_is_served() -> No
 def test_past_the_cap_connections_are_refused() -> None:
     with served(echo, Limits(max_connections=2)) as server:
         with server.client() as first, server.client() as second:
-            eventually(lambda: len(server.state.connections) == 2)
+            wait_for(lambda: len(server.state.connections) == 2)
             refusal(server.ask(GET), 503, "proxy_overloaded")
             for client in (first, second):
                 client.say(GET)
                 assert client.answer().status == 200
-        eventually(server.quiet)
+        wait_for(server.quiet)
         with server.client() as client:
             client.say(GET)
             assert client.answer().status == 200
@@ -327,10 +328,10 @@ def test_a_body_that_breaks_ends_its_call(echoing: Served) -> None:
 
     with served(wait) as server, server.client() as client:
         client.say(CHUNKED)
-        eventually(lambda: server.state.tasks)
+        wait_for(lambda: server.state.tasks)
         client.say(b"nonsense\r\n")
         refusal(client.rest(), 400, "client_invalid_request")
-        eventually(lambda: ended == [True])
+        wait_for(lambda: ended == [True])
 
 
 SEEDS = [

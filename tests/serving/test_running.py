@@ -18,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 from proxy.serving.listening import listen
 from proxy.serving.running import Drain, Hooks, Serving
 from tests.running import ThreadedServer
-from tests.serving.served import Answer, Client, eventually, respond
+from tests.serving.served import Answer, Client, respond
+from tests.waiting import wait_for
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 PROGRAM = """
@@ -132,7 +133,7 @@ def test_running_calls_finish_and_nothing_new_is_taken() -> None:
         client.until(b"data: 1\n\n")
         server.popen.send_signal(signal.SIGTERM)
         assert server.line() == "drain"
-        eventually(server.refuses)
+        wait_for(server.refuses)
         assert server.popen.poll() is None
         assert client.rest().endswith(b"data: 1\n\n\r\n0\r\n\r\n")
         assert server.line() == "lifespan.shutdown"
@@ -186,7 +187,7 @@ def test_readiness_ends_before_the_listening() -> None:
         server.popen.send_signal(signal.SIGTERM)
         assert server.line() == "drain"
         assert server.ask(b"/readyz").status == 503
-        eventually(server.refuses)
+        wait_for(server.refuses)
 
 
 def test_who_has_no_calls_waits_for_nobody() -> None:

@@ -23,8 +23,8 @@ from proxy.serving.workers import TO_DRAIN, Place, Supervisor, Worker, place_of,
 from tests.doubles.faults import Held, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.openrouter import OpenRouterDouble
-from tests.running import wait_for
 from tests.supervised import Supervised, supervised
+from tests.waiting import wait_for
 
 CONFIG = """
 server: {{port: 0, drain: 3s}}

@@ -18,6 +18,7 @@ from proxy.providers.contract import Target
 from proxy.stages.caching import Cache, flight_call, is_finished
 from proxy.watch import ChatWatch
 from tests.caches.calls import HELLO, KEPT_AN_HOUR, call, choice, target
+from tests.waiting import until
 
 STREAM = HELLO | {"stream": True}
 DONE = b"data: [DONE]\n\n"
@@ -125,11 +126,6 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
             await scenario()
 
     asyncio.run(bounded())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 def test_an_answer_is_as_old_as_the_clock_says_and_no_older_than_allowed() -> None:

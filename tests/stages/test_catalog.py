@@ -12,6 +12,7 @@ from proxy.providers.contract import Answer, Model, Provider, Request, Target
 from proxy.providers.ollama import Ollama
 from proxy.stages.catalog import Catalog, Shelf, chats
 from tests.stages.planned import planned
+from tests.waiting import until
 
 
 class Listing(Provider):
@@ -197,9 +198,7 @@ def test_refreshing_goes_on_after_failures_until_it_is_ended() -> None:
 
     async def run() -> None:
         task = asyncio.create_task(Catalog({"up": kept}, fetch).run())
-        async with asyncio.timeout(5):
-            while kept.state != "fetched" or len(tries) < 10:
-                await asyncio.sleep(0.005)
+        await until(lambda: kept.state == "fetched" and len(tries) >= 10)
         task.cancel()
         await asyncio.wait([task])
 

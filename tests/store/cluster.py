@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.running import free_port, wait_for
+from tests.running import free_port
+from tests.waiting import wait_for
 
 PASSWORD = "hunter2-of-the-store"
 

@@ -16,9 +16,10 @@ from proxy.planning import load_settings
 from proxy.serving.listening import listen
 from proxy.store.contract import Counts, StoreError
 from tests.doubles.openai import OpenAIDouble
-from tests.running import Running, free_port, sluice, wait_for
+from tests.running import Running, free_port, sluice
 from tests.store.cluster import PASSWORD, Cluster, binaries, cluster
 from tests.store.lines import ONE, adds_once, adds_up, batch, prunes
+from tests.waiting import wait_for
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `postgres`")
 BIN = binaries()

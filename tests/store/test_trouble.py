@@ -18,7 +18,8 @@ import pytest
 
 from proxy.store.sqlite import SqliteStore
 from tests.doubles.openai import OpenAIDouble
-from tests.running import free_port, sluice, wait_for
+from tests.running import free_port, sluice
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = """

@@ -121,11 +121,5 @@ async def read(connection: Connection) -> bytes:
     return data
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition (the test's own time limit ends what never comes)."""
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))

@@ -12,7 +12,8 @@ from proxy.call import Headers
 from proxy.upstream.client import Client, Response
 from proxy.upstream.pool import Bounds
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import HELLO, OK, Peer, RawServer, Script, answering, open_files, serving, until
+from tests.upstream.rawserver import HELLO, OK, Peer, RawServer, Script, answering, open_files, serving
+from tests.waiting import until
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from proxy.upstream.connection import HIGH_WATER, MAX_READ, Connection
 from proxy.upstream.dialing import dial
 from proxy.upstream.resolving import Resolver
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import OK, Peer, RawServer, read, serving, until
+from tests.upstream.rawserver import OK, Peer, RawServer, read, serving
+from tests.waiting import until
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 

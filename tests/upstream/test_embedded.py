@@ -16,7 +16,7 @@ from proxy.providers.contract import Provider, Request, Target
 from proxy.upstream.embedded import EmbeddedModel
 from proxy.upstream.sending import Upstreams
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import until
+from tests.waiting import until
 
 pytest.importorskip("xllamacpp")
 

@@ -11,7 +11,8 @@ import pytest
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Bounds, Origin
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import HELLO, Peer, RawServer, Script, answering, open_files, read, serving, until
+from tests.upstream.rawserver import HELLO, Peer, RawServer, Script, answering, open_files, read, serving
+from tests.waiting import until
 
 
 @asynccontextmanager

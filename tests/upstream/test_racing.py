@@ -31,9 +31,10 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received
 from tests.providers.targets import target
-from tests.running import Running, sluice, wait_for
+from tests.running import Running, sluice
 from tests.upstream.conftest import Run as OnLoop
 from tests.upstream.test_bodies import Body
+from tests.waiting import wait_for
 
 CONFIG = """
 upstreams:

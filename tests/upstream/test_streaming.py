@@ -16,7 +16,8 @@ from proxy.upstream.client import Client
 from proxy.upstream.streaming import EventStream, Waits
 from proxy.watch import ChatWatch, ResponsesWatch, Watch
 from tests.upstream.conftest import Run
-from tests.upstream.rawserver import OK, Peer, RawServer, Script, serving, until
+from tests.upstream.rawserver import OK, Peer, RawServer, Script, serving
+from tests.waiting import until
 
 HEAD = OK + b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
