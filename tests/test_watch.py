@@ -279,6 +279,12 @@ def test_a_stream_of_several_choices_is_complete_with_the_last() -> None:
     assert two.complete
 
 
+def test_a_comment_beside_the_terminal_event_of_a_response_is_no_failure() -> None:
+    seen, batch = ResponsesWatch(error_in_event), b": ping\n\n" + event({"type": "response.completed", "response": {}})
+    assert seen.see(batch) == batch
+    assert (seen.complete, seen.malformed, seen.failure) == (True, 0, None)
+
+
 def test_a_response_is_over_with_its_terminal_event() -> None:
     seen = ResponsesWatch(error_in_event)
     seen.see(event({"type": "response.output_text.delta", "delta": "a"}))

@@ -100,14 +100,8 @@ def canonical(text: str) -> tuple[str, ...]:
 def _words(text: str) -> Iterator[str]:
     """Words in lower case without surrounding punctuation; what looks like code stays unchanged."""
     for raw in text.split():
-        word = raw.strip(_EDGES)
-        if not word:
-            if any(not each.isalnum() and each not in _EDGES for each in raw):
-                yield raw
-        elif _CODE.search(word):
-            yield word
-        else:
-            yield word.lower()
+        if word := raw.strip(_EDGES):
+            yield word if _CODE.search(word) else word.lower()
 
 
 def _names(text: str) -> Iterator[str]:

@@ -34,6 +34,7 @@ def test_about_half_of_the_paraphrases_pass() -> None:
         ("Why can I log in?", "Why can't I log in?", "negation"),
         ("Ist der Laden offen?", "Ist der Laden nicht offen?", "negation"),
         ("How old is Brad Pitt?", "How old is Tom Hanks?", "names"),
+        ("Where do I stand?", "Where do you stand?", "question"),
         ("what does grep -r do", "what does grep -R do", "names"),
         ("open a file", "close a file", "words"),
         ("When was it built?", "Where was it built?", "question"),

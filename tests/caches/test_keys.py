@@ -125,3 +125,8 @@ def test_the_question_apart_from_the_rest() -> None:
     assert scope() is scope(system) is scope(user | {"content": "x" * 101}) is None
     assert scope(user | {"content": [{"type": "image_url", "image_url": {"url": "data:"}}]}) is None
     assert scope(user | {"content": [{"type": "text", "text": "a", "cache_control": {}}]}) is None
+    image = {"type": "image_url", "image_url": {"url": "data:"}}
+    assert (
+        scope(user | {"content": [{"type": "text", "text": "a"}, image]}) is None
+    )  # the image is part of the question
+    assert scope(user | {"content": ["a"]}) is None

@@ -328,6 +328,24 @@ def test_a_whole_answer_may_join_a_stream(proxy: Running, east: OpenAIDouble) ->
     assert len(east.calls) == 1
 
 
+def test_a_stream_does_not_wait_for_a_whole_answer_but_where_it_must_not_ask(
+    proxy: Running, east: OpenAIDouble
+) -> None:
+    east.script(Held())
+    body = HELLO | {"model": "kept/gpt-4o"}
+    with ThreadPoolExecutor() as pool:
+        whole = pool.submit(proxy.chat, body)
+        wait_for(lambda: east.calls)
+        only = pool.submit(lambda: proxy.chat(body | {"stream": True}, x_sluice_cache="only"))
+        wait_for(lambda: proxy.metric("sluice_cache_total", result="shared") == 1)
+        stream = proxy.chat(body | {"stream": True})
+        assert stream.headers["x-sluice-cache"] == "miss" and text_of(stream.text)
+        east.release()
+        assert whole.result(10).headers["x-sluice-cache"] == "miss"
+        assert only.result(10).headers["x-sluice-cache"] == "shared" and text_of(only.result().text)
+    assert len(east.calls) == 2
+
+
 def test_all_who_share_see_how_it_broke(proxy: Running, east: OpenAIDouble) -> None:
     east.script(HoldAfter(5))
     body = HELLO | {"model": "kept/gpt-4o", "stream": True}

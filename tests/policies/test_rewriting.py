@@ -252,6 +252,9 @@ def test_a_model_that_a_rule_removes_stays_away() -> None:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("opening", [b"", b"\xef\xbb\xbf"])
 def test_lines_other_than_data_keep_their_place(end: bytes, opening: bytes) -> None:
+    lines = [b'data: {"model":"up"}', b"id: 7", b"", b""]
+    edited = rules(model="asked").events(opening + end.join(lines), "fast")
+    assert edited == opening + end.join([b'data: {"model":"fast"}', *lines[1:]])
     lines = [b"id: 7", b'data: {"a":1,', b": note", b'data:"model":"up"}', b"data", b"retry: 5", b"", b""]
     edited = rules(model="asked").events(opening + end.join(lines), "fast")
     assert edited.startswith(opening + b"id: 7" + end + b"data: ")

@@ -42,6 +42,24 @@ def test_calls_come_in_up_to_the_limit_and_again_after_a_minute() -> None:
     assert window.enter(3, None, again - 1).over and not window.enter(3, None, again).over
 
 
+def test_a_key_that_keeps_to_its_limit_is_never_refused() -> None:
+    window = local_window(ID)
+    for at in range(200):  # each second's cell is used again and again
+        assert not window.enter(2, 10, START + at * 30 * SECOND).over
+        window.used(4, START + at * 30 * SECOND)
+
+
+def test_all_calls_have_expired_a_minute_after_the_newest() -> None:
+    for first in range(61):  # wherever in the ring of cells they stand
+        window, now = local_window(ID), START + first * SECOND
+        window.enter(2, 2, now)
+        window.used(1, now)
+        window.enter(2, 2, now + SECOND)
+        window.used(1, now + SECOND)
+        refused = window.enter(2, 2, now + 2 * SECOND)
+        assert (refused.calls_end, refused.tokens_end) == (MINUTE - SECOND, MINUTE - SECOND)
+
+
 def test_tokens_count_once_they_are_known() -> None:
     window = local_window(ID)
     assert not window.enter(None, 100, START).over
