@@ -68,7 +68,7 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
             await gate.enter("t")
         waiting = [asyncio.create_task(gate.enter("t")) for _ in range(8)]
         await settle()
-        with pytest.raises(SluiceError) as raised:
+        with pytest.raises(SluiceError, match="its queue is full") as raised:
             await gate.enter("other")
         assert (raised.value.code, raised.value.status, raised.value.again) == ("policy_concurrency", 429, "next")
         assert raised.value.retry_after == 3.0
