@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from proxy.errors import SluiceError
-from proxy.providers.contract import Order
+from proxy.providers.contract import Model, Order
 from proxy.stages.explaining import explain, shown_whole
 from tests.stages.planned import call, planned
 
@@ -47,6 +47,26 @@ def test_each_reason_has_its_own_code() -> None:
     assert refused("east/small", messages=[{"role": "user", "content": "x" * 2000}]).code == "context_length_exceeded"
     assert ordered("east/small", max_tokens=10).need > 10
     assert ordered("east/unknown", max_tokens=10**9).body
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        (Model("m", context=100), {"messages": [{"role": "user", "content": "x" * 2000}]}),
+        (Model("m", output=10), {"max_tokens": 11}),
+        (Model("m", inputs=("text",)), {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+        (Model("m", tools=False), {"tools": [{"type": "function"}]}),
+    ],
+    ids=["context", "output", "inputs", "tools"],
+)
+def test_one_known_limit_is_enough_to_refuse_what_exceeds_it(model: Model, asked: dict[str, Any]) -> None:
+    plan = planned("upstreams: {east: {provider: openai, base_url: 'http://127.0.0.1:1/v1'}}")
+    made = call({"model": "east/m", **asked})
+    choice = plan.router.choose(made)
+    assert plan.screen.prepare(made, choice.route).order(choice.targets[0]).body
+    plan.catalog.shelves["east"].take([model])
+    with pytest.raises(SluiceError, match="The (model|prompt)|max_tokens"):
+        plan.screen.prepare(made, choice.route).order(choice.targets[0])
 
 
 @pytest.mark.parametrize(
