@@ -88,6 +88,7 @@ def test_a_byte_order_mark_before_the_first_event_is_no_part_of_a_name(size: int
         (b"data:  x\n\n", b" x"),
         (b"data: a: b\n\n", b"a: b"),
         (b"data: a\ndata: b\n\n", b"a\nb"),
+        (b"data: a\rdata: b\n\n", b"a\nb"),
         (b"data: a\r\ndata\r\n\r\n", b"a\n"),
         (b"event: e\ndata: x\nid: 1\n\n", b"x"),
         (b"data: x\r\n\r\n", b"x"),

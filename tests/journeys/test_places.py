@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.doubles.faults import Held, Status
@@ -49,6 +50,16 @@ def test_a_probe_that_finds_no_place_makes_room_for_the_next(proxy: Running, eas
     assert status(proxy, "sick") == 429  # a probe, and no place for it
     east.release()
     holder.join()
+    assert status(proxy, "sick") == 200
+
+
+def test_a_probe_whose_client_leaves_makes_room_for_the_next(proxy: Running, east: OpenAIDouble) -> None:
+    east.script(Status(500), Held())
+    assert status(proxy, "sick") == 502  # its breaker is open now
+    time.sleep(0.25)
+    with proxy.client() as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/chat/completions", json={"model": "sick", "messages": []}, timeout=0.3)
+    wait_for(lambda: east.disconnects)
     assert status(proxy, "sick") == 200
 
 

@@ -30,7 +30,7 @@ from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double, Fault
 from tests.doubles.wire import Answer, Cut, Hold, Received, sse
 from tests.doubles.words import Said
-from tests.running import Running, sluice
+from tests.running import Running, free_port, sluice
 from tests.waiting import wait_for
 
 CONFIG = """
@@ -267,33 +267,21 @@ def test_a_race_that_nobody_wins_fails_as_its_first_target(first: int, second: i
 
 
 def test_a_full_upstream_lets_others_wait_and_refuses_the_rest() -> None:
-    import threading
-
-    with OpenAIDouble(key="k") as east:
+    with OpenAIDouble(key="k") as east, ThreadPoolExecutor() as callers:
         east.strict = False
-        config = f"""
-upstreams:
-  east: {{provider: openai, base_url: {east.url}, api_key: k, max_in_flight: 1, max_wait: 300ms}}
-"""
-        with sluice(config) as proxy:
+        place = f"{{provider: openai, base_url: {east.url}, api_key: k, max_in_flight: 1, max_wait: 300ms}}"
+        with sluice(f"upstreams: {{east: {place}}}") as proxy:
             east.script(HoldAfter(1))
-            codes: list[int] = []
-            first = threading.Thread(target=lambda: codes.append(proxy.chat(BODY).status_code))
-            first.start()
+            first = callers.submit(proxy.chat, BODY)
             wait_for(lambda: east.calls)
             refused = proxy.chat(BODY | {"stream": False})
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "policy_concurrency")
-            later = threading.Thread(target=lambda: codes.append(proxy.chat(BODY).status_code))
-            later.start()
+            later = callers.submit(proxy.chat, BODY)
             east.release()
-            first.join()
-            later.join()
-            assert codes == [200, 200]
+            assert [call.result().status_code for call in (first, later)] == [200, 200]
 
 
 def test_a_route_that_leads_back_to_the_proxy_is_a_loop() -> None:
-    from tests.running import free_port
-
     port = free_port()
     config = f"""
 upstreams:
