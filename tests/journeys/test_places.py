@@ -95,3 +95,16 @@ def test_a_breaker_outlives_a_reload_that_leaves_its_upstream_as_it_is(proxy: Ru
     assert (status(proxy, "sick"), proxy.metric("sluice_breaker_open", upstream="east")) == (502, 1)
     proxy.reload(config.replace("max_wait", "headers: {x-new: here}, max_wait"))
     assert (status(proxy, "sick"), proxy.metric("sluice_breaker_open", upstream="east")) == (200, 0)
+
+
+def test_a_call_keeps_its_place_across_a_reload(proxy: Running, east: OpenAIDouble) -> None:
+    config = CONFIG.format(east=east.url)
+    east.script(Held())
+    holder = threading.Thread(target=status, args=(proxy, "held"))
+    holder.start()
+    wait_for(lambda: east.calls)
+    proxy.reload(config + "# changed\n")
+    assert status(proxy, "other") == 429
+    east.release()
+    holder.join()
+    assert status(proxy, "other") == 200

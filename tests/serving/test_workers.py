@@ -35,6 +35,13 @@ upstreams:
 default_upstream: east
 log: {{format: json, level: info}}
 """
+SHARED = (
+    CONFIG.replace(
+        "default_up",
+        "  frail: {{provider: openai, base_url: {east}, api_key: sk-east, breaker: {{failures: 1, open_for: 1h}}}}\ndefault_up",
+    )
+    + "routes: [{{model: kept, to: east/gpt-4o, cache: {{exact: 1h, sampled: true}}}}]\n"
+)
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -75,7 +82,7 @@ class Served(Supervised):
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with serving() as made:
+    with serving(SHARED) as made:
         yield made
 
 
@@ -151,37 +158,28 @@ def test_the_last_calls_are_those_of_all_workers_whichever_is_asked(served: Serv
     assert tallied == len(known())
 
 
-def test_a_breaker_opened_by_one_worker_is_shown_by_every_worker() -> None:
-    config = CONFIG.replace("api_key: sk-east}", "api_key: sk-east, breaker: {{failures: 1, open_for: 60s}}}")
-
-    def shown(made: Served) -> list[str]:
-        upstreams = orjson.loads(made.ask("GET", "/admin/overview")[2])["upstreams"]
+def test_a_breaker_opened_by_one_worker_is_shown_by_every_worker(served: Served) -> None:
+    def shown() -> list[str]:
+        upstreams = orjson.loads(served.ask("GET", "/admin/overview")[2])["upstreams"]
         return [breaker["model"] for upstream in upstreams for breaker in upstream["breakers"]]
 
-    with serving(config) as made:
-        made.east.always = Status(503)
-        assert made.ask("POST", "/v1/chat/completions", HELLO)[0] == 503
-        assert [shown(made) for _ in range(20)] == [["gpt-4o"]] * 20
+    served.east.script(Status(503))
+    assert served.ask("POST", "/v1/chat/completions", HELLO | {"model": "frail/gpt-4o"})[0] == 503
+    assert [shown() for _ in range(20)] == [["gpt-4o"]] * 20
 
 
-def test_the_cache_in_memory_is_counted_and_emptied_in_all_of_them() -> None:
-    config = CONFIG + "routes: [{{model: kept, to: east/gpt-4o, cache: {{exact: 1h, sampled: true}}}}]\n"
+def test_the_cache_in_memory_is_counted_and_emptied_in_all_of_them(served: Served) -> None:
+    def stats() -> tuple[int, int, list[tuple[str, int, int]]]:
+        found = orjson.loads(served.ask("GET", "/admin/cache")[2])
+        routes = [(route["route"], route["entries"], route["hits"]) for route in found["by_route"]]
+        return found["entries"], found["misses"], routes
 
-    def stats(made: Served) -> tuple[int, int, list[tuple[str, int, int]]]:
-        told = orjson.loads(made.ask("GET", "/admin/cache")[2])
-        return (
-            told["entries"],
-            told["misses"],
-            [(each["route"], *(each["entries"], each["hits"])) for each in told["by_route"]],
-        )
-
-    with serving(config) as made:
-        for number in range(20):
-            question = {"role": "user", "content": f"question {number}"}
-            assert made.ask("POST", "/v1/chat/completions", {"model": "kept", "messages": [question]})[0] == 200
-        wait_for(lambda: all(stats(made) == (20, 20, [("kept", 20, 0)]) for _ in range(10)))
-        assert orjson.loads(made.ask("DELETE", "/admin/cache?route=kept")[2]) == {"cleared": 20}
-        assert [stats(made)[0] for _ in range(10)] == [0] * 10
+    for number in range(20):
+        question = {"role": "user", "content": f"question {number}"}
+        assert served.ask("POST", "/v1/chat/completions", {"model": "kept", "messages": [question]})[0] == 200
+    wait_for(lambda: all(stats() == (20, 20, [("kept", 20, 0)]) for _ in range(10)))
+    assert orjson.loads(served.ask("DELETE", "/admin/cache?route=kept")[2]) == {"cleared": 20}
+    assert [stats()[0] for _ in range(10)] == [0] * 10
 
 
 def test_one_that_is_killed_is_replaced_and_what_it_counted_stays(served: Served) -> None:
