@@ -1,13 +1,14 @@
-"""Breakers and concurrency limits together, and across a reload: neither blocks an upstream for ever."""
+"""Breakers and concurrency limits together, and across a reload: neither blocks an upstream forever."""
 
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from tests.doubles.faults import Held, Status
+from tests.doubles.faults import Held, HoldAfter, Status
 from tests.doubles.openai import OpenAIDouble
 from tests.doubles.server import Double
 from tests.doubles.wire import Answer, Hold, Received, Wait, sse
@@ -84,6 +85,21 @@ def test_a_probe_that_streams_keeps_nobody_waiting_for_its_end(proxy: Running, e
         assert (status(proxy, "sick"), proxy.metric("sluice_breaker_open", upstream="east")) == (200, 0)
         east.release()
         assert [line for line in lines if line][-1] == "data: [DONE]"
+
+
+def test_a_probe_proves_nothing_before_its_first_word(proxy: Running, east: OpenAIDouble) -> None:
+    proxy.reload(CONFIG.format(east=east.url).replace("max_in_flight: 1", "max_in_flight: 2"))
+    east.script(Status(500), HoldAfter(1))  # who speaks, and no word
+    assert status(proxy, "sick") == 502  # its breaker is open now
+    time.sleep(0.25)
+    asked = {"model": "sick", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    with ThreadPoolExecutor() as callers:
+        probe = callers.submit(proxy.chat, asked)
+        wait_for(lambda: len(east.calls) == 2)
+        assert [status(proxy, "sick") for _ in range(20)] == [502] * 20
+        east.release()
+        assert probe.result().text.endswith("data: [DONE]\n\n")
+    assert status(proxy, "sick") == 200
 
 
 def test_a_breaker_outlives_a_reload_that_leaves_its_upstream_as_it_is(proxy: Running, east: OpenAIDouble) -> None:
