@@ -145,8 +145,8 @@ def test_a_break_is_an_error_event_and_the_end(kind: bytes) -> None:
 def test_silence_is_broken_by_comments_and_only_silence() -> None:
     sent = replied(b"data: 1\n\n", 0.16, b"data: 2\n\n", ping=0.05)
     sent.check()
-    assert 2 <= sent.body.count(PING) <= 3
-    busy = replied(*[part for _ in range(10) for part in (b"data: x\n\n", 0.01)], ping=0.06)
+    assert sent.body.count(PING) >= 2
+    busy = replied(*[part for _ in range(40) for part in (b"data: x\n\n", 0.01)], ping=0.3)
     assert busy.body.count(PING) == 0
 
 

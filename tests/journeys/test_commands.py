@@ -19,8 +19,9 @@ import orjson
 import pytest
 
 from proxy.serving.listening import listen
-from tests.doubles.faults import Held, HoldAfter
+from tests.doubles.faults import Fine, Held, HoldAfter
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.pacing import Paced
 from tests.running import free_port
 from tests.waiting import wait_for
 
@@ -353,6 +354,22 @@ def test_a_reload_changes_what_is_logged_and_warns_of_what_it_cannot_change(conf
     assert [line["status"] for line in lines if line["message"] == "call"] == [400, 200]
 
 
+def test_prompts_and_answers_are_logged_only_where_the_configuration_says_so(config: Path, east: OpenAIDouble) -> None:
+    streamed = HELLO | {"stream": True}
+    with serving(config) as (process, url), client(url) as http:
+        http.post("/v1/chat/completions", json=HELLO)
+        config.write_text(config.read_text() + "log: {content: true}\n")
+        assert http.post("/admin/reload").status_code == 200
+        east.script(Fine(), Paced(0.002))
+        answers = [http.post("/v1/chat/completions", json=asked).text for asked in (HELLO, streamed)]
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        before, *behind = [line for line in map(json.loads, process.stderr) if line["message"] == "call"]
+    assert not {"prompt", "answer"} & before.keys()
+    assert [json.loads(line["prompt"]) for line in behind] == [HELLO, streamed]
+    assert [line["answer"] for line in behind] == answers
+
+
 def test_a_process_that_may_open_few_files_refuses_in_words_what_is_too_much(config: Path) -> None:
     with serving(config, most_files=64) as (_, url):
         port, refused = int(url.rpartition(":")[2]), b""
@@ -445,7 +462,7 @@ def test_it_serves_without_any_standard_stream(config: Path, workers: int) -> No
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("serve", "--port", port, "--workers", workers)]
     process = subprocess.Popen(shell, cwd=config.parent, env=environment())
     try:
-        wait_for(lambda: run("healthcheck", "--port", port).returncode == 0 or process.poll() is not None, 20)
+        wait_for(lambda: run("healthcheck", "--port", port).returncode == 0 or process.poll() is not None, 60)
         with client(f"http://127.0.0.1:{port}") as http:
             assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
     finally:

