@@ -133,8 +133,11 @@ def test_resume_does_not_join_answers_that_disagree() -> None:
     with running("resume") as (proxy, east, west):
         west.said = Said("something else entirely")
         east.script(CutAfter(40), CutAfter(40), CutAfter(40))
+        west.script(HoldAfter(3))
         answer = proxy.chat(BODY).text
         assert "upstream_truncated" in answer and "[DONE]" not in answer and "something else" not in answer
+        wait_for(lambda: west.disconnects)  # what cannot be joined is not read to its end
+        wait_for(lambda: proxy.metric("sluice_in_flight") == 0)
 
 
 def test_of_two_that_break_each_is_counted_by_what_it_did_itself() -> None:
