@@ -266,6 +266,14 @@ def test_a_budget_that_is_spent_ends_a_key_s_month(proxy: Running, admin: httpx.
     assert error(ask(proxy, again)) == (429, "policy_rate_limited"), "a name's month goes on"
 
 
+def test_a_budget_given_later_counts_what_was_spent_before(proxy: Running, admin: httpx.Client) -> None:
+    key = make(admin)
+    assert ask(proxy, key).status_code == 200
+    wait_for(lambda: admin.get("/admin/usage").json()["data"])  # it is written down
+    assert not admin.patch("/admin/keys/team", json={"monthly_budget": 1}).json()["live"]
+    assert error(ask(proxy, key)) == (429, "policy_rate_limited")
+
+
 def test_a_call_of_an_unknown_price_counts_nothing_towards_a_budget_and_is_reported(
     proxy: Running, admin: httpx.Client
 ) -> None:

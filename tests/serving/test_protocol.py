@@ -110,7 +110,9 @@ def test_what_is_too_large_a_head_is_refused(echoing: Served, data: bytes) -> No
     refusal(echoing.ask(data), 431, "client_invalid_request")
 
 
-@pytest.mark.parametrize("data", [GET + GET[:-2] + b"Host: b\r\n\r\n", GET + b"junk\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [GET + GET[:-2] + b"Host: b\r\n\r\n", GET + b"junk\r\n\r\n", GET + CHUNKED + b"3\r\nabcX\r\n0\r\n\r\n"]
+)
 def test_a_refusal_waits_for_the_answers_before_it(echoing: Served, data: bytes) -> None:
     first, second = answers(echoing.ask(data))
     assert (first.status, second.status) == (200, 400)
