@@ -698,6 +698,16 @@ def test_audio_that_never_comes_ran_out_of_the_time_it_had() -> None:
             assert code(proxy.chat(asked | {"stream": True}, "/v1/audio/speech")) == "upstream_timeout_first_token"
 
 
+def test_one_piece_in_place_of_a_stream_has_the_time_of_a_whole_answer() -> None:
+    with OpenAIDouble() as east:
+        timeouts = "defaults: {timeouts: {first_token: 500ms, whole: 10s}}"
+        with sluice(f"upstreams: {{east: {{provider: openai, base_url: {east.url}}}}}\n{timeouts}") as proxy:
+            whole = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}'
+            east.script(Events(whole[:9], Wait(0.8), whole[9:], kind="application/json"))
+            answer = ask(proxy, "east/gpt-4o")
+    assert (code(answer), '"content":"Hello"' in answer.text) == ("", True)
+
+
 @pytest.mark.parametrize(
     ("usage", "cost"),
     [({"prompt_tokens": 1, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 100_000}}, 0.00001),
