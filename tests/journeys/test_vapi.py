@@ -296,7 +296,7 @@ def test_without_a_secret_there_is_no_such_door(east: OpenAIDouble, west: OpenAI
         for headers in ({}, SECRET, {"authorization": "Bearer"}, {"x-vapi-secret": ""}):
             answer = client.post(path, json=TURN, headers=headers)
             assert answer.status_code == 404
-            assert answer.json() == client.post("/nowhere", json=TURN).json()
+            assert answer.text.replace(path, "/nowhere") == client.post("/nowhere", json=TURN).text
         assert client.options(path).status_code == client.options("/nowhere").status_code == 404
 
 
