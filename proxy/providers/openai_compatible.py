@@ -1,7 +1,6 @@
 """OpenAI's own dialect, which most upstreams speak: requests and answers stay unchanged."""
 
 from collections.abc import Generator, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -31,12 +30,12 @@ class OpenAICompatible(Provider):
 
     def request(self, order: Order) -> Request:
         """The order unchanged, with the target's credentials and the configured headers over the client's."""
-        accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         target = order.target
-        lines = once(order, (self, target.key, target.headers, accepted), partial(self._lines, accepted))
+        lines = once(order, (self, target.key, target.headers, order.stream, order.endpoint), self._lines)
         return Request("/" + order.endpoint, order.body, "POST", lines)
 
-    def _lines(self, accepted: bytes, order: Order) -> Headers:
+    def _lines(self, order: Order) -> Headers:
+        accepted = _EVENTS if order.stream else _JSON if order.endpoint not in _NO_JSON else b"*/*"
         own = {b"content-type": _JSON, b"accept": accepted, **self.headers(order.target)}
         return [*own.items(), *(line for line in order.headers if line[0] not in own)]
 

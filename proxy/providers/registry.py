@@ -10,7 +10,7 @@ from proxy.providers.contract import Provider
 from proxy.providers.llamacpp import LlamaCpp
 from proxy.providers.ollama import Ollama
 from proxy.providers.openrouter import OpenRouter
-from proxy.providers.rows import ROWS, Tabled
+from proxy.providers.rows import ROWS, of_row
 from proxy.providers.runpod import runpod
 from proxy.settings.addresses import ProviderFacts
 
@@ -24,7 +24,7 @@ def _alike(make: Callable[[], Provider]) -> Callable[[Options], Provider]:
 
 
 PROVIDERS: Final[Mapping[str, Callable[[Options], Provider]]] = {
-    **{row.name: _alike(partial(Tabled, row)) for row in ROWS},
+    **{row.name: _alike(partial(of_row, row)) for row in ROWS},
     "anthropic": _alike(Anthropic),
     "azure": Azure,
     "llamacpp": _alike(LlamaCpp),

@@ -106,15 +106,27 @@ ROWS: Final = (
 )
 
 
-class Tabled(OpenAICompatible):
-    """An OpenAI-compatible provider made from its row."""
+def of_row(row: Row) -> OpenAICompatible:
+    """The provider of a row; one that has only an address of its own needs no translation."""
+    plain = row == Row(row.name, row.base_url, row.key_variable, row.usual_path)
+    return Addressed(row) if plain else Tabled(row)
+
+
+class Addressed(OpenAICompatible):
+    """An OpenAI-compatible provider with the name and address of its row."""
 
     def __init__(self, row: Row) -> None:
-        super().__init__()
         self.name = row.name
         self.base_url = row.base_url
         self.usual_path = row.usual_path
         self.key_variable = row.key_variable
+
+
+class Tabled(Addressed):
+    """An OpenAI-compatible provider with the differences in its row."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
         self.usage = row.usage
         self.echoes = row.echoes
         self._row = row
