@@ -163,7 +163,7 @@ def request_id(headers: Headers) -> str:
 
 def new_id() -> str:
     """A new id for a request that brought none."""
-    return f"req_{random.getrandbits(96):024x}"
+    return f"req_{random.randbytes(12).hex()}"
 
 
 def value(headers: Headers, name: bytes) -> bytes | None:

@@ -106,8 +106,10 @@ def begin_call(scope: Scope, door: Door, endpoint: str) -> Call:
             shown = headers.worked["shown"] = read_head(headers)
     else:
         shown = read_head(headers)
-    asked = (shown.own_id or new_id(), door, endpoint, "", b"", _NO_FIELDS, headers)
-    return Call(*asked, shown.passed, shown.own, shown.credential, shown.content_type)
+    id = shown.own_id or new_id()
+    call = Call(id, door, endpoint, "", b"", _NO_FIELDS, headers, shown.passed, shown.own, shown.credential)
+    call.content_type = shown.content_type
+    return call
 
 
 def read_head(headers: Headers) -> Shown:

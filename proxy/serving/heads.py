@@ -19,7 +19,7 @@ def response_head(status: int, headers: Headers) -> bytes:
     """Status line and header lines, each with its CRLF, without the empty line. CR, LF and NUL in a header become
     spaces."""
     lines = b"\r\n".join([*map(_line, headers), b""])
-    if len(lines) - len(lines.translate(None, UNSAFE)) != 2 * len(headers):  # more than our own CRs and LFs
+    if len(lines.splitlines()) != len(headers) or b"\0" in lines:
         clean = [(name.translate(_to_spaces), value.translate(_to_spaces)) for name, value in headers]
         lines = b"\r\n".join([*map(_line, clean), b""])
     return STATUS_LINES[status] + lines
