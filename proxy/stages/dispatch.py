@@ -120,12 +120,11 @@ class Dispatch:
                 return breaker.refusal(target.upstream, target.model, monotonic())
             if gate is not None and (full := await self._entered(gate, run.call, clock, breaker, admitted)):
                 return full
-            visit = Visit(self, run, order, clock, admitted)
-            visit.gate = gate
+            visit = Visit(self, run, order, clock, admitted, gate)
             if admitted == "probe" and hold == "nothing":
                 hold = "content"  # content proves that the upstream works
             try:
-                return visit.answered(await visit.attempt.answer(hold))
+                return visit.answered(await visit.answer(hold))
             except BaseException as error:
                 failure = visit.failed(error)
             finally:
@@ -163,24 +162,23 @@ class Dispatch:
         return None
 
 
-class Visit:
+class Visit(Attempt):
     """One attempt with what it holds: the breaker's admission, a slot of the gate, a count in flight.
 
     All of them are released once, by `finish`.
     """
 
-    __slots__ = ("admitted", "attempt", "clock", "dispatch", "gate", "run", "target", "tried")
+    tried: Try | None = None
 
-    gate: Gate | None  # in which it holds a slot
-
-    def __init__(self, dispatch: Dispatch, run: Run, order: Order, clock: Clock, admitted: Pass) -> None:
-        self.dispatch, self.run, self.clock, self.admitted = dispatch, run, clock, admitted
+    def __init__(
+        self, dispatch: Dispatch, run: Run, order: Order, clock: Clock, admitted: Pass, gate: Gate | None
+    ) -> None:
+        Attempt.__init__(self, dispatch.upstreams, run.call, order, run.policies.timeouts, clock, dispatch.sent)
+        self.dispatch, self.run, self.admitted = dispatch, run, admitted
+        self.gate = gate  # in which it holds a slot
         self.target = target = order.target
-        call = run.call
-        self.attempt = Attempt(dispatch.upstreams, call, order, run.policies.timeouts, clock, dispatch.sent)
-        trace = call.trace
+        trace = run.call.trace
         trace.upstream, trace.model = target.upstream, target.model
-        self.tried: Try | None = None
         if trace.tries is not None:
             self.tried = Try(target.upstream, target.model, target.provider.name)
             trace.tries.append(self.tried)
@@ -188,15 +186,13 @@ class Visit:
 
     def answered(self, wire: Wire) -> Wire:
         """Notes an answer, and returns it. The visit of a stream finishes when the stream is closed."""
-        target, trace, status = self.target, self.run.call.trace, self.attempt.status
-        trace.attempts.append(f"{target.upstream}:{status}")
+        target, trace = self.target, self.call.trace
+        trace.attempts.append(f"{target.upstream}:{self.status}")
         trace.upstream, trace.model = target.upstream, target.model
         trace.changes = self.run.prepared.changes + wire.changes
         if wire.stream is None:
-            self.finish(None, True, status)  # the upstream is done, however slowly the client reads
+            self.finish(None, True)  # the upstream is done, however slowly the client reads
         else:
-            if self.tried is not None:
-                self.tried.status = status
             wire.after = self.closed
             if self.admitted == "probe" and self.dispatch.breakers.answers((target.upstream, target.model)):
                 self.admitted = "call"  # the probe succeeded: others need not wait for the end of the stream
@@ -204,27 +200,27 @@ class Visit:
 
     def failed(self, error: BaseException) -> SluiceError:
         """Notes a failed attempt, and returns its error. Re-raises cancellation: the client left."""
-        attempt, failure = self.attempt, error
-        attempt.waited()
+        failure = error
+        self.waited()
         if isinstance(error, asyncio.CancelledError) and (passed := self.clock.caught()):
             failure = timeout(passed)
-        trace = self.run.call.trace
+        trace = self.call.trace
         if not isinstance(failure, SluiceError):
             trace.attempts.append(f"{self.target.upstream}:cancelled")
-            self.finish(None, False, attempt.status)
+            self.finish(None, False)
             raise error
         failure.blank(self.dispatch.hooks.blank)
-        refused = attempt.status if attempt.status >= 300 else 0  # a failure behind a good status is told by its code
+        refused = self.status if self.status >= 300 else 0  # a failure behind a good status is told by its code
         trace.attempts.append(f"{self.target.upstream}:{refused or shortened(failure.code)}")
-        trace.changes = self.run.prepared.changes + attempt.changes
-        self.finish(failure, True, attempt.status)
+        trace.changes = self.run.prepared.changes + self.changes
+        self.finish(failure, True)
         return failure
 
     def closed(self, stream: Stream) -> None:
         """Finishes the visit when the stream of the answer is closed."""
         self.finish(stream.failure, stream.failure is not None or stream.complete)
 
-    def finish(self, failure: SluiceError | None, conclusive: bool, status: int | None = None) -> None:
+    def finish(self, failure: SluiceError | None, conclusive: bool) -> None:
         """Releases what the visit holds, and reports its outcome.
 
         `conclusive`: the outcome says something about the upstream; that a client left does not.
@@ -239,7 +235,7 @@ class Visit:
             dispatch.breakers.of(*at).abandoned(self.admitted)
         outcome = "cancelled" if not conclusive else metric_code(failure) if failure else "ok"
         if self.tried is not None:
-            self.tried.status = self.tried.status if status is None else status
+            self.tried.status = self.status
             self.tried.end(outcome)
         dispatch.hooks.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":

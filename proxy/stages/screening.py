@@ -34,7 +34,8 @@ class Screen:
 
     def prepare(self, call: Call, route: Route) -> "Prepared":
         """The call after the route's rules, ready to be made into an order for each target."""
-        return Prepared(call, *rewritten(call, route, self.instance), self)
+        body, headers, changes = rewritten(call, route, self.instance)
+        return Prepared(call, body, headers, changes, self)
 
 
 @dataclass(slots=True)  # not frozen: that would cost half a microsecond per call
@@ -56,7 +57,7 @@ class Prepared(Draft):
                 "upstream_not_configured", f"The upstream {target.upstream} is off: {target.off}.", again="next"
             )
         endpoints = target.provider.endpoints
-        if not call.chat and endpoints is not None and call.endpoint not in endpoints:
+        if endpoints is not None and not call.chat and call.endpoint not in endpoints:
             raise SluiceError(
                 "endpoint_not_supported",
                 f"The upstream {target.upstream} ({target.provider.name}) has no /v1/{call.endpoint}.",
