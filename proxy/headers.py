@@ -71,7 +71,7 @@ SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@=+/-]{1,128}")
 """Values of a client's x-request-id that are kept."""
 _NO_NAMES: Final = (b"keep-alive", b"close")  # what `connection` says besides names of headers
 _REMEMBERED: Final = 1024
-_TELLING: Final = re.compile(rb"[.\[]|//|::|localhost")  # no address is without any of these
+_TELLING: Final = re.compile(rb"\.|\[|//|::|localhost")  # no address is without any of these
 _ADDRESS: Final = re.compile(
     rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\[[0-9a-f:.]+\]|(?<![\w:])[0-9a-f:]*::[0-9a-f:.]*(?![\w:])"
     rb"|\blocalhost\b|\.(?:internal|local)\b|(?<=//)[a-z0-9_-]+(?=[:/?#]|\Z)"
