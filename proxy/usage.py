@@ -39,18 +39,12 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     made = get("completion_tokens_details") or get("output_tokens_details")
     cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
     reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
-    read = _count(get("prompt_tokens", get("input_tokens")))
-    written = _count(get("completion_tokens", get("output_tokens")))
+    counts = get("prompt_tokens", get("input_tokens")), get("completion_tokens", get("output_tokens")), cached, reasoning
+    read, written, cached, reasoning = [n if type(n) is int and 0 <= n <= _MOST_TOKENS else None for n in counts]
     total = get("total_tokens")
     if type(total) is int and read is not None and written is not None and read + written < total <= _MOST_TOKENS:
         written = total - read  # reasoning is reported outside of output, at the same price (xAI, Gemini)
-    return Usage(
-        read,
-        written,
-        None if cached is None else _count(cached),
-        None if reasoning is None else _count(reasoning),
-        _cost(usage) if "cost" in usage else None,
-    )
+    return Usage(read, written, cached, reasoning, _cost(usage) if "cost" in usage else None)
 
 
 def cost_of(usage: Usage, prices: Mapping[str, float]) -> float | None:
@@ -72,10 +66,6 @@ def _sum(one: int | None, other: int | None) -> int | None:
 def is_count(value: Any) -> TypeGuard[int]:
     """Whether an upstream's number can be a token count: not negative, and small enough to be summed up in JSON."""
     return type(value) is int and 0 <= value <= _MOST_TOKENS
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None  # is_count, for every call
 
 
 def _cost(usage: Mapping[str, Any]) -> float | None:
