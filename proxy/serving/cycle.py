@@ -177,7 +177,7 @@ class Cycle:
         if self.more_body or self._taken or self.complete or self.cancelled:
             return None
         body, self.body, self._taken = self.body, b"", True
-        return bytes(body)
+        return body if isinstance(body, bytes) else bytes(body)
 
     async def send(self, message: Message) -> None:
         """Sends the head, then the body in any number of pieces. Raises RuntimeError for messages out of order."""

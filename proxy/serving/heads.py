@@ -8,7 +8,7 @@ from proxy.errors import SluiceError
 
 PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 STATUS_LINES: Final = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b"Unknown")) for status in range(100, 600)
+    status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"Unknown")) for status in range(100, 600)
 }
 UNSAFE: Final = b"\r\n\0"
 _to_spaces: Final = bytes.maketrans(UNSAFE, b"   ")
@@ -18,11 +18,10 @@ _line: Final = b": ".join
 def response_head(status: int, headers: Headers) -> bytes:
     """Status line and header lines, each with its CRLF, without the empty line. CR, LF and NUL in a header become
     spaces."""
-    lines = b"\r\n".join([*map(_line, headers), b""])
-    if len(lines.splitlines()) != len(headers) or b"\0" in lines:
-        clean = [(name.translate(_to_spaces), value.translate(_to_spaces)) for name, value in headers]
-        lines = b"\r\n".join([*map(_line, clean), b""])
-    return STATUS_LINES[status] + lines
+    head = b"\r\n".join([STATUS_LINES[status], *map(_line, headers), b""])
+    if len(head.splitlines()) == 1 + len(headers) and head.find(b"\0") < 0:
+        return head
+    return response_head(status, [(name.translate(_to_spaces), value.translate(_to_spaces)) for name, value in headers])
 
 
 def error_response(error: SluiceError, request_id: str, default: Headers) -> bytes:
