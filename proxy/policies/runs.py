@@ -1,14 +1,13 @@
 """One call's way through its targets: which is next, what failures imply, and which error the caller gets."""
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from proxy.call import Call
 from proxy.clocks import Clock
 from proxy.errors import SluiceError
 from proxy.policies.retries import Budget
-from proxy.policies.routes import Choice, Policies
+from proxy.policies.routes import Choice
 from proxy.providers.contract import Order, Target
 
 Hold = Literal["nothing", "content", "all"]
@@ -32,25 +31,17 @@ class Prepared(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Run:
     """A call in progress. Failures are reported to `failed`; the caller gets the failure of the first target."""
 
-    call: Call
-    choice: Choice
-    prepared: Prepared
-    clock: Clock
-    budget: Budget
-    policies: Policies = field(init=False)  # the route's
-    left: deque[Target] = field(init=False)
-    _refused: SluiceError | None = field(default=None, init=False)
-    _failed: SluiceError | None = field(default=None, init=False)
-    _failed_at: Target | None = field(default=None, init=False)
-    _changed: tuple[str, ...] = field(default=(), init=False)  # what was done to the call for that target
-
-    def __post_init__(self) -> None:
-        self.policies = self.choice.route.policies
-        self.left = deque(self.choice.targets)
+    def __init__(self, call: Call, choice: Choice, prepared: Prepared, clock: Clock, budget: Budget) -> None:
+        self.call, self.prepared, self.clock, self.budget = call, prepared, clock, budget
+        self.policies = choice.route.policies
+        self.left = deque(choice.targets)
+        self._refused: SluiceError | None = None
+        self._failed: SluiceError | None = None
+        self._failed_at: Target | None = None
+        self._changed: tuple[str, ...] = ()  # what was done to the call for that target
 
     @property
     def hold(self) -> Hold:

@@ -46,13 +46,13 @@ class Dispatch:
     budgets: dict[str, Budget] = field(default_factory=dict)  # of retries and hedges, by route
     sent: Numbers = field(default_factory=Numbers)  # attempts by upstream; must equal the counts of `upstreams`
     refused: set[str] = field(default_factory=set)  # upstreams that rejected our key when they were last asked
-    _watchdog: Watchdog | None = None
+    _watchdog: Watchdog = field(default_factory=Watchdog)
 
     async def send(self, call: Call, choice: Choice) -> Wire:
         """The answer of the first target that gives one; the caller closes it. Raises SluiceError if all fail."""
         policies = choice.route.policies
         hedge, total = policies.hedge, policies.timeouts.total
-        clock = self._clocks().clock(total if call.timeout is None else min(total, call.left or 0.0))
+        clock = self._watchdog.clock(total if call.timeout is None else min(total, call.left or 0.0))
         try:
             prepared = self.hooks.prepare(call, choice.route)
             call.trace.changes = prepared.changes  # reported with errors too
@@ -96,11 +96,6 @@ class Dispatch:
         elif outcome == "ok":
             self.refused.discard(upstream)
         self.hooks.health_changed(upstream)
-
-    def _clocks(self) -> Watchdog:
-        if self._watchdog is None:
-            self._watchdog = Watchdog()
-        return self._watchdog
 
     def _budget(self, route: Route) -> Budget:
         """The route's retry budget, with this call counted."""

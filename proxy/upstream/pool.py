@@ -86,7 +86,7 @@ class Origin:
             return
         if self._closed:
             connection.abort()
-        elif waiter := self._next():
+        elif self._waiting and (waiter := self._next()):
             waiter.set_result(connection)
         else:
             if len(self._idle) >= self._bounds.idle:
