@@ -49,6 +49,7 @@ class Trace:
     route: str = ""
     upstream: str = ""  # the one that answered, or was asked last
     model: str = ""  # its name at the upstream
+    attempts: tuple[str, ...] = ()  # "openrouter:429"
     changes: tuple[str, ...] = ()  # what rewriting changed, as x-sluice-changes lists it
     cache: str = "off"
     waited: float = 0.0  # seconds spent waiting for upstreams
@@ -65,9 +66,6 @@ class Trace:
     span: Any = None  # an OpenTelemetry span, where tracing is on
     tries: list[Try] | None = None  # one per attempt, where tracing is on
     quota: Sequence[tuple[bytes, bytes]] = ()  # rate-limit headers of the client key
-
-    def __init__(self) -> None:
-        self.attempts: list[str] = []  # "openrouter:429"
 
     @property
     def target_state(self) -> TargetState:

@@ -223,7 +223,7 @@ def ended_call(call: Call, seconds: float, ended: float | None = None, words: Ma
         **words,
     }
     failure = metric_code(trace.failure) if trace.failure else ""
-    way = (call.door, call.endpoint, trace.route, trace.upstream, trace.model or call.model, tuple(trace.attempts))
+    way = (call.door, call.endpoint, trace.route, trace.upstream, trace.model or call.model, trace.attempts)
     whose = (call.tenant, call.allowance.key if call.allowance is not None else None)
     return Ended(own, _alike(way, trace.status, failure, call.stream, trace.cache, whose))
 

@@ -46,7 +46,7 @@ def dangerous(text: str) -> set[str]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_a_client_names_stays_inside_the_line_of_its_call(form: JsonLines | Readable) -> None:
-    made = call(model=HOSTILE, upstream=HOSTILE, route=HOSTILE, attempts=[HOSTILE])
+    made = call(model=HOSTILE, upstream=HOSTILE, route=HOSTILE, attempts=(HOSTILE,))
     made.trace.model = HOSTILE
     line = form.call(ended_call(made, 0.1))
     assert not dangerous(line)
@@ -85,7 +85,7 @@ def test_no_text_leaves_its_line(text: str, form: JsonLines | Readable) -> None:
 
 
 def test_a_call_is_logged_in_full_and_without_its_prompt() -> None:
-    made = call(route="gpt-", upstream="east", model="gpt-4o", attempts=["east:200"], status=200, usage=Usage(3, 5))
+    made = call(route="gpt-", upstream="east", model="gpt-4o", attempts=("east:200",), status=200, usage=Usage(3, 5))
     made.body = b"the prompt"
     said = orjson.loads(JsonLines().call(ended_call(made, 0.25)))
     assert said | {"time": ""} == said | {"time": "", "route": "gpt-", "upstream": "east", "code": "ok", "ms": 250.0,

@@ -110,7 +110,7 @@ class Flight:
     def _copy_trace(self, call: Call) -> None:
         mine, theirs = self.call.trace, call.trace
         theirs.upstream, theirs.model, theirs.changes = mine.upstream, mine.model, mine.changes
-        theirs.attempts = list(mine.attempts)
+        theirs.attempts = mine.attempts
 
     def _broken(self) -> SluiceError:
         """A new error for each reader."""

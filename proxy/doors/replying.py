@@ -181,7 +181,7 @@ def receipt(call: Call) -> Headers:
     overhead = trace.overhead if trace.overhead is not None else perf_counter() - call.began - trace.waited
     return [
         (b"x-request-id", call.id.encode()),
-        *chosen(trace.route, trace.upstream, trace.model, tuple(trace.attempts), trace.cache, trace.changes),
+        *chosen(trace.route, trace.upstream, trace.model, trace.attempts, trace.cache, trace.changes),
         (b"server-timing", b"proxy;dur=%.3f, upstream;dur=%.3f" % (max(0.0, overhead) * 1e3, trace.waited * 1e3)),
         *trace.quota,
     ]

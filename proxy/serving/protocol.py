@@ -220,7 +220,7 @@ class SluiceProtocol(asyncio.Protocol):
     def _start(self, cycle: Cycle) -> None:
         self.running = cycle
         self._expect_nothing()
-        cycle.task = self.loop.create_task(cycle.run(self.app))
+        cycle.task = asyncio.Task(cycle.run(self.app), loop=self.loop, name="request")  # no name to be made up
 
     def _refuse(self, error: SluiceError) -> None:
         """Ends the connection with this error, after the answers to earlier requests."""

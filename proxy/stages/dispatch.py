@@ -182,7 +182,7 @@ class Visit(Attempt):
     def answered(self, wire: Wire) -> Wire:
         """Notes an answer, and returns it. The visit of a stream finishes when the stream is closed."""
         target, trace = self.target, self.call.trace
-        trace.attempts.append(f"{target.upstream}:{self.status}")
+        trace.attempts += (f"{target.upstream}:{self.status}",)
         trace.upstream, trace.model = target.upstream, target.model
         trace.changes = self.run.prepared.changes + wire.changes
         if wire.stream is None:
@@ -201,12 +201,12 @@ class Visit(Attempt):
             failure = timeout(passed)
         trace = self.call.trace
         if not isinstance(failure, SluiceError):
-            trace.attempts.append(f"{self.target.upstream}:cancelled")
+            trace.attempts += (f"{self.target.upstream}:cancelled",)
             self.finish(None, False)
             raise error
         failure.blank(self.dispatch.hooks.blank)
         refused = self.status if self.status >= 300 else 0  # a failure behind a good status is told by its code
-        trace.attempts.append(f"{self.target.upstream}:{refused or shortened(failure.code)}")
+        trace.attempts += (f"{self.target.upstream}:{refused or shortened(failure.code)}",)
         trace.changes = self.run.prepared.changes + self.changes
         self.finish(failure, True)
         return failure

@@ -81,15 +81,6 @@ class Meter:
             call.trace.counted = True
             self.metrics.streams.value += 1
 
-    def ended(self, call: Call, error: BaseException | None) -> None:
-        """Counts and times a call that ended: successfully, by a failure, or because its client left."""
-        trace = call.trace
-        if trace.counted:
-            self.metrics.streams.value -= 1
-        if error is not None:
-            self._note(call, error)
-        self.count(call)
-
     def _note(self, call: Call, error: BaseException) -> None:
         trace = call.trace
         if isinstance(error, SluiceError):
@@ -118,9 +109,13 @@ class Meter:
             self._outcomes[key] = child
         child.value += 1
 
-    def count(self, call: Call) -> None:
-        """Counts a call as its trace describes it."""
+    def ended(self, call: Call, error: BaseException | None) -> None:
+        """Counts and times a call that ended: successfully, by a failure, or because its client left."""
         trace, seconds = call.trace, perf_counter() - call.began
+        if trace.counted:
+            self.metrics.streams.value -= 1
+        if error is not None:
+            self._note(call, error)
         place = self._recent.get((call.door, trace.route, trace.upstream, trace.model)) or self._placed(call)
         bound = place.bound
         bound.ended[trace.status, "ok" if trace.failure is None else metric_code(trace.failure)].value += 1

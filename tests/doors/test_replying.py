@@ -25,7 +25,7 @@ BROKEN = SluiceError("upstream_truncated", "It broke.")
 def call(stream: bool = True) -> Call:
     made = Call("req_1", "openai", "chat/completions", "m", b"", {}, stream=stream)
     made.trace.route, made.trace.upstream, made.trace.model = "gpt-", "east", "gpt-4o"
-    made.trace.attempts = ["east:200"]
+    made.trace.attempts = ("east:200",)
     return made
 
 

@@ -16,7 +16,7 @@ from proxy.usage import Usage
 def call(tenant: str | None = "key-0", upstream: str = "east", usage: Usage | None = None, **trace: Any) -> Call:
     made = Call("1", "openai", "chat/completions", "m", b"", {}, tenant=tenant)
     made.trace.upstream = upstream
-    made.trace.attempts = [f"{upstream}:200"] if upstream else []
+    made.trace.attempts = (f"{upstream}:200",) if upstream else ()
     if usage is not None:
         made.trace.usage = usage
     for name, value in trace.items():

@@ -81,7 +81,7 @@ class Upstream:
     async def send(self, call: Call, choice: Choice) -> Wired:
         self.asked += 1
         call.trace.upstream, call.trace.model = "east", "gpt-4o"
-        call.trace.attempts.append("east:200")
+        call.trace.attempts = ("east:200",)
         self.given.append(self.answer())
         return self.given[-1]
 
