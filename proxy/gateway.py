@@ -101,7 +101,7 @@ class Answering:
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Closes what the call holds open, and counts it. Raises the error with which the server cancelled it."""
         wire, stages = self._wire, self._stages
-        cause = _cause(error)
+        cause = None if error is None else _cause(error)
         try:
             if wire is not None:
                 if wire.stream is not None:
@@ -128,7 +128,7 @@ class Answering:
         return Reply(wire.status, headers, None, relay)
 
 
-def _cause(error: BaseException | None) -> BaseException | None:
+def _cause(error: BaseException) -> BaseException:
     """Why a call ended: a CancelledError means that the client left, unless the server put an error into it."""
     reason = error.args[0] if isinstance(error, CancelledError) and error.args else None
     return reason if isinstance(reason, SluiceError) else error
