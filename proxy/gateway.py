@@ -71,7 +71,8 @@ class Answering:
         stages, call = self._stages, self._call
         if stages.tracing is not None:
             stages.tracing.begin(call)
-        stages.meter.began(call)
+        if call.stream:
+            stages.meter.stream_began(call)
         try:
             if call.tenant is None:
                 stages.keyring.admit(call)

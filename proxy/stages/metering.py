@@ -75,11 +75,10 @@ class Meter:
     _recent: dict[Labels, Place] = field(default_factory=dict)  # by the model's own name
     _outcomes: dict[tuple[str, str, str], Number] = field(default_factory=dict)
 
-    def began(self, call: Call) -> None:
-        """Notes that a call begins."""
-        if call.stream:
-            call.trace.counted = True
-            self.metrics.streams.value += 1
+    def stream_began(self, call: Call) -> None:
+        """Counts a stream as open until the call ends."""
+        call.trace.counted = True
+        self.metrics.streams.value += 1
 
     def _note(self, call: Call, error: BaseException) -> None:
         trace = call.trace

@@ -45,7 +45,7 @@ def call(
 def test_a_call_is_counted_and_timed_with_all_it_took() -> None:
     counted = Counted("gpt-4o")
     made = call("gpt-4o", stream=True)
-    counted.meter.began(made)
+    counted.meter.stream_began(made)
     assert counted.value("sluice_streams_open") == 1
     made.trace.usage = Usage(10, 5, 4, 2, 0.25)
     made.trace.content_at, made.trace.last_at = made.began + 0.5, made.began + 0.9
@@ -67,7 +67,6 @@ def test_a_call_is_counted_and_timed_with_all_it_took() -> None:
 def test_a_failure_is_counted_by_its_code_and_status(code: str) -> None:
     counted = Counted("m")
     made = call()
-    counted.meter.began(made)
     counted.meter.ended(made, SluiceError(code, "x"))
     assert counted.value("sluice_requests_total", code=code, status=str(STATUS[code])) == 1
 
@@ -126,7 +125,8 @@ def test_no_number_of_names_makes_the_series_more_than_ten_thousand(listed: bool
         made.trace.content_at = made.trace.last_at = made.began
         made.id = f"id-{at}"
         target = Target(f"up{at % 5}", name, Provider(), "", "")
-        counted.meter.began(made)
+        if made.stream:
+            counted.meter.stream_began(made)
         counted.meter.attempt_began(target.upstream)
         code = list(STATUS)[at % len(STATUS)]
         counted.meter.attempt_ended(target, code if at % 3 else "ok")
