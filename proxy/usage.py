@@ -40,7 +40,7 @@ def usage_of(usage: Mapping[str, Any]) -> Usage:
     cached = inside.get("cached_tokens") if isinstance(inside, dict) else get("prompt_cache_hit_tokens")  # DeepSeek's
     reasoning = made.get("reasoning_tokens") if isinstance(made, dict) else None
     read, written = get("prompt_tokens", get("input_tokens")), get("completion_tokens", get("output_tokens"))
-    counts = read, written, cached, reasoning
+    counts = read, written, cached, reasoning  # checked as `is_count` does, without four calls of it
     read, written, cached, reasoning = [n if type(n) is int and 0 <= n <= _MOST_TOKENS else None for n in counts]
     total = get("total_tokens")
     if type(total) is int and read is not None and written is not None and read + written < total <= _MOST_TOKENS:
