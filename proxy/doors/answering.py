@@ -30,7 +30,8 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
         if sending := responder.fail(failure):
             await sending
     finally:
-        responder.close()
+        if call.stream:
+            responder.close()
 
 
 async def was_read(reading: Awaitable[None], gateway: Gateway, call: Call, scope: Scope, send: Send) -> bool:

@@ -39,13 +39,11 @@ class Books:
         counts.calls += 1
         if trace.failure is not None:
             counts.failed += 1
-        if trace.usage is not NO_USAGE:
-            self._spent(counts, key, trace)
-        elif trace.attempts and _unknown(trace):
-            counts.unpriced += 1
-
-    def _spent(self, counts: Counts, key: str, trace: Trace) -> None:
         usage = trace.usage
+        if usage is NO_USAGE:
+            if trace.attempts and _unknown(trace):
+                counts.unpriced += 1
+            return
         counts.input += usage.input or 0
         counts.output += usage.output or 0
         counts.cached += usage.cached or 0
