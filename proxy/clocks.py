@@ -19,6 +19,7 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: set[Clock] = set()
         self._ticking = False
         self._due = 0.0  # when the next check is due
@@ -26,7 +27,9 @@ class Watchdog:
 
     def clock(self, total: float, ends_as: ClockName = "total") -> "Clock":
         """A new clock. `total`: seconds until every wait is over, `ends_as`: the name of that deadline."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # once: each time it asks the kernel for the process id
         clock = Clock(self, loop, total, ends_as)
         self._clocks.add(clock)
         if not self._ticking:
