@@ -501,5 +501,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(config: Path, east: OpenAIDou
         )
         asked, _ = silent.accept()
         process.send_signal(signal.SIGINT)
-        assert (process.communicate(timeout=30)[1], process.returncode) == ("", 1)  # a busy machine takes a while
+        assert (process.communicate(timeout=10)[1], process.returncode) == ("", 1)
         asked.close()
