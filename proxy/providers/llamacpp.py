@@ -10,7 +10,7 @@ import orjson
 from proxy.call import Headers
 from proxy.errors import SluiceError
 from proxy.jsonedit import put
-from proxy.jsonspans import Path
+from proxy.jsonspans import Path, find
 from proxy.providers.contract import Answer, Model, Order, Reader, Request, Target
 from proxy.providers.openai_compatible import OpenAICompatible, parse_answer
 from proxy.providers.placing import PlacingReader
@@ -20,6 +20,7 @@ from proxy.shapes import object_of
 from proxy.sse import EventCutter, events, payload
 from proxy.usage import is_count
 
+_ASKED_FORMAT: Final = Path.of("text.format")
 _FORMAT: Final = Path.of("response_format")
 _UNASKABLE: Final = re.compile(r"Failed to parse |Unknown |(?:audio|image|video) input is not supported")
 """Prefixes of messages by which a 500 reports a bad request, as llama.cpp does for most C++ exceptions."""
@@ -41,8 +42,8 @@ class LlamaCpp(OpenAICompatible):
         request = replace(super().request(order), path=_v1(order.target) + "/" + order.endpoint)
         if order.endpoint != "responses" or (wanted := _format_in(order.body)) is None:
             return request
-        body = put(order.body, _FORMAT, orjson.dumps(wanted), over=False)
-        return replace(request, body=body, changes=("set response_format",))
+        body = put(order.body, _FORMAT, wanted, over=False)
+        return replace(request, body=body, changes=() if body is order.body else ("set response_format",))
 
     def reader(self, order: Order) -> Reader:
         """Whole events, unchanged; for several choices, with the usage of all of them."""
@@ -92,12 +93,14 @@ class LlamaCpp(OpenAICompatible):
         )
 
 
-def _format_in(body: bytes) -> dict[str, Any] | None:
+def _format_in(body: bytes) -> bytes | None:
     """The `text.format` of a body for /v1/responses in the form of a chat's `response_format`; None: plain text."""
-    wanted = object_of(object_of(orjson.loads(body).get("text")).get("format"))
-    if wanted.get("type") == "json_schema":
-        return {"type": "json_schema", "json_schema": {name: wanted[name] for name in wanted if name != "type"}}
-    return wanted if wanted.get("type") == "json_object" else None
+    kind = object_of(object_of(orjson.loads(body).get("text")).get("format")).get("type")
+    span = find(body, _ASKED_FORMAT) if kind in ("json_schema", "json_object") else None
+    if span is None:
+        return None
+    wanted = body[slice(*span)]
+    return b'{"type":"json_schema","json_schema":' + wanted + b"}" if kind == "json_schema" else wanted
 
 
 class SummingReader:

@@ -30,13 +30,13 @@ def test_it_is_asked_with_and_without_v1_in_the_address(base: str, path: str) ->
     assert at.whole_by_stream and not at.key_required and not at.key_variable
 
 
-SCHEMA = {"name": "city", "strict": True, "schema": {"type": "object"}}
+SCHEMA = {"type": "json_schema", "name": "city", "strict": True, "schema": {"type": "object"}}
 
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"type": "json_schema", **SCHEMA}, {"type": "json_schema", "json_schema": SCHEMA}),
+        (SCHEMA, {"type": "json_schema", "json_schema": SCHEMA}),
         ({"type": "json_object"}, {"type": "json_object"}),
         ({"type": "text"}, None),
         (None, None),
@@ -50,6 +50,17 @@ def test_a_response_has_its_format_where_the_server_reads_it(given: Json | None,
     assert body.pop("response_format", None) == wanted
     assert body["text"] == asked["text"] and body["input"] == "Hi."
     assert request.changes == (("set response_format",) if wanted else ())
+
+
+def test_a_format_where_the_server_reads_it_stays_and_a_schema_keeps_its_bytes() -> None:
+    at = provider("llamacpp", {})
+    own = b'{"text": {"format": {"type": "json_object"}}, "response_format": null}'
+    request = at.request(order(at, own, endpoint="responses", base=ROOT))
+    assert (request.body, request.changes) == (own, ())
+    schema = b'{"type": "json_schema", "schema": {"maximum": 123456789012345678901234567890}, "x": %b}'
+    schema %= b"[" * 400 + b"]" * 400
+    deep = at.request(order(at, b'{"text": {"format": %b}}' % schema, endpoint="responses", base=ROOT))
+    assert deep.body.startswith(b'{"response_format":{"type":"json_schema","json_schema":%b}' % schema)
 
 
 @pytest.mark.parametrize(
