@@ -1,4 +1,4 @@
-"""Converts a whole answer of the Responses API into the events of a stream."""
+"""Converts a whole answer of the Responses API into the events of a stream, and the reverse."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -6,8 +6,11 @@ from typing import Any, Final
 import orjson
 
 from proxy.errors import SluiceError
+from proxy.jsonspans import Path, find
 from proxy.shapes import list_of, object_of
+from proxy.watch import lenient
 
+_RESPONSE: Final = Path.of("response")
 _FINAL: Final = ("completed", "incomplete", "failed")  # statuses of a response that has ended
 _TEXTS: Final = {"output_text": "text", "reasoning_text": "text", "refusal": "refusal"}
 """Parts whose text comes in deltas, by type, with the name of their text."""
@@ -28,7 +31,7 @@ def response_events(whole: bytes) -> bytes:
         raise _malformed() from None
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise _malformed()
-    status = response.setdefault("status", "completed")
+    status = response.setdefault("status", "incomplete" if response.get("incomplete_details") else "completed")
     if status not in _FINAL:
         raise _malformed()
     try:
@@ -38,6 +41,18 @@ def response_events(whole: bytes) -> bytes:
         )
     except orjson.JSONEncodeError:  # nested too deeply
         raise _malformed() from None
+
+
+def response_in(event: bytes, spoken: bool) -> bytes:
+    """The bytes of the response that the last event of a stream holds; `event`: its JSON.
+
+    `spoken`: events before it had content. Raises upstream_malformed if it holds no response, or one without that.
+    """
+    output = object_of(object_of(lenient(event)).get("response")).get("output")
+    span = find(event, _RESPONSE)
+    if span is None or not isinstance(output, list) or (spoken and not output):
+        raise SluiceError("upstream_malformed", "The upstream's last event holds no whole response.", again="next")
+    return event[slice(*span)]
 
 
 def _events(response: dict[str, Any], status: str) -> Iterator[Event]:

@@ -156,7 +156,7 @@ class ResponsesWatch:
         "last_at",
         "lingers",
         "malformed",
-        "response",
+        "terminal",
         "usage",
     )
     sound = b""  # it raises nothing
@@ -164,13 +164,13 @@ class ResponsesWatch:
 
     def __init__(self, failure_in: FailureIn) -> None:
         self._failure_in = failure_in
-        self._batch = b""  # the last one
+        self._batch = b""  # the last one with numbered events
         self.content_at: float | None = None
         self.last_at: float | None = None
         self.complete = False
         self.lingers = False
         self.done = True  # no [DONE] has to be added
-        self.response: dict[str, Any] | None = None  # the whole answer, from the terminal event
+        self.terminal = b""  # the JSON of the terminal event
         self.failure: SluiceError | None = None  # reported by an event, which the client gets itself
         self.malformed = 0
         self.usage: Usage | None = None
@@ -183,7 +183,9 @@ class ResponsesWatch:
 
     def see(self, batch: bytes) -> bytes:
         """The batch up to its terminal event, from which the usage is read."""
-        self.last_at, self._batch = perf_counter(), batch
+        self.last_at = perf_counter()
+        if batch.find(b'"sequence_number"') >= 0:
+            self._batch = batch
         if self.content_at is None and batch.find(b".delta") >= 0:
             self.content_at = self.last_at
         if any(batch.find(word) >= 0 for word in self._TERMINAL):
@@ -197,8 +199,8 @@ class ResponsesWatch:
 
     def _note(self, data: bytes | None) -> None:
         try:
-            fields = orjson.loads(data or b"null")
-        except orjson.JSONDecodeError:
+            fields = lenient(data or b"null")
+        except ValueError:
             self.malformed += 1
             return
         if not isinstance(fields, dict):
@@ -206,14 +208,14 @@ class ResponsesWatch:
         kind = fields.get("type", "error" if fields.get("error") else None)  # some fail as in the chat API
         if kind in ("response.completed", "response.incomplete", "response.failed", "error"):
             self.complete = self.lingers = True
+            self.terminal = data or b""
             response = fields.get("response")
             if kind in ("response.failed", "error"):
                 told = response if isinstance(response, dict) else fields
                 self.failure = self._failure_in({"error": told.get("error") or fields})
-            if isinstance(response, dict):
-                self.response = response
-                if isinstance(usage := response.get("usage"), dict):
-                    self.usage = usage_of(usage)
+            usage = response.get("usage") if isinstance(response, dict) else None
+            if isinstance(usage, dict):
+                self.usage = usage_of(usage)
 
 
 class RawWatch:

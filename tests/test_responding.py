@@ -73,7 +73,9 @@ def test_function_calls_have_their_arguments_in_one_delta_and_other_items_come_a
 
 
 def test_a_response_that_was_cut_short_says_so_at_its_end() -> None:
-    assert streamed(status="incomplete", incomplete_details={"reason": "max_output_tokens"}) == []
+    cut = {"incomplete_details": {"reason": "max_output_tokens"}}
+    assert streamed(status="incomplete", **cut) == []
+    assert b"event: response.incomplete" in response_events(orjson.dumps({"output": [], **cut}))
 
 
 @pytest.mark.parametrize("odd", [7, {}, {"content": 7}, {"content": [7, {"type": []}]}, {"type": "function_call"}])

@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-import orjson
-
 from proxy.assembling import Assembler, as_stream
 from proxy.call import CHAT_LIKE, STREAMED, Call, Headers
 from proxy.clocks import Clock, ClockName
@@ -15,7 +13,7 @@ from proxy.instruments import Numbers
 from proxy.policies.routes import Timeouts
 from proxy.policies.runs import Hold
 from proxy.providers.contract import Answer, Order, Reader, Request, Talker, Target
-from proxy.responding import response_events
+from proxy.responding import response_events, response_in
 from proxy.upstream.bodies import (
     MAX_WHOLE,
     Pieces,
@@ -127,20 +125,17 @@ class Attempt:
         finally:
             clock.close()
             self.call.trace.waited += perf_counter() - asked
-        if stream.watch.failure is not None:  # of the Responses API
-            raise stream.watch.failure
-        note_stream(self.call, stream.watch)
-        if isinstance(stream.watch, ResponsesWatch):
-            return self._response(stream.watch)
-        if gathered.empty:
+        watch = stream.watch
+        if watch.failure is not None:  # of the Responses API
+            raise watch.failure
+        if isinstance(watch, ResponsesWatch):
+            body = response_in(watch.terminal, watch.content_at is not None)
+        elif gathered.empty:
             raise without_choices()
-        return gathered.whole()
-
-    def _response(self, watch: ResponsesWatch) -> bytes:
-        """The whole answer that the last event of a Responses stream holds."""
-        if watch.response is None or "output" not in watch.response:
-            raise SluiceError("upstream_malformed", "The upstream's last event holds no response.", again="next")
-        return orjson.dumps(watch.response)
+        else:
+            body = gathered.whole()
+        note_stream(self.call, watch)  # last, since the usage of an invalid answer would count for the next target
+        return body
 
     async def _opened(self, name: ClockName, seconds: float) -> tuple[Pieces, Headers]:
         """The body and headers of a streamed answer, once its head has arrived."""
@@ -187,11 +182,15 @@ class Attempt:
             self.clock.set("whole", self.timeouts.whole)
             body = provider.whole(self.order, await self._read(source))
             await source.aclose()
-            note_whole(self.call, provider, body)
             if self.call.endpoint not in STREAMED:
+                note_whole(self.call, provider, body)
                 return self._wire(headers, body)
             events = response_events(body) if self.call.endpoint == "responses" else as_stream(body)
-            events = self._watch(True).see(events)  # drops usage that the client did not ask for
+            watch = self._watch(True)
+            events = watch.see(events)  # drops usage that the client did not ask for
+            if watch.failure is not None:  # of the Responses API
+                raise watch.failure
+            note_whole(self.call, provider, body)
             return self._wire(of_type(headers, _EVENTS), None, events)
         else:
             stream = EventStream(source, RawReader(), RawWatch(), self.clock, self._waits())

@@ -134,14 +134,14 @@ def note_whole(call: Call, provider: Provider, body: bytes) -> None:
         return  # some client may be able to parse it: passed on unchanged
     if not isinstance(answer, dict):
         answer = {}
-    if isinstance(usage := answer.get("usage"), dict):
-        call.trace.usage = usage_of(usage)
     if choices := answer.get("choices"):
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("finish_reason") in BROKEN_OFF:
                 raise provider.failure_in(answer) or without_choices()
     elif call.endpoint in CHAT_LIKE:
         raise without_choices()
+    if isinstance(usage := answer.get("usage"), dict):
+        call.trace.usage = usage_of(usage)
 
 
 def _is_readable(body: bytes) -> bool:

@@ -204,7 +204,18 @@ FAILED = [
     sse({"type": "error", "code": "rate_limit_exceeded", "message": "Too many.", "param": None}),
     sse({"error": {"code": "rate_limit_exceeded", "message": "Too many."}}),
 ]
+DEEP = b'{"output": [' + b"[" * 400 + b"]" * 400 + b"]}"
 SPOKEN = sse({"type": "response.output_text.delta", "delta": "Hi"}), sse({"type": "response.completed", "response": {}})
+
+
+def whole(fields: dict[str, Any]) -> Fault:
+    """An answer in one piece."""
+    return lambda double, request: json_answer(fields)
+
+
+def ends(response: dict[str, Any]) -> bytes:
+    """The last event of a stream that ends with this response."""
+    return sse({"type": "response.completed", "response": response})
 
 
 @pytest.mark.parametrize("failed", FAILED)
@@ -233,12 +244,62 @@ def test_a_responses_stream_that_fails_before_content_is_a_failure_while_nothing
 def test_a_response_that_was_asked_for_whole_and_comes_as_a_stream_is_complete_or_a_failure(place: Place) -> None:
     proxy, east, _ = place
     before = proxy.metric("sluice_requests_total", upstream="west", code="ok")
-    for last, cause in ((FAILED[0], "rate_limited"), (SPOKEN[0], "truncated"), (SPOKEN[1], "malformed")):
+    nothing, silent = ends({"output": None}), ends({"output": []})
+    lasts = ((SPOKEN[0], "truncated"), (SPOKEN[1], "malformed"), (nothing, "malformed"), (silent, "malformed"))
+    for last, cause in ((FAILED[0], "rate_limited"), *lasts):
         east.script(Events(CREATED, SPOKEN[0], last))
         answer = proxy.chat({"model": "both/m", "input": "Hi."}, "/v1/responses")
         assert answer.headers["x-sluice-attempts"] == f"east:{cause},west:200"
         assert answer.json()["output"]
-    wait_for(lambda: proxy.metric("sluice_requests_total", upstream="west", code="ok") == before + 3)
+    wait_for(lambda: proxy.metric("sluice_requests_total", upstream="west", code="ok") == before + 5)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [b'{"output": [{"n": 123456789012345678901234567890}]}', b'{"output":["\\ud800"]}', DEEP],
+    ids=["large", "half", "deep"],
+)
+def test_a_response_that_comes_as_a_stream_is_passed_on_byte_for_byte(place: Place, response: bytes) -> None:
+    proxy, east, _ = place
+    stream = Events(CREATED, SPOKEN[0], b'data: {"type":"response.completed","response":%b}\n\n' % response)
+    east.script(stream, stream)
+    asked = {"model": "east/m", "input": "Hi."}
+    assert proxy.chat(asked, "/v1/responses").content == response
+    assert proxy.chat(asked | {"stream": True}, "/v1/responses").content.endswith(response + b"}\n\n")
+
+
+def test_a_failed_response_in_one_piece_is_a_failure_where_a_stream_was_asked_for(place: Place) -> None:
+    proxy, east, _ = place
+    for more in ({}, {"error": None}):
+        east.script(whole({"status": "failed", "output": [], **more}))
+        answer = proxy.chat({"model": "both/m", "input": "Hi.", "stream": True}, "/v1/responses")
+        assert answer.headers["x-sluice-attempts"] == "east:error,west:200"
+
+
+@pytest.mark.parametrize("endpoint", ["responses", "chat/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_usage_of_an_answer_that_was_not_taken_is_not_that_of_the_next_target(
+    place: Place, endpoint: str, stream: bool
+) -> None:
+    proxy, east, west = place
+    used = {"prompt_tokens": 7, "completion_tokens": 1, "input_tokens": 7, "output_tokens": 1, "total_tokens": 8}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}}
+    said = {"choices": [choice], "output": [], "status": "in_progress", "usage": used}
+    failed = Events(SPOKEN[0], ends({"output": [], "usage": used})) if endpoint == "responses" else None
+    if not stream and endpoint == "chat/completions":
+        choice["finish_reason"] = "error"
+    before = [proxy.metric("sluice_tokens_total", upstream=name, kind="input") for name in ("east", "west")]
+    east.script(failed if failed and not stream else whole(said))
+    finished = {"status": "completed", "choices": [choice | {"finish_reason": "stop"}]}
+    west.script(whole(said | finished))
+    asked = {"model": "both/m", "input": "Hi.", "messages": [{"role": "user", "content": "Hi."}], "stream": stream}
+    answer = proxy.chat(asked, f"/v1/{endpoint}")
+    assert (
+        answer.headers["x-sluice-attempts"].startswith("east:") and ",west:200" in answer.headers["x-sluice-attempts"]
+    )
+    proxy.calm()
+    after = [proxy.metric("sluice_tokens_total", upstream=name, kind="input") for name in ("east", "west")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [0, 7]
 
 
 @pytest.mark.parametrize("waits", [0.0, 0.05])
@@ -280,7 +341,8 @@ def test_a_responses_stream_that_breaks_ends_with_an_error_event_of_that_api(pla
     proxy, east, _ = place
     begun = [sse({"type": "response.created", "sequence_number": 0, "response": {"id": "r"}})]
     begun.append(sse({"type": "response.output_text.delta", "sequence_number": 1, "delta": '"sequence_number":7'}))
-    east.script(Events(*begun, Cut()))
+    begun.append(b": ping\n\n")
+    east.script(Events(*begun[:2], Wait(0.05), begun[2], Cut()))
     answer = proxy.chat({"model": "east/m", "input": "Hi.", "stream": True}, "/v1/responses")
     assert answer.content.startswith(b"".join(begun))
     name, _, data = answer.content.removeprefix(b"".join(begun)).decode().partition("\n")
