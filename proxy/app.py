@@ -165,6 +165,7 @@ class Sluice:
     async def _start_work(self) -> None:
         """Starts the background tasks. Of several workers only the leading one fetches catalogues and runs models."""
         place, start = self.place, asyncio.create_task
+        self.cache.begin()
         self.process.counters.load(self.runtime.plan.named())
         if self.leads:
             for model in self.embedded.values():

@@ -110,6 +110,7 @@ class Reloads:
         sluice, settings, runtime = self.sluice, candidate.settings, candidate.runtime
         if sluice.cache is not candidate.cache:
             sluice.upstreams.later(sluice.cache.aclose())
+            candidate.cache.begin()
         before, known = sluice.runtime, sluice.settings.upstreams
         sluice.cache, sluice.runtime = candidate.cache, runtime
         same = {name for name, upstream in settings.upstreams.items() if upstream == known.get(name)}

@@ -14,6 +14,10 @@ class Embedder(Protocol):
 
     asks: bool  # whether it asks an upstream, whose time is not overhead
 
+    def begin(self) -> None:
+        """Starts to get ready, in the background; `embed` waits for that."""
+        ...
+
     async def embed(self, text: str) -> Vector:
         """The text's vector, of any length. Raises SluiceError if there is none; does not block the event loop."""
         ...

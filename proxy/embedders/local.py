@@ -14,19 +14,22 @@ MOST: Final = 256  # tokens that the model was trained for; further ones are ign
 
 
 class MiniLM:
-    """The worker's thread loads the model, beginning at once, and embeds one text at a time."""
+    """The worker's thread loads the model, at `begin` or with the first text, and embeds one text at a time."""
 
     asks = False
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loaded: tuple[WordPiece, Any] | None = None
-        worker.begin(self._load)
 
     @property
     def loaded(self) -> bool:
         """Whether the model is loaded; until then texts have to wait."""
         return self._loaded is not None
+
+    def begin(self) -> None:
+        """Has the thread load the model."""
+        self._worker.begin(self._load)
 
     async def embed(self, text: str) -> NDArray[np.float32]:
         """384 numbers. Raises proxy_overloaded if too many texts are waiting."""

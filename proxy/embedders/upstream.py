@@ -20,6 +20,9 @@ class UpstreamEmbedder:
         self.name = name
         self._ask = ask
 
+    def begin(self) -> None:
+        """Does nothing: it is always ready."""
+
     async def embed(self, text: str) -> list[float]:
         """A vector of the length that the model has.
 

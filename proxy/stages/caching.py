@@ -39,6 +39,10 @@ class Similar(Protocol):
         """The longest question, in characters, that is compared."""
         ...
 
+    def begin(self) -> None:
+        """Starts to get ready for the first question, in the background."""
+        ...
+
     async def find(self, question: Question, policy: CachePolicy) -> Found:
         """The best match, if one is good enough. Never raises."""
         ...
@@ -101,6 +105,11 @@ class Cache:
         if call.cache == "only":
             raise cache_miss()
         return await self._begun(lookup, send, found).join(call)
+
+    def begin(self) -> None:
+        """Called when the cache is put in force."""
+        if self.similar is not None:
+            self.similar.begin()
 
     async def stats(self, others: Iterable[Stats] = ()) -> Stats:
         """Size of the cache and hits; `others`: the `local_stats` of the other workers."""

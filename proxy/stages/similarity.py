@@ -49,6 +49,10 @@ class Similarity:
     verify: Verify
     longest: int = 2000  # characters of a question; the local model ignores further ones
 
+    def begin(self) -> None:
+        """Has the embedder get ready before the first question."""
+        self.embedder.begin()
+
     async def find(self, question: Question, policy: CachePolicy) -> Found:
         """The most similar question that no guard rejects and that the `verify` model, if any, accepts.
 

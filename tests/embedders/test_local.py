@@ -42,9 +42,12 @@ def test_what_means_the_same_is_nearer_than_what_does_not() -> None:
     asyncio.run(scenario())
 
 
-def test_the_model_is_loaded_before_the_first_text() -> None:
+def test_the_model_is_loaded_before_the_first_text_once_that_has_begun() -> None:
     worker = Worker("test")
     model = MiniLM(worker)
+    asyncio.run(worker.run(lambda: None))  # the thread has run all jobs so far
+    assert not model.loaded
+    model.begin()
     wait_for(lambda: model.loaded, 60)
     worker.close()
 

@@ -31,6 +31,9 @@ class Embedder:
     fails: bool = False
     asks: bool = False
 
+    def begin(self) -> None:
+        pass
+
     async def embed(self, text: str) -> list[float]:
         if self.fails:
             raise SluiceError("upstream_error", "no")
