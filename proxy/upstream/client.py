@@ -135,8 +135,8 @@ class Client:
                     raise
                 # The upstream closed the kept-alive connection just as we reused it.
                 connection.abort()
-                self.resent[upstream].value += 1
                 connection = await origin.open(connect)
+                self.resent[upstream].value += 1
                 await connection.exchange(head, body, method == "HEAD")
             parser = connection.parser
             if parser.encoding and parser.encoding.lower() != b"identity":

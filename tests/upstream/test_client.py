@@ -314,6 +314,23 @@ def test_a_kept_connection_that_closes_as_it_is_used_is_replaced_once(run: Run, 
     run(main())
 
 
+def test_a_request_for_which_there_is_no_replacement_is_not_counted_as_sent_again(run: Run) -> None:
+    async def racing(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HELLO)
+        await peer.request()
+
+    async def main() -> None:
+        async with asking(racing) as (client, server):
+            await whole_answer(client, post(server))
+            with pytest.raises(httpx.TimeoutException):
+                await client.ask(*post(server), 0)
+            assert server.connections == 1
+            assert not client.resent.totals()
+
+    run(main())
+
+
 def test_the_replacement_is_not_replaced(run: Run) -> None:
     async def racing(peer: Peer) -> None:
         await peer.request()
