@@ -82,11 +82,11 @@ def _item_events(at: int, item: dict[str, Any]) -> Iterator[Event]:
 def _part_events(place: dict[str, Any], part: dict[str, Any]) -> Iterator[Event]:
     kind = part.get("type")
     name = _TEXTS.get(kind) if isinstance(kind, str) else None
-    begun = part | ({name: ""} if name else {}) | ({"annotations": []} if "annotations" in part else {})
+    begun = part | ({name: ""} if name else {}) | {key: [] for key in ("annotations", "logprobs") if key in part}
     yield "response.content_part.added", {**place, "part": begun}
     if name:
         text = part.get(name, "")
-        logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
+        logprobs = {"logprobs": list_of(part.get("logprobs"))} if kind == "output_text" else {}
         yield f"response.{kind}.delta", {**place, "delta": text, **logprobs}
         for index, annotation in enumerate(list_of(part.get("annotations"))):
             note = {"annotation_index": index, "annotation": annotation}

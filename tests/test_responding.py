@@ -50,6 +50,16 @@ def test_texts_and_refusals_come_in_one_delta_each() -> None:
     ]  # fmt: skip
 
 
+def test_the_logprobs_of_a_text_come_with_it() -> None:
+    odds = [{"token": "Hello", "logprob": -0.1, "bytes": [72], "top_logprobs": []}]
+    part = {"type": "output_text", "text": "Hello", "annotations": [], "logprobs": odds}
+    found = streamed({"id": "m", "type": "message", "content": [part]})
+    assert [event["logprobs"] for event in found[2:4]] == [odds, odds] and found[1]["part"] == part | {
+        "text": "",
+        "logprobs": [],
+    }
+
+
 def test_function_calls_have_their_arguments_in_one_delta_and_other_items_come_as_they_are() -> None:
     thought = {"id": "t", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}
     call = {

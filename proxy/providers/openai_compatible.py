@@ -51,7 +51,8 @@ class OpenAICompatible(Provider):
     def whole(self, order: Order, body: bytes) -> bytes:
         """The same bytes. Raises an error that a 200 holds, and upstream_malformed if it is not JSON."""
         if body.find(b'"error"') < 0 and body[:1] == b"{" and body[-1:] == b"}":
-            return body
+            if order.endpoint != "responses" or body.find(b'"failed"') < 0:
+                return body
         if order.endpoint in _NO_JSON and body[:1] not in (b"<", b"{"):
             return body
         if report := report_of(parse_answer(body)):

@@ -268,11 +268,16 @@ def test_a_response_that_comes_as_a_stream_is_passed_on_byte_for_byte(place: Pla
     assert proxy.chat(asked | {"stream": True}, "/v1/responses").content.endswith(response + b"}\n\n")
 
 
-def test_a_failed_response_in_one_piece_is_a_failure_where_a_stream_was_asked_for(place: Place) -> None:
+def test_a_failed_response_in_one_piece_is_a_failure_however_little_it_says(place: Place) -> None:
     proxy, east, _ = place
-    for more in ({}, {"error": None}):
-        east.script(whole({"status": "failed", "output": [], **more}))
-        answer = proxy.chat({"model": "both/m", "input": "Hi.", "stream": True}, "/v1/responses")
+    failed = {"status": "failed", "output": []}
+    for fields, stream in (
+        (failed, True),
+        (failed | {"object": "response"}, True),
+        (failed | {"object": "response"}, False),
+    ):
+        east.script(whole(fields))
+        answer = proxy.chat({"model": "both/m", "input": "Hi.", "stream": stream}, "/v1/responses")
         assert answer.headers["x-sluice-attempts"] == "east:error,west:200"
 
 
