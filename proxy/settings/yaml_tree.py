@@ -21,11 +21,13 @@ _SYNTAX: Final = {
     "'\\t'": "a tab where YAML allows only spaces",
     "expected a single document": "expected a single document, but a second one begins here",
     "mapping values are not allowed here": 'unexpected colon: check the indentation, and quote texts that contain ": "',
+    "undefined alias": "an alias that is not defined: put texts that begin with * in quotes",
+    "undefined tag handle": "YAML tags are not supported: put texts that begin with ! in quotes",
     "end of stream": "a quote is not closed",
     "<stream end>": "a bracket or brace is not closed",
     "<block end>": "expected the end of this entry: check indentation, dashes and quotes",
 }
-"""Parts of PyYAML's messages, and ours for them."""
+"""Parts of PyYAML's messages, and ours for them. An alias or tag is not quoted: it may be a password without quotes."""
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -131,7 +133,9 @@ class _Walk:
 
     def _refuse_tag(self, node: yaml.Node, path: Path, *known: str) -> None:
         if node.tag.removeprefix(_PREFIX) not in known:
-            self.tree.findings.add(path, f"YAML tags such as {node.tag.replace(_PREFIX, '!!')} are not supported")
+            shown = "this" if holds_secret(path) else node.tag.replace(_PREFIX, "!!")
+            message = f"YAML tags such as {shown} are not supported: put texts that begin with ! in quotes"
+            self.tree.findings.add(path, message)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, found: dict[str, Any]) -> dict[str, Any]:
         """Adds to `found` what is missing there: the mapping's own keys, then those of merged ones (`<<: *name`)."""

@@ -70,13 +70,17 @@ def test_variables_in_brackets_do_not_shift_columns() -> None:
     assert marks["a", 1] == Mark(1, 16, "text", "b")
 
 
+QUOTES = "put texts that begin with ! in quotes"
+
+
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
         ("a: 1\nb: 2\na: 3\n", (3, 1), "duplicate key, first on line 1"),
         ("a:\n  x: 1\n  'x': 2\n", (3, 3), "duplicate key, first on line 2"),
-        ("a: !thing x\n", (1, 1), "YAML tags such as !thing are not supported"),
-        ("a: !!set {x}\n", (1, 1), "YAML tags such as !!set are not supported"),
+        ("a: !thing x\n", (1, 1), f"YAML tags such as !thing are not supported: {QUOTES}"),
+        ("a: !!set {x}\n", (1, 1), f"YAML tags such as !!set are not supported: {QUOTES}"),
+        ("api_key: !hidden\n", (1, 1), f"YAML tags such as this are not supported: {QUOTES}"),
         ("? [a]\n: b\n", (1, 3), "keys must be text"),
         ("? \n: b\n", (1, 2), "keys must be text"),
         ("a: &a [1]\nb: {<<: *a}\n", (1, 8), "<< can merge only mappings"),
@@ -98,7 +102,8 @@ def test_ambiguous_yaml_is_reported_with_its_place(text: str, place: tuple[int, 
         ('a: "x\n', (1, 4), "a quote is not closed"),
         ("a:\n  b: 1\n c: 2\n", (3, 2), "expected the end of this entry: check indentation, dashes and quotes"),
         ("a: 1\n---\nb: 2\n", (2, 1), "expected a single document, but a second one begins here"),
-        ("a: *none\n", (1, 4), "found undefined alias 'none'"),
+        ("a: *hidden\n", (1, 4), "an alias that is not defined: put texts that begin with * in quotes"),
+        ("a: !hidden!too\n", (1, 4), f"YAML tags are not supported: {QUOTES}"),
         ("a: 1\nb: \x00\n", (2, 4), "the character U+0000 is not allowed"),
         ("a: &a [*a]\n", (1, 4), "too many aliases, or nested too deeply"),
         ("a: &a {<<: *a}\n", (1, 1), "nested too deeply"),
