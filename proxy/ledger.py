@@ -59,7 +59,8 @@ class Ledger:
         """Deletes days older than `_KEPT`, now and once a day. One process runs it."""
         while True:
             try:
-                await asyncio.to_thread(self.store.prune, str(today() - _KEPT))
+                while await asyncio.to_thread(self.store.prune, str(today() - _KEPT)):
+                    pass  # each call is bounded, so that the end of the process need not wait for all of them
             except StoreError as error:
                 log.warning("%s Old days of the ledger could not be deleted.", error)
             await asyncio.sleep(86400)

@@ -81,8 +81,11 @@ class Store(Protocol):
         """
         ...
 
-    def prune(self, before: str) -> None:
-        """Deletes the ledger's days before this one, which `version` does not count. Raises StoreError."""
+    def prune(self, before: str) -> bool:
+        """Deletes the ledger's days before this one, which `version` does not count; True: there may be more of them.
+
+        Raises StoreError.
+        """
         ...
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class _Missing:
     ) -> dict[tuple[str, ...], Counts]:
         self._refuse()
 
-    def prune(self, before: str) -> None:
+    def prune(self, before: str) -> bool:
         self._refuse()
 
     def close(self) -> None:

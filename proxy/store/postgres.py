@@ -175,11 +175,12 @@ class PostgresStore:
         rows = self._asked_of_ledger(f"{statement} GROUP BY {columns} ORDER BY {columns}", values)
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in rows}
 
-    def prune(self, before: str) -> None:
-        """Deletes from the ledger; there may be none yet."""
-        gone = PRUNED_AT_ONCE if self._has_ledger() else 0
-        while gone == PRUNED_AT_ONCE:
-            gone = self._asked_of_ledger(_PRUNE, (before, PRUNED_AT_ONCE))[0][0]
+    def prune(self, before: str) -> bool:
+        """Deletes one batch from the ledger; there may be none yet."""
+        if not self._has_ledger():
+            return False
+        gone: int = self._asked_of_ledger(_PRUNE, (before, PRUNED_AT_ONCE))[0][0]
+        return gone == PRUNED_AT_ONCE
 
     def _has_ledger(self) -> bool:
         """Whether the ledger exists; once it does, no longer asked."""

@@ -112,11 +112,12 @@ class SqliteStore:
         statement += f"{'' if keys is None else _OF_KEYS} GROUP BY {columns} ORDER BY {columns}"
         return {row[: len(by)]: Counts(*row[len(by) :]) for row in self._run(statement, values)}
 
-    def prune(self, before: str) -> None:
+    def prune(self, before: str) -> bool:
         """Deletes from the ledger; there may be none yet."""
         with self._writing() as connection:
             if connection.execute(_LEDGER_IS_THERE).fetchone() == (1,):
                 connection.execute("DELETE FROM ledger WHERE day < ?", (before,))
+        return False
 
     def close(self) -> None:
         """Closes the file."""
