@@ -211,8 +211,8 @@ class ResponsesWatch:
             self.terminal = data or b""
             response = fields.get("response")
             if kind in ("response.failed", "error"):
-                told = response if isinstance(response, dict) else fields
-                self.failure = self._failure_in({"error": told.get("error") or fields})
+                report = response if isinstance(response, dict) else fields
+                self.failure = self._failure_in({"error": report.get("error") or fields})
             usage = response.get("usage") if isinstance(response, dict) else None
             if isinstance(usage, dict):
                 self.usage = usage_of(usage)
