@@ -42,6 +42,9 @@ routes:
   - model: fast
     to: [east/slow, "west/quick"]
     hedge: {{after: 50ms, budget: 100%}}
+  - model: kept
+    to: west
+    cache: {{exact: 1m, sampled: true}}
 """
 CANARY = "a-prompt-that-nobody-may-see"
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": CANARY}]}
@@ -187,6 +190,23 @@ def test_a_client_that_left_is_no_error_of_the_upstream(
     assert said(call, "error.type", "http.response.status_code") == ("client_cancelled", 499)
     assert said(tried, "sluice.outcome") == ("cancelled",)
     assert call.status.status_code is tried.status.status_code is StatusCode.UNSET
+
+
+def test_an_attempt_that_outlives_its_call_has_the_status_of_its_answer(
+    proxy: Running, memory: InMemorySpanExporter, west: OpenAIDouble
+) -> None:
+    west.script(HoldAfter(3))
+    with proxy.client() as client:
+        asked = ("POST", "/v1/chat/completions")
+        with client.stream(*asked, json=STREAM | {"model": "kept"}) as first:
+            next(first.iter_lines())
+            with client.stream(*asked, json=STREAM | {"model": "kept"}) as second:
+                assert second.headers["x-sluice-cache"] == "shared"
+                first.close()
+                (tried,) = of_the_tries(memory)
+                west.release()
+                assert "[DONE]" in second.read().decode()
+    assert said(tried, "sluice.outcome", "http.response.status_code") == ("cancelled", 200)
 
 
 def test_a_call_without_a_route_is_traced_without_attempts(proxy: Running, memory: InMemorySpanExporter) -> None:

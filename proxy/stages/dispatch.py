@@ -188,6 +188,8 @@ class Visit(Attempt):
         if wire.stream is None:
             self.finish(None, True)  # the upstream is done, however slowly the client reads
         else:
+            if self.tried is not None:
+                self.tried.status = self.status  # a stream that others share may outlast the call that is traced
             wire.after = self.closed
             if self.admitted == "probe" and self.dispatch.breakers.answers((target.upstream, target.model)):
                 self.admitted = "call"  # the probe succeeded: others need not wait for the end of the stream
