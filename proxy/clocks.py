@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final, Literal
 
 from proxy.errors import SluiceError
@@ -13,13 +14,12 @@ ClockName = Literal["connect", "first_token", "idle", "whole", "total", "queue"]
 
 
 class Watchdog:
-    """Checks all clocks of an event loop every 10 ms, while there are any.
+    """Checks all clocks of one event loop every 10 ms, while there are any.
 
     Setting a deadline is then an assignment and needs no timer of the event loop; the price is a precision of 10 ms.
     """
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: set[Clock] = set()
         self._ticking = False
         self._due = 0.0  # when the next check is due
@@ -27,36 +27,37 @@ class Watchdog:
 
     def clock(self, total: float, ends_as: ClockName = "total") -> "Clock":
         """A new clock. `total`: seconds until every wait is over, `ends_as`: the name of that deadline."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()  # once: each time it asks the kernel for the process id
-        clock = Clock(self, loop, total, ends_as)
+        clock = Clock(self, self._loop, total, ends_as)
         self._clocks.add(clock)
         if not self._ticking:
             self._ticking = True
-            self._look_later(loop)
+            self._look_later()
         return clock
 
     def forget(self, clock: "Clock") -> None:
         """Removes the clock of a call that is over."""
         self._clocks.discard(clock)
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first clock; kept, since asyncio looks up the process id each time it is asked."""
+        return asyncio.get_running_loop()
+
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         # If this process was blocked, data that came in time may be unread: sockets get one turn of the loop first.
         self._spared = not self._spared and now - self._due > LATE
         if not self._spared:
             for clock in [clock for clock in self._clocks if clock.at is not None and clock.at <= now]:
                 clock.expire()
         if self._clocks:
-            self._look_later(loop)
+            self._look_later()
         else:
             self._ticking = False
 
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due = loop.time() + TICK
-        loop.call_later(TICK, self._tick)
+    def _look_later(self) -> None:
+        self._due = self._loop.time() + TICK
+        self._loop.call_later(TICK, self._tick)
 
 
 class Clock:
