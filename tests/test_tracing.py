@@ -15,6 +15,8 @@ from proxy.serving.listening import listen
 from proxy.tracing import Tracing, tracing_of
 from tests.doubles.faults import CutAfter, FirstTokenAfter, HoldAfter, Status
 from tests.doubles.openai import OpenAIDouble
+from tests.doubles.runpod import RunPodDouble
+from tests.doubles.runpod_jobs import Plan
 from tests.running import Running, sluice
 from tests.waiting import wait_for
 
@@ -61,6 +63,10 @@ def proxy(east: OpenAIDouble, west: OpenAIDouble) -> Iterator[Running]:
 
 @pytest.fixture
 def memory(proxy: Running) -> InMemorySpanExporter:
+    return memory_of(proxy)
+
+
+def memory_of(proxy: Running) -> InMemorySpanExporter:
     """What the proxy's spans are, as soon as they end."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -199,7 +205,8 @@ def test_an_attempt_that_outlives_its_call_has_the_status_of_its_answer(
     with proxy.client() as client:
         asked = ("POST", "/v1/chat/completions")
         with client.stream(*asked, json=STREAM | {"model": "kept"}) as first:
-            next(first.iter_lines())
+            lines = first.iter_lines()  # kept: the client hangs up when it is forgotten
+            next(lines)
             with client.stream(*asked, json=STREAM | {"model": "kept"}) as second:
                 assert second.headers["x-sluice-cache"] == "shared"
                 first.close()
@@ -207,6 +214,17 @@ def test_an_attempt_that_outlives_its_call_has_the_status_of_its_answer(
                 west.release()
                 assert "[DONE]" in second.read().decode()
     assert said(tried, "sluice.outcome", "http.response.status_code") == ("cancelled", 200)
+
+
+def test_a_job_whose_polls_fail_has_the_status_with_which_its_answer_began() -> None:
+    with RunPodDouble() as double:
+        double.plan(Plan(working=9, lives=2))
+        upstream = f"{{provider: runpod, base_url: {double.address}/v2, endpoint_id: ep-double, api_key: {double.key}}}"
+        with sluice(f"upstreams: {{pod: {upstream}}}") as proxy:
+            memory = memory_of(proxy)
+            assert "upstream_error" in proxy.chat(STREAM | {"model": double.models[0]}).text
+            (tried,) = of_the_tries(memory)
+    assert said(tried, "sluice.outcome", "http.response.status_code") == ("upstream_error", 200)
 
 
 def test_a_call_without_a_route_is_traced_without_attempts(proxy: Running, memory: InMemorySpanExporter) -> None:

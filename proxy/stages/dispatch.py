@@ -189,7 +189,8 @@ class Visit(Attempt):
             self.finish(None, True)  # the upstream is done, however slowly the client reads
         else:
             if self.tried is not None:
-                self.tried.status = self.status  # a stream that others share may outlast the call that is traced
+                # Now, since polls will change it, and a stream that others share may outlast the call that is traced.
+                self.tried.status = self.status
             wire.after = self.closed
             if self.admitted == "probe" and self.dispatch.breakers.answers((target.upstream, target.model)):
                 self.admitted = "call"  # the probe succeeded: others need not wait for the end of the stream
@@ -232,7 +233,7 @@ class Visit(Attempt):
             dispatch.breakers.of(*at).abandoned(self.admitted)
         outcome = "cancelled" if not conclusive else metric_code(failure) if failure else "ok"
         if self.tried is not None:
-            self.tried.status = self.status
+            self.tried.status = self.tried.status or self.status
             self.tried.end(outcome)
         dispatch.hooks.ended(target, outcome)
         if dispatch.refused or outcome == "upstream_auth_failed":
