@@ -30,7 +30,7 @@ async def answer(gateway: Gateway, call: Call, responder: Responder) -> None:
         if sending := responder.fail(failure):
             await sending
     finally:
-        if call.stream:
+        if call.stream:  # else there are no comments to stop
             responder.close()
 
 
