@@ -34,7 +34,7 @@ from tests.running import Running, free_port, sluice
 from tests.waiting import wait_for
 
 CONFIG = """
-server: {{ping: 200ms}}
+server: {{ping: {ping}}}
 upstreams:
   east: {{provider: openai, base_url: {east}, api_key: sk-east}}
   west: {{provider: openai, base_url: {west}, api_key: sk-west, prefill: {prefill}}}
@@ -45,18 +45,20 @@ defaults:
   stream_safety: {safety}
 routes:
   - {{prefix: gpt-, to: [east, west]}}
-  - {{prefix: hedged-, to: [east/x, west/x], hedge: {{after: 100ms, budget: 100%}}}}
+  - {{prefix: hedged-, to: [east/x, west/x], hedge: {{after: {hedge}, budget: 100%}}}}
 """
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "tell me"}], "stream": True}
 
 
 @contextmanager
-def running(safety: str, prefill: bool = False) -> Iterator[tuple[Running, OpenAIDouble, OpenAIDouble]]:
+def running(
+    safety: str, prefill: bool = False, ping: str = "200ms", hedge: str = "100ms"
+) -> Iterator[tuple[Running, OpenAIDouble, OpenAIDouble]]:
     with OpenAIDouble(key="sk-east") as east, OpenAIDouble(key="sk-west") as west:
         east.strict = west.strict = False
         west.prefill = prefill
-        config = CONFIG.format(east=east.url, west=west.url, safety=safety, prefill=str(prefill).lower())
-        with sluice(config) as proxy:
+        chosen = {"safety": safety, "prefill": str(prefill).lower(), "ping": ping, "hedge": hedge}
+        with sluice(CONFIG.format(east=east.url, west=west.url, **chosen)) as proxy:
             yield proxy, east, west
 
 
@@ -118,7 +120,8 @@ def test_resume_tells_mistral_to_go_on_and_leaves_out_what_it_repeats(broken: Fa
     """Behind a prefix it thinks no more."""
     with OpenAIDouble(key="sk-east") as east, MistralDouble() as west:
         east.strict = False
-        config = CONFIG.format(east=east.url, west=west.url, safety="resume", prefill="true")
+        chosen = {"safety": "resume", "prefill": "true", "ping": "200ms", "hedge": "100ms"}
+        config = CONFIG.format(east=east.url, west=west.url, **chosen)
         own = f"base_url: {west.url}, api_key: "
         with sluice(config.replace(f"openai, {own}sk-west", f"mistral, {own}{west.key}")) as proxy:
             right = text_of(proxy.chat(BODY).text)
@@ -185,7 +188,8 @@ def test_a_breaker_opens_and_a_single_probe_closes_it() -> None:
 
 
 def test_a_hedge_lets_the_first_token_win_and_cancels_the_loser() -> None:
-    with running("live") as (proxy, east, west):
+    # Long enough that no comment sends the head before the upstream is known, and that the second call does not race.
+    with running("live", ping="10s", hedge="500ms") as (proxy, east, west):
         east.script(FirstTokenAfter(5))
         answer = proxy.chat(BODY | {"model": "hedged-x"})
         assert answer.headers["x-sluice-upstream"] == "west"
@@ -303,4 +307,4 @@ def test_what_goes_on_after_a_won_race_has_its_clocks_and_leaves_none_behind() -
         answer = proxy.chat(BODY | {"model": "hedged-x"}).text
         assert "upstream_truncated" in answer and "[DONE]" not in answer
         watchdog = proxy.app.runtime.gateway.stages.dispatch._watchdog
-        wait_for(lambda: watchdog is not None and not watchdog._clocks)
+        wait_for(lambda: not watchdog._clocks)
