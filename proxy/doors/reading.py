@@ -107,9 +107,9 @@ def begin_call(scope: Scope, door: Door, endpoint: str) -> Call:
     else:
         shown = read_head(headers)
     id = shown.own_id or new_id()
-    call = Call(id, door, endpoint, "", b"", _NO_FIELDS, headers, shown.passed, shown.own, shown.credential)
-    call.content_type = shown.content_type
-    return call
+    return Call(
+        id, door, endpoint, "", b"", _NO_FIELDS, headers, shown.passed, shown.own, shown.credential, shown.content_type
+    )
 
 
 def read_head(headers: Headers) -> Shown:
