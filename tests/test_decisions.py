@@ -73,7 +73,7 @@ class Lagging(SqliteStore):
 def test_what_is_decided_while_the_store_is_read_stays_decided(config: Path) -> None:
     app = Sluice(config, {}, load_settings(config, {}))
     app.decisions.store.close()
-    app.decisions.store = store = Lagging(config.parent / "kept.db")
+    app.decisions.store = app.ledger.store = store = Lagging(config.parent / "kept.db")
 
     async def live() -> None:
         async with living(app):
