@@ -130,7 +130,8 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """SIGTERM and SIGINT end the server gracefully, or at once if repeated; SIGHUP reloads.
 
-        The exit code stays ours. A parent of several workers uses a signal of its own to begin draining.
+        The exit code stays ours, also for signals that come when all is over but the process. A parent of several
+        workers uses a signal of its own to begin draining.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -142,6 +143,7 @@ class Server(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, TO_DRAIN, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains: accepts no more connections, lets calls finish, then ends them."""

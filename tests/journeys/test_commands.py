@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -286,6 +287,14 @@ def test_a_second_signal_ends_all_at_once(config: Path, east: OpenAIDouble) -> N
         wait_for(lambda: refuses(url))
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
+
+
+def test_further_signals_until_the_very_end_do_not_change_the_exit_code(config: Path) -> None:
+    with serving(config) as (process, _):
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.0005)
+        assert process.returncode == 0
 
 
 def refuses(url: str) -> bool:
