@@ -1,5 +1,6 @@
-"""For all tests: the two upstreams that most configurations name, one day, and time for hypothesis's examples."""
+"""For all tests: the two upstreams that most configurations name, one day, time for hypothesis's examples, SIGINT."""
 
+import signal
 from collections.abc import Iterator
 from time import sleep, time
 
@@ -11,6 +12,9 @@ from tests.doubles.openai import OpenAIDouble
 # A crowded machine can make any example late.
 settings.register_profile("sluice", deadline=None)
 settings.load_profile("sluice")
+
+# In the background of a shell SIGINT is ignored, and the processes that tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
