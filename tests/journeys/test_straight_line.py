@@ -208,11 +208,14 @@ def test_other_content_types_paths_and_methods(proxy: Running) -> None:
         assert client.options("/v1/chat/completions").status_code == 204
 
 
+def listed(client: httpx.Client) -> set[str]:
+    """The ids of the models."""
+    return {entry["id"] for entry in client.get("/v1/models").json()["data"]}
+
+
 def test_models_are_listed_with_their_upstream(proxy: Running) -> None:
     with proxy.client() as client:
-        wait_for(lambda: "east/gpt-4o" in client.get("/v1/models").text)
-        listed = client.get("/v1/models").json()
-        assert {"house", "east/gpt-4o", "west/gpt-4o"} <= {entry["id"] for entry in listed["data"]}
+        wait_for(lambda: {"house", "east/gpt-4o", "west/gpt-4o"} <= listed(client))
         only = client.get("/v1/models?upstream=west").json()["data"]
         assert {entry["upstream"] for entry in only} == {"west"}
         assert client.get("/v1/models/east/gpt-4o").json()["id"] == "east/gpt-4o"
