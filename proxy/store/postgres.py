@@ -71,8 +71,10 @@ ON CONFLICT (key, day, upstream, model) DO UPDATE SET
 # In batches: one statement for a year of a large ledger might take longer than a statement may.
 PRUNED_AT_ONCE: Final = 10_000
 _PRUNE: Final = """
-WITH old AS (SELECT ctid FROM sluice_ledger WHERE day < %s LIMIT %s),
-gone AS (DELETE FROM sluice_ledger WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING 1)
+WITH gone AS (
+    DELETE FROM sluice_ledger
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM sluice_ledger WHERE day < %s LIMIT %s)) RETURNING 1
+)
 SELECT count(*) FROM gone
 """
 _SUMS: Final = (  # sum() returns Decimal for integers
